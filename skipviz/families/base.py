@@ -1,0 +1,93 @@
+"""What every family offers: where its gates are, how to read them, how to force them."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from skipviz.schema import Site
+
+
+class EventSink(Protocol):
+    """Receives gate events, in the order in which sites fire."""
+
+    def on_gate(
+        self,
+        site: int,
+        *,
+        score: Float[Tensor, "b t"],
+        threshold: Float[Tensor, ""],
+        executed: Bool[Tensor, "b t"],
+        forced: Bool[Tensor, "b t"] | None,
+    ) -> None:
+        """Take one firing of a site.
+
+        Parameters
+        ----------
+        site
+            Index of the site in ``Family.sites``.
+        score, threshold
+            What the gate emitted and what it was held against, on the gate's own scale.
+        executed
+            True where the unit ran.
+        forced
+            True where a plan decided instead of the gate; None where none did anywhere.
+        """
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Decisions to make instead of the gates.
+
+    Attributes
+    ----------
+    execute
+        True where the unit is to run, of shape [tokens, sites] for one sequence, or
+        [batch, tokens, sites]. A plan is used up in order: prefill first, then each decoded token.
+    forced
+        Where the plan applies, of the same shape; elsewhere the gate decides. None: everywhere.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ or are not of two or three dimensions.
+    """
+
+    execute: npt.NDArray[np.bool_]
+    forced: npt.NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.execute.ndim not in (2, 3) or self.execute.dtype != np.bool_:
+            raise ValueError(
+                f"A plan is a boolean array [tokens, sites] or [batch, tokens, sites]; this one "
+                f"has shape {self.execute.shape} and type {self.execute.dtype}."
+            )
+        if self.forced is not None and self.forced.shape != self.execute.shape:
+            raise ValueError(
+                f"forced has shape {self.forced.shape} and execute {self.execute.shape}; "
+                "they must be the same."
+            )
+
+
+class Family(Protocol):
+    """One way of skipping."""
+
+    name: str
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether the model is of this family."""
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """Return the places of decision, in the order in which they run."""
+
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
+        """Read every decision made in this thread, without changing a bit of the output."""
+
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+        """Make the decisions in this thread instead of the gates."""

@@ -1,0 +1,38 @@
+"""A model that cannot skip: no sites, every layer runs for every token."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+from torch import nn
+
+from skipviz.families.base import EventSink, Plan
+from skipviz.schema import Site
+
+
+class Dense:
+    """The family of everything without gates."""
+
+    name = "dense"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Every model can be run densely."""
+        return True
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """There is nothing to decide."""
+        return []
+
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
+        """There is nothing to read."""
+        return nullcontext()
+
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+        """Nothing can be forced.
+
+        Raises
+        ------
+        ValueError
+            Always.
+        """
+        raise ValueError("A dense model has no gates to force; load a model that skips.")

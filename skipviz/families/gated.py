@@ -1,0 +1,168 @@
+"""Reads and forces the gates of ``skipviz.families.gated_modules``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from skipviz.families.base import EventSink, Plan
+from skipviz.families.gated_modules import Decide, GatedUnit, gated_units
+from skipviz.flops import adapter_flops, gate_flops
+from skipviz.schema import Site
+
+
+class Gated:
+    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+
+    name = "gated"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether any module is a gated unit."""
+        return any(isinstance(module, GatedUnit) for module in model.modules())
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """Return attention and MLP of each gated layer, in running order."""
+        return [
+            Site(
+                layer=layer,
+                unit="attn" if unit == "attn" else "mlp",
+                rule="gt",
+                polarity=1,
+                skip_path="adapter",
+                kv="computed",
+                computed_anyway=True,
+                scope="token",
+                gate_flops=gate_flops(gated.gate.down.in_features, gated.gate.down.out_features),
+                skip_flops=adapter_flops(
+                    gated.adapter.down.in_features, gated.adapter.down.out_features
+                ),
+            )
+            for layer, unit, gated in gated_units(model)
+        ]
+
+    @contextmanager
+    def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
+        """Pass every decision made in this thread to ``sink``."""
+        observers = _OBSERVERS.get()
+        token = _OBSERVERS.set((*observers, sink))
+
+        def observer(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], None]:
+            def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> None:
+                if any(sink is active for active in _OBSERVERS.get()):
+                    sink.on_gate(
+                        site,
+                        score=args[0].detach(),
+                        threshold=decide.threshold,
+                        executed=executed,
+                        forced=_forced_now(decide),
+                    )
+
+            return hook
+
+        handles = [
+            gated.decide.register_forward_hook(observer(site))
+            for site, (_, _, gated) in enumerate(gated_units(model))
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            _OBSERVERS.reset(token)
+
+    @contextmanager
+    def force(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+        """Replace decisions made in this thread by those of ``plan``.
+
+        Raises
+        ------
+        ValueError
+            If the plan has another number of sites, or fewer tokens than the model is given.
+        """
+        units = [gated for _, _, gated in gated_units(model)]
+        if plan.execute.shape[-1] != len(units):
+            raise ValueError(
+                f"The plan decides {plan.execute.shape[-1]} sites; the model has {len(units)}."
+            )
+        run = _PlanRun.of(plan, device=units[0].decide.threshold.device)
+        token = _PLANS.set((*_PLANS.get(), run))
+
+        def override(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], Tensor | None]:
+            last = site == len(units) - 1
+
+            def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> Tensor | None:
+                if not any(run is active for active in _PLANS.get()):
+                    return None
+                return run.apply(decide, site, executed, last=last)
+
+            return hook
+
+        # Prepended, so that observers read what was forced whoever came first.
+        handles = [
+            unit.decide.register_forward_hook(override(site), prepend=True)
+            for site, unit in enumerate(units)
+        ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+            _PLANS.reset(token)
+
+
+@dataclass
+class _PlanRun:
+    """A plan under way: how many of its tokens have been used, and what it forced last."""
+
+    execute: Bool[Tensor, "b n s"]
+    forced: Bool[Tensor, "b n s"]
+    used: int = 0
+    last_forced: tuple[Decide, Tensor] | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, *, device: torch.device) -> _PlanRun:
+        execute = torch.from_numpy(plan.execute.copy()).to(device)
+        forced = (
+            torch.ones_like(execute)
+            if plan.forced is None
+            else torch.from_numpy(plan.forced.copy()).to(device)
+        )
+        if execute.ndim == 2:
+            execute, forced = execute[None], forced[None]
+        return cls(execute=execute, forced=forced)
+
+    def apply(self, decide: Decide, site: int, natural: Tensor, *, last: bool) -> Tensor:
+        stop = self.used + natural.shape[1]
+        if stop > self.execute.shape[1]:
+            raise ValueError(
+                f"The plan decides {self.execute.shape[1]} tokens and the model has been given "
+                f"{stop}; give a plan of one row for each token, prefill and decode together."
+            )
+        forced = self.forced[:, self.used : stop, site].expand_as(natural)
+        planned = self.execute[:, self.used : stop, site].expand_as(natural)
+        self.last_forced = (decide, forced)
+        if last:
+            self.used = stop
+        return torch.where(forced, planned, natural)
+
+
+# Hooks sit on modules that threads share; what is active is kept for each thread apart.
+_OBSERVERS: ContextVar[tuple[Any, ...]] = ContextVar("observers", default=())
+_PLANS: ContextVar[tuple[_PlanRun, ...]] = ContextVar("plans", default=())
+
+
+def _forced_now(decide: Decide) -> Tensor | None:
+    """Return where a plan of this thread has just decided instead of this gate."""
+    forced: Tensor | None = None
+    for run in _PLANS.get():
+        if run.last_forced is not None and run.last_forced[0] is decide:
+            mask = run.last_forced[1]
+            forced = mask if forced is None else forced | mask
+    return forced

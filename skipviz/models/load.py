@@ -1,0 +1,237 @@
+"""From a name or a folder to a model that is ready to be traced."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skipviz.families import Family, family_of
+from skipviz.families.gated_modules import gate_parameters, install_gates, set_threshold
+from skipviz.home import sha256_of
+from skipviz.models import backbone
+from skipviz.models.errors import ModelError
+from skipviz.models.samples import CONFIG, GATES, GatedModelConfig, sample_folders
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SkipModel:
+    """A model with what is needed to trace it.
+
+    Attributes
+    ----------
+    name
+        The name or path it was loaded by.
+    model, tokenizer
+        A transformers causal LM in eval mode, and its tokenizer.
+    family
+        How its gates are found, read and forced.
+    weights_sha256
+        SHA-256 of the weights, backbone and gates together.
+    budget
+        The budget whose thresholds are in use; None where there is none.
+    policy
+        Who decides: ``learned`` or ``dense``.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    family: Family
+    weights_sha256: str
+    budget: float | None
+    policy: str
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can see at once."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> str:
+        """Type of the backbone's weights."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+
+def load(
+    name: str | Path,
+    *,
+    budget: float | None = None,
+    dtype: str = "float32",
+    device: str = "cpu",
+    trust_remote_code: bool = False,
+) -> SkipModel:
+    """Load a sample model, a local folder or a model of the Hugging Face hub.
+
+    Parameters
+    ----------
+    name
+        ``smollm2-gated``, ``smollm2-135m``, a folder, or a name on the hub.
+    budget
+        For a gated model, one of the budgets that its thresholds were calibrated for.
+    dtype
+        ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions
+        flip.
+    device
+        A torch device.
+    trust_remote_code
+        Whether Python code that comes with a model may run. Only safetensors are read either way.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, or its files are missing, damaged or of another kind.
+    ValueError
+        If ``dtype`` or ``budget`` is not one of those on offer.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
+    folder = sample_folders().get(str(name), Path(name))
+    if (folder / CONFIG).exists():
+        loaded = _load_gated(folder, budget=budget, dtype=dtype, trust=trust_remote_code)
+        loaded = replace(loaded, name=str(name))
+    elif budget is not None:
+        raise ValueError(f"budget={budget} was asked of {name}, which has no gates; leave it out.")
+    else:
+        loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code)
+    loaded.model.to(device)
+    return loaded
+
+
+def from_parts(
+    model: Any, tokenizer: Any, *, name: str = "model", weights_sha256: str = "",
+    budget: float | None = None,
+) -> SkipModel:  # fmt: skip
+    """Wrap a model that is already in memory.
+
+    Parameters
+    ----------
+    model, tokenizer
+        A transformers causal LM and its tokenizer.
+    name, weights_sha256, budget
+        What the trace is to say of them.
+    """
+    family = family_of(model)
+    return SkipModel(
+        name=name,
+        model=model.eval(),
+        tokenizer=tokenizer,
+        family=family,
+        weights_sha256=weights_sha256,
+        budget=budget,
+        policy="learned" if family.sites(model) else "dense",
+    )
+
+
+def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) -> SkipModel:
+    config = GatedModelConfig.read(folder)
+    chosen = config.budget if budget is None else f"{budget:g}"
+    if chosen not in config.thresholds:
+        raise ValueError(
+            f"budget={budget} is not calibrated for {folder.name}; there are "
+            f"{', '.join(config.thresholds)}."
+        )
+    gates = folder / GATES
+    if not gates.exists():
+        raise ModelError(f"{gates} is missing: the gates' weights go with {CONFIG}.")
+    if sha256_of(gates) != config.gates_sha256:
+        raise ModelError(
+            f"{gates} is damaged or from another training run: its SHA-256 is not the one in "
+            f"{CONFIG}. Fetch or train the model again."
+        )
+    dense = _load_dense(config.backbone, dtype=dtype, trust=trust)
+    if dense.weights_sha256 != config.backbone_sha256:
+        raise ModelError(
+            f"{folder.name} was trained on other weights of {config.backbone} than those found; "
+            "its gates would mean nothing. Pull the backbone again."
+        )
+    install_gates(dense.model, config.gates)
+    _read_gates(dense.model, gates)
+    set_threshold(dense.model, config.thresholds[chosen])
+    both = hashlib.sha256((dense.weights_sha256 + config.gates_sha256).encode()).hexdigest()
+    return from_parts(
+        dense.model, dense.tokenizer, name=folder.name, weights_sha256=both, budget=float(chosen)
+    )
+
+
+def _read_gates(model: Any, path: Path) -> None:
+    from safetensors.torch import load_file
+
+    tensors = load_file(path)
+    parameters = gate_parameters(model)
+    if tensors.keys() != parameters.keys():
+        raise ModelError(f"{path} holds other gates than {CONFIG} says; train the model again.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder, known_sha256 = _dense_source(name)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    except Exception as error:  # every library below raises its own kinds
+        raise ModelError(_explain(name, error)) from error
+    sha256 = known_sha256 or _weights_sha256(model)
+    return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
+
+
+def _dense_source(name: str | Path) -> tuple[str, str]:
+    if str(name) == backbone.NAME:
+        folder = backbone.pull()
+        return str(folder), backbone.verify(folder)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not list(folder.glob("*.safetensors")):
+            raise ModelError(
+                f"{folder} holds no .safetensors file. skipviz reads weights from safetensors "
+                "only; save the model with save_pretrained()."
+            )
+        return str(folder), ""
+    if folder.is_absolute() or str(name).startswith((".", "~")):
+        raise ModelError(f"There is no folder {folder}. Give a folder with a model in it.")
+    return str(name), ""
+
+
+def _weights_sha256(model: Any) -> str:
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _explain(name: str | Path, error: Exception) -> str:
+    text = str(error)
+    if "trust_remote_code" in text:
+        return (
+            f"{name} brings Python code of its own, which has not been run. If you trust its "
+            "author, load it with trust_remote_code=True (--trust-remote-code)."
+        )
+    kind = type(error).__name__
+    if kind == "SafetensorError" or "safetensor" in text.lower():
+        return (
+            f"The weights of {name} cannot be read as safetensors ({text.splitlines()[0]}). The "
+            "file is damaged or of another kind; fetch it again."
+        )
+    known = ", ".join([*sample_folders(), backbone.NAME])
+    return (
+        f"{name} could not be loaded ({kind}: {text.splitlines()[0] if text else 'no message'}). "
+        f"Give a sample model ({known}), a folder with a transformers causal LM, or a hub name, "
+        "which needs the network."
+    )

@@ -1,0 +1,76 @@
+"""The sample models that come with skipviz, and the file that makes a folder a gated model."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from skipviz.families.gated_modules import GatedConfig
+from skipviz.models.errors import ModelError
+
+CONFIG = "skipviz.json"
+GATES = "gates.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class GatedModelConfig:
+    """What is written beside gates and adapters.
+
+    Attributes
+    ----------
+    backbone
+        Name or path of the dense model underneath.
+    backbone_sha256
+        SHA-256 of the weights that the gates were trained on.
+    gates_sha256
+        SHA-256 of the file of gates and adapters.
+    gates
+        Shape of the gates.
+    thresholds
+        Threshold of every gate for each budget, calibrated on held-out text.
+    budget
+        The budget to use where none is asked for.
+    """
+
+    backbone: str
+    backbone_sha256: str
+    gates_sha256: str
+    gates: GatedConfig
+    thresholds: dict[str, float]
+    budget: str
+
+    def write(self, folder: Path) -> None:
+        """Write ``skipviz.json``."""
+        (folder / CONFIG).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> GatedModelConfig:
+        """Read ``skipviz.json``.
+
+        Raises
+        ------
+        ModelError
+            If it is missing, is not JSON or lacks a field.
+        """
+        path = folder / CONFIG
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            return cls(**{**fields, "gates": GatedConfig(**fields["gates"])})
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ModelError(
+                f"{path} is not the configuration of a gated model ({error}). Write the folder "
+                "again with `skipviz train`, or point to another."
+            ) from error
+
+
+def samples_folder() -> Path:
+    """Return the folder of sample models: inside the installed package, or beside it."""
+    packaged = Path(str(files("skipviz"))) / "sample_models"
+    return packaged if packaged.is_dir() else packaged.parents[1] / "sample_models"
+
+
+def sample_folders() -> dict[str, Path]:
+    """Return the sample models by name."""
+    return {path.parent.name: path.parent for path in sorted(samples_folder().glob(f"*/{CONFIG}"))}

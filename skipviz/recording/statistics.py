@@ -1,0 +1,106 @@
+"""Loss, entropy and the likeliest next tokens from logits, in one pass while they are in cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.schema import TOP_K
+
+ROWS = 32
+"""Rows a pass: few enough that the logits of a pass stay in the processor's cache."""
+BLOCK = 256
+"""Vocabulary entries a block of the search for the largest logits."""
+
+
+@dataclass(frozen=True)
+class TokenStatistics:
+    """Figures of the model's prediction after each token.
+
+    Attributes
+    ----------
+    nll
+        Loss on the next token in nats; NaN where there is none.
+    entropy
+        Entropy of the prediction in nats.
+    top_ids, top_probs
+        The likeliest next tokens, most likely first, and their probabilities.
+    """
+
+    nll: Float[Tensor, " n"]
+    entropy: Float[Tensor, " n"]
+    top_ids: Int[Tensor, "n k"]
+    top_probs: Float[Tensor, "n k"]
+
+
+def token_statistics(
+    logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]
+) -> TokenStatistics:
+    """Reduce logits to what a trace keeps of them.
+
+    Parameters
+    ----------
+    logits
+        Logits after each token.
+    targets
+        The token that came next; negative where none did.
+    """
+    parts = [
+        _reduce(rows.float(), wanted)
+        for rows, wanted in zip(logits.split(ROWS), targets.split(ROWS), strict=True)
+    ]
+    return concatenate(parts)
+
+
+def concatenate(parts: list[TokenStatistics]) -> TokenStatistics:
+    """Join statistics of consecutive tokens."""
+    return TokenStatistics(
+        nll=torch.cat([part.nll for part in parts]),
+        entropy=torch.cat([part.entropy for part in parts]),
+        top_ids=torch.cat([part.top_ids for part in parts]),
+        top_probs=torch.cat([part.top_probs for part in parts]),
+    )
+
+
+def _reduce(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> TokenStatistics:
+    top_logits, top_ids = largest(logits, min(TOP_K, logits.shape[-1]))
+    shifted = logits - top_logits[:, :1]
+    weights = shifted.exp()
+    total = weights.sum(-1)
+    mean_shifted = torch.linalg.vecdot(weights, shifted) / total
+    log_total = total.log()
+    chosen = shifted.gather(1, targets.clamp(min=0)[:, None]).squeeze(1)
+    nll = torch.where(targets >= 0, log_total - chosen, torch.nan)
+    missing = TOP_K - top_ids.shape[1]
+    top_probs = (top_logits - top_logits[:, :1] - log_total[:, None]).exp()
+    return TokenStatistics(
+        nll=nll,
+        entropy=log_total - mean_shifted,
+        top_ids=torch.nn.functional.pad(top_ids, (0, missing), value=-1),
+        top_probs=torch.nn.functional.pad(top_probs, (0, missing)),
+    )
+
+
+def largest(
+    values: Float[Tensor, "n v"], count: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """Return the ``count`` largest values of each row and where they are, largest first.
+
+    The largest ``count`` values lie in the ``count`` blocks with the largest maxima, so one pass
+    of maxima over the row replaces a search through all of it.
+    """
+    rows, width = values.shape
+    blocks = width // BLOCK
+    if blocks <= count:
+        found = values.topk(count, dim=1)
+        return found.values, found.indices
+    body = values[:, : blocks * BLOCK].view(rows, blocks, BLOCK)
+    best = body.amax(-1).topk(count, dim=1).indices
+    columns = (best[:, :, None] * BLOCK + torch.arange(BLOCK, device=values.device)).flatten(1)
+    rest = torch.arange(blocks * BLOCK, width, device=values.device).expand(rows, -1)
+    columns = torch.cat([columns, rest], dim=1)
+    found = values.gather(1, columns).topk(count, dim=1)
+    return found.values, columns.gather(1, found.indices)

@@ -1,0 +1,103 @@
+"""Training windows: equal stretches of token ids, mixed from all sources in stated shares."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from skipviz.training.texts import sample_documents
+
+SHARES = {
+    "nlp_corpus": 0.35,
+    "sotu": 0.15,
+    "moby_dick": 0.15,
+    "documentation": 0.15,
+    "self": 0.2,
+}
+MAX_DOCUMENT_CHARS = 8000
+CHARS_PER_TOKEN = 3
+SELF_BATCH = 64
+
+
+def training_windows(
+    model: Any, tokenizer: Any, *, count: int, length: int, seed: int
+) -> Int[Tensor, "count length"]:
+    """Return training windows, shuffled.
+
+    Parameters
+    ----------
+    model, tokenizer
+        The dense backbone, which writes a share of the text itself, and its tokenizer.
+    count, length
+        How many windows, and how many tokens in each.
+    seed
+        Seed of the choice of documents, of sampling and of the order.
+    """
+    sources = sample_documents(seed)
+    windows: list[Tensor] = []
+    for source, share in SHARES.items():
+        wanted = round(share * count)
+        if source == "self":
+            starts = [text[:200] for text in sources["nlp_corpus"][-wanted:]]
+            windows.append(written_by_backbone(model, tokenizer, starts, length=length, seed=seed))
+        else:
+            windows.append(_cut(tokenizer, sources[source], count=wanted, length=length))
+    mixed = torch.cat(windows)
+    order = torch.randperm(len(mixed), generator=torch.Generator().manual_seed(seed))
+    return mixed[order]
+
+
+@torch.inference_mode()
+def written_by_backbone(
+    model: Any, tokenizer: Any, starts: list[str], *, length: int, seed: int
+) -> Int[Tensor, "count length"]:
+    """Let the backbone answer ``starts`` in its chat format, and keep prompt and answer."""
+    random.Random(seed).shuffle(starts)
+    torch.manual_seed(seed)
+    written = []
+    for first in range(0, len(starts), SELF_BATCH):
+        prompts = [
+            tokenizer.apply_chat_template(
+                [{"role": "user", "content": start}], add_generation_prompt=True, tokenize=False
+            )
+            for start in starts[first : first + SELF_BATCH]
+        ]
+        batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
+        ids = model.generate(
+            **batch.to(model.device),
+            do_sample=True,
+            temperature=1.0,
+            top_k=0,
+            max_length=length,
+            min_length=length,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+        written.append(ids[:, -length:].cpu())
+    return torch.cat(written)
+
+
+def _cut(tokenizer: Any, documents: list[str], *, count: int, length: int) -> Tensor:
+    pieces: list[str] = []
+    chars = 0
+    for document in documents:
+        pieces.append(document[:MAX_DOCUMENT_CHARS])
+        chars += len(pieces[-1])
+        if chars > count * length * (CHARS_PER_TOKEN + 4):
+            break
+    ids = [
+        token
+        for encoded in tokenizer(pieces, add_special_tokens=False, split_special_tokens=True)[
+            "input_ids"
+        ]
+        for token in encoded
+    ]
+    if len(ids) < count * length:
+        raise ValueError(
+            f"{len(ids):,} tokens of text are too few for {count} windows of {length} tokens; "
+            "ask for fewer steps."
+        )
+    return torch.tensor(ids[: count * length]).view(count, length)
