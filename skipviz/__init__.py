@@ -1,0 +1,32 @@
+"""See which layers each token of a dynamic-depth transformer used, and why.
+
+``skipviz.load`` gives a model, ``skipviz.trace`` runs it over a text, ``skipviz.record`` listens
+to a run of your own. Everything that comes out is a ``Trace``: four Polars tables.
+"""
+
+from __future__ import annotations
+
+from skipviz.families import Plan
+from skipviz.models import ModelError, SkipModel, from_parts, load
+from skipviz.recording.events import RecordingError
+from skipviz.recording.recorder import Recording, record
+from skipviz.recording.tracing import Stopped, trace
+from skipviz.texts import Document, TextError
+from skipviz.trace import Trace, TraceError
+
+__all__ = [
+    "Document",
+    "ModelError",
+    "Plan",
+    "Recording",
+    "RecordingError",
+    "SkipModel",
+    "Stopped",
+    "TextError",
+    "Trace",
+    "TraceError",
+    "from_parts",
+    "load",
+    "record",
+    "trace",
+]

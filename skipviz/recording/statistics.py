@@ -35,6 +35,15 @@ class TokenStatistics:
     top_ids: Int[Tensor, "n k"]
     top_probs: Float[Tensor, "n k"]
 
+    def rows(self, which: slice | Tensor) -> TokenStatistics:
+        """Return the statistics of some of the tokens."""
+        return TokenStatistics(
+            nll=self.nll[which],
+            entropy=self.entropy[which],
+            top_ids=self.top_ids[which],
+            top_probs=self.top_probs[which],
+        )
+
 
 def token_statistics(
     logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]

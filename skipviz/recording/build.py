@@ -1,0 +1,183 @@
+"""Turns what was recorded into the four tables of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+
+from skipviz.flops import UnitFlops
+from skipviz.models import SkipModel
+from skipviz.recording.statistics import TokenStatistics
+from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
+from skipviz.trace import Trace, depth_columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenColumns:
+    """What is known of each token beside its statistics, one entry a token.
+
+    Attributes
+    ----------
+    source
+        File or document.
+    sequence, position
+        Which sequence the token belongs to, and its place in it.
+    token_id, text
+        The token, and the characters it stands for.
+    char_start, char_end
+        Where those characters are in the document; -1 where that is unknown.
+    span
+        Tokens that share characters have one span.
+    context
+        Tokens that it could see, itself included.
+    decode
+        True for tokens run one at a time from a cache.
+    """
+
+    source: list[str]
+    sequence: npt.NDArray[np.int64]
+    position: npt.NDArray[np.int64]
+    token_id: npt.NDArray[np.int64]
+    text: list[str]
+    char_start: npt.NDArray[np.int64]
+    char_end: npt.NDArray[np.int64]
+    span: npt.NDArray[np.int64]
+    context: npt.NDArray[np.int64]
+    decode: npt.NDArray[np.bool_]
+
+
+def build_trace(
+    model: SkipModel,
+    columns: TokenColumns,
+    matrices: Mapping[str, npt.NDArray[Any]],
+    *,
+    statistics: TokenStatistics | None,
+    policy: str,
+    window: int | None = None,
+    window_overlap: int | None = None,
+) -> Trace:
+    """Assemble and validate a trace.
+
+    Parameters
+    ----------
+    model
+        What ran.
+    columns, matrices
+        Tokens in reading order and their decisions, [tokens, sites].
+    statistics
+        Figures of each token's prediction, or None if they were not recorded.
+    policy
+        Who decided.
+    window, window_overlap
+        Tokens seen at once, and shared by consecutive windows; None where there were no windows.
+    """
+    sites = site_frame(model.family.sites(model.model))
+    layers = int(model.model.config.num_hidden_layers)
+    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers)
+    tokens = pl.DataFrame(
+        {
+            "token": np.arange(len(columns.token_id)),
+            "source": columns.source,
+            "sequence": columns.sequence,
+            "position": columns.position,
+            "token_id": columns.token_id,
+            "text": columns.text,
+            "char_start": _null_where_negative(columns.char_start),
+            "char_end": _null_where_negative(columns.char_end),
+            "span": columns.span,
+            "context": columns.context,
+            "phase": np.where(columns.decode, "decode", "prefill").tolist(),
+            **_statistic_columns(model, columns, statistics),
+            "layers_used": used,
+            "exit_depth": depth,
+        },
+        schema=TOKENS,
+    )
+    return Trace(
+        run=pl.DataFrame([_provenance(model, policy, window, window_overlap)], schema=RUN),
+        sites=sites,
+        tokens=tokens,
+        matrices=matrices,
+    )
+
+
+def _statistic_columns(
+    model: SkipModel, columns: TokenColumns, statistics: TokenStatistics | None
+) -> dict[str, pl.Series]:
+    if statistics is None:
+        height = len(columns.token_id)
+        names = ("surprisal", "nll", "entropy", "top_ids", "top_probs", "top_texts")
+        return {name: pl.Series([None] * height, dtype=TOKENS[name]) for name in names}
+    nll = statistics.nll.float().cpu().numpy()
+    entropy = statistics.entropy.float().cpu().numpy()
+    top_ids = statistics.top_ids.cpu().numpy().astype(np.int64)
+    # A token is as surprising as the loss of the prediction made just before it.
+    surprisal = np.full_like(nll, np.nan)
+    follows = (columns.sequence[1:] == columns.sequence[:-1]) & (
+        columns.position[1:] == columns.position[:-1] + 1
+    )
+    surprisal[1:][follows] = nll[:-1][follows]
+    return {
+        "surprisal": pl.Series(surprisal, dtype=pl.Float32).fill_nan(None),
+        "nll": pl.Series(nll, dtype=pl.Float32).fill_nan(None),
+        "entropy": pl.Series(entropy, dtype=pl.Float32).fill_nan(None),
+        "top_ids": pl.Series(top_ids, dtype=TOKENS["top_ids"]),
+        "top_probs": pl.Series(
+            statistics.top_probs.float().cpu().numpy(), dtype=TOKENS["top_probs"]
+        ),
+        "top_texts": pl.Series(
+            np.array(token_texts(model.tokenizer, top_ids.ravel())).reshape(-1, TOP_K).tolist(),
+            dtype=TOKENS["top_texts"],
+        ),
+    }
+
+
+def token_texts(tokenizer: Any, ids: npt.NDArray[np.int64]) -> list[str]:
+    """Return the text of single tokens; bytes that are no character alone show as U+FFFD."""
+    unique, inverse = np.unique(ids, return_inverse=True)
+    decoded = tokenizer.batch_decode(
+        [[int(token)] if token >= 0 else [] for token in unique],
+        clean_up_tokenization_spaces=False,
+    )
+    return [decoded[index] for index in inverse]
+
+
+def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
+    series = pl.Series(values, dtype=pl.Int64)
+    return series.set(series < 0, None)
+
+
+def _provenance(
+    model: SkipModel, policy: str, window: int | None, window_overlap: int | None
+) -> dict[str, Any]:
+    flops = UnitFlops.from_config(model.model.config)
+    return {
+        "model": model.name,
+        "weights_sha256": model.weights_sha256,
+        "family": model.family.name,
+        "policy": policy,
+        "budget": model.budget,
+        "price": None,
+        "runtime": "masked",
+        "dtype": model.dtype,
+        "device": str(model.device),
+        "seed": None,
+        "window": window,
+        "window_overlap": window_overlap,
+        "layers": model.model.config.num_hidden_layers,
+        "attn_fixed_flops": flops.attn_fixed,
+        "attn_per_key_flops": flops.attn_per_key,
+        "mlp_flops": flops.mlp,
+        "kv_flops": flops.kv,
+        "head_flops": flops.head,
+        "skipviz_version": version("skipviz"),
+        "torch_version": torch.__version__,
+        "transformers_version": version("transformers"),
+    }

@@ -1,0 +1,333 @@
+"""Runs a model over texts and returns the trace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from skipviz.families import Plan
+from skipviz.families.gated_modules import decoder_layers
+from skipviz.models import SkipModel
+from skipviz.recording.build import TokenColumns, build_trace
+from skipviz.recording.events import GateEvents
+from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
+from skipviz.recording.windows import Window, plan_windows
+from skipviz.spans import Encoding, encode, group_spans, span_bounds
+from skipviz.texts import Document, check_text
+from skipviz.trace import Trace
+
+HEAD_ROWS = 256
+"""Rows of logits at once: 256 x 49,152 float32 are 50 MB."""
+BATCH_TOKENS = 2048
+"""Tokens of short texts, padding included, that share a forward."""
+
+Progress = Callable[[float], None]
+
+
+class Stopped(Exception):
+    """The run was stopped by the user."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """One window of one document."""
+
+    document: int
+    window: Window
+    ids: list[int]
+    target: int
+    """The token after the window, or -1."""
+
+
+@dataclass
+class _Recorded:
+    """What one forward gave, cut back to the tokens that are reported."""
+
+    matrices: dict[str, np.ndarray[Any, Any]]
+    statistics: TokenStatistics | None
+    context: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+def trace(
+    model: SkipModel,
+    texts: str | Document | Sequence[str | Document],
+    *,
+    statistics: bool = True,
+    plan: Plan | None = None,
+    window: int | None = None,
+    overlap: int | None = None,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Trace:
+    """Run a model over texts and return which layers each token used, and why.
+
+    Parameters
+    ----------
+    model
+        What ``skipviz.load`` returned.
+    texts
+        A text, a document, or several. Each becomes one sequence of the trace.
+    statistics
+        Whether to keep loss, entropy and the five likeliest next tokens.
+    plan
+        Decisions to make instead of the gates; for a single text that fits one window.
+    window
+        Tokens to run at once, at most the model's context, which is the default.
+    overlap
+        Tokens that consecutive windows share; half a window by default.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Raises
+    ------
+    TextError
+        If a text is blank or cannot be encoded.
+    ValueError
+        If the window does not fit the model, or the plan does not fit the text.
+    Stopped
+        If ``stop`` was set.
+    """
+    documents = _documents(texts)
+    size = model.context if window is None else window
+    if not 1 < size <= model.context:
+        raise ValueError(f"window={size} must lie between 2 and the context, {model.context}.")
+    shared = size // 2 if overlap is None else overlap
+    encodings = [encode(model.tokenizer, document.text) for document in documents]
+    pieces = [
+        piece
+        for index, encoding in enumerate(encodings)
+        for piece in _pieces(index, encoding, window=size, overlap=shared)
+    ]
+    if plan is not None and len(pieces) != 1:
+        raise ValueError(
+            f"A plan decides one text in one window; there are {len(pieces)} windows here."
+        )
+    meter = _Meter(progress, stop, total=sum(len(piece.ids) for piece in pieces))
+    recorded: dict[int, _Recorded] = {}
+    with torch.inference_mode():
+        for batch in _batches(pieces):
+            run = _run(model, [pieces[i] for i in batch], statistics, plan, meter)
+            recorded.update(zip(batch, run, strict=True))
+    windowed = len(pieces) > len(documents)
+    return build_trace(
+        model,
+        _columns(documents, encodings, [recorded[i].context for i in range(len(pieces))]),
+        {
+            name: np.concatenate([recorded[i].matrices[name] for i in range(len(pieces))])
+            for name in recorded[0].matrices
+        },
+        statistics=_joined([recorded[i].statistics for i in range(len(pieces))]),
+        policy=model.policy if plan is None else "forced",
+        window=size if windowed else None,
+        window_overlap=shared if windowed else None,
+    )
+
+
+def _documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
+    given = [texts] if isinstance(texts, str | Document) else list(texts)
+    if not given:
+        raise ValueError("There is no text; give at least one.")
+    documents = [
+        text if isinstance(text, Document) else Document(source="text", text=text)
+        for text in given
+    ]
+    for document in documents:
+        check_text(document.text)
+    return documents
+
+
+def _pieces(document: int, encoding: Encoding, *, window: int, overlap: int) -> list[_Piece]:
+    ids = encoding.ids
+    return [
+        _Piece(
+            document=document,
+            window=part,
+            ids=ids[part.start : part.stop],
+            target=ids[part.stop] if part.stop < len(ids) else -1,
+        )
+        for part in plan_windows(len(ids), window=window, overlap=overlap)
+    ]
+
+
+def _batches(pieces: list[_Piece]) -> list[list[int]]:
+    """Group pieces of like length, so that little is padding."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids)):
+        padded = len(pieces[index].ids)
+        if batches and padded * (len(batches[-1]) + 1) <= BATCH_TOKENS:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+class _Meter:
+    """Reports progress layer by layer and raises ``Stopped`` when asked to stop."""
+
+    def __init__(self, progress: Progress, stop: threading.Event | None, *, total: int) -> None:
+        self._progress = progress
+        self._stop = stop
+        self._total = total
+        self._done = 0.0
+
+    def advance(self, tokens: float) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Stopped("The run was stopped.")
+        self._done += tokens
+        self._progress(min(1.0, self._done / self._total))
+
+    @contextmanager
+    def watch(self, model: nn.Module, *, tokens: int) -> Iterator[None]:
+        thread = threading.get_ident()
+        layers = decoder_layers(model)
+
+        def hook(*_: Any) -> None:
+            if threading.get_ident() == thread:
+                self.advance(tokens / (len(layers) + 1))
+
+        handles = [layer.register_forward_hook(hook) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def _run(
+    model: SkipModel, pieces: list[_Piece], statistics: bool, plan: Plan | None, meter: _Meter
+) -> list[_Recorded]:
+    longest = max(len(piece.ids) for piece in pieces)
+    ids = torch.zeros((len(pieces), longest), dtype=torch.long)
+    keep = torch.zeros((len(pieces), longest), dtype=torch.bool)
+    for row, piece in enumerate(pieces):
+        ids[row, : len(piece.ids)] = torch.tensor(piece.ids)
+        keep[row, : len(piece.ids)] = True
+    # Without padding no mask is given: attention then takes its faster, causal path.
+    mask = None if bool(keep.all()) else keep.long().to(model.device)
+    events = GateEvents()
+    tokens = sum(len(piece.ids) for piece in pieces)
+    with meter.watch(model.model, tokens=tokens), model.family.observe(model.model, events):
+        hidden = _forward(model, ids, mask, plan)
+    matrices = events.matrices(len(model.family.sites(model.model)), keep.to(model.device))
+    targets = _targets(pieces, longest)
+    figures = (
+        _statistics(model, hidden[keep.to(model.device)], targets[keep]) if statistics else None
+    )
+    meter.advance(tokens / (len(decoder_layers(model.model)) + 1))
+    return _cut(pieces, matrices, figures)
+
+
+def _forward(
+    model: SkipModel, ids: Int[Tensor, "b t"], mask: Tensor | None, plan: Plan | None
+) -> Tensor:
+    def run() -> Tensor:
+        output = model.model.model(
+            input_ids=ids.to(model.device), attention_mask=mask, use_cache=False
+        )
+        return output.last_hidden_state  # type: ignore[no-any-return]
+
+    if plan is None:
+        return run()
+    if plan.execute.shape[-2] != ids.shape[1]:
+        raise ValueError(
+            f"The plan decides {plan.execute.shape[-2]} tokens; the text has {ids.shape[1]}."
+        )
+    with model.family.force(model.model, plan):
+        return run()
+
+
+def _targets(pieces: list[_Piece], longest: int) -> Int[Tensor, "b t"]:
+    targets = torch.full((len(pieces), longest), -1)
+    for row, piece in enumerate(pieces):
+        targets[row, : len(piece.ids)] = torch.tensor([*piece.ids[1:], piece.target])
+    return targets
+
+
+def _statistics(model: SkipModel, hidden: Tensor, targets: Tensor) -> TokenStatistics:
+    head = model.model.get_output_embeddings()
+    return concatenate(
+        [
+            token_statistics(head(rows), wanted.to(model.device))
+            for rows, wanted in zip(
+                hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True
+            )
+        ]
+    )
+
+
+def _cut(
+    pieces: list[_Piece],
+    matrices: dict[str, np.ndarray[Any, Any]],
+    statistics: TokenStatistics | None,
+) -> list[_Recorded]:
+    """Give each piece its own rows, without those that the window before has reported."""
+    recorded = []
+    first = 0
+    for piece in pieces:
+        rows = slice(first + piece.window.report - piece.window.start, first + len(piece.ids))
+        first += len(piece.ids)
+        skipped = piece.window.report - piece.window.start
+        recorded.append(
+            _Recorded(
+                matrices={name: matrix[rows] for name, matrix in matrices.items()},
+                statistics=None if statistics is None else statistics.rows(rows),
+                context=np.arange(skipped, len(piece.ids)) + 1,
+            )
+        )
+    return recorded
+
+
+def _joined(parts: list[TokenStatistics | None]) -> TokenStatistics | None:
+    present = [part for part in parts if part is not None]
+    return concatenate(present) if present else None
+
+
+def _columns(
+    documents: list[Document], encodings: list[Encoding], contexts: list[np.ndarray[Any, Any]]
+) -> TokenColumns:
+    sizes = [len(encoding.ids) for encoding in encodings]
+    starts, ends, spans, texts = [], [], [], []
+    first_span = 0
+    for document, encoding in zip(documents, encodings, strict=True):
+        span = group_spans(encoding.char_start, encoding.char_end)
+        start, end = _whole_characters(document.text, encoding, span)
+        starts.append(start)
+        ends.append(end)
+        spans.append(span + first_span)
+        first_span += int(span[-1]) + 1
+        texts += [document.text[a:b] for a, b in zip(start, end, strict=True)]
+    return TokenColumns(
+        source=[d.source for d, size in zip(documents, sizes, strict=True) for _ in range(size)],
+        sequence=np.repeat(np.arange(len(sizes)), sizes),
+        position=np.concatenate([np.arange(size) for size in sizes]),
+        token_id=np.concatenate([np.array(e.ids, dtype=np.int64) for e in encodings]),
+        text=texts,
+        char_start=np.concatenate(starts),
+        char_end=np.concatenate(ends),
+        span=np.concatenate(spans),
+        context=np.concatenate(contexts),
+        decode=np.zeros(sum(sizes), dtype=np.bool_),
+    )
+
+
+def _whole_characters(
+    text: str, encoding: Encoding, span: np.ndarray[Any, Any]
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return each token's characters, those that the tokenizer dropped given to a neighbour."""
+    start, end = encoding.char_start.copy(), encoding.char_end.copy()
+    bounds = span_bounds(start, end, length=len(text))
+    first = np.flatnonzero(np.diff(span, prepend=-1))
+    last = np.append(first[1:], len(span)) - 1
+    start[first] = np.minimum(start[first], bounds[:, 0])
+    end[last] = np.maximum(end[last], bounds[:, 1])
+    return start, end
