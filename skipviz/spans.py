@@ -1,7 +1,7 @@
-"""Maps tokens back to the exact characters they stand for.
+"""Text to token ids, and tokens back to the exact characters they stand for.
 
-Several tokens can share the characters of one emoji. Together they form one span, so that the
-spans of a text, one after the other, are the text.
+A byte-level tokenizer may give one emoji several tokens, none of which is a character of its own.
+Such tokens form one *span*: the spans of a text, one after the other, are the text.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class Encoding:
     ids
         Token ids.
     char_start, char_end
-        Characters (code points) of each token, the end excluded.
+        Characters (code points) that each token touches, the end excluded. Several tokens may
+        touch the same one.
     """
 
     ids: list[int]
@@ -33,14 +34,19 @@ class Encoding:
 
 
 def encode(tokenizer: Any, text: str) -> Encoding:
-    """Tokenise a text; names of control tokens that a user typed stay text.
+    """Tokenise a text as nothing but text: no token is added, no name of one is obeyed.
 
     Parameters
     ----------
     tokenizer
         A fast transformers tokenizer: a slow one does not say which characters a token stands for.
     text
-        The text.
+        The text. ``<|im_start|>`` in it is spelt out in ordinary tokens.
+
+    Returns
+    -------
+    Encoding
+        Token ids and the characters they touch.
 
     Raises
     ------
@@ -50,54 +56,83 @@ def encode(tokenizer: Any, text: str) -> Encoding:
     if not getattr(tokenizer, "is_fast", False):
         raise ValueError(
             f"{type(tokenizer).__name__} does not say which characters a token stands for. Use a "
-            "fast tokenizer (tokenizer.json)."
+            "fast tokenizer: a model folder with a tokenizer.json gives one."
         )
     encoded = tokenizer(
         text,
         add_special_tokens=False,
         split_special_tokens=True,
         return_offsets_mapping=True,
+        return_attention_mask=False,
+        # It would warn of texts beyond the context, which are run in windows.
         verbose=False,
     )
     if not encoded["input_ids"]:
         raise ValueError("The tokenizer finds no token in the text. Give a text with words in it.")
-    offsets = np.array(encoded["offset_mapping"], dtype=np.int64).reshape(-1, 2)
+    offsets = np.array(encoded["offset_mapping"], dtype=np.int64)
     return Encoding(encoded["input_ids"], offsets[:, 0].copy(), offsets[:, 1].copy())
 
 
 def group_spans(char_start: Ints, char_end: Ints) -> Ints:
-    """Return each token's span, counted from 0: tokens that share characters share one.
+    """Return each token's span, counted from 0: tokens that touch a common character share one.
 
     Parameters
     ----------
     char_start, char_end
         Characters of each token, in reading order.
+
+    Returns
+    -------
+    ndarray
+        One number a token, without gaps and never decreasing. A token without characters of its
+        own goes with the next one that has some, or else with the last.
     """
-    furthest = np.maximum.accumulate(char_end)
-    # A token without characters of its own belongs to the one before.
-    fresh = (char_start[1:] >= furthest[:-1]) & (char_end[1:] > char_start[1:])
-    return np.concatenate([[0], np.cumsum(fresh)]).astype(np.int64)
+    touching = np.flatnonzero(char_end > char_start)
+    if not touching.size:
+        return np.zeros(len(char_start), dtype=np.int64)
+    spans = _number(char_start[touching], char_end[touching])
+    next_touching = np.searchsorted(touching, np.arange(len(char_start)))
+    return spans[np.minimum(next_touching, touching.size - 1)]
 
 
 def span_bounds(char_start: Ints, char_end: Ints, *, length: int) -> Ints:
     """Return where each span begins and ends, so that all spans together are the whole text.
 
     Characters that the tokenizer dropped go to the span behind them, the last ones to the last.
+    A text in which there is no token is one span.
 
     Parameters
     ----------
     char_start, char_end
-        Characters of each token.
+        Characters of each token, in reading order.
     length
-        Length of the text.
+        Length of the text in characters (code points).
 
     Returns
     -------
     ndarray
-        Of shape [spans, 2], in code points, the end excluded.
+        Of shape [spans, 2], in code points, the end excluded; each begins where the last ended.
+
+    Raises
+    ------
+    ValueError
+        If a token ends beyond the text.
     """
-    span = group_spans(char_start, char_end)
-    ends = np.zeros(span[-1] + 1, dtype=np.int64)
-    np.maximum.at(ends, span, char_end)
+    if not len(char_end):
+        return np.array([[0, length]], dtype=np.int64)[: min(length, 1)]
+    if (furthest := int(char_end.max())) > length:
+        raise ValueError(
+            f"A token ends at character {furthest} of a text with {length}. Give the length of the "
+            "text that was tokenised, in code points."
+        )
+    firsts = np.flatnonzero(np.diff(group_spans(char_start, char_end), prepend=-1))
+    ends = np.maximum.reduceat(char_end, firsts)
     ends[-1] = length
     return np.stack([np.concatenate([[0], ends[:-1]]), ends], axis=1)
+
+
+def _number(start: Ints, end: Ints) -> Ints:
+    """Open a span at each token that begins where all before it have ended."""
+    reach = np.maximum.accumulate(end)
+    opens = start[1:] >= reach[:-1]
+    return np.concatenate([[0], np.cumsum(opens)]).astype(np.int64)

@@ -1,59 +1,77 @@
-"""Reads texts: what a user pastes, uploads or names on the command line.
-
-Whatever cannot be read is refused with a sentence that says what is wrong and what to do.
-"""
+"""Turn what a user hands over - pasted text, an upload, a file - into documents, or say why not."""
 
 from __future__ import annotations
 
 import codecs
 import json
+import os
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Any
 
-from charset_normalizer import from_bytes
+from skipviz.charset import guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
-# UTF-32 comes first: its little-endian mark begins with UTF-16's.
+_ACCEPTED = "skipviz reads text in .txt, .md and .jsonl files"
+_ROW = 'Each line must be a JSON object with a string field "text", like {"text": "..."}'
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
+# No text begins like this, whatever follows.
 _SIGNATURES = {
-    b"\x89PNG": "a PNG picture",
-    b"\xff\xd8\xff": "a JPEG picture",
-    b"GIF8": "a GIF picture",
-    b"%PDF": "a PDF document",
-    b"PK\x03\x04": "a ZIP archive (Word and Excel files are such archives)",
-    b"\x1f\x8b": "a gzip archive",
-    b"\x7fELF": "a program",
-    b"PAR1": "a Parquet table",
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF-": "a PDF document",
+    b"{\\rtf": "an RTF document",
+    b"PK\x03\x04": "a ZIP archive (.docx, .xlsx, .epub and .pt files are such archives)",
+    b"\x7fELF": "a program (ELF)",
+    b"\x1f\x8b": "gzip-compressed data",
+    b"\xfd7zXZ": "xz-compressed data",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Microsoft Office file (.doc, .xls, .ppt)",
 }
-_ACCEPTED = f"Give a text in {', '.join(SUFFIXES)}."
-_CONTROLS = frozenset(range(32)) - frozenset(b"\t\n\r\f\x0b\x1b\x00")
-_MAX_CONTROL_SHARE = 0.02
-_MAX_NUL_SHARE = 0.1
+# A text may begin like this, so it only names data already known to be binary.
+_SIGNATURES_OF_BINARY = {
+    b"GIF8": "a GIF image",
+    b"RIFF": "an audio, video or WebP file (RIFF)",
+    b"OggS": "an Ogg audio file",
+    b"ID3": "an MP3 audio file",
+    b"BZh": "bzip2-compressed data",
+    b"MZ": "a Windows program",
+    b"GGUF": "model weights (GGUF)",
+    b"PAR1": "a Parquet table",
+    b"SQLite format 3": "an SQLite database",
+}
+_CONTROLS = "".join(map(chr, {*range(1, 0x20), 0x7F} - set(b"\t\n\v\f\r\b\x1b")))
+_CONTROL_BYTES = _CONTROLS.encode()
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextError(ValueError):
-    """A text that cannot be used; the message is a sentence for the user."""
+    """What is wrong with a text, in a sentence for the user that also says what to do."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """A text and where it came from.
+    """One text to trace.
 
-    Attributes
+    Parameters
     ----------
     source
-        File name, with ``:LINE`` behind it for a row of JSON Lines.
+        Where it comes from: the file's name, with ``:LINE`` behind it for a row of JSON Lines.
     text
         The text, line endings as they were.
     encoding
-        Encoding it was read in.
+        The encoding the file was found to be in, by a name that ``bytes.decode`` takes.
     """
 
     source: str
@@ -62,173 +80,330 @@ class Document:
 
 
 def check_text(text: str) -> str:
-    """Return the text if it can be traced.
+    """Return a pasted text unchanged, having made sure that there is something to trace.
+
+    Parameters
+    ----------
+    text
+        What the user typed or pasted.
+
+    Returns
+    -------
+    str
+        The same text.
 
     Raises
     ------
     TextError
-        If it is empty or blank, or holds half of a surrogate pair.
+        If it is empty or blank, or holds half a surrogate pair.
     """
-    if not text.strip():
-        raise TextError("The text is empty. Paste or upload at least one word.")
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError as error:
+    if _is_blank(text):
+        raise TextError("The text is empty or blank. Type or paste at least one word.")
+    if half := _SURROGATE.search(text):
         raise TextError(
-            f"Character {error.start + 1} is half of a surrogate pair (U+{ord(text[error.start]):04X})"
-            ", which is no character. Take it out or save the text as UTF-8 again."
-        ) from error
+            f"The text has half a character (the lone surrogate U+{ord(half[0]):04X}) as its "
+            f"character {half.start() + 1:,}, which cannot be stored. Delete it, or copy the text "
+            "again from where it came."
+        )
     return text
 
 
-def decode(data: bytes, *, source: str) -> tuple[str, str]:
-    """Turn bytes into text, and say in which encoding.
+def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
+    """Read a file named on the command line; one of unknown ending is read as plain text.
 
-    A byte order mark decides, then valid UTF-8, then detection.
+    Parameters
+    ----------
+    path
+        The file.
+    limit
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One, or one a row for JSON Lines.
 
     Raises
     ------
     TextError
-        If the bytes are no text.
+        If the file is missing or unreadable, too big, or not text.
     """
-    for signature, kind in _SIGNATURES.items():
-        if data.startswith(signature):
-            raise TextError(f"{source} is {kind}, not a text. {_ACCEPTED}")
-    for mark, encoding in _MARKS:
-        if data.startswith(mark):
-            return _decode_as(data, encoding, source=source), encoding
+    # A name need not be UTF-8; what is kept or shown of it must be.
+    shown = os.fsencode(path).decode("utf-8", errors="replace")
+    name = os.fsencode(path.name).decode("utf-8", errors="replace")
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        return _detect(data, source=source)
-    if data and _nul_share(data) > _MAX_NUL_SHARE:  # ASCII in UTF-16 is valid UTF-8, full of NULs
-        return _utf16_or_binary(data, source=source)
-    if data and sum(byte in _CONTROLS for byte in data[:65536]) > _MAX_CONTROL_SHARE * len(
-        data[:65536]
-    ):
-        raise TextError(f"{source} is binary: it is full of control characters. {_ACCEPTED}")
-    return text, "utf-8"
+        if path.is_dir():
+            raise TextError(f"{shown} is a folder. Name the files in it, such as {shown}/*.txt.")
+        _check_size(path.stat().st_size, name=name, limit=limit)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise TextError(f"{shown} does not exist. Check the spelling and the folder.") from None
+    except PermissionError:
+        raise TextError(
+            f"{shown} may not be read by this user. Change its permissions, or copy it."
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise TextError(
+            f"{shown} cannot be read ({reason}). Check its name and its disk."
+        ) from None
+    return _read(data, name=name, limit=limit, rows=path.suffix.lower() == ".jsonl")
 
 
-def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
-    """Read an uploaded file.
+def read_stream(data: bytes, *, limit: int | None = None) -> list[Document]:
+    """Read what came through standard input as one text.
 
     Parameters
     ----------
     data
-        Its contents.
-    name
-        Its name; the ending says how to read it.
+        Everything that was read.
     limit
-        Largest size in bytes, or None for no limit.
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One document, its source ``<stdin>``.
 
     Raises
     ------
     TextError
-        If the kind is unknown, the file is too large, blank, binary or not what it says.
+        If it is empty, too big or not text.
     """
-    suffix = Path(name).suffix.lower()
-    if suffix not in SUFFIXES:
-        raise TextError(f"{name} ends in {suffix or 'nothing'}. {_ACCEPTED}")
-    if limit is not None and len(data) > limit:
-        raise TextError(
-            f"{name} has {len(data) / 1e6:.1f} MB; the limit is {limit / 1e6:g} MB. Cut it into "
-            "parts, or trace it with `skipviz trace`, which has no limit."
-        )
+    return _read(data, name="<stdin>", limit=limit, rows=False)
+
+
+def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
+    """Read the documents in an uploaded file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    name
+        Its name; the extension says how to read it.
+    limit
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One, or one a row for JSON Lines.
+
+    Raises
+    ------
+    TextError
+        If the extension is unknown, or the file too big, empty or not text; for JSON Lines with
+        the number of the line.
+    """
+    extension = _check_extension(name)
+    return _read(data, name=name, limit=limit, rows=extension == ".jsonl")
+
+
+def decode(data: bytes, *, source: str) -> tuple[str, str]:
+    """Decode text in whatever encoding it is.
+
+    A byte order mark is obeyed and dropped; valid UTF-8 is taken as such; else the encoding is
+    guessed. Line endings and the odd NUL are kept.
+
+    Parameters
+    ----------
+    data
+        The bytes of a text.
+    source
+        What to call it in an error.
+
+    Returns
+    -------
+    text : str
+        The text.
+    encoding : str
+        The encoding's name, one that ``bytes.decode`` takes.
+
+    Raises
+    ------
+    TextError
+        If the bytes are binary, broken UTF-8, or in no encoding that can be told.
+    """
+    if looks := _signature(data, _SIGNATURES):
+        raise _not_text(source, f"it looks like {looks}")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _decode_marked(data[len(mark) :], encoding, source=source), encoding
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return _decode_foreign(data, error, source=source)
+    if not _is_plain(text):
+        return _decode_utf16(data, source=source)
+    return text, "utf-8"
+
+
+def _read(data: bytes, *, name: str, limit: int | None, rows: bool) -> list[Document]:
+    _check_size(len(data), name=name, limit=limit)
     text, encoding = decode(data, source=name)
-    if not text.strip():
-        raise TextError(f"{name} is empty. Give a file with at least one word in it.")
-    if suffix == ".jsonl":
-        return _json_lines(text, name=name, encoding=encoding)
-    return [Document(source=name, text=check_text(text), encoding=encoding)]
+    if _is_blank(text):
+        raise TextError(f"{name} is empty or blank. Give a file with text in it.")
+    if not rows:
+        return [Document(name, text, encoding)]
+    return [Document(f"{name}:{line}", row, encoding) for line, row in _rows(text, name=name)]
 
 
-def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
-    """Read a file named on the command line; files of unknown endings are read as plain text.
-
-    Raises
-    ------
-    TextError
-        If there is no such file, it may not be read, or ``read_bytes`` refuses it.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise TextError(f"{path} cannot be read: {error.strerror}. Check its name.") from error
-    name = path.name if path.suffix.lower() in SUFFIXES else path.name + ".txt"
-    return [
-        Document(
-            source=document.source.replace(name, path.name, 1),
-            text=document.text,
-            encoding=document.encoding,
-        )
-        for document in read_bytes(data, name=name, limit=limit)
-    ]
+def _check_extension(name: str) -> str:
+    extension = PurePath(name).suffix.lower()
+    if extension not in SUFFIXES:
+        found = f"ends in {extension}" if extension else "has no extension"
+        raise TextError(f"{name} {found}, but {_ACCEPTED}. Save the text as one of these.")
+    return extension
 
 
-def _json_lines(text: str, *, name: str, encoding: str) -> list[Document]:
-    # Only these end a line of JSON Lines; str.splitlines would also cut at U+2028 inside a string.
-    lines = text.replace("\r\n", "\n").split("\n")
-    return [
-        Document(
-            source=f"{name}:{number}", text=_field(line, f"{name}, line {number}"), encoding=encoding
-        )
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    ]
-
-
-def _field(line: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
+def _check_size(size: int, *, name: str, limit: int | None) -> None:
+    if limit is not None and size > limit:
         raise TextError(
-            f"{where}: not JSON ({reason}). Each line must be an object such as "
-            '{"text": "..."}.'
-        ) from error
-    if not isinstance(row, dict) or not isinstance(row.get("text"), str):
-        found = f"the fields {sorted(row)}" if isinstance(row, dict) else type(row).__name__
-        raise TextError(
-            f'{where}: no field "text" with a string in it (found {found}). Each line must be an '
-            'object such as {"text": "..."}.'
+            f"{name} has {size:,} bytes ({size / 1e6:.1f} MB), over the limit of {limit:,} bytes "
+            f"({limit / 1e6:.1f} MB). Split it, or choose a part of it."
         )
-    try:
-        return check_text(row["text"])
-    except TextError as error:
-        raise TextError(f"{where}: {error}") from error
 
 
-def _decode_as(data: bytes, encoding: str, *, source: str) -> str:
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _rows(text: str, *, name: str) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of each row; only a newline ends a row, U+2028 does not."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not _is_blank(line):
+            yield number, _row_text(line, where=f"{name}, line {number}")
+
+
+def _row_text(line: str, *, where: str) -> str:
+    text = _row_field(_parse(line, where=where), where=where)
+    if _is_blank(text):
+        raise TextError(f'{where}: the field "text" is empty or blank. Fill it, or drop the line.')
+    if half := _SURROGATE.search(text):
+        raise TextError(
+            f'{where}: the field "text" has half a character (the lone surrogate '
+            f"\\u{ord(half[0]):04x}), which cannot be stored. Write the whole pair, or delete it."
+        )
+    return text
+
+
+def _parse(line: str, *, where: str) -> Any:
     try:
-        return data.decode(encoding)
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at column {error.colno}"
+    except RecursionError:
+        found = "brackets nested too deep"
+    except ValueError:
+        found = "a number with too many digits"
+    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW}.")
+
+
+def _row_field(row: Any, *, where: str) -> str:
+    if not isinstance(row, dict):
+        raise TextError(f"{where}: found {_kind(row)}. {_ROW}.")
+    if "text" not in row:
+        raise TextError(f'{where}: the object has no field "text" ({_fields(row)}). {_ROW}.')
+    text = row["text"]
+    if isinstance(text, str):
+        return text
+    raise TextError(f'{where}: the field "text" is {_kind(text)}. {_ROW}.')
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else "a string"
+
+
+def _fields(row: dict[str, Any]) -> str:
+    names = [json.dumps(name if len(name) <= 40 else name[:39] + "…") for name in [*row][:5]]
+    if not names:
+        return "it is empty"
+    return "its fields are " + ", ".join(names) + (", and more" if len(row) > 5 else "")
+
+
+def _signature(data: bytes, signatures: dict[bytes, str]) -> str | None:
+    return next((name for start, name in signatures.items() if data.startswith(start)), None)
+
+
+def _not_text(source: str, why: str) -> TextError:
+    return TextError(f"{source} is not text: {why}. {_ACCEPTED}, best saved as UTF-8.")
+
+
+def _binary(data: bytes, *, source: str) -> TextError:
+    if looks := _signature(data, _SIGNATURES_OF_BINARY):
+        return _not_text(source, f"it looks like {looks}")
+    return _not_text(source, "it looks like binary data, full of bytes that stand for no character")
+
+
+def _decode_marked(data: bytes, encoding: str, *, source: str) -> str:
+    try:
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         raise TextError(
-            f"{source} begins with the mark of {encoding} but is not valid at byte "
-            f"{error.start}: the file is broken. Save it again as UTF-8."
-        ) from error
+            f"{source} is marked as {encoding.upper()} but breaks off or is damaged at byte "
+            f"{error.start + 1:,} after the mark. Save it again as UTF-8, or upload it once more."
+        ) from None
+    if not _is_plain(text):
+        raise _binary(data, source=source)
+    return text
 
 
-def _detect(data: bytes, *, source: str) -> tuple[str, str]:
-    if _nul_share(data) > _MAX_NUL_SHARE:
-        return _utf16_or_binary(data, source=source)
-    best = None if 0 in data else from_bytes(data).best()
-    if best is None:
-        raise TextError(f"{source} is binary, or a text in no encoding known. {_ACCEPTED}")
-    return str(best), best.encoding
+def _decode_foreign(data: bytes, error: UnicodeDecodeError, *, source: str) -> tuple[str, str]:
+    if 0 in data or _is_full_of_controls(data):
+        return _decode_utf16(data, source=source)
+    if _is_broken_utf8(data):
+        raise _broken_utf8(data, error, source=source)
+    encoding = guess_legacy(data)
+    if encoding is None:
+        raise _not_text(source, "it is in no encoding that can be told from its bytes")
+    return data.decode(encoding), encoding
 
 
-def _utf16_or_binary(data: bytes, *, source: str) -> tuple[str, str]:
-    even, odd = data[0::2].count(0), data[1::2].count(0)
-    encoding = "utf-16-le" if odd > even else "utf-16-be"
-    # Latin text has its NULs on one side only; anything else is no UTF-16 that can be told apart.
-    if len(data) % 2 == 0 and min(even, odd) * 10 < max(even, odd):
-        try:
-            return data.decode(encoding), encoding
-        except UnicodeDecodeError:
-            pass
-    raise TextError(f"{source} is binary: it is full of NUL bytes. {_ACCEPTED}")
+def _decode_utf16(data: bytes, *, source: str) -> tuple[str, str]:
+    encoding = guess_utf16(data)
+    if encoding is None:
+        raise _binary(data, source=source)
+    return data.decode(encoding), encoding
 
 
-def _nul_share(data: bytes) -> float:
-    return data.count(0) / max(1, len(data))
+def _is_plain(text: str) -> bool:
+    """Tell text from binary: few control characters, and no NUL where there are others."""
+    nuls = text.count("\0")
+    others = sum(map(text.count, _CONTROLS))
+    if nuls:
+        return others == 0 and nuls <= max(1, len(text) // 4)
+    return others * 50 <= len(text)
+
+
+def _is_full_of_controls(data: bytes) -> bool:
+    return sum(map(data.count, _CONTROL_BYTES)) * 50 > len(data)
+
+
+def _is_broken_utf8(data: bytes) -> bool:
+    """Hardly any other encoding makes valid UTF-8 sequences: with many, the rest is damage."""
+    text = data.decode("utf-8", errors="replace")
+    whole = sum(char > "\x7f" for char in text)
+    broken = text.count("\ufffd")
+    return whole - broken > 4 * broken
+
+
+def _broken_utf8(data: bytes, error: UnicodeDecodeError, *, source: str) -> TextError:
+    if error.end == len(data) and error.reason == "unexpected end of data":
+        return TextError(
+            f"{source} breaks off in the middle of a character at its end: it was cut short. "
+            "Upload or copy the whole file again."
+        )
+    line = data.count(b"\n", 0, error.start) + 1
+    return TextError(
+        f"{source} is UTF-8 text with a damaged character: byte 0x{data[error.start]:02X} on line "
+        f"{line:,} does not belong. Mend that line and save the file as UTF-8."
+    )

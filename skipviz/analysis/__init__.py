@@ -1,0 +1,1 @@
+"""Pure functions from traces to Polars frames; nothing here runs a model."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skipviz.schema import Site
 
 
+@runtime_checkable
 class EventSink(Protocol):
     """Receives gate events, in the order in which sites fire."""
 
@@ -75,6 +76,7 @@ class Plan:
             )
 
 
+@runtime_checkable
 class Family(Protocol):
     """One way of skipping."""
 

@@ -1,0 +1,25 @@
+"""Figures and coloured text, the same in the app and in notebooks; nothing here runs a model."""
+
+from __future__ import annotations
+
+from skipviz.plots.layer_map import layer_map
+from skipviz.plots.one_token import next_tokens, token_path
+from skipviz.plots.token_html import token_html
+from skipviz.plots.whole_text import (
+    compute_share_figure,
+    execution_rate_by_layer,
+    layers_used_histogram,
+)
+from skipviz.trace import register_html
+
+__all__ = [
+    "compute_share_figure",
+    "execution_rate_by_layer",
+    "layer_map",
+    "layers_used_histogram",
+    "next_tokens",
+    "token_html",
+    "token_path",
+]
+
+register_html(token_html)

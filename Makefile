@@ -1,0 +1,46 @@
+# `make app` and `make test` do all the set-up on a machine that has Python 3.11 or later.
+
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/installed
+
+.PHONY: app test check unit browser backbone bench clean
+
+app: backbone
+	$(BIN)/streamlit run app.py
+
+test: check unit
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: browser backbone
+	$(BIN)/pytest -q --durations=10
+
+# The page is tested in a real browser; without one the run fails.
+browser: $(STAMP)
+	$(BIN)/python -m tests.browser.chromium
+
+backbone: $(STAMP)
+	$(BIN)/skipviz models pull smollm2-135m
+
+bench: backbone
+	$(BIN)/python benchmarks/recording.py
+	$(BIN)/python benchmarks/page.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts
+
+OLD := skipviz needs Python 3.11 or later. Install one, or name it: make PYTHON=/path/to/python3.11
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { \
+	  $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 || { \
+	    echo "$(OLD)" >&2; exit 1; }; \
+	  $(PYTHON) -m venv .venv; }
+	@echo 'Installing into .venv; the first time takes some minutes.'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,262 @@
+"""What a text cost and what it would have cost densely, in the FLOPs that the decisions imply.
+
+A runtime that runs a unit for every token and masks the result spends more than this: what counts
+here is what the gates decided.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from skipviz.trace import Trace
+
+COMPONENTS = ("attention", "mlp", "adapters", "gates", "keys and values", "head")
+"""What a forward spends FLOPs on, in the order of ``compute_share``."""
+
+# With these, a skipped token's keys and values are computed all the same.
+_KEPT_KEYS = ("computed", "propagated", "evicted")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """Figures of a whole trace.
+
+    Attributes
+    ----------
+    tokens
+        Number of tokens.
+    scored
+        Tokens with a loss.
+    loss
+        Mean loss in nats a token over the scored ones; None if there are none.
+    perplexity
+        Its exponential, from 1.
+    layers
+        Layers of the model.
+    layers_mean, layers_median, layers_min, layers_max
+        Layers used by a token.
+    budget
+        FLOPs of attention (without keys and values), MLP, adapters and gates over dense attention
+        and MLP, as ``realised_budget``.
+    flop_share
+        FLOPs of the whole forward, keys and values and head included, over those of the dense one.
+    """
+
+    tokens: int
+    scored: int
+    loss: float | None
+    perplexity: float | None
+    layers: int
+    layers_mean: float
+    layers_median: float
+    layers_min: float
+    layers_max: float
+    budget: float
+    flop_share: float
+
+
+def token_flops(trace: Trace) -> pl.DataFrame:
+    """Return what each token cost, in FLOPs.
+
+    Ungated layers count as run; a unit that ran twice counts twice; a gate counts whatever it
+    decides; a skip path counts where its unit was skipped.
+
+    Parameters
+    ----------
+    trace
+        Any trace; without sites everything is dense.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a token: ``token``; ``attention`` (without keys and values), ``mlp``,
+        ``adapters``, ``gates``, ``keys_values`` and ``head``, as decided, and their sum ``total``;
+        ``dense_attention``, ``dense_mlp``, ``dense_keys_values`` and ``dense_total`` of the model
+        without gates. Integers.
+    """
+    run = trace.run.row(0, named=True)
+    sites = trace.sites
+    ran = trace.matrix("exec_count").astype(np.int64)
+    unit = sites["unit"].to_numpy()
+    attends = np.isin(unit, ("attn", "block"))
+    free_attention = _ungated(sites, "attn", run["layers"])
+    mlp_runs = _ungated(sites, "mlp", run["layers"]) + ran[:, unit != "attn"].sum(axis=1)
+    attention_runs = free_attention + ran[:, attends].sum(axis=1)
+    keeps = np.isin(sites["kv"].to_numpy(), _KEPT_KEYS)
+    keyed = np.maximum(ran, keeps)[:, attends].sum(axis=1)
+    attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * pl.col("context")
+    return (
+        trace.tokens.select(
+            "token",
+            attention=attention * pl.Series(attention_runs, dtype=pl.Int64),
+            mlp=pl.Series(mlp_runs * run["mlp_flops"], dtype=pl.Int64),
+            adapters=pl.Series((ran == 0) @ sites["skip_flops"].to_numpy(), dtype=pl.Int64),
+            gates=pl.lit(sites["gate_flops"].sum(), dtype=pl.Int64),
+            keys_values=pl.Series((free_attention + keyed) * run["kv_flops"], dtype=pl.Int64),
+            head=pl.lit(run["head_flops"], dtype=pl.Int64),
+            dense_attention=attention * run["layers"],
+            dense_mlp=pl.lit(run["layers"] * run["mlp_flops"], dtype=pl.Int64),
+            dense_keys_values=pl.lit(run["layers"] * run["kv_flops"], dtype=pl.Int64),
+        )
+        .with_columns(
+            total=pl.sum_horizontal("attention", "mlp", "adapters", "gates", "keys_values", "head"),
+            dense_total=pl.sum_horizontal(
+                "dense_attention", "dense_mlp", "dense_keys_values", "head"
+            ),
+        )
+        .select(
+            *("token", "attention", "mlp", "adapters", "gates", "keys_values", "head", "total"),
+            *("dense_attention", "dense_mlp", "dense_keys_values", "dense_total"),
+        )
+    )
+
+
+def realised_budget(trace: Trace) -> float:
+    """Return the budget that the text at hand came to.
+
+    FLOPs of executed attention (without keys and values), MLP, adapters and gates, over the dense
+    attention and MLP FLOPs of all layers: 1.0 if all units run and gates are free, more if gates
+    cost and skip little.
+
+    Parameters
+    ----------
+    trace
+        A trace of at least one token.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no tokens.
+    """
+    return _budget(_totals(trace))
+
+
+def compute_share(trace: Trace) -> pl.DataFrame:
+    """Return what each component cost in the whole text.
+
+    Parameters
+    ----------
+    trace
+        A trace of at least one token.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row for each of ``COMPONENTS``: ``component``; ``flops`` as decided and ``dense_flops``
+        of the model without gates; ``share`` and ``dense_share``, 0 to 1, of the dense model's
+        whole forward.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no tokens.
+    """
+    totals = _totals(trace)
+    names = ("attention", "mlp", "adapters", "gates", "keys_values", "head")
+    dense = [
+        totals["dense_attention"],
+        totals["dense_mlp"],
+        0,
+        0,
+        totals["dense_keys_values"],
+        totals["head"],
+    ]
+    whole = totals["dense_total"]
+    return pl.DataFrame(
+        {
+            "component": COMPONENTS,
+            "flops": [totals[name] for name in names],
+            "dense_flops": dense,
+        },
+        schema={"component": pl.String, "flops": pl.Int64, "dense_flops": pl.Int64},
+    ).with_columns(share=pl.col("flops") / whole, dense_share=pl.col("dense_flops") / whole)
+
+
+def execution_rates(trace: Trace) -> pl.DataFrame:
+    """Return how often each site ran.
+
+    Parameters
+    ----------
+    trace
+        A trace of at least one token.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a site, in running order: ``site``, ``label``, ``layer``, ``unit``, ``visit``;
+        ``tokens`` and how many of them ``executed`` it at least once; ``rate``, 0 to 1.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no tokens.
+    """
+    _check_tokens(trace)
+    executed = (trace.matrix("exec_count") > 0).sum(axis=0)
+    return trace.sites.select(
+        "site",
+        "label",
+        "layer",
+        "unit",
+        "visit",
+        tokens=pl.lit(len(trace), dtype=pl.Int64),
+        executed=pl.Series(executed, dtype=pl.Int64),
+        rate=pl.Series(executed / len(trace), dtype=pl.Float64),
+    )
+
+
+def summary(trace: Trace) -> Summary:
+    """Return loss, layers used and cost of the whole text.
+
+    Parameters
+    ----------
+    trace
+        A trace of at least one token.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no tokens.
+    """
+    totals = _totals(trace)
+    # In single precision the mean of a million losses would lose its last digits.
+    loss = trace.tokens["nll"].drop_nulls().cast(pl.Float64).to_numpy()
+    used = trace.tokens["layers_used"].cast(pl.Float64).to_numpy()
+    mean = float(loss.mean()) if len(loss) else None
+    return Summary(
+        tokens=len(trace),
+        scored=len(loss),
+        loss=mean,
+        perplexity=None if mean is None else float(np.exp(mean)),
+        layers=int(trace.run["layers"][0]),
+        layers_mean=float(used.mean()),
+        layers_median=float(np.median(used)),
+        layers_min=float(used.min()),
+        layers_max=float(used.max()),
+        budget=_budget(totals),
+        flop_share=totals["total"] / totals["dense_total"],
+    )
+
+
+def _ungated(sites: pl.DataFrame, unit: str, layers: int) -> int:
+    """Return how many layers have no gate on a unit, alone or in a block."""
+    gated = sites.filter(pl.col("unit").is_in([unit, "block"]))
+    return layers - int(gated["layer"].n_unique())
+
+
+def _totals(trace: Trace) -> dict[str, int]:
+    _check_tokens(trace)
+    return token_flops(trace).drop("token").sum().row(0, named=True)
+
+
+def _budget(totals: dict[str, int]) -> float:
+    spent = totals["attention"] + totals["mlp"] + totals["adapters"] + totals["gates"]
+    return spent / (totals["dense_attention"] + totals["dense_mlp"])
+
+
+def _check_tokens(trace: Trace) -> None:
+    if not len(trace):
+        raise ValueError("The trace has 0 tokens; trace a text with at least one.")

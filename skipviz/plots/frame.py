@@ -1,0 +1,128 @@
+"""What all figures share: a template for light and dark, title, provenance, explanations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+
+from skipviz.plots.labels import provenance
+from skipviz.plots.palette import INK
+from skipviz.trace import Trace
+
+_LINE = "rgba(128, 128, 128, 0.25)"
+_AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
+
+# In a template and not in the layout, so that Streamlit's theme can put its own in their place.
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"color": INK, "size": 13},
+        "paper_bgcolor": "rgba(0, 0, 0, 0)",
+        "plot_bgcolor": "rgba(0, 0, 0, 0)",
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "hoverlabel": {"align": "left"},
+    }
+)
+
+
+def dress(figure: go.Figure, trace: Trace, *, title: str, height: int) -> go.Figure:
+    """Give a figure its title, its provenance and a look that suits light and dark pages.
+
+    Parameters
+    ----------
+    figure
+        Changed in place and returned.
+    trace
+        Whose figure it is.
+    title
+        What it shows, already escaped.
+    height
+        In pixels.
+    """
+    return figure.update_layout(
+        template=TEMPLATE,
+        title={
+            "text": title,
+            "subtitle": {"text": provenance(trace), "font": {"size": 12}},
+            "x": 0.0,
+            "xref": "paper",
+            "xanchor": "left",
+            "y": 1.0,
+            "yanchor": "top",
+            "pad": {"t": 12},
+            "font": {"size": 17},
+        },
+        height=height,
+        margin={"l": 60, "r": 20, "t": 90, "b": 50},
+        showlegend=True,
+        legend={"orientation": "h", "x": 0.0, "y": 1.0, "yanchor": "bottom"},
+        meta={"provenance": provenance(trace), "weights_sha256": trace.run["weights_sha256"][0]},
+    )
+
+
+def explain(figure: go.Figure, text: str, *, above: bool = False) -> go.Figure:
+    """Write a sentence across a figure that has little to show, in its middle or above it."""
+    place = {"x": 1.0, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
+    return figure.add_annotation(
+        text=text,
+        showarrow=False,
+        xref="paper",
+        yref="paper",
+        **(place if above else {"x": 0.5, "y": 0.5}),
+    )
+
+
+def token_row(trace: Trace, token: int) -> dict[str, Any]:
+    """Return the row of one token.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no such token.
+    """
+    if not 0 <= token < len(trace):
+        raise ValueError(_no_token(trace, token))
+    return trace.tokens.row(token, named=True)
+
+
+def check_tokens(trace: Trace) -> None:
+    """Raise ``ValueError`` if there is nothing to show."""
+    if not len(trace):
+        raise ValueError("The trace has 0 tokens, so there is nothing to draw; trace a text.")
+
+
+def units(trace: Trace) -> list[str]:
+    """Return the units to show apart, those of the sites, or attention and MLP without any."""
+    present = set(trace.sites["unit"].unique(maintain_order=True))
+    return [unit for unit in ("block", "attn", "mlp") if unit in present] or ["attn", "mlp"]
+
+
+def ungated_layers(trace: Trace, unit: str) -> list[int]:
+    """Return the layers that have no gate on any part of the unit, in ascending order."""
+    parts = ["block", "attn", "mlp"] if unit == "block" else ["block", unit]
+    gated = trace.sites.filter(pl.col("unit").is_in(parts))["layer"].to_list()
+    return sorted(set(range(trace.run["layers"][0])) - set(gated))
+
+
+def margin_limit(trace: Trace, *, share: float) -> float:
+    """Return the distance from the threshold, above 0, that a share of all decisions stay within.
+
+    Parameters
+    ----------
+    trace
+        Any trace; without scores the distance is 1.
+    share
+        From 0 to 1.
+    """
+    margins = np.abs(trace.matrix("score") - trace.matrix("threshold"))
+    finite = margins[np.isfinite(margins)]
+    return max(float(np.quantile(finite, share)), 1e-6) if len(finite) else 1.0
+
+
+def _no_token(trace: Trace, token: int) -> str:
+    if not len(trace):
+        return f"There is no token {token}: the trace has 0 tokens; trace a text."
+    return f"There is no token {token}; choose one from 0 to {len(trace) - 1}."

@@ -1,0 +1,50 @@
+"""Texts in figures: escaped, bounded, and with what cannot be seen made visible."""
+
+from __future__ import annotations
+
+import html
+
+from skipviz.trace import Trace
+
+_VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}
+_VISIBLE |= {0x7F: "\u2421", ord("\n"): "↵", ord("\r"): "␍", ord("\t"): "⇥"}
+_ISOLATE, _POP = "\u2068", "\u2069"
+LONGEST = 24
+
+
+def token_label(text: str, *, longest: int = LONGEST) -> str:
+    """Return a token's text for a Plotly figure.
+
+    Plotly takes ``<b>`` in a text for markup and two dollar signs for a formula; both are escaped.
+
+    Parameters
+    ----------
+    text
+        Any text.
+    longest
+        Characters to show, from 1; the rest becomes an ellipsis.
+    """
+    shown = text if len(text) <= longest else text[: longest - 1] + "…"
+    shown = shown.translate(_VISIBLE) or "(no characters)"
+    if shown.isspace() or shown != shown.strip():
+        shown = _show_edges(shown)
+    # Isolated, so that a right-to-left token does not turn the words around it.
+    return f"{_ISOLATE}{html.escape(shown, quote=False).replace('$', '&#36;')}{_POP}"
+
+
+def provenance(trace: Trace) -> str:
+    """Return model, policy, budget and number format in one line, escaped."""
+    run = trace.run.row(0, named=True)
+    parts = [run["model"], f"{run['policy']} policy"]
+    if run["budget"] is not None:
+        parts.append(f"budget {run['budget']:.2f}")
+    parts.append(run["dtype"])
+    return html.escape(" · ".join(parts), quote=False).replace("$", "&#36;")
+
+
+def _show_edges(text: str) -> str:
+    core = text.strip(" ")
+    if not core:
+        return "␣" * len(text)
+    start = text.index(core)
+    return "␣" * start + core + "␣" * (len(text) - start - len(core))

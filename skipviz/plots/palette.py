@@ -1,0 +1,121 @@
+"""Colours that the colour-blind can tell apart, and the scales that every figure shares."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from skipviz.trace import Trace
+
+UNIT_COLOURS = {"attn": "#0072B2", "mlp": "#D55E00", "block": "#009E73"}
+"""What is skipped; from Okabe and Ito, dark enough for white and light enough for black."""
+
+UNIT_NAMES = {"attn": "attention", "mlp": "MLP", "block": "block"}
+
+COMPONENT_COLOURS = {
+    "attention": "#0072B2",
+    "mlp": "#D55E00",
+    "adapters": "#CC79A7",
+    "gates": "#E69F00",
+    "keys and values": "#56B4E9",
+    "head": "#8C8C8C",
+}
+"""What a forward spends FLOPs on."""
+
+ALWAYS_RUNS = "rgba(140, 140, 140, 0.55)"
+"""Layers without gates: neither a choice nor a colour."""
+
+SKIPPED = "rgba(140, 140, 140, 0.14)"
+"""A unit that did not run: barely there, on white and on black."""
+
+INK = "#7F7F7F"
+"""Text and lines where no theme says otherwise: readable on white and on black."""
+
+CIVIDIS = (
+    "#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369",
+    "#E1CC55", "#FEE838",
+)  # fmt: skip
+"""Layers used, from few (dark blue) to many (yellow), at equal steps."""
+
+LOSS = "#D55E00"
+"""Losses: the stronger the colour, the higher the loss."""
+
+MARGINS = ("#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#542788")
+"""Scores from far below the threshold (orange) over it (white) to far above (violet)."""
+
+LOSS_RANGE = (0.0, 10.0)
+"""Nats. A guess among 49,152 tokens costs 10.8; what lies beyond shows as the end of the scale."""
+
+
+def layers_used_range(trace: Trace) -> tuple[float, float]:
+    """Return the fewest and the most layers that a token of this model can use.
+
+    The same for every text and every setting of the gates, so that colours can be compared.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+
+    Returns
+    -------
+    tuple of float
+        In layers. A model that repeats layers can use more than it has.
+    """
+    layers = float(trace.run["layers"][0])
+    weights = np.where(trace.sites["unit"].to_numpy() == "block", 1.0, 0.5)
+    first = trace.sites["visit"].to_numpy() == 0
+    fewest = layers - float(weights[first].sum())
+    most = layers + float(weights[~first].sum())
+    reached = float(trace.tokens["layers_used"].max() or 0.0)  # type: ignore[arg-type]
+    return fewest, max(most, reached)
+
+
+def shares_along(
+    values: npt.NDArray[np.float64], ends: tuple[float, float]
+) -> npt.NDArray[np.float64]:
+    """Return where values lie between the ends of a scale, 0 to 1.
+
+    Values beyond an end take its place; on a scale without extent everything is at its upper end.
+    """
+    low, high = ends
+    if high <= low:
+        return np.ones(len(values))
+    return np.clip((values - low) / (high - low), 0.0, 1.0)
+
+
+def interpolate(colours: tuple[str, ...], shares: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Return colours along a scale.
+
+    Parameters
+    ----------
+    colours
+        Hexadecimal colours at equal steps from 0 to 1.
+    shares
+        Places on the scale, of shape [n]; those outside 0 to 1 take the colour of the end.
+
+    Returns
+    -------
+    ndarray
+        Red, green and blue of shape [n, 3], 0 to 255.
+    """
+    stops = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in colours], dtype=float)
+    at = np.linspace(0.0, 1.0, len(colours))
+    channels = [np.interp(shares, at, stops[:, channel]) for channel in range(3)]
+    colours_found: npt.NDArray[np.uint8] = np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
+    return colours_found
+
+
+def readable_on(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say for each background, of shape [n, 3], whether black reads better on it than white."""
+    linear = (rgb / 255.0) ** 2.2
+    luminance = linear @ np.array([0.2126, 0.7152, 0.0722])
+    # Where the contrast ratios of the Web Content Accessibility Guidelines meet.
+    black: npt.NDArray[np.bool_] = (luminance + 0.05) ** 2 > 0.05 * 1.05
+    return black
+
+
+def scale(colours: tuple[str, ...]) -> list[list[float | str]]:
+    """Return colours at equal steps as a Plotly colour scale."""
+    last = len(colours) - 1
+    return [[index / last, colour] for index, colour in enumerate(colours)]

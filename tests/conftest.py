@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test asks the network
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+import skipviz
+from tests import tiny
+
+
+@pytest.fixture(autouse=True)
+def _threads() -> None:
+    torch.set_num_threads(2)
+
+
+@pytest.fixture
+def tiny_tokenizer() -> Any:
+    return tiny.tokenizer()
+
+
+@pytest.fixture
+def tiny_backbone() -> LlamaForCausalLM:
+    return tiny.backbone(seed=0)
+
+
+@pytest.fixture
+def tiny_gated() -> LlamaForCausalLM:
+    return tiny.gated(seed=0)
+
+
+@pytest.fixture
+def tiny_model_folder(tmp_path: Path, tiny_backbone: LlamaForCausalLM, tiny_tokenizer: Any) -> Path:
+    folder = tmp_path / "tiny-dense"
+    tiny_backbone.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def tokenizer(tiny_tokenizer: Any) -> Any:
+    return tiny_tokenizer
+
+
+@pytest.fixture
+def dense(tiny_backbone: LlamaForCausalLM, tiny_tokenizer: Any) -> skipviz.SkipModel:
+    return skipviz.from_parts(tiny_backbone, tiny_tokenizer, name="tiny-dense")
+
+
+@pytest.fixture
+def gated(tiny_gated: LlamaForCausalLM, tiny_tokenizer: Any) -> skipviz.SkipModel:
+    return skipviz.from_parts(tiny_gated, tiny_tokenizer, name="tiny-gated")
+
+
+@pytest.fixture
+def dense_folder(tiny_model_folder: Path) -> Path:
+    return tiny_model_folder

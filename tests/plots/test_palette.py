@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from skipviz.plots import palette
+from tests.synthetic import make_trace
+
+
+def luminance(rgb: np.ndarray) -> np.ndarray:
+    share = rgb / 255.0
+    linear = np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
+
+
+def contrast(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    high, low = np.maximum(a, b), np.minimum(a, b)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_text_on_every_colour_of_layers_used_is_readable() -> None:
+    colours = palette.interpolate(palette.CIVIDIS, np.linspace(0, 1, 256))
+    ink = np.where(palette.readable_on(colours), 0.0, 1.0)
+    assert contrast(luminance(colours), ink).min() > 4.5
+
+
+@pytest.mark.parametrize("page", ["#ffffff", "#14181c"])
+def test_unit_colours_stand_out_on_light_and_dark_pages(page: str) -> None:
+    ends = np.array([0.0])
+    behind = luminance(palette.interpolate((page, page), ends))
+    for colour in palette.UNIT_COLOURS.values():
+        shown = luminance(palette.interpolate((colour, colour), ends))
+        assert contrast(shown, behind).item() >= 3.0
+
+
+def test_cividis_grows_lighter() -> None:
+    colours = palette.interpolate(palette.CIVIDIS, np.linspace(0, 1, 64))
+    assert (np.diff(luminance(colours)) > 0).all()
+
+
+def test_interpolation_meets_its_stops_and_stays_within() -> None:
+    colours = palette.interpolate(("#000000", "#ff8000"), np.array([-1.0, 0.0, 0.5, 1.0, 2.0]))
+    assert colours.tolist() == [[0, 0, 0]] * 2 + [[128, 64, 0]] + [[255, 128, 0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "ends"),
+    [
+        ({}, (2.0, 6.0)),
+        ({"units": ("block",)}, (2.0, 6.0)),
+        ({"units": ("mlp",)}, (4.0, 6.0)),
+        ({"gated": ()}, (6.0, 6.0)),
+        ({"units": ("block",), "visits": 2}, (2.0, 10.0)),
+    ],
+)
+def test_scale_of_layers_used_is_that_of_the_model(
+    kind: dict[str, object], ends: tuple[float, float]
+) -> None:
+    assert palette.layers_used_range(make_trace(**kind)) == ends  # type: ignore[arg-type]
+    assert palette.layers_used_range(make_trace(**kind, rate=0.0)) == ends  # type: ignore[arg-type]
+
+
+def test_scale_grows_with_more_repeats_than_the_model_has_layers() -> None:
+    trace = make_trace(units=("block",), exec_count=3)
+    assert palette.layers_used_range(trace) == (2.0, 14.0)
+
+
+def test_places_on_a_scale() -> None:
+    values = np.array([0.0, 2.0, 3.0, 9.0])
+    assert palette.shares_along(values, (2.0, 4.0)).tolist() == [0.0, 0.0, 0.5, 1.0]
+    assert palette.shares_along(values, (4.0, 4.0)).tolist() == [1.0] * 4

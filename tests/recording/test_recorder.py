@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+
+import skipviz
+from skipviz.families import Plan
+from tests import tiny
+
+
+def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:
+    return model.tokenizer(text, return_tensors="pt").input_ids
+
+
+def hooks(model: skipviz.SkipModel) -> int:
+    return sum(
+        len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules()
+    )
+
+
+@torch.inference_mode()
+def test_recording_changes_no_bit(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated)
+    bare = gated.model(ids).logits
+    with skipviz.record(gated) as recording:
+        recorded = gated.model(ids).logits
+    assert torch.equal(bare, recorded)
+    assert hooks(gated) == 0
+    traced = skipviz.trace(gated, tiny.TEXT)
+    np.testing.assert_array_equal(
+        recording.trace.matrix("score"), traced.matrix("score")
+    )
+    np.testing.assert_allclose(
+        recording.trace.tokens["nll"].to_numpy(), traced.tokens["nll"].to_numpy(), atol=1e-5
+    )
+
+
+@torch.inference_mode()
+def test_forced_replay_is_bit_identical(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated)
+    with skipviz.record(gated) as recording:
+        bare = gated.model(ids).logits
+    plan = Plan(recording.trace.matrix("exec_count").astype(bool))
+    with gated.family.force(gated.model, plan):
+        assert torch.equal(gated.model(ids).logits, bare)
+    assert hooks(gated) == 0
+
+
+@torch.inference_mode()
+def test_forcing_the_opposite_changes_the_output(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated)
+    with skipviz.record(gated) as recording:
+        bare = gated.model(ids).logits
+    plan = Plan(~recording.trace.matrix("exec_count").astype(bool))
+    with gated.family.force(gated.model, plan):
+        assert not torch.equal(gated.model(ids).logits, bare)
+
+
+@torch.inference_mode()
+def test_generate_tells_prefill_from_decode(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated, "The quick brown")
+    with skipviz.record(gated) as recording:
+        written = gated.model.generate(
+            ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, min_new_tokens=8,
+            do_sample=False,
+        )  # fmt: skip
+    tokens = recording.trace.tokens
+    # The last token is written and never read, so it is in no forward.
+    assert tokens["token_id"].to_list() == written[0, :-1].tolist()
+    assert tokens["phase"].to_list() == ["prefill"] * ids.shape[1] + ["decode"] * 7
+    assert tokens["position"].to_list() == list(range(len(tokens)))
+    with skipviz.record(gated) as whole:
+        gated.model(written[:, :-1])
+    # In float32, cached decoding decides as a full forward does.
+    np.testing.assert_array_equal(
+        whole.trace.matrix("exec_count"), recording.trace.matrix("exec_count")
+    )
+    after_prefill = slice(ids.shape[1] - 1, None)
+    np.testing.assert_allclose(
+        tokens["nll"].to_numpy()[after_prefill],
+        whole.trace.tokens["nll"].to_numpy()[after_prefill],
+        atol=1e-4,
+    )
+
+
+@torch.inference_mode()
+def test_a_plan_covers_prefill_and_decode(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated, "The quick brown")
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "min_new_tokens": 6,
+               "do_sample": False}  # fmt: skip
+    with skipviz.record(gated) as first:
+        written = gated.model.generate(ids, **options)
+    plan = Plan(first.trace.matrix("exec_count").astype(bool))
+    with skipviz.record(gated) as second, gated.family.force(gated.model, plan):
+        again = gated.model.generate(ids, **options)
+    assert torch.equal(written, again)
+    assert second.trace.matrix("forced").all()
+    np.testing.assert_array_equal(second.trace.matrix("score"), first.trace.matrix("score"))
+
+
+@torch.inference_mode()
+def test_left_padded_batches_leave_padding_out(gated: skipviz.SkipModel) -> None:
+    texts = ["The quick brown fox", "Why?"]
+    batch = gated.tokenizer(texts, return_tensors="pt", padding=True)
+    with skipviz.record(gated) as recording:
+        gated.model.generate(**batch, max_new_tokens=5, min_new_tokens=5, do_sample=False)
+    for number, text in enumerate(texts):
+        ids = ids_of(gated, text)
+        with skipviz.record(gated) as alone:
+            gated.model.generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=5, min_new_tokens=5,
+                do_sample=False,
+            )  # fmt: skip
+        rows = (recording.trace.tokens["sequence"] == number).to_numpy()
+        tokens = recording.trace.tokens.filter(rows)
+        assert tokens["token_id"].to_list() == alone.trace.tokens["token_id"].to_list()
+        assert tokens["phase"].to_list() == alone.trace.tokens["phase"].to_list()
+        np.testing.assert_array_equal(
+            recording.trace.matrix("exec_count")[rows], alone.trace.matrix("exec_count")
+        )
+
+
+@torch.inference_mode()
+def test_an_exception_leaves_no_hook(gated: skipviz.SkipModel) -> None:
+    with pytest.raises(ZeroDivisionError), skipviz.record(gated):
+        gated.model(ids_of(gated))
+        raise ZeroDivisionError
+    assert hooks(gated) == 0
+
+
+@torch.inference_mode()
+def test_nested_recordings_do_not_mix(gated: skipviz.SkipModel) -> None:
+    with skipviz.record(gated) as outer:
+        gated.model(ids_of(gated, "The quick"))
+        with skipviz.record(gated) as inner:
+            gated.model(ids_of(gated, "Why? Nobody"))
+    alone = skipviz.trace(gated, "Why? Nobody")
+    np.testing.assert_array_equal(inner.trace.matrix("score"), alone.matrix("score"))
+    assert outer.trace.tokens["sequence"].n_unique() == 2
+
+
+def test_concurrent_recordings_do_not_mix(gated: skipviz.SkipModel) -> None:
+    texts = [tiny.TEXT, tiny.TEXT[::-1], tiny.TEXT.upper()]
+    seen: dict[int, skipviz.Trace] = {}
+    barrier = threading.Barrier(len(texts))
+
+    def work(number: int) -> Callable[[], None]:
+        def run() -> None:
+            with torch.inference_mode():
+                barrier.wait()
+                for _ in range(5):
+                    with skipviz.record(gated) as recording:
+                        gated.model(ids_of(gated, texts[number]))
+                seen[number] = recording.trace
+
+        return run
+
+    threads = [threading.Thread(target=work(number)) for number in range(len(texts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number, text in enumerate(texts):
+        alone = skipviz.trace(gated, text)
+        assert seen[number].tokens["token_id"].equals(alone.tokens["token_id"])
+        np.testing.assert_allclose(
+            seen[number].matrix("score"), alone.matrix("score"), atol=1e-5
+        )
+    assert hooks(gated) == 0
+
+
+def test_a_recording_of_nothing_says_so(gated: skipviz.SkipModel) -> None:
+    with pytest.raises(skipviz.RecordingError, match="did not run in this thread"), (
+        skipviz.record(gated)
+    ):
+        pass
+
+
+@torch.inference_mode()
+def test_continuing_an_unseen_cache_is_refused(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated)
+    cache = gated.model(ids, use_cache=True).past_key_values
+    with pytest.raises(skipviz.RecordingError, match="Record the prefill too"), (
+        skipviz.record(gated)
+    ):
+        gated.model(ids[:, :1], past_key_values=cache)
+    assert hooks(gated) == 0
