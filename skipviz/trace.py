@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
@@ -56,7 +57,7 @@ class Trace:
     run: pl.DataFrame
     sites: pl.DataFrame
     tokens: pl.DataFrame
-    matrices: Mapping[str, np.ndarray[Any, Any]]
+    matrices: Mapping[str, npt.NDArray[Any]]
 
     _html: ClassVar[Callable[[Trace], str] | None] = None
 
@@ -95,7 +96,7 @@ class Trace:
             return Trace._html(self)
         return f"<pre>{html.escape(repr(self))}</pre>"
 
-    def matrix(self, name: str) -> np.ndarray[Any, Any]:
+    def matrix(self, name: str) -> npt.NDArray[Any]:
         """Return one column of ``decisions`` as a read-only array of shape [tokens, sites].
 
         Parameters
@@ -262,8 +263,8 @@ def register_html(view: Callable[[Trace], str]) -> None:
 
 
 def depth_columns(
-    sites: pl.DataFrame, exec_count: np.ndarray[Any, Any], *, layers: int
-) -> tuple[np.ndarray[Any, Any], list[int | None]]:
+    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int
+) -> tuple[npt.NDArray[Any], list[int | None]]:
     """Return layers used and exit depth of each token.
 
     Parameters

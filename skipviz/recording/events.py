@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -50,7 +51,7 @@ class GateEvents:
 
     def matrices(
         self, sites: int, keep: Bool[Tensor, "b t"]
-    ) -> dict[str, np.ndarray[Any, Any]]:
+    ) -> dict[str, npt.NDArray[Any]]:
         """Return the dense matrices of the tokens to keep, row by row of the batch."""
         tokens = int(keep.sum())
         if not sites:
@@ -61,7 +62,7 @@ class GateEvents:
                 "replaced its layers while it was being recorded."
             )
 
-        def gather(events: dict[int, Tensor]) -> np.ndarray[Any, Any]:
+        def gather(events: dict[int, Tensor]) -> npt.NDArray[Any]:
             stacked = torch.stack([events[site] for site in range(sites)], dim=-1)
             return stacked[keep].cpu().numpy()
 
@@ -79,6 +80,6 @@ class GateEvents:
         }
 
 
-def empty_matrices(tokens: int) -> dict[str, np.ndarray[Any, Any]]:
+def empty_matrices(tokens: int) -> dict[str, npt.NDArray[Any]]:
     """Return the matrices of a model without sites."""
     return {name: np.zeros((tokens, 0), dtype=kind) for name, kind in NUMPY.items()}

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -57,17 +58,19 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     recording = Recording(model, statistics=statistics)
     thread = threading.get_ident()
 
-    def before(module: Any, args: Any, kwargs: Any) -> None:
+    # torch looks up a hook's options after the hook: one removed by another thread meanwhile is
+    # called without its keyword arguments. It is never this thread's own.
+    def before(module: Any, args: Any, kwargs: Any = None) -> None:
         if threading.get_ident() == thread:
             recording.before_forward(args, kwargs)
 
-    def after(module: Any, args: Any, kwargs: Any, output: Any) -> None:
+    def after(module: Any, args: Any, output: Any) -> None:
         if threading.get_ident() == thread:
             recording.after_forward(output)
 
     handles = [
         model.model.register_forward_pre_hook(before, with_kwargs=True),
-        model.model.register_forward_hook(after, with_kwargs=True),
+        model.model.register_forward_hook(after),
     ]
     try:
         with model.family.observe(model.model, recording.events):
@@ -98,11 +101,11 @@ class _Inputs:
 class _Part:
     """What one forward gave, a row a token."""
 
-    sequence: np.ndarray[Any, Any]
-    position: np.ndarray[Any, Any]
-    token_id: np.ndarray[Any, Any]
-    decode: np.ndarray[Any, Any]
-    matrices: dict[str, np.ndarray[Any, Any]]
+    sequence: npt.NDArray[Any]
+    position: npt.NDArray[Any]
+    token_id: npt.NDArray[Any]
+    decode: npt.NDArray[Any]
+    matrices: dict[str, npt.NDArray[Any]]
     statistics: TokenStatistics | None
 
 
@@ -204,7 +207,7 @@ class Recording:
         position = np.concatenate([part.position for part in self._parts])
         order = np.lexsort((position, sequence))
 
-        def joined(arrays: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+        def joined(arrays: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
             return np.concatenate(arrays)[order]
 
         token_id = joined([part.token_id for part in self._parts])

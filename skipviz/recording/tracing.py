@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
@@ -51,9 +52,9 @@ class _Piece:
 class _Recorded:
     """What one forward gave, cut back to the tokens that are reported."""
 
-    matrices: dict[str, np.ndarray[Any, Any]]
+    matrices: dict[str, npt.NDArray[Any]]
     statistics: TokenStatistics | None
-    context: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    context: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def trace(
@@ -267,7 +268,7 @@ def _statistics(model: SkipModel, hidden: Tensor, targets: Tensor) -> TokenStati
 
 def _cut(
     pieces: list[_Piece],
-    matrices: dict[str, np.ndarray[Any, Any]],
+    matrices: dict[str, npt.NDArray[Any]],
     statistics: TokenStatistics | None,
 ) -> list[_Recorded]:
     """Give each piece its own rows, without those that the window before has reported."""
@@ -293,7 +294,7 @@ def _joined(parts: list[TokenStatistics | None]) -> TokenStatistics | None:
 
 
 def _columns(
-    documents: list[Document], encodings: list[Encoding], contexts: list[np.ndarray[Any, Any]]
+    documents: list[Document], encodings: list[Encoding], contexts: list[npt.NDArray[Any]]
 ) -> TokenColumns:
     sizes = [len(encoding.ids) for encoding in encodings]
     starts, ends, spans, texts = [], [], [], []
@@ -321,8 +322,8 @@ def _columns(
 
 
 def _whole_characters(
-    text: str, encoding: Encoding, span: np.ndarray[Any, Any]
-) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    text: str, encoding: Encoding, span: npt.NDArray[Any]
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Return each token's characters, those that the tokenizer dropped given to a neighbour."""
     start, end = encoding.char_start.copy(), encoding.char_end.copy()
     bounds = span_bounds(start, end, length=len(text))

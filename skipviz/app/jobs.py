@@ -1,0 +1,135 @@
+"""One worker runs the model for every session; results are kept by what was asked.
+
+The same text, model and settings are run once: a second request joins the first, and a finished
+one is found among the results. Streamlit does not stop a function that makes no Streamlit calls,
+so the work lives in its own thread and the page asks how far it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from collections import OrderedDict
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from skipviz.models import SkipModel, load
+from skipviz.recording.tracing import trace
+from skipviz.texts import Document
+from skipviz.trace import Trace
+
+RESULTS = 8
+"""Traces kept; the one not looked at for longest goes first."""
+MODELS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to run.
+
+    Attributes
+    ----------
+    model
+        Sample model or folder.
+    documents
+        Texts, in order.
+    """
+
+    model: str
+    documents: tuple[Document, ...]
+
+    @property
+    def key(self) -> str:
+        """A digest of everything the result depends on."""
+        digest = hashlib.sha256(self.model.encode())
+        for document in self.documents:
+            for part in (document.source, document.text):
+                digest.update(len(part).to_bytes(8, "little") + part.encode())
+        return digest.hexdigest()
+
+
+@dataclass
+class Job:
+    """A run under way or done."""
+
+    future: Future[Trace]
+    stop: threading.Event = field(default_factory=threading.Event)
+    started: float = field(default_factory=time.monotonic)
+    share: float = 0.0
+    stage: str = "Waiting for the model"
+
+
+class Jobs:
+    """Runs requests one after the other and remembers what came out."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="skipviz", initializer=_leave_a_core
+        )
+        self._lock = threading.Lock()
+        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._models: OrderedDict[str, SkipModel] = OrderedDict()
+        self.runs = 0
+        self.tokens_per_second: float | None = None
+
+    def submit(self, request: Request) -> Job:
+        """Start a request, or find the job that already does it."""
+        with self._lock:
+            job = self._jobs.get(request.key)
+            failed = job is not None and job.future.done() and job.future.exception() is not None
+            if job is None or failed or job.stop.is_set():
+                job = Job(future=Future())
+                self._jobs[request.key] = job
+                self._pool.submit(self._work, request, job)
+            self._jobs.move_to_end(request.key)
+            self._forget()
+            return job
+
+    def _forget(self) -> None:
+        for key, job in list(self._jobs.items()):
+            if len(self._jobs) <= RESULTS:
+                return
+            if job.future.done():
+                del self._jobs[key]
+
+    def _work(self, request: Request, job: Job) -> None:
+        try:
+            job.future.set_result(self._run(request, job))
+        except BaseException as error:
+            job.future.set_exception(error)
+
+    def _run(self, request: Request, job: Job) -> Trace:
+        job.stage = f"Loading {request.model}"
+        model = self._model(request.model)
+        job.stage = f"Running {request.model}"
+        self.runs += 1
+
+        def progress(share: float) -> None:
+            job.share = share
+
+        began = time.monotonic()
+        result = trace(model, list(request.documents), progress=progress, stop=job.stop)
+        self.tokens_per_second = len(result) / max(1e-3, time.monotonic() - began)
+        return result
+
+    def _model(self, name: str) -> SkipModel:
+        # A folder may have been written again since it was loaded.
+        folder = Path(name)
+        stamp = max((p.stat().st_mtime for p in folder.glob("*")), default=0.0)
+        key = f"{name}@{stamp}"
+        if key not in self._models:
+            while len(self._models) >= MODELS:
+                self._models.popitem(last=False)
+            self._models[key] = load(name)
+        self._models.move_to_end(key)
+        return self._models[key]
+
+
+def _leave_a_core() -> None:
+    """Keep the page quick while the model runs."""
+    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+
