@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
+
+TEXT = "Zoë said: <script>alert(1)</script> <b>no</b> 👩‍🚀 café — “=1+1”.\n\nשלום עולם, <|im_start|> ok."
+RUN_SECONDS = 120_000
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    with serve(ROOT / "app.py") as address:
+        yield address
+
+
+def trace_pasted(page: Page, url: str, text: str, *, model: str | None = None) -> None:
+    page.goto(url)
+    if model is not None:
+        choose_model(page, model)
+    page.get_by_label("Paste a text").fill(text)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.get_by_label("Model").first.click()
+    page.get_by_role("option", name=name).click()
+
+
+def spans(page: Page) -> list[str]:
+    return page.locator(".tokens span").all_text_contents()
+
+
+def backgrounds(page: Page) -> list[str]:
+    return page.locator(".tokens span").evaluate_all("s => s.map(e => e.style.background)")
+
+
+def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
+    """Paste, see the text coloured, click a token, recolour, download, compare with the trace."""
+    trace_pasted(page, url, TEXT)
+    assert "".join(spans(page)) == TEXT
+    assert page.locator(".tokens script, .tokens b").count() == 0
+    trace = skipviz.trace(skipviz.load("smollm2-gated"), TEXT)
+
+    page.locator(".tokens span").nth(3).click()
+    expect(page.get_by_text(re.compile("^The path of token 3"))).to_be_visible()
+    expect(page).to_have_url(re.compile("token=3"))
+    page.locator(".tokens").press("ArrowRight")
+    expect(page.get_by_text(re.compile("^The path of token 4"))).to_be_visible()
+
+    before = backgrounds(page)
+    page.get_by_label("Colour the text by").select_option("decision")
+    page.get_by_label("at site").select_option("20")
+    after = backgrounds(page)
+    assert before != after
+    first_of_span = trace.tokens.group_by("span", maintain_order=True).first()["token"]
+    ran = trace.matrix("exec_count")[first_of_span.to_numpy(), 20] > 0
+    assert [background != "" for background in after] == ran.tolist()
+    screenshot(page, "page-light")
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Decisions (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    long = trace.to_long()
+    assert len(rows) == long.height
+    assert [json.loads(row["text"]) for row in rows] == long["text"].to_list()
+    assert [int(row["exec_count"]) for row in rows] == long["exec_count"].to_list()
+    scores = pl.Series([float(row["score"]) for row in rows])
+    assert (scores - long["score"]).abs().max() < 1e-4
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Trace", exact=True).click()
+    assert skipviz.Trace.load(Path(download.value.path())).tokens["text"].equals(
+        trace.tokens["text"]
+    )
+
+
+def test_hovering_shows_a_tooltip_and_the_map_selects(page: Page, url: str) -> None:
+    trace_pasted(page, url, TEXT)
+    page.locator(".tokens span").nth(2).hover()
+    expect(page.locator(".tip")).to_contain_text("layers used")
+    box = page.locator("canvas.map").bounding_box()
+    assert box is not None
+    page.locator("canvas.map").click(position={"x": 60, "y": 40})
+    expect(page.get_by_text(re.compile("^The path of token"))).to_be_visible()
+
+
+def test_upload_jsonl(page: Page, url: str, tmp_path: Path) -> None:
+    file = tmp_path / "two.jsonl"
+    file.write_text('{"text": "One text."}\n{"text": "Another text."}\n', encoding="utf-8")
+    page.goto(url)
+    page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens h4")).to_have_text(
+        ["two.jsonl:1", "two.jsonl:2"], timeout=RUN_SECONDS
+    )
+    assert "".join(spans(page)) == "One text.Another text."
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "sentence"),
+    [
+        ("broken.jsonl", b'{"text": "fine"}\n{"text": \n', "line 2"),
+        ("picture.txt", b"\x89PNG\r\n\x1a\n\x00\x00", "PNG"),
+        ("blank.md", b" \n\n", "blank|empty|no text"),
+    ],
+)
+def test_bad_uploads_get_a_sentence(
+    page: Page, url: str, tmp_path: Path, name: str, data: bytes, sentence: str
+) -> None:
+    file = tmp_path / name
+    file.write_bytes(data)
+    page.goto(url)
+    page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    expect(page.get_by_test_id("stAlert")).to_contain_text(re.compile(sentence))
+    # The page keeps working.
+    page.get_by_test_id("stButtonGroup").get_by_text("Paste").click()
+    page.get_by_label("Paste a text").fill("It still works.")
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+
+
+def test_blank_text_and_a_missing_folder_get_a_sentence(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.get_by_test_id("stAlert")).to_be_visible()
+    choose_model(page, "A folder on this machine")
+    page.get_by_label("Folder", exact=True).fill("/no/such/folder")
+    page.get_by_label("Folder", exact=True).press("Enter")
+    page.get_by_label("Paste a text").fill("A text.")
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.get_by_test_id("stAlert")).to_contain_text("/no/such/folder", timeout=RUN_SECONDS)
+
+
+def test_a_long_run_can_be_stopped(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_label("Paste a text").fill("A sentence that goes on for a while. " * 700)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    page.get_by_role("button", name="Stop").click(timeout=RUN_SECONDS)
+    expect(page.get_by_text("Stopped. Press")).to_be_visible(timeout=RUN_SECONDS)
+
+
+def test_dark_and_narrow(page: Page, url: str, screenshot: Screenshot) -> None:
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    trace_pasted(page, url, TEXT * 6)
+    page.locator(".tokens span").nth(3).click()
+    expect(page.get_by_text(re.compile("^The path of token 3"))).to_be_visible()
+    screenshot(page, "page-dark-narrow")
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
+
+
+def test_a_dense_model_says_there_is_nothing_to_skip(page: Page, url: str) -> None:
+    trace_pasted(page, url, "A dense model.", model="smollm2-135m")
+    expect(page.locator(".map-head")).to_contain_text("no gates")
+
+
+def test_recolouring_never_reaches_python(page: Page, url: str, page_log: PageLog) -> None:
+    trace_pasted(page, url, TEXT)
+    sent: list[object] = []
+    page.on("websocket", lambda socket: socket.on("framesent", sent.append))
+    page.on("request", sent.append)
+    for colouring in ("nll", "surprisal", "score", "layers"):
+        page.get_by_label("Colour the text by").select_option(colouring)
+    assert not sent
