@@ -47,6 +47,9 @@ class Recipe:
         Weights of the divergence from the dense model and of the cross-entropy with the text.
     descent
         Share of the steps over which the budget falls from 1 to its target.
+    price
+        Price to start from, in nats for the whole dense budget; 0 for fresh gates, or where an
+        earlier run settled when its gates are trained on.
     seed
         Seed of gates, texts and their order.
     """
@@ -60,6 +63,7 @@ class Recipe:
     kl_weight: float = 0.5
     ce_weight: float = 0.5
     descent: float = 0.25
+    price: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -185,7 +189,7 @@ def train(
     device = next(student.parameters()).device
     parameters = gate_parameters(student)
     optimizer = _optimizer(parameters, recipe)
-    price = Price()
+    price = Price(recipe.price)
     start = _restore(folder, parameters, optimizer, price)
     meter = BudgetMeter(student, config)
     student.train()

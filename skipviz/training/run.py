@@ -39,6 +39,7 @@ def train_gates(
     calibration: Sequence[Document],
     folder: Path,
     device: str,
+    start: Path | None = None,
     say: Say,
     report: Callable[[dict[str, float]], None],
 ) -> Path:
@@ -56,6 +57,8 @@ def train_gates(
         Where checkpoints, log and the finished model go.
     device
         A torch device; the backbone runs in bfloat16 while training.
+    start
+        A folder of gates to train on; fresh gates and fitted adapters if there is none.
     say, report
         Called with a sentence before each stage, and with the figures of each step.
 
@@ -71,7 +74,9 @@ def train_gates(
     torch.manual_seed(recipe.seed)
     student = load(backbone, dtype="bfloat16", device=device).model
     install_gates(student, config)
-    if not (folder / "checkpoint.safetensors").exists():
+    if start is not None:
+        _read_gates(student, start / GATES)
+    elif not (folder / "checkpoint.safetensors").exists():
         say("Fitting adapters")
         fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     say("Training")
@@ -117,12 +122,16 @@ def export(
 
 def _with_gates(dense: SkipModel, gates: Path, config: GatedConfig) -> SkipModel:
     install_gates(dense.model, config)
-    tensors = load_file(gates)
-    with torch.no_grad():
-        for name, parameter in gate_parameters(dense.model).items():
-            parameter.copy_(tensors[name])
+    _read_gates(dense.model, gates)
     set_threshold(dense.model, 0.0)
     return replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
+
+
+def _read_gates(model: Any, path: Path) -> None:
+    tensors = load_file(path)
+    with torch.no_grad():
+        for name, parameter in gate_parameters(model).items():
+            parameter.copy_(tensors[name])
 
 
 def _windows(teacher: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:

@@ -159,8 +159,8 @@ def test_a_long_run_can_be_stopped(page: Page, url: str) -> None:
 
 def test_dark_and_narrow(page: Page, url: str, screenshot: Screenshot) -> None:
     page.emulate_media(color_scheme="dark")
-    page.set_viewport_size({"width": 420, "height": 900})
     trace_pasted(page, url, TEXT * 6)
+    page.set_viewport_size({"width": 420, "height": 900})
     page.locator(".tokens span").nth(3).click()
     expect(page.get_by_text(re.compile("^The path of token 3"))).to_be_visible()
     screenshot(page, "page-dark-narrow")
