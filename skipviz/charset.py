@@ -194,18 +194,17 @@ def _reads_as_prose(data: bytes, name: str) -> bool:
         text = data.decode(name)
     except UnicodeDecodeError:
         return False
-    chars = set(text)
-    if any(map(_is_never_prose, chars)) or not any(map(_is_ascii_or_east_asian, chars)):
+    east_asian = sum(char >= "\u2e80" for char in text)
+    if any(map(_is_never_prose, set(text))):
+        return False
+    # Prose outside East Asia has spaces, digits or line ends in it.
+    if 2 * east_asian < len(text) and not any(char < "\x80" for char in text):
         return False
     return sum(map(_is_rare_east_asian, text)) <= _RARE_SHARE * len(text)
 
 
 def _is_never_prose(char: str) -> bool:
     return unicodedata.category(char) in ("Cc", "Cn", "Co") and char not in "\t\n\v\f\r"
-
-
-def _is_ascii_or_east_asian(char: str) -> bool:
-    return char < "\x80" or char >= "\u2e80"
 
 
 @lru_cache(maxsize=65_536)

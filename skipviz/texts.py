@@ -381,7 +381,7 @@ def _is_plain(text: str) -> bool:
     others = sum(map(text.count, _CONTROLS))
     if nuls:
         return others == 0 and nuls <= max(1, len(text) // 4)
-    return others * 50 <= len(text)
+    return others <= max(1, len(text) // 50)
 
 
 def _is_full_of_controls(data: bytes) -> bool:

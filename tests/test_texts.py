@@ -86,14 +86,12 @@ class TestDecode:
     def test_utf16_needs_no_mark(self, text: str, encoding: str) -> None:
         assert decode(text.encode(encoding), source="a.txt") == (text, encoding)
 
-    @pytest.mark.parametrize("text", [*SAMPLES, "", "\0a"])
+    @pytest.mark.parametrize("text", [*SAMPLES, "", "a\0b"])
     @pytest.mark.parametrize(
         "encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"]
     )
     def test_a_mark_is_obeyed_and_dropped(self, text: str, encoding: str) -> None:
         data = ("\ufeff" + text).encode(encoding)
-        if data == b"\xff\xfe\0\0a\0":
-            pytest.skip("UTF-16 that begins with NUL cannot be told from UTF-32")
         assert decode(data, source="a.txt") == (text, encoding)
 
     @pytest.mark.parametrize("text", ["a\r\nb\rc\nd\u2028e\u0085f", "a\0b", "tick\b\x1b[0m\f\v ok"])

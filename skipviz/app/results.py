@@ -79,7 +79,7 @@ def _explore(trace: Trace, key: str) -> None:
         )
         + (f", loss on the next token {token['nll']:.2f} nats" if token["nll"] is not None else "")
     )
-    left, right = st.columns([3, 2])
+    left, right = st.columns(2)
     left.plotly_chart(plots.token_path(trace, selected), key="path")
     right.plotly_chart(plots.next_tokens(trace, selected), key="next")
 

@@ -20,6 +20,8 @@ from skipviz.trace import Trace
 TEXT_HEIGHT = 340
 """Height of the text, in pixels; longer texts scroll."""
 
+MARGIN_ENDS = (0.1, 0.3, 1.0, 3.0, 10.0)
+
 
 def _asset(name: str) -> str:
     return (files("skipviz.app") / "assets" / name).read_text(encoding="utf-8")
@@ -66,8 +68,22 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         "sites": sites.to_pandas(),
         "layers": int(trace.run["layers"].item()),
         "fewest": fewest,
+        "margin": margin_end(trace),
         "height": TEXT_HEIGHT,
     }
+
+
+def margin_end(trace: Trace) -> float:
+    """Return where the colour scale of scores ends, on the gate's own scale.
+
+    Gates differ in scale by orders of magnitude, so no one end fits all. The ladder is coarse:
+    texts of one model share a step.
+    """
+    margins = np.abs(trace.matrix("score") - trace.matrix("threshold"))
+    if not margins.size:
+        return MARGIN_ENDS[-1]
+    most = float(np.nanquantile(margins, 0.9))
+    return next((end for end in MARGIN_ENDS if end >= most), MARGIN_ENDS[-1])
 
 
 def span_texts(trace: Trace) -> pl.DataFrame:

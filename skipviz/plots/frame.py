@@ -56,9 +56,10 @@ def dress(figure: go.Figure, trace: Trace, *, title: str, height: int) -> go.Fig
             "font": {"size": 17},
         },
         height=height,
-        margin={"l": 60, "r": 20, "t": 90, "b": 50},
+        margin={"l": 60, "r": 20, "t": 70, "b": 105},
         showlegend=True,
-        legend={"orientation": "h", "x": 0.0, "y": 1.0, "yanchor": "bottom"},
+        # At the very bottom: above the axes it would run into the subtitle in a narrow column.
+        legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
         meta={"provenance": provenance(trace), "weights_sha256": trace.run["weights_sha256"][0]},
     )
 

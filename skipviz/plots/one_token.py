@@ -67,7 +67,7 @@ def token_path(trace: Trace, token: int) -> go.Figure:
     figure.update_yaxes(range=[-limit, limit], zeroline=True, zerolinecolor=INK, zerolinewidth=1)
     figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
     figure.update_xaxes(title="layer", row=len(shown))
-    dress(figure, trace, title=_path_title(trace, row), height=170 + 150 * len(shown))
+    dress(figure, trace, title=_path_title(trace, row), height=190 + 150 * len(shown))
     figure.update_layout(margin={"l": 80})
     if not trace.sites.height:
         explain(figure, "This model has no gates: nothing was decided for this token.", above=True)
@@ -92,7 +92,7 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
     row = token_row(trace, token)
     following = _following(trace, row)
     came_next = token_label(following["text"]) if following else "the end of the text"
-    title = f"Likeliest after token {token}, {token_label(row['text'])} · came: {came_next}"
+    title = f"Likeliest next · came: {came_next}"
     figure = go.Figure()
     figure.update_xaxes(title="probability", tickformat=".0%", range=[0.0, 1.0])
     if row["top_probs"] is None:
@@ -135,7 +135,7 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
         showgrid=False,
         title="token",
     )
-    dress(figure, trace, title=title, height=310)
+    dress(figure, trace, title=title, height=340)
     figure.update_layout(bargap=0.3, barmode="overlay", margin={"l": 130, "r": 50})
     return figure
 
@@ -199,10 +199,8 @@ def _outcome(count: int, forced: bool) -> str:
 def _path_title(trace: Trace, row: dict[str, Any]) -> str:
     parts = [
         f"Token {row['token']}, {token_label(row['text'])}",
-        f"{row['layers_used']:g} of {trace.run['layers'][0]} layers used",
+        f"{row['layers_used']:g} of {trace.run['layers'][0]} layers",
     ]
-    if row["nll"] is not None:
-        parts.append(f"loss {row['nll']:.2f} nats")
     return " · ".join(parts)
 
 

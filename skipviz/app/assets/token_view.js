@@ -8,7 +8,6 @@ const UNIT_NAMES = { attn: "attention", mlp: "MLP", block: "block" };
 const LOSS = "#D55E00";
 const GREY = [140, 140, 140];
 const LOSS_TOP = 10; // nats; a guess among 49,152 tokens costs 10.8
-const MARGIN_TOP = 4; // on the gate's own scale
 const CHUNK = 200;
 const CELL = 3; // pixels a token, at least
 
@@ -88,6 +87,7 @@ function load(view, data) {
     count: data.tokens.numRows,
     layers: data.layers,
     fewest: data.fewest,
+    margin: data.margin,
     text: data.tokens.getChild("text"),
     source: data.tokens.getChild("source"),
     span: column(data.tokens, "span"),
@@ -191,7 +191,7 @@ function scaleOf(view) {
   }
   if (mode === "score" && site) {
     const margin = (i) => site.score[i] - (typeof site.threshold === "number" ? site.threshold : site.threshold[i]);
-    const limits = { low: -MARGIN_TOP, high: MARGIN_TOP };
+    const limits = { low: -trace.margin, high: trace.margin };
     return ramp(`gate score minus threshold, ${site.label} (above 0 runs)`, limits, (share) => along(MARGINS, share), margin, view, true);
   }
   if (mode === "layers")
@@ -435,7 +435,7 @@ function paintPanel(view, context, unit, top) {
     for (let k = 0; k < size; k++) {
       const i = view.start + k;
       const limit = typeof site.threshold === "number" ? site.threshold : site.threshold[i];
-      const colour = byScore ? along(MARGINS, (site.score[i] - limit + MARGIN_TOP) / (2 * MARGIN_TOP)) : site.executed[i] ? on : off;
+      const colour = byScore ? along(MARGINS, (site.score[i] - limit + trace.margin) / (2 * trace.margin)) : site.executed[i] ? on : off;
       context.fillStyle = css(colour);
       context.fillRect(LEFT + k * cell, y, cell + 0.5, row - 0.5);
     }
@@ -485,7 +485,7 @@ function mapHead(view, units, size) {
     ? `Map: tokens ${view.start.toLocaleString("en")} to ${(view.start + size - 1).toLocaleString("en")} of ${trace.count.toLocaleString("en")}`
     : `Map: all ${trace.count.toLocaleString("en")} tokens`;
   const legend = view.colour.value === "score"
-    ? [item(css(along(MARGINS, 0)), `score ${MARGIN_TOP} or more below threshold: skipped`), item(css(along(MARGINS, 1)), `${MARGIN_TOP} or more above: ran`)]
+    ? [item(css(along(MARGINS, 0)), `score ${trace.margin} or more below threshold: skipped`), item(css(along(MARGINS, 1)), `${trace.margin} or more above: ran`)]
     : [...units.map((unit) => item(UNIT_COLOURS[unit], `${UNIT_NAMES[unit]} ran`)), item(css(blend(page, GREY, 0.14)), "skipped")];
   view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, GREY, 0.55)), "always runs (no gate)"));
 }
