@@ -19,12 +19,10 @@ from charset_normalizer import from_bytes
 _PUNCTUATION = "“”‘’–—…«»„°€£§©®•·\xa0№"
 
 # Only the letters that texts in these encodings are full of: a guess is made from what is common.
-_LATIN = {
+_LETTERS = {
     "cp1252": "éèêëàâáãäåæçíîïìñóòôöõøœúùûüßÉÀÅÄÖÜÇ¿¡½±×µ",
     "cp1250": "ąćęłńóśźżŚŻŁáčďéěíňřšťúůýžČŠŽŘőűöüÁÉŐâăîşţđ",
     "cp1254": "ğışçöüİŞÇÖÜâîû",
-}
-_OTHER_SCRIPT = {
     "cp1251": "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґ",
     "koi8_r": "абвгдежзийклмнопрстуфхцчшщъыьэюяё",
     "cp1253": "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ",
@@ -41,7 +39,7 @@ _EVERYDAY_ROWS = {
     "cp949": ("euc_kr", range(0xB0, 0xC9)),
 }
 _JAPANESE = ("shift_jis", "cp932", "euc_jp")
-_ALPHABETS = {name: frozenset(s + _PUNCTUATION) for name, s in {**_LATIN, **_OTHER_SCRIPT}.items()}
+_ALPHABETS = {name: frozenset(letters + _PUNCTUATION) for name, letters in _LETTERS.items()}
 
 # Most common first: the order decides where nothing else does.
 _LEGACY = (
@@ -59,7 +57,6 @@ _LEVEL = 0.02
 _FOREIGN_SHARE, _HOPELESS = 0.3, 0.35
 # Names and classical words make a few per cent; random bytes nearly all.
 _RARE_SHARE = 0.2
-_WORD = re.compile(r"\S*[^\x00-\x7f]\S*")
 
 
 def guess_legacy(data: bytes) -> str | None:
@@ -141,17 +138,9 @@ def _is_hopeless(excerpt: str, codec: str) -> bool:
 
 
 def _oddity(excerpt: str, codec: str) -> float:
-    """Return the odd things about the characters beyond ASCII, per such character."""
-    odd = 0.0
-    foreign = 0
-    penalty = _latin_penalty if codec in _LATIN else _script_penalty
-    for word in _WORD.findall(excerpt):
-        for before, char in pairwise(" " + word):
-            odd += penalty(before, char)
-            if char > "\x7f":
-                foreign += 1
-                odd += _unexpected(before, char, codec)
-    return odd / max(foreign, 1)
+    """Return the share of characters beyond ASCII that texts in this encoding seldom have."""
+    pairs = [(before, char) for before, char in pairwise(" " + excerpt) if char > "\x7f"]
+    return sum(_unexpected(before, char, codec) for before, char in pairs) / max(len(pairs), 1)
 
 
 def _unexpected(before: str, char: str, codec: str) -> float:
@@ -160,18 +149,6 @@ def _unexpected(before: str, char: str, codec: str) -> float:
     if char.isupper() and _is_everyday(char.lower(), codec):
         return 0.6 if before.isalpha() else 0.2
     return 1.0
-
-
-def _latin_penalty(before: str, char: str) -> float:
-    """Count two accented letters in a row, more often Cyrillic or Greek misread."""
-    both = before > "\x7f" and char > "\x7f" and before.isalpha() and char.isalpha()
-    return 0.5 if both else 0.0
-
-
-def _script_penalty(before: str, char: str) -> float:
-    """Count a change of script inside a word, more often a Latin text misread."""
-    mixed = (before > "\x7f") != (char > "\x7f") and before.isalpha() and char.isalpha()
-    return 1.0 if mixed else 0.0
 
 
 @lru_cache(maxsize=65_536)

@@ -270,7 +270,12 @@ class Recording:
         self._settle_pending(tokens, row, sequences)
         # generate() asks for the logits of the last position only.
         has = column >= ids.shape[1] - logits.shape[1]
-        kept = logits[row[has], column[has] - (ids.shape[1] - logits.shape[1])]
+        whole = len(tokens) == logits.shape[0] * logits.shape[1]
+        kept = (
+            logits.flatten(0, 1)  # a view; picking rows would copy 200 kB a token
+            if whole
+            else logits[row[has], column[has] - (ids.shape[1] - logits.shape[1])]
+        )
         found = token_statistics(kept, targets[has])
         statistics = TokenStatistics(
             nll=torch.full((len(tokens),), torch.nan, device=logits.device),

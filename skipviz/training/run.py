@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
+from skipviz.experiments.card import TRAINING
 from skipviz.experiments.evaluate import calibrate
 from skipviz.families.gated_modules import (
     GatedConfig,
@@ -84,10 +86,12 @@ def train_gates(
         student, teacher.model, windows, recipe=recipe, config=config, folder=folder, report=report
     )
     say("Calibrating the threshold")
-    return export(
+    made = export(
         backbone, student, config=config, calibration=calibration, budget=recipe.budget,
         folder=folder / "model",
     )  # fmt: skip
+    _document(made, recipe, start)
+    return made
 
 
 def export(
@@ -118,6 +122,15 @@ def export(
         budget=f"{budget:g}",
     ).write(folder)
     return folder
+
+
+def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
+    """Write the recipe, behind those of the runs that the gates started from."""
+    before = start / TRAINING if start is not None else None
+    runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
+    tokens = recipe.steps * recipe.batch * recipe.length
+    runs.append({**asdict(recipe), "training_tokens": tokens})
+    (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
 def _with_gates(dense: SkipModel, gates: Path, config: GatedConfig) -> SkipModel:
