@@ -62,9 +62,7 @@ def main() -> None:
             except OSError:
                 time.sleep(0.2)
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(
-                executable_path=find_chromium(), args=list(FLAGS)
-            )
+            browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
             page = browser.new_page()
             page.goto(url)
             first = seconds_to_colour(page, text(0))

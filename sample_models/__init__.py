@@ -1,0 +1,1 @@
+"""Weights, configuration and card of each sample model."""

@@ -1,10 +1,11 @@
 """The command line: ``skipviz models``, ``trace``, ``train`` and ``evaluate``.
 
-What needs torch is imported inside the commands, so that ``skipviz --help`` answers at once.
+What runs a model is imported inside the commands, so that ``skipviz --help`` need not wait for it.
 """
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -115,7 +116,7 @@ def info(name: str, trust_remote_code: Remote = False) -> None:
     size = sum(p.numel() * p.element_size() for p in model.model.parameters())
     folder = sample_folders().get(name, Path(name))
     gated = GatedModelConfig.read(folder) if (folder / CONFIG).exists() else None
-    table = Table("", Text(model.name, overflow="fold"))
+    table = Table("", str(model.name))
     table.add_row("architecture", type(model.model).__name__)
     table.add_row("layers", str(config.num_hidden_layers))
     table.add_row("width", str(config.hidden_size))
@@ -164,7 +165,9 @@ def trace(
     with _progress("Tracing", total=tokens, unit="tokens") as advance:
         traced = skipviz.trace(loaded, documents, progress=lambda share: advance(share * tokens))
     if csv == "-":
-        traced.write_csv(sys.stdout.buffer)
+        buffer = io.BytesIO()
+        traced.write_csv(buffer)
+        sys.stdout.buffer.write(buffer.getvalue())
     elif csv is not None:
         _write(Path(csv), traced.write_csv)
     if parquet is not None:
@@ -198,7 +201,6 @@ def train(
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
-    assert objective == "cost"
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
     from skipviz.training.cost import Recipe
@@ -209,12 +211,13 @@ def train(
         budget=budget, steps=steps, batch=batch, length=length, gate_lr=gate_lr,
         adapter_lr=adapter_lr, descent=descent, price=price, seed=seed,
     )  # fmt: skip
-    layers = len(decoder_layers(load(backbone).model))
+    dense = load(backbone).model
+    layers = len(decoder_layers(dense))
     with _progress("Training", total=steps, unit="steps") as advance:
 
-        def report(figures: dict[str, float]) -> None:
+        def report(figures: dict[str, Any]) -> None:
             advance(
-                figures["step"],
+                float(figures["step"]),
                 f"loss {figures['ce']:.2f}, KL {figures['kl']:.2f}, "
                 f"budget {figures['budget']:.3f} of {figures['target']:.3f}",
             )
@@ -223,7 +226,10 @@ def train(
             backbone,
             recipe=recipe,
             config=GatedConfig(
-                first_layer=2, last_layer=layers - 3, gate_hidden=32, adapter_rank=48
+                first_layer=2,
+                last_layer=layers - 3,
+                gate_hidden=32,
+                adapter_rank=min(48, dense.config.hidden_size),
             ),
             calibration=held_out(BROWN_CALIBRATION),
             folder=folder,

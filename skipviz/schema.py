@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import polars as pl
+from polars.datatypes import DataType, DataTypeClass
 
 Unit = Literal["block", "attn", "mlp"]
 Rule = Literal[
@@ -14,6 +15,8 @@ Rule = Literal[
 SkipPath = Literal["identity", "adapter", "zero", "frozen"]
 KeyValue = Literal["computed", "absent", "evicted", "copied", "propagated", "shared"]
 Scope = Literal["token", "sequence", "batch"]
+
+Columns = dict[str, DataTypeClass | DataType]
 
 TOP_K = 5
 """How many of the likeliest next tokens a trace keeps."""
@@ -70,7 +73,7 @@ def site_label(layer: int, unit: str, visit: int) -> str:
     return f"L{layer}.{unit}" + (f".v{visit}" if visit else "")
 
 
-RUN = {
+RUN: Columns = {
     "model": pl.String,
     "weights_sha256": pl.String,
     "family": pl.String,
@@ -94,7 +97,7 @@ RUN = {
     "transformers_version": pl.String,
 }
 
-SITES = {
+SITES: Columns = {
     "site": pl.Int64,
     "label": pl.String,
     "layer": pl.Int64,
@@ -110,7 +113,7 @@ SITES = {
     "skip_flops": pl.Int64,
 }
 
-TOKENS = {
+TOKENS: Columns = {
     "token": pl.Int64,
     "source": pl.String,
     "sequence": pl.Int64,
@@ -132,7 +135,7 @@ TOKENS = {
     "exit_depth": pl.Int64,
 }
 
-MATRICES = {
+MATRICES: Columns = {
     "score": pl.Float32,
     "p_execute": pl.Float32,
     "threshold": pl.Float32,
@@ -140,7 +143,7 @@ MATRICES = {
     "forced": pl.Boolean,
 }
 
-DECISIONS = {"token": pl.Int64, "site": pl.Int64, **MATRICES}
+DECISIONS: Columns = {"token": pl.Int64, "site": pl.Int64, **MATRICES}
 
 
 def site_frame(sites: list[Site]) -> pl.DataFrame:

@@ -55,6 +55,7 @@ class TestDecode:
         [
             (FRENCH, "cp1252", "windows-1252"),
             (FRENCH.replace("—", "-"), "latin-1", "windows-1252"),
+            ("LÀ-BAS, LES ÊTRES SONT À CÔTÉ", "cp1252", "windows-1252"),
             ("café", "latin-1", "windows-1252"),
             ("It’s “fine” at £5 – naïve…", "cp1252", "windows-1252"),
             ("5 µm ± 3", "latin-1", "windows-1252"),

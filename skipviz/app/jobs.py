@@ -132,4 +132,3 @@ class Jobs:
 def _leave_a_core() -> None:
     """Keep the page quick while the model runs."""
     torch.set_num_threads(max(1, torch.get_num_threads() - 1))
-

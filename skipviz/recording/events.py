@@ -49,9 +49,7 @@ class GateEvents:
         for events in (self.score, self.executed, self.threshold, self.forced):
             events.clear()
 
-    def matrices(
-        self, sites: int, keep: Bool[Tensor, "b t"]
-    ) -> dict[str, npt.NDArray[Any]]:
+    def matrices(self, sites: int, keep: Bool[Tensor, "b t"]) -> dict[str, npt.NDArray[Any]]:
         """Return the dense matrices of the tokens to keep, row by row of the batch."""
         tokens = int(keep.sum())
         if not sites:

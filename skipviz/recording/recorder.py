@@ -294,9 +294,7 @@ class Recording:
             )
         return statistics
 
-    def _settle_pending(
-        self, tokens: Tensor, row: Tensor, sequences: list[int]
-    ) -> None:
+    def _settle_pending(self, tokens: Tensor, row: Tensor, sequences: list[int]) -> None:
         """Give each earlier last prediction its loss, now that the next token is known."""
         first = torch.ones_like(row, dtype=torch.bool)
         first[1:] = row[1:] != row[:-1]

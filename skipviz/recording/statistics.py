@@ -45,9 +45,7 @@ class TokenStatistics:
         )
 
 
-def token_statistics(
-    logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]
-) -> TokenStatistics:
+def token_statistics(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> TokenStatistics:
     """Reduce logits to what a trace keeps of them.
 
     Parameters

@@ -139,8 +139,7 @@ def _documents(texts: str | Document | Sequence[str | Document]) -> list[Documen
     if not given:
         raise ValueError("There is no text; give at least one.")
     documents = [
-        text if isinstance(text, Document) else Document(source="text", text=text)
-        for text in given
+        text if isinstance(text, Document) else Document(source="text", text=text) for text in given
     ]
     for document in documents:
         check_text(document.text)
@@ -259,9 +258,7 @@ def _statistics(model: SkipModel, hidden: Tensor, targets: Tensor) -> TokenStati
     return concatenate(
         [
             token_statistics(head(rows), wanted.to(model.device))
-            for rows, wanted in zip(
-                hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True
-            )
+            for rows, wanted in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         ]
     )
 

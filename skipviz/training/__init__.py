@@ -1,0 +1,1 @@
+"""Makes gates: texts, warm start, the cost-aware loop."""

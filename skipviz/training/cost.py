@@ -120,7 +120,7 @@ class BudgetMeter:
         return hook
 
     def read(self) -> tuple[Float[Tensor, ""], Float[Tensor, " sites"]]:
-        """Return the realised budget, with gradient, and each site's execution rate; then forget."""
+        """Return the realised budget, with gradient, and each site's rate; then forget."""
         length = self._margins[0][1].shape[-1]
         device = self._margins[0][1].device
         seen = torch.arange(1, length + 1, device=device)
@@ -210,9 +210,7 @@ def train(
             target = budget_at(step, recipe)
             nats = price.update(realised.item() - target)
             loss = (
-                recipe.kl_weight * divergence
-                + recipe.ce_weight * cross_entropy
-                + nats * realised
+                recipe.kl_weight * divergence + recipe.ce_weight * cross_entropy + nats * realised
             )
             if not torch.isfinite(loss):
                 raise FloatingPointError(
@@ -220,7 +218,7 @@ def train(
                     "from before; lower the learning rates and resume."
                 )
             optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
             figures = {

