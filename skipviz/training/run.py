@@ -129,7 +129,7 @@ def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
     tokens = recipe.steps * recipe.batch * recipe.length
-    runs.append({**asdict(recipe), "training_tokens": tokens})
+    runs.append({**asdict(recipe), "steps_done": recipe.steps, "training_tokens": tokens})
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
