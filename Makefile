@@ -28,8 +28,8 @@ backbone: $(STAMP)
 	$(BIN)/skipviz models pull smollm2-135m
 
 bench: backbone
-	$(BIN)/python benchmarks/recording.py
-	$(BIN)/python benchmarks/page.py
+	PYTHONPATH=. $(BIN)/python benchmarks/recording.py
+	PYTHONPATH=. $(BIN)/python benchmarks/page.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts
