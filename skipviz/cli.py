@@ -189,6 +189,10 @@ def train(
         Literal["cost"], typer.Option(help="cost: distillation with a price on compute.")
     ] = "cost",
     budget: Annotated[float, typer.Option(help="Share of dense FLOPs, 0 to 1.")] = 0.8,
+    further_budgets: Annotated[
+        list[float] | None,
+        typer.Option("--also", help="A further budget for the same gates; may be repeated."),
+    ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1500,
     batch: Annotated[int, typer.Option(help="Windows a step.")] = 2,
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
@@ -208,8 +212,8 @@ def train(
     from skipviz.training.texts import BROWN_CALIBRATION, held_out
 
     recipe = Recipe(
-        budget=budget, steps=steps, batch=batch, length=length, gate_lr=gate_lr,
-        adapter_lr=adapter_lr, descent=descent, price=price, seed=seed,
+        budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
+        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price, seed=seed,
     )  # fmt: skip
     dense = load(backbone).model
     layers = len(decoder_layers(dense))

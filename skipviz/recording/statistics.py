@@ -10,7 +10,7 @@ from torch import Tensor
 
 from skipviz.schema import TOP_K
 
-ROWS = 32
+ROWS = 16
 """Rows a pass: few enough that the logits of a pass stay in the processor's cache."""
 BLOCK = 256
 """Vocabulary entries a block of the search for the largest logits."""
@@ -55,8 +55,10 @@ def token_statistics(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -
     targets
         The token that came next; negative where none did.
     """
+    # Fresh memory for each pass would cost more in page faults than the arithmetic.
+    scratch = torch.empty(2, min(ROWS, len(logits)), logits.shape[-1], device=logits.device)
     parts = [
-        _reduce(rows.float(), wanted)
+        _reduce(rows, wanted, scratch[:, : len(rows)])
         for rows, wanted in zip(logits.split(ROWS), targets.split(ROWS), strict=True)
     ]
     return concatenate(parts)
@@ -72,10 +74,13 @@ def concatenate(parts: list[TokenStatistics]) -> TokenStatistics:
     )
 
 
-def _reduce(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -> TokenStatistics:
+def _reduce(
+    logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"], scratch: Float[Tensor, "2 n v"]
+) -> TokenStatistics:
     top_logits, top_ids = largest(logits, min(TOP_K, logits.shape[-1]))
-    shifted = logits - top_logits[:, :1]
-    weights = shifted.exp()
+    top_logits = top_logits.float()
+    shifted = torch.sub(logits, top_logits[:, :1], out=scratch[0])
+    weights = torch.exp(shifted, out=scratch[1])
     total = weights.sum(-1)
     mean_shifted = torch.linalg.vecdot(weights, shifted) / total
     log_total = total.log()

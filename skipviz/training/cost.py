@@ -16,17 +16,19 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from skipviz.families.gated_modules import (
     GatedConfig,
     gate_parameters,
     gated_units,
+    set_threshold,
     straight_through,
 )
 from skipviz.flops import UnitFlops, adapter_flops, gate_flops
+from skipviz.training.losses import distillation_loss
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,9 @@ class Recipe:
     ----------
     budget
         Share of dense attention and MLP FLOPs to reach, 0 to 1, over all layers.
+    further_budgets
+        Budgets that the same gates are to serve with other thresholds: every other step runs at
+        one of them in turn, so that the adapters see their decisions too.
     steps
         Optimiser steps.
     batch, length
@@ -55,6 +60,7 @@ class Recipe:
     """
 
     budget: float = 0.8
+    further_budgets: tuple[float, ...] = ()
     steps: int = 1000
     batch: int = 2
     length: int = 256
@@ -67,8 +73,15 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.budget < 1:
-            raise ValueError(f"budget={self.budget} must lie between 0 and 1, as 0.8 does.")
+        for budget in (self.budget, *self.further_budgets):
+            if not 0 < budget < 1:
+                raise ValueError(f"budget={budget} must lie between 0 and 1, as 0.8 does.")
+
+    def budget_of(self, step: int) -> float:
+        """Return the budget that a step serves."""
+        if not self.further_budgets or step % 2 == 0:
+            return self.budget
+        return self.further_budgets[step // 2 % len(self.further_budgets)]
 
 
 @dataclass
@@ -87,6 +100,30 @@ class Price:
         """Take the realised budget's excess over its target and return the price for this step."""
         self.level = max(0.0, self.level + 0.5 * excess)
         return max(0.0, self.level + 10.0 * excess)
+
+
+class Thresholds:
+    """Thresholds at which the gates meet the further budgets, while the scores move.
+
+    The main budget keeps threshold 0: there the price moves the scores. Elsewhere the threshold
+    follows the scores, and the price stays what the main budget made it.
+
+    Parameters
+    ----------
+    levels
+        Threshold of each further budget, 0 where not yet known.
+    """
+
+    def __init__(self, levels: dict[float, float]) -> None:
+        self.levels = levels
+
+    def at(self, budget: float) -> float:
+        """Return a budget's threshold."""
+        return self.levels.get(budget, 0.0)
+
+    def update(self, budget: float, excess: float) -> None:
+        """Raise a budget's threshold by what its step ran too much."""
+        self.levels[budget] = self.at(budget) + 0.03 * excess
 
 
 class BudgetMeter:
@@ -140,16 +177,6 @@ class BudgetMeter:
             hook.remove()
 
 
-def distillation_loss(
-    student: Float[Tensor, "n v"], teacher: Float[Tensor, "n v"], targets: Int[Tensor, " n"]
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Return the mean divergence KL(teacher || student) and the mean cross-entropy, in nats."""
-    log_student = F.log_softmax(student.float(), dim=-1)
-    log_teacher = F.log_softmax(teacher.float(), dim=-1)
-    divergence = F.kl_div(log_student, log_teacher, log_target=True, reduction="batchmean")
-    return divergence, F.nll_loss(log_student, targets)
-
-
 def train(
     student: Any,
     teacher: Any,
@@ -189,8 +216,8 @@ def train(
     device = next(student.parameters()).device
     parameters = gate_parameters(student)
     optimizer = _optimizer(parameters, recipe)
-    price = Price(recipe.price)
-    start = _restore(folder, parameters, optimizer, price)
+    price, thresholds = Price(recipe.price), Thresholds({})
+    start = _restore(folder, parameters, optimizer, price, thresholds, recipe)
     meter = BudgetMeter(student, config)
     student.train()
     try:
@@ -202,16 +229,25 @@ def train(
                 group["lr"] = group["peak"] * scale
             with torch.no_grad():
                 teacher_logits = teacher(rows[:, :-1], use_cache=False).logits
+            budget = recipe.budget_of(step)
+            set_threshold(student, thresholds.at(budget))
             logits = student(rows[:, :-1], use_cache=False).logits
-            divergence, cross_entropy = distillation_loss(
-                logits.flatten(0, 1), teacher_logits.flatten(0, 1), rows[:, 1:].flatten()
+            objective, divergence, cross_entropy = distillation_loss(
+                logits.flatten(0, 1),
+                teacher_logits.flatten(0, 1),
+                rows[:, 1:].flatten(),
+                kl_weight=recipe.kl_weight,
+                ce_weight=recipe.ce_weight,
             )
             realised, rates = meter.read()
             target = budget_at(step, recipe)
-            nats = price.update(realised.item() - target)
-            loss = (
-                recipe.kl_weight * divergence + recipe.ce_weight * cross_entropy + nats * realised
-            )
+            excess = realised.item() - target
+            if budget == recipe.budget:
+                nats = price.update(excess)
+            else:
+                nats = price.level
+                thresholds.update(budget, excess)
+            loss = objective + nats * realised
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The loss is {loss.item()} at step {step}. The checkpoint in {folder} is "
@@ -228,6 +264,7 @@ def train(
                 "budget": realised.item(),
                 "target": target,
                 "price": nats,
+                "threshold": thresholds.at(budget),
                 "grad_norm": norm.item(),
                 "rate_min": rates.min().item(),
                 "rate_max": rates.max().item(),
@@ -237,16 +274,17 @@ def train(
             with (folder / "log.jsonl").open("a") as log:
                 log.write(json.dumps(figures) + "\n")
             if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-                _checkpoint(folder, parameters, optimizer, price, step + 1, recipe)
+                _checkpoint(folder, parameters, optimizer, price, thresholds, step + 1, recipe)
     finally:
         meter.close()
+        set_threshold(student, 0.0)
         student.eval()
 
 
 def budget_at(step: int, recipe: Recipe) -> float:
     """Return the budget aimed at: falling linearly from 1, then held."""
     share = min(1.0, step / max(1, recipe.descent * recipe.steps))
-    return 1.0 - share * (1.0 - recipe.budget)
+    return 1.0 - share * (1.0 - recipe.budget_of(step))
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
@@ -263,7 +301,7 @@ def _optimizer(parameters: dict[str, nn.Parameter], recipe: Recipe) -> torch.opt
 
 def _learning_rate_scale(step: int, recipe: Recipe) -> float:
     warm = min(1.0, (step + 1) / 20)
-    return warm * (0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
 
 
 def _checkpoint(
@@ -271,6 +309,7 @@ def _checkpoint(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.AdamW,
     price: Price,
+    thresholds: Thresholds,
     step: int,
     recipe: Recipe,
 ) -> None:
@@ -281,6 +320,7 @@ def _checkpoint(
     metadata = {
         "step": str(step),
         "price": repr(price.level),
+        "thresholds": json.dumps(list(thresholds.levels.items())),
         "recipe": json.dumps(asdict(recipe)),
     }
     temporary = folder / "checkpoint.tmp"
@@ -289,16 +329,20 @@ def _checkpoint(
 
 
 def _restore(
-    folder: Path, parameters: dict[str, nn.Parameter], optimizer: torch.optim.AdamW, price: Price
+    folder: Path,
+    parameters: dict[str, nn.Parameter],
+    optimizer: torch.optim.AdamW,
+    price: Price,
+    thresholds: Thresholds,
+    recipe: Recipe,
 ) -> int:
     path = folder / "checkpoint.safetensors"
     if not path.exists():
         return 0
-    from safetensors import safe_open
-
-    tensors = load_file(path)
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
+    _check_recipe(json.loads(metadata["recipe"]), recipe, folder)
+    tensors = load_file(path)
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(tensors[f"parameter/{name}"])
@@ -306,4 +350,15 @@ def _restore(
                 key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }
     price.level = float(metadata["price"])
+    thresholds.levels.update(dict(json.loads(metadata["thresholds"])))
     return int(metadata["step"])
+
+
+def _check_recipe(begun: dict[str, Any], recipe: Recipe, folder: Path) -> None:
+    asked = json.loads(json.dumps(asdict(recipe)))
+    other = [f"{name}={begun[name]}" for name in asked if begun.get(name) != asked[name]]
+    if other:
+        raise ValueError(
+            f"The run in {folder} was begun with {', '.join(other)}. Resume it with the same, "
+            "or train into another folder."
+        )

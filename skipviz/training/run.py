@@ -85,10 +85,10 @@ def train_gates(
     train(
         student, teacher.model, windows, recipe=recipe, config=config, folder=folder, report=report
     )
-    say("Calibrating the threshold")
+    say("Calibrating thresholds")
     made = export(
-        backbone, student, config=config, calibration=calibration, budget=recipe.budget,
-        folder=folder / "model",
+        backbone, student, config=config, calibration=calibration, folder=folder / "model",
+        budgets=(recipe.budget, *recipe.further_budgets),
     )  # fmt: skip
     _document(made, recipe, start)
     return made
@@ -100,10 +100,10 @@ def export(
     *,
     config: GatedConfig,
     calibration: Sequence[Document],
-    budget: float,
+    budgets: Sequence[float],
     folder: Path,
 ) -> Path:
-    """Write gates and adapters in bfloat16 with a threshold calibrated for them as written."""
+    """Write gates and adapters in bfloat16 with thresholds calibrated for them as written."""
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {
         name: value.detach().to("cpu", torch.bfloat16).contiguous()
@@ -112,14 +112,14 @@ def export(
     save_file(tensors, folder / GATES)
     dense = load(backbone)
     gated = _with_gates(dense, folder / GATES, config)
-    threshold = calibrate(gated, calibration, budget=budget)
+    thresholds = {f"{budget:g}": calibrate(gated, calibration, budget=budget) for budget in budgets}
     GatedModelConfig(
         backbone=backbone,
         backbone_sha256=dense.weights_sha256,
         gates_sha256=sha256_of(folder / GATES),
         gates=config,
-        thresholds={f"{budget:g}": threshold},
-        budget=f"{budget:g}",
+        thresholds=thresholds,
+        budget=f"{budgets[0]:g}",
     ).write(folder)
     return folder
 

@@ -17,14 +17,16 @@ from skipviz.training.cost import (
     BudgetMeter,
     Price,
     Recipe,
+    Thresholds,
     budget_at,
-    distillation_loss,
     train,
 )
 from skipviz.training.warmstart import fit_adapters
 from tests import tiny
 
-RECIPE = Recipe(budget=0.7, steps=6, batch=2, length=12, gate_lr=0.05, adapter_lr=0.05)
+RECIPE = Recipe(
+    budget=0.7, steps=6, batch=2, length=12, gate_lr=0.05, adapter_lr=0.05, further_budgets=(0.9,)
+)
 
 
 class Interrupted(Exception):
@@ -144,20 +146,41 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(model))
 
 
-def test_distillation_from_itself_costs_nothing() -> None:
-    logits = torch.randn(5, 7, generator=torch.Generator().manual_seed(0))
-    targets = torch.arange(5)
-    divergence, entropy = distillation_loss(logits, logits, targets)
-    assert divergence.item() == pytest.approx(0, abs=1e-6)
-    assert entropy.item() == pytest.approx(nn.functional.cross_entropy(logits, targets).item())
-    assert distillation_loss(logits, -logits, targets)[0].item() > 0
-
-
 def test_the_budget_falls_and_is_held() -> None:
     recipe = Recipe(budget=0.6, steps=100, descent=0.5)
     assert budget_at(0, recipe) == 1.0
     assert budget_at(25, recipe) == pytest.approx(0.8)
     assert budget_at(50, recipe) == budget_at(99, recipe) == pytest.approx(0.6)
+
+
+def test_further_budgets_take_every_other_step_in_turn() -> None:
+    recipe = Recipe(budget=0.8, further_budgets=(0.9, 0.7))
+    assert [recipe.budget_of(step) for step in range(5)] == [0.8, 0.9, 0.8, 0.7, 0.8]
+    assert {Recipe(budget=0.8).budget_of(step) for step in range(5)} == {0.8}
+
+
+def test_a_further_budget_finds_its_threshold() -> None:
+    scores = torch.linspace(-0.02, 0.02, 1001)
+    thresholds = Thresholds({})
+    for _ in range(200):
+        share = (scores > thresholds.at(0.9)).float().mean().item()
+        thresholds.update(0.9, share - 0.9)
+    assert thresholds.at(0.9) == pytest.approx(-0.016, abs=2e-4)
+    assert thresholds.at(0.8) == 0
+
+
+def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
+    run(tiny.gated(seed=0), tmp_path)
+    with pytest.raises(ValueError, match=r"was begun with gate_lr=0\.05\. Resume it"):
+        train(
+            tiny.gated(seed=0),
+            tiny.backbone(seed=0),
+            windows(),
+            recipe=dataclasses.replace(RECIPE, gate_lr=0.1),
+            config=tiny.GATES,
+            folder=tmp_path,
+            report=lambda figures: None,
+        )
 
 
 def test_the_price_rises_while_too_much_runs_and_is_never_negative() -> None:
