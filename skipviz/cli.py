@@ -213,7 +213,8 @@ def train(
 
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
-        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price, seed=seed,
+        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
+        seed=seed,
     )  # fmt: skip
     dense = load(backbone).model
     layers = len(decoder_layers(dense))

@@ -198,7 +198,8 @@ def install_gates(model: nn.Module, config: GatedConfig) -> None:
             nn.init.constant_(gate.up.bias, 1.0)
             nn.init.zeros_(adapter.up.weight)
             nn.init.zeros_(adapter.up.bias)
-            setattr(layer, name, GatedUnit(getattr(layer, name), gate, adapter).to(device))
+            gated = GatedUnit(getattr(layer, name), gate, adapter).train(model.training)
+            setattr(layer, name, gated.to(device))
     model.requires_grad_(False)
     for parameter in gate_parameters(model).values():
         parameter.requires_grad_(True)

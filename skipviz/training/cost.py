@@ -98,8 +98,8 @@ class Price:
 
     def update(self, excess: float) -> float:
         """Take the realised budget's excess over its target and return the price for this step."""
-        self.level = max(0.0, self.level + 0.5 * excess)
-        return max(0.0, self.level + 10.0 * excess)
+        self.level = max(0.0, self.level + 0.1 * excess)
+        return max(0.0, self.level + 4.0 * excess)
 
 
 class Thresholds:
@@ -283,7 +283,8 @@ def train(
 
 def budget_at(step: int, recipe: Recipe) -> float:
     """Return the budget aimed at: falling linearly from 1, then held."""
-    share = min(1.0, step / max(1, recipe.descent * recipe.steps))
+    descent = recipe.descent * recipe.steps
+    share = min(1.0, step / descent) if descent else 1.0
     return 1.0 - share * (1.0 - recipe.budget_of(step))
 
 

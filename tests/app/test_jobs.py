@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import skipviz
+from skipviz.app import jobs
+from skipviz.app.jobs import RESULTS, Job, Jobs, Request
+from skipviz.recording.tracing import Stopped
+from skipviz.texts import Document
+from tests import tiny
+
+
+def request(text: str = tiny.TEXT, *, model: str = "tiny") -> Request:
+    return Request(model=model, documents=(Document(source="a", text=text),))
+
+
+@pytest.fixture
+def worker(monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel) -> Iterator[Jobs]:
+    def load(name: str) -> skipviz.SkipModel:
+        if name == "absent":
+            raise LookupError("there is no model of that name")
+        return gated
+
+    monkeypatch.setattr(jobs, "load", load)
+    made = Jobs()
+    yield made
+    made._pool.shutdown()
+
+
+@pytest.fixture
+def gatekeeper(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Hold every run until the second event is set; the first says that one has begun."""
+    begun, go = threading.Event(), threading.Event()
+    real: Callable[..., Any] = jobs.trace
+
+    def held(*args: Any, **options: Any) -> Any:
+        begun.set()
+        assert go.wait(30)
+        return real(*args, **options)
+
+    monkeypatch.setattr(jobs, "trace", held)
+    return begun, go
+
+
+def test_the_same_request_runs_once(worker: Jobs) -> None:
+    first = worker.submit(request())
+    assert len(first.future.result(30)) > 0
+    again = worker.submit(request())
+    assert again is first
+    assert worker.runs == 1
+    assert first.share == 1
+    assert worker.tokens_per_second is not None
+
+
+def test_a_request_under_way_is_joined(
+    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go = gatekeeper
+    first = worker.submit(request())
+    assert begun.wait(30)
+    assert first.stage == "Running tiny"
+    assert worker.submit(request()) is first
+    go.set()
+    first.future.result(30)
+    assert worker.runs == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        request("other"),
+        request(model="another"),
+        Request(model="tiny", documents=(Document(source="b", text=tiny.TEXT),)),
+        Request(model="tiny", documents=(Document(source="a", text=tiny.TEXT),) * 2),
+    ],
+)
+def test_whatever_differs_is_another_request(other: Request) -> None:
+    assert other.key != request().key
+
+
+def test_where_one_document_ends_matters() -> None:
+    def split(*parts: str) -> str:
+        documents = tuple(Document(source="a", text=part) for part in parts)
+        return Request(model="tiny", documents=documents).key
+
+    assert split("ab", "c") != split("a", "bc")
+
+
+def test_a_stopped_run_can_be_asked_for_again(
+    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go = gatekeeper
+    first = worker.submit(request())
+    assert begun.wait(30)
+    first.stop.set()
+    again = worker.submit(request())
+    assert again is not first
+    go.set()
+    with pytest.raises(Stopped):
+        first.future.result(30)
+    assert len(again.future.result(30)) > 0
+
+
+def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
+    first = worker.submit(request(model="absent"))
+    with pytest.raises(LookupError, match="no model of that name"):
+        first.future.result(30)
+    assert worker.submit(request(model="absent")) is not first
+    assert len(worker.submit(request()).future.result(30)) > 0
+
+
+def test_the_result_looked_at_longest_ago_is_forgotten_first(worker: Jobs) -> None:
+    made: list[Job] = [worker.submit(request(f"text {n}")) for n in range(RESULTS)]
+    for job in made:
+        job.future.result(30)
+    assert worker.submit(request("text 0")) is made[0]
+    worker.submit(request("one more")).future.result(30)
+    assert worker.submit(request("text 0")) is made[0]
+    assert worker.submit(request("text 1")) is not made[1]
+
+
+def test_a_folder_written_again_is_loaded_again(
+    worker: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
+) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(jobs, "load", lambda name: loaded.append(name) or gated)
+    (tmp_path / "skipviz.json").write_text("{}")
+    worker.submit(request(model=str(tmp_path))).future.result(30)
+    worker.submit(request("other", model=str(tmp_path))).future.result(30)
+    assert len(loaded) == 1
+    import os
+
+    os.utime(tmp_path / "skipviz.json", (1, 1))
+    worker.submit(request("third", model=str(tmp_path))).future.result(30)
+    assert len(loaded) == 2
