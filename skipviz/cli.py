@@ -186,8 +186,19 @@ def train(
     folder: Annotated[Path, typer.Option("--out", help="Checkpoints, log and model go here.")],
     backbone: Annotated[str, typer.Option(help="Name or path.")] = "smollm2-135m",
     objective: Annotated[
-        Literal["cost"], typer.Option(help="cost: distillation with a price on compute.")
+        Literal["cost", "static", "random"],
+        typer.Option(
+            help="cost: gates, with a price on compute. static, random: adapters for sites that "
+            "are dropped for every token, or at random."
+        ),
     ] = "cost",
+    choose: Annotated[
+        Literal["block-influence", "greedy"],
+        typer.Option(help="How a static policy chooses the sites to drop."),
+    ] = "greedy",
+    like: Annotated[
+        str, typer.Option(help="The gated model whose rates a random policy takes.")
+    ] = "smollm2-gated",
     budget: Annotated[float, typer.Option(help="Share of dense FLOPs, 0 to 1.")] = 0.8,
     further_budgets: Annotated[
         list[float] | None,
@@ -207,8 +218,13 @@ def train(
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
-    from skipviz.training.cost import Recipe
-    from skipviz.training.run import train_gates
+    from skipviz.training.recipe import Recipe
+    from skipviz.training.run import (
+        matched_choice,
+        static_choice,
+        train_fixed,
+        train_gates,
+    )
     from skipviz.training.texts import BROWN_CALIBRATION, held_out
 
     recipe = Recipe(
@@ -227,22 +243,25 @@ def train(
                 f"budget {figures['budget']:.3f} of {figures['target']:.3f}",
             )
 
-        made = train_gates(
-            backbone,
-            recipe=recipe,
-            config=GatedConfig(
-                first_layer=2,
-                last_layer=layers - 3,
-                gate_hidden=32,
-                adapter_rank=min(48, dense.config.hidden_size),
-            ),
-            calibration=held_out(BROWN_CALIBRATION),
-            folder=folder,
-            device=device,
-            start=start,
-            say=err.print,
-            report=report,
+        config = GatedConfig(
+            first_layer=2,
+            last_layer=layers - 3,
+            gate_hidden=32 if objective == "cost" else 0,
+            adapter_rank=min(48, dense.config.hidden_size),
         )
+        shared: dict[str, Any] = {
+            "recipe": recipe, "config": config, "folder": folder, "device": device,
+            "say": err.print, "report": report,
+        }  # fmt: skip
+        texts = held_out(BROWN_CALIBRATION)
+        if objective == "cost":
+            made = train_gates(backbone, calibration=texts, start=start, **shared)
+        elif objective == "static":
+            choice = static_choice(choose, recipe, config, say=err.print)
+            made = train_fixed(backbone, choose=choice, **shared)
+        else:
+            choice = matched_choice(like, recipe, config, texts)
+            made = train_fixed(backbone, choose=choice, **shared)
     err.print(f"The model is in {made}; trace with --model {made}.")
 
 

@@ -17,7 +17,9 @@ import skipviz.experiments.evaluate
 import skipviz.recording.tracing
 import skipviz.training.run
 import skipviz.training.texts
+from skipviz.analysis.cost import realised_budget
 from skipviz.cli import app
+from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from skipviz.models import backbone
 from tests import tiny
 from tests.folders import write_gated
@@ -233,6 +235,70 @@ def test_evaluate_of_a_dense_folder_is_a_sentence(tiny_model_folder: Path) -> No
     )
 
 
+def random_windows(*_: Any, count: int, length: int, seed: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(3, 260, (count, length), generator=generator)
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        (["--objective", "static", "--choose", "block-influence"], "static"),
+        (["--objective", "static", "--choose", "greedy"], "static"),
+        (["--objective", "random"], "random"),
+    ],
+)
+def test_train_makes_policies_that_do_not_look(
+    tmp_path: Path,
+    text: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    policy: str,
+) -> None:
+    like: list[float] = []
+
+    def gates(folder: str, *, budget: float) -> skipviz.SkipModel:
+        like.append(budget)
+        model = tiny.backbone(seed=0)
+        install_gates(
+            model, GatedConfig(first_layer=2, last_layer=3, gate_hidden=4, adapter_rank=2)
+        )
+        for _, _, unit in gated_units(model):
+            torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
+            torch.nn.init.zeros_(unit.gate.up.bias)
+        return skipviz.from_parts(model, tiny.tokenizer())
+
+    real = skipviz.training.run.load
+    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    monkeypatch.setattr(
+        skipviz.training.run,
+        "load",
+        lambda name, **kwargs: gates(name, **kwargs) if name == "like" else real(name, **kwargs),
+    )
+    made = tmp_path / "made"
+    command = [
+        "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
+        "--length", "16", "--budget", "0.83", "--also", "0.91", "--like", "like", *options,
+    ]  # fmt: skip
+    assert run(*command).exit_code == 0
+    loaded = skipviz.load(made / "model", budget=0.91)
+    traced = skipviz.trace(loaded, tiny.TEXT)
+    assert traced.run["policy"].item() == policy
+    rates = traced.matrix("exec_count").mean(axis=0)
+    if policy == "static":
+        assert set(rates) == {0.0, 1.0}
+    else:
+        assert like == [0.83, 0.91]
+        assert 0 < rates.mean() < 1
+    more = skipviz.trace(skipviz.load(made / "model"), tiny.TEXT)
+    assert realised_budget(more) < realised_budget(traced)
+    weights = (made / "model" / "gates.safetensors").read_bytes()
+    assert run(*command).exit_code == 0  # the same command finds everything done
+    assert (made / "model" / "gates.safetensors").read_bytes() == weights
+
+
 def test_train_makes_a_model_that_traces(
     tmp_path: Path,
     text: Path,
@@ -240,11 +306,7 @@ def test_train_makes_a_model_that_traces(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def windows(*_: Any, count: int, length: int, seed: int) -> torch.Tensor:
-        generator = torch.Generator().manual_seed(seed)
-        return torch.randint(3, 260, (count, length), generator=generator)
-
-    monkeypatch.setattr(skipviz.training.run, "training_windows", windows)
+    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
     monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.25)
     made = tmp_path / "made"
     outcome = run(

@@ -1,4 +1,4 @@
-"""Reads and forces the gates of ``skipviz.families.gated_modules``."""
+"""Reads and forces the gates of ``skipviz.families.gated_modules``, fixed rates among them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.gated_modules import Decide, GatedUnit, gated_units
+from skipviz.families.fixed import FixedRate
+from skipviz.families.gated_modules import Decide, Gate, GatedUnit, gated_units
 from skipviz.flops import adapter_flops, gate_flops
-from skipviz.schema import Site
+from skipviz.schema import Rule, Site
 
 
 class Gated:
@@ -33,13 +34,13 @@ class Gated:
             Site(
                 layer=layer,
                 unit="attn" if unit == "attn" else "mlp",
-                rule="gt",
+                rule=_rule(gated),
                 polarity=1,
                 skip_path="adapter",
                 kv="computed",
                 computed_anyway=True,
                 scope="token",
-                gate_flops=gate_flops(gated.gate.down.in_features, gated.gate.down.out_features),
+                gate_flops=_gate_flops(gated),
                 skip_flops=adapter_flops(
                     gated.adapter.down.in_features, gated.adapter.down.out_features
                 ),
@@ -115,6 +116,18 @@ class Gated:
             for handle in handles:
                 handle.remove()
             _PLANS.reset(token)
+
+
+def _rule(gated: GatedUnit) -> Rule:
+    if not isinstance(gated.gate, FixedRate):
+        return "gt"
+    return "schedule" if gated.gate.rate in (0.0, 1.0) else "sample"
+
+
+def _gate_flops(gated: GatedUnit) -> int:
+    if not isinstance(gated.gate, Gate):
+        return 0
+    return gate_flops(gated.gate.down.in_features, gated.gate.down.out_features)
 
 
 @dataclass

@@ -8,7 +8,7 @@ skipped token as they would see an executed one, and cached decoding equals a fu
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,22 +93,27 @@ class GatedUnit(nn.Module):
         What decides and what stands in.
     """
 
-    def __init__(self, unit: nn.Module, gate: Gate, adapter: LowRankAdapter) -> None:
+    def __init__(self, unit: nn.Module, gate: nn.Module, adapter: LowRankAdapter) -> None:
         super().__init__()
         self.unit = unit
         self.gate = gate
         self.decide = Decide()
         self.adapter = adapter
+        # Llama's attention returns (output, weights), its MLP the output alone.
+        self.returns_tuple = hasattr(unit, "q_proj")
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
         score = self.gate(hidden_states)
         execute = self.decide(score).unsqueeze(-1)
+        if self.training and not score.requires_grad and not execute.any():
+            # Nothing is learnt of a unit that no token runs, and training keeps no cache.
+            skipped = self.adapter(hidden_states)
+            return (skipped, None) if self.returns_tuple else skipped
         result = self.unit(hidden_states, *args, **kwargs)
-        # Llama's attention returns (output, weights), its MLP the output alone.
         output = result[0] if isinstance(result, tuple) else result
         skipped = self.adapter(hidden_states)
-        if self.training:
+        if self.training and score.requires_grad:
             mix = straight_through(score - self.decide.threshold, execute.squeeze(-1))
             mix = mix.unsqueeze(-1).to(output.dtype)
             output = mix * output + (1 - mix) * skipped
@@ -138,7 +143,7 @@ class GatedConfig:
     first_layer, last_layer
         First and last gated layer, both included.
     gate_hidden
-        Width of a gate's hidden layer.
+        Width of a gate's hidden layer; 0 where rates are fixed and nothing looks at the token.
     adapter_rank
         Rank of the adapters.
     """
@@ -154,10 +159,10 @@ class GatedConfig:
                 f"Gated layers {self.first_layer} to {self.last_layer} are not a range: "
                 "first_layer must be at least 0 and at most last_layer."
             )
-        if self.gate_hidden < 1 or self.adapter_rank < 1:
+        if self.gate_hidden < 0 or self.adapter_rank < 1:
             raise ValueError(
-                f"gate_hidden={self.gate_hidden} and adapter_rank={self.adapter_rank} "
-                "must both be at least 1."
+                f"gate_hidden={self.gate_hidden} must be at least 0 and "
+                f"adapter_rank={self.adapter_rank} at least 1."
             )
 
 
@@ -182,6 +187,34 @@ def decoder_layers(model: nn.Module) -> nn.ModuleList:
 
 def install_gates(model: nn.Module, config: GatedConfig) -> None:
     """Wrap attention and MLP of the gated layers in place, with fresh gates that all execute."""
+    width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
+
+    def fresh() -> Gate:
+        gate = Gate(width, config.gate_hidden)
+        nn.init.normal_(gate.up.weight, std=0.02)
+        nn.init.constant_(gate.up.bias, 1.0)
+        return gate
+
+    gate_units(model, config, fresh)
+
+
+def gate_units(model: nn.Module, config: GatedConfig, make: Callable[[], nn.Module]) -> None:
+    """Wrap attention and MLP of the gated layers in place; nothing else learns any more.
+
+    Parameters
+    ----------
+    model
+        A Llama-layout causal LM.
+    config
+        Which layers, and the rank of their adapters, which start at zero.
+    make
+        Makes the gate of the next unit, in running order.
+
+    Raises
+    ------
+    ValueError
+        If the model is laid out otherwise or has fewer layers.
+    """
     layers = decoder_layers(model)
     if config.last_layer >= len(layers):
         raise ValueError(
@@ -192,10 +225,7 @@ def install_gates(model: nn.Module, config: GatedConfig) -> None:
     device = next(model.parameters()).device
     for layer in layers[config.first_layer : config.last_layer + 1]:
         for name in ("self_attn", "mlp"):
-            gate = Gate(width, config.gate_hidden)
-            adapter = LowRankAdapter(width, config.adapter_rank)
-            nn.init.normal_(gate.up.weight, std=0.02)
-            nn.init.constant_(gate.up.bias, 1.0)
+            gate, adapter = make(), LowRankAdapter(width, config.adapter_rank)
             nn.init.zeros_(adapter.up.weight)
             nn.init.zeros_(adapter.up.bias)
             gated = GatedUnit(getattr(layer, name), gate, adapter).train(model.training)

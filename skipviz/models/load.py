@@ -10,10 +10,12 @@ from typing import Any
 import torch
 
 from skipviz.families import Family, family_of
-from skipviz.families.gated_modules import gate_parameters, install_gates, set_threshold
+from skipviz.families.fixed import install_rates, set_rates
+from skipviz.families.gated_modules import install_gates, set_threshold
 from skipviz.home import sha256_of
 from skipviz.models import backbone
 from skipviz.models.errors import ModelError
+from skipviz.models.gate_weights import read_gates
 from skipviz.models.samples import CONFIG, GATES, GatedModelConfig, sample_folders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -137,10 +139,10 @@ def from_parts(
 def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) -> SkipModel:
     config = GatedModelConfig.read(folder)
     chosen = config.budget if budget is None else f"{budget:g}"
-    if chosen not in config.thresholds:
+    if chosen not in config.budgets:
         raise ValueError(
             f"budget={budget} is not calibrated for {folder.name}; there are "
-            f"{', '.join(config.thresholds)}."
+            f"{', '.join(config.budgets)}."
         )
     gates = folder / GATES
     if not gates.exists():
@@ -156,25 +158,18 @@ def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) 
             f"{folder.name} was trained on other weights of {config.backbone} than those found; "
             "its gates would mean nothing. Pull the backbone again."
         )
-    install_gates(dense.model, config.gates)
-    _read_gates(dense.model, gates)
-    set_threshold(dense.model, config.thresholds[chosen])
+    if config.rates:
+        install_rates(dense.model, config.gates, seed=0)
+        set_rates(dense.model, config.rates[chosen])
+    else:
+        install_gates(dense.model, config.gates)
+        set_threshold(dense.model, config.thresholds[chosen])
+    read_gates(dense.model, gates, rates=config.rates)
     both = hashlib.sha256((dense.weights_sha256 + config.gates_sha256).encode()).hexdigest()
-    return from_parts(
+    made = from_parts(
         dense.model, dense.tokenizer, name=folder.name, weights_sha256=both, budget=float(chosen)
     )
-
-
-def _read_gates(model: Any, path: Path) -> None:
-    from safetensors.torch import load_file
-
-    tensors = load_file(path)
-    parameters = gate_parameters(model)
-    if tensors.keys() != parameters.keys():
-        raise ModelError(f"{path} holds other gates than {CONFIG} says; train the model again.")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(tensors[name])
+    return replace(made, policy=config.policy)
 
 
 def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
@@ -32,6 +32,10 @@ class GatedModelConfig:
         Threshold of every gate for each budget, calibrated on held-out text.
     budget
         The budget to use where none is asked for.
+    policy
+        Who decides: ``learned``, or ``static`` or ``random`` where rates are fixed.
+    rates
+        For a policy of fixed rates, the rate of every site for each budget, instead of thresholds.
     """
 
     backbone: str
@@ -40,6 +44,13 @@ class GatedModelConfig:
     gates: GatedConfig
     thresholds: dict[str, float]
     budget: str
+    policy: str = "learned"
+    rates: dict[str, list[float]] = field(default_factory=dict)
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets that can be asked for."""
+        return [*self.thresholds, *self.rates]
 
     def write(self, folder: Path) -> None:
         """Write ``skipviz.json``."""

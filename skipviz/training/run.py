@@ -11,26 +11,43 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
+from skipviz.analysis.cost import execution_rates
 from skipviz.experiments.card import TRAINING
 from skipviz.experiments.evaluate import calibrate
+from skipviz.families.fixed import install_rates
 from skipviz.families.gated_modules import (
     GatedConfig,
     gate_parameters,
     install_gates,
-    set_threshold,
 )
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
+from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.samples import GATES, GatedModelConfig
+from skipviz.recording.tracing import trace
 from skipviz.texts import Document
-from skipviz.training.cost import Recipe, train
+from skipviz.training.cost import CostSteering
+from skipviz.training.fixed import FixedSteering
+from skipviz.training.loop import CHECKPOINT, train
+from skipviz.training.recipe import Recipe
+from skipviz.training.selection import (
+    block_influence,
+    greedy_order,
+    lifted,
+    rates_of,
+    site_savings,
+)
 from skipviz.training.warmstart import fit_adapters
 from skipviz.training.windows import training_windows
 
 WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
 
+GREEDY_WINDOWS = 16
+
 Say = Callable[[str], None]
+Report = Callable[[dict[str, float]], None]
+Choice = Callable[[Any, torch.Tensor], dict[str, list[float]]]
 
 
 def train_gates(
@@ -43,7 +60,7 @@ def train_gates(
     device: str,
     start: Path | None = None,
     say: Say,
-    report: Callable[[dict[str, float]], None],
+    report: Report,
 ) -> Path:
     """Train gates for a backbone; an interrupted run of the same folder is taken up again.
 
@@ -54,7 +71,7 @@ def train_gates(
     recipe, config
         How to train, and the shape of the gates.
     calibration
-        Texts to calibrate the threshold on.
+        Texts to calibrate the thresholds on.
     folder
         Where checkpoints, log and the finished model go.
     device
@@ -69,59 +86,157 @@ def train_gates(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher = load(backbone, dtype="bfloat16", device=device)
-    say("Collecting texts")
-    windows = _windows(teacher, recipe, folder)
+    teacher, windows = _prepare(backbone, recipe, folder, device, say)
     torch.manual_seed(recipe.seed)
     student = load(backbone, dtype="bfloat16", device=device).model
     install_gates(student, config)
     if start is not None:
-        _read_gates(student, start / GATES)
-    elif not (folder / "checkpoint.safetensors").exists():
+        read_gates(student, start / GATES, rates={})
+    elif not (folder / CHECKPOINT).exists():
         say("Fitting adapters")
         fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     say("Training")
     train(
-        student, teacher.model, windows, recipe=recipe, config=config, folder=folder, report=report
-    )
-    say("Calibrating thresholds")
-    made = export(
-        backbone, student, config=config, calibration=calibration, folder=folder / "model",
-        budgets=(recipe.budget, *recipe.further_budgets),
+        student, teacher.model, windows, recipe=recipe, config=config,
+        steering=CostSteering(recipe), folder=folder, report=report,
     )  # fmt: skip
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    write_gates(student, made / GATES, rates={})
+    say("Calibrating thresholds")
+    dense = load(backbone)
+    thresholds = _calibrated(dense, made / GATES, config, calibration, recipe.budgets)
+    _describe(made, backbone, dense, recipe, config=config, thresholds=thresholds)
     _document(made, recipe, start)
     return made
 
 
-def export(
+def train_fixed(
     backbone: str,
-    student: Any,
+    *,
+    recipe: Recipe,
+    config: GatedConfig,
+    choose: Choice,
+    folder: Path,
+    device: str,
+    say: Say,
+    report: Report,
+) -> Path:
+    """Train adapters for a policy of fixed rates; an interrupted run is taken up again.
+
+    Parameters
+    ----------
+    backbone
+        Name or path of a dense Llama-layout model.
+    recipe, config
+        How to train, and the shape of the units; ``config.gate_hidden`` is 0.
+    choose
+        Returns the rates of every site for each budget, from the model with fitted adapters and
+        the training windows.
+    folder, device, say, report
+        As for ``train_gates``.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``folder / "model"``.
+    """
+    teacher, windows = _prepare(backbone, recipe, folder, device, say)
+    student = load(backbone, dtype="bfloat16", device=device).model
+    install_rates(student, config, seed=recipe.seed)
+    chosen = folder / "rates.json"
+    if not chosen.exists():
+        say("Fitting adapters")
+        fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+        say("Choosing sites")
+        rates = choose(student, windows)
+        save_file(
+            {name: value.detach() for name, value in gate_parameters(student).items()},
+            folder / "fitted.safetensors",
+        )
+        chosen.write_text(json.dumps(rates), encoding="utf-8")
+    rates = json.loads(chosen.read_text(encoding="utf-8"))
+    read_gates(student, folder / "fitted.safetensors", rates={})
+    say("Training")
+    train(
+        student, teacher.model, windows, recipe=recipe, config=config,
+        steering=FixedSteering(recipe, rates), folder=folder, report=report,
+    )  # fmt: skip
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    write_gates(student, made / GATES, rates=rates)
+    _describe(made, backbone, load(backbone), recipe, config=config, rates=rates)
+    _document(made, recipe, None)
+    return made
+
+
+def static_choice(how: str, recipe: Recipe, config: GatedConfig, *, say: Say) -> Choice:
+    """Return a choice of sites to drop for every token, by ``block-influence`` or ``greedy``."""
+
+    def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
+        savings = site_savings(student, config, length=recipe.length)
+        if how == "greedy":
+            order = greedy_order(
+                student, windows[:GREEDY_WINDOWS], savings=savings, budget=min(recipe.budgets),
+                report=lambda site, loss: say(f"Dropped site {site}: loss {loss:.3f}"),
+            )  # fmt: skip
+        else:
+            influence = block_influence(student, windows[:WARM_START_WINDOWS])
+            order = sorted(range(len(influence)), key=lambda site: influence[site])
+        return {f"{b:g}": rates_of(order, savings, b) for b in recipe.budgets}
+
+    return choose
+
+
+def matched_choice(
+    model: str | Path, recipe: Recipe, config: GatedConfig, texts: Sequence[Document]
+) -> Choice:
+    """Return the rates at which another model's gates execute each site, at equal budget."""
+
+    def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
+        savings = site_savings(student, config, length=recipe.length)
+        rates = {}
+        for budget in recipe.budgets:
+            seen = trace(load(model, budget=budget), texts, statistics=False)
+            matched = execution_rates(seen)["rate"].to_list()
+            rates[f"{budget:g}"] = lifted(matched, savings, budget)
+        return rates
+
+    return choose
+
+
+def _prepare(
+    backbone: str, recipe: Recipe, folder: Path, device: str, say: Say
+) -> tuple[SkipModel, torch.Tensor]:
+    folder.mkdir(parents=True, exist_ok=True)
+    teacher = load(backbone, dtype="bfloat16", device=device)
+    say("Collecting texts")
+    return teacher, _windows(teacher, recipe, folder)
+
+
+def _describe(
+    made: Path,
+    backbone: str,
+    dense: SkipModel,
+    recipe: Recipe,
     *,
     config: GatedConfig,
-    calibration: Sequence[Document],
-    budgets: Sequence[float],
-    folder: Path,
-) -> Path:
-    """Write gates and adapters in bfloat16 with thresholds calibrated for them as written."""
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {
-        name: value.detach().to("cpu", torch.bfloat16).contiguous()
-        for name, value in gate_parameters(student).items()
-    }
-    save_file(tensors, folder / GATES)
-    dense = load(backbone)
-    gated = _with_gates(dense, folder / GATES, config)
-    thresholds = {f"{budget:g}": calibrate(gated, calibration, budget=budget) for budget in budgets}
+    thresholds: dict[str, float] | None = None,
+    rates: dict[str, list[float]] | None = None,
+) -> None:
+    """Write ``skipviz.json``."""
+    fixed = rates or {}
+    static = all(rate in (0, 1) for each in fixed.values() for rate in each)
     GatedModelConfig(
         backbone=backbone,
         backbone_sha256=dense.weights_sha256,
-        gates_sha256=sha256_of(folder / GATES),
+        gates_sha256=sha256_of(made / GATES),
         gates=config,
-        thresholds=thresholds,
-        budget=f"{budgets[0]:g}",
-    ).write(folder)
-    return folder
+        thresholds=thresholds or {},
+        budget=f"{recipe.budget:g}",
+        policy="learned" if not fixed else "static" if static else "random",
+        rates=fixed,
+    ).write(made)
 
 
 def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
@@ -133,18 +248,18 @@ def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
-def _with_gates(dense: SkipModel, gates: Path, config: GatedConfig) -> SkipModel:
+def _calibrated(
+    dense: SkipModel,
+    gates: Path,
+    config: GatedConfig,
+    texts: Sequence[Document],
+    budgets: Sequence[float],
+) -> dict[str, float]:
+    """Return thresholds for the gates as written, in bfloat16."""
     install_gates(dense.model, config)
-    _read_gates(dense.model, gates)
-    set_threshold(dense.model, 0.0)
-    return replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
-
-
-def _read_gates(model: Any, path: Path) -> None:
-    tensors = load_file(path)
-    with torch.no_grad():
-        for name, parameter in gate_parameters(model).items():
-            parameter.copy_(tensors[name])
+    read_gates(dense.model, gates, rates={})
+    gated = replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
+    return {f"{budget:g}": calibrate(gated, texts, budget=budget) for budget in budgets}
 
 
 def _windows(teacher: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:

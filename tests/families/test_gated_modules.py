@@ -85,8 +85,8 @@ def test_layers_that_are_no_range_are_refused(first: int) -> None:
 
 
 def test_sizes_below_one_are_refused() -> None:
-    with pytest.raises(ValueError, match="gate_hidden=0"):
-        dataclasses.replace(tiny.GATES, gate_hidden=0)
+    with pytest.raises(ValueError, match="adapter_rank=0"):
+        dataclasses.replace(tiny.GATES, adapter_rank=0)
 
 
 def test_a_layer_that_is_not_there_cannot_be_gated() -> None:

@@ -13,14 +13,10 @@ import skipviz
 from skipviz.analysis.cost import realised_budget
 from skipviz.families.gated_modules import gate_parameters, gated_units, straight_through
 from skipviz.spans import encode
-from skipviz.training.cost import (
-    BudgetMeter,
-    Price,
-    Recipe,
-    Thresholds,
-    budget_at,
-    train,
-)
+from skipviz.training.cost import CostSteering, Price, Thresholds
+from skipviz.training.loop import train
+from skipviz.training.meter import BudgetMeter
+from skipviz.training.recipe import Recipe, budget_at
 from skipviz.training.warmstart import fit_adapters
 from tests import tiny
 
@@ -51,6 +47,7 @@ def run(student: Any, folder: Path, *, stop_after: int | None = None) -> list[di
         windows(),
         recipe=RECIPE,
         config=tiny.GATES,
+        steering=CostSteering(RECIPE),
         folder=folder,
         report=report,
         checkpoint_every=3,
@@ -178,6 +175,7 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
             windows(),
             recipe=dataclasses.replace(RECIPE, gate_lr=0.1),
             config=tiny.GATES,
+            steering=CostSteering(RECIPE),
             folder=tmp_path,
             report=lambda figures: None,
         )

@@ -1,0 +1,74 @@
+"""Gates and adapters as a file: written in bfloat16, read into a model that has their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from skipviz.families.gated_modules import gate_parameters
+from skipviz.models.errors import ModelError
+
+Rates = Mapping[str, Sequence[float]]
+
+
+def write_gates(model: Any, path: Path, *, rates: Rates) -> None:
+    """Write the gates and adapters of a model; ``rates`` as for ``read_gates``."""
+    tensors = {
+        name: value.detach().to("cpu", torch.bfloat16).contiguous()
+        for name, value in _stored(model, rates).items()
+    }
+    save_file(tensors, path)
+
+
+def read_gates(model: Any, path: Path, *, rates: Rates) -> None:
+    """Read gates and adapters into a model.
+
+    Parameters
+    ----------
+    model
+        A model with gated units.
+    path
+        A safetensors file.
+    rates
+        Rates of every site for each budget, where they are fixed: adapters that none of them ever
+        uses are not in the file. Empty for gates that were learned.
+
+    Raises
+    ------
+    ModelError
+        If the file holds other gates, or gates of another shape.
+    """
+    tensors = load_file(path)
+    parameters = _stored(model, rates)
+    if tensors.keys() != parameters.keys():
+        raise ModelError(
+            f"{path} holds other gates than the configuration beside it says; train the model "
+            "again."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(tensors[name])
+
+
+def _stored(model: Any, rates: Rates) -> dict[str, nn.Parameter]:
+    """Return the parameters that some token uses; sites are in the order of ``rates``."""
+    parameters = gate_parameters(model)
+    if not rates:
+        return parameters
+    sites = list(dict.fromkeys(_site(name) for name in parameters))
+    idle = {
+        site
+        for number, site in enumerate(sites)
+        if all(each[number] == 1 for each in rates.values())
+    }
+    return {name: value for name, value in parameters.items() if _site(name) not in idle}
+
+
+def _site(parameter: str) -> str:
+    layer, unit, _ = parameter.split(".", 2)
+    return f"{layer}.{unit}"

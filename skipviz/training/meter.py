@@ -1,0 +1,64 @@
+"""Reads the budget off a training forward, with its gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from skipviz.families.gated_modules import GatedConfig, gated_units, straight_through
+from skipviz.flops import UnitFlops, adapter_flops, gate_flops
+
+
+class BudgetMeter:
+    """Reads decisions off the gates of a training forward and turns them into a budget.
+
+    Parameters
+    ----------
+    model
+        The gated model.
+    config
+        Its gates.
+    """
+
+    def __init__(self, model: Any, config: GatedConfig) -> None:
+        flops = UnitFlops.from_config(model.config)
+        width, layers = model.config.hidden_size, model.config.num_hidden_layers
+        self._flops = flops
+        self._layers = layers
+        self._adapter = adapter_flops(width, config.adapter_rank)
+        self._gate = gate_flops(width, config.gate_hidden)
+        self._margins: list[tuple[str, Tensor]] = []
+        self._hooks = [
+            module.decide.register_forward_hook(self._hook(unit))
+            for _, unit, module in gated_units(model)
+        ]
+
+    def _hook(self, unit: str) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(module: nn.Module, args: Any, execute: Tensor) -> None:
+            self._margins.append((unit, straight_through(args[0] - module.threshold, execute)))
+
+        return hook
+
+    def read(self) -> tuple[Float[Tensor, ""], Float[Tensor, " sites"]]:
+        """Return the realised budget, with gradient, and each site's rate; then forget."""
+        length = self._margins[0][1].shape[-1]
+        device = self._margins[0][1].device
+        seen = torch.arange(1, length + 1, device=device)
+        attn = (self._flops.attn_fixed + self._flops.attn_per_key * seen).float()
+        unit_flops = {"attn": attn, "mlp": torch.full_like(attn, self._flops.mlp)}
+        dense = self._layers * (attn + self._flops.mlp).mean()
+        spent = dense + len(self._margins) * self._gate
+        for unit, execute in self._margins:
+            spent = spent - ((1 - execute) * (unit_flops[unit] - self._adapter)).mean()
+        rates = torch.stack([execute.detach().mean() for _, execute in self._margins])
+        self._margins.clear()
+        return spent / dense, rates
+
+    def close(self) -> None:
+        """Take the hooks out."""
+        for hook in self._hooks:
+            hook.remove()

@@ -1,0 +1,70 @@
+"""What a run of training depends on, beside model and texts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that a run of training depends on, beside model and texts.
+
+    Attributes
+    ----------
+    budget
+        Share of dense attention and MLP FLOPs to reach, 0 to 1, over all layers.
+    further_budgets
+        Budgets that the same gates are to serve with other thresholds: every other step runs at
+        one of them in turn, so that the adapters see their decisions too.
+    steps
+        Optimiser steps.
+    batch, length
+        Windows a step, and tokens in a window.
+    gate_lr, adapter_lr
+        Peak learning rates of AdamW.
+    kl_weight, ce_weight
+        Weights of the divergence from the dense model and of the cross-entropy with the text.
+    descent
+        Share of the steps over which the budget falls from 1 to its target.
+    price
+        Price to start from, in nats for the whole dense budget; 0 for fresh gates, or where an
+        earlier run settled when its gates are trained on.
+    seed
+        Seed of gates, texts and their order.
+    """
+
+    budget: float = 0.8
+    further_budgets: tuple[float, ...] = ()
+    steps: int = 1000
+    batch: int = 2
+    length: int = 256
+    gate_lr: float = 2e-3
+    adapter_lr: float = 1e-3
+    kl_weight: float = 0.5
+    ce_weight: float = 0.5
+    descent: float = 0.25
+    price: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for budget in self.budgets:
+            if not 0 < budget < 1:
+                raise ValueError(f"budget={budget} must lie between 0 and 1, as 0.8 does.")
+
+    @property
+    def budgets(self) -> tuple[float, ...]:
+        """All budgets, the main one first."""
+        return (self.budget, *self.further_budgets)
+
+    def budget_of(self, step: int) -> float:
+        """Return the budget that a step serves."""
+        if not self.further_budgets or step % 2 == 0:
+            return self.budget
+        return self.further_budgets[step // 2 % len(self.further_budgets)]
+
+
+def budget_at(step: int, recipe: Recipe) -> float:
+    """Return the budget aimed at: falling linearly from 1, then held."""
+    descent = recipe.descent * recipe.steps
+    share = min(1.0, step / descent) if descent else 1.0
+    return 1.0 - share * (1.0 - recipe.budget_of(step))
