@@ -5,6 +5,7 @@ What runs a model is imported inside the commands, so that ``skipviz --help`` ne
 
 from __future__ import annotations
 
+import functools
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -26,6 +27,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from skipviz.experiments.frontier import Candidate
+    from skipviz.models import SkipModel
     from skipviz.texts import Document
 
 # File names and messages hold brackets that rich would take for markup.
@@ -218,6 +223,7 @@ def train(
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
+    from skipviz.training.held_out import BROWN_CALIBRATION, held_out
     from skipviz.training.recipe import Recipe
     from skipviz.training.run import (
         matched_choice,
@@ -225,7 +231,6 @@ def train(
         train_fixed,
         train_gates,
     )
-    from skipviz.training.texts import BROWN_CALIBRATION, held_out
 
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
@@ -267,19 +272,107 @@ def train(
 
 @app.command()
 def evaluate(
-    model: Annotated[str, typer.Argument(help="A gated model.")] = "smollm2-gated",
-    card: Annotated[Path | None, typer.Option(help="Write a model card here.")] = None,
+    models: Annotated[
+        list[str] | None, typer.Argument(help="Gated models; smollm2-gated if none is named.")
+    ] = None,
+    budgets: Annotated[
+        list[float] | None, typer.Option("--budget", help="All that a model has, if none is named.")
+    ] = None,
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Your own file; skipviz's held-out texts if none is named."),
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
+    figure: Annotated[Path | None, typer.Option(help="Write the frontier here, as HTML.")] = None,
+    card: Annotated[
+        Path | None,
+        typer.Option(help="Write one model's card here; its figures are on Brown files alone."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
 ) -> None:
-    """Hold a gated model against its backbone on held-out text."""
+    """Hold gated models against their backbone, and against each other, on held-out text."""
+    chosen = models or ["smollm2-gated"]
+    for target in (csv, figure, card):
+        _check_folder(target)
+    if card is not None:
+        if len(chosen) != 1:
+            raise ValueError(f"A card is for one model; {len(chosen)} were named.")
+        _evaluate_for_card(chosen[0], card, seed)
+        return
+    from skipviz.experiments.frontier import frontier, measure
+    from skipviz.plots.frontier import frontier_figure
+    from skipviz.training.held_out import reporting_texts
+
+    documents = [d for name in texts for d in _read(name)] if texts else reporting_texts()
+    dense, candidates = _candidates(chosen, budgets)
+    with _progress("Evaluating", total=len(documents), unit="documents") as advance:
+        measured = measure(
+            candidates, dense, documents, progress=lambda share: advance(share * len(documents))
+        )
+    table = frontier(measured, seed=seed)
+    out.print(_frontier_lines(table), soft_wrap=True)
+    if csv is not None:
+        _write(csv, table.write_csv)
+    if figure is not None:
+        made = frontier_figure(table)
+        _write(figure, lambda target: made.write_html(target, include_plotlyjs=True))
+
+
+def _candidates(names: list[str], budgets: list[float] | None) -> tuple[SkipModel, list[Candidate]]:
+    """Return the backbone and each model at each budget; several budgets share one model."""
+    import skipviz
+    from skipviz.experiments.frontier import Candidate
+    from skipviz.models.load import at_budget
+    from skipviz.models.samples import GatedModelConfig, sample_folders
+
+    candidates, backbones = [], set()
+    for name in names:
+        config = GatedModelConfig.read(sample_folders().get(name, Path(name)))
+        backbones.add(config.backbone)
+        model = skipviz.load(name)
+        for budget in budgets or [float(each) for each in config.budgets]:
+            at_budget(model, budget)  # says so at once if there is no such budget
+            candidates.append(
+                Candidate(
+                    model=model,
+                    policy=model.policy,
+                    budget=budget,
+                    prepare=functools.partial(at_budget, model, budget),
+                )
+            )
+    if len(backbones) != 1:
+        raise ValueError(
+            f"The models stand on different backbones: {', '.join(sorted(backbones))}. Evaluate "
+            "those of one backbone at a time."
+        )
+    return skipviz.load(backbones.pop()), candidates
+
+
+def _frontier_lines(table: pl.DataFrame) -> str:
+    """Return the table as Markdown, intervals in brackets."""
+    lines = [
+        "| model | policy | budget | realised | FLOP share | loss over dense | KL | top-1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.iter_rows(named=True):
+        asked = "" if row["budget"] is None else f"{row['budget']:g}"
+        lines.append(
+            f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
+            f"| {row['flop_share']:.4f} "
+            f"| {row['gap']:.3f} [{row['gap_low']:.3f}, {row['gap_high']:.3f}] "
+            f"| {row['kl']:.3f} | {row['top1']:.1%} |"
+        )
+    return "\n".join(lines)
+
+
+def _evaluate_for_card(model: str, card: Path, seed: int) -> None:
     import skipviz
     from skipviz.experiments.card import Data, model_card, rates_table, results_table
     from skipviz.experiments.evaluate import evaluate as run
     from skipviz.models.samples import GatedModelConfig, sample_folders
-    from skipviz.training.texts import BROWN_CALIBRATION, BROWN_REPORTING, held_out
+    from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING, held_out
     from skipviz.training.windows import SHARES
 
-    _check_folder(card)
     folder = sample_folders().get(model, Path(model))
     config = GatedModelConfig.read(folder)
     found = run(
@@ -290,10 +383,9 @@ def evaluate(
         progress=lambda stage: err.print(f"Running: {stage}"),
     )
     out.print(results_table(found), rates_table(found), sep="\n\n", soft_wrap=True)
-    if card is not None:
-        data = Data(shares=SHARES, calibration=BROWN_CALIBRATION, reporting=BROWN_REPORTING)
-        words = model_card(model, folder, found, data=data, seed=seed)
-        _write(card, lambda target: target.write_text(words, encoding="utf-8"))
+    data = Data(shares=SHARES, calibration=BROWN_CALIBRATION, reporting=BROWN_REPORTING)
+    words = model_card(model, folder, found, data=data, seed=seed)
+    _write(card, lambda target: target.write_text(words, encoding="utf-8"))
 
 
 def _ready() -> str:

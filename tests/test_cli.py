@@ -15,8 +15,8 @@ from typer.testing import CliRunner, Result
 import skipviz
 import skipviz.experiments.evaluate
 import skipviz.recording.tracing
+import skipviz.training.held_out
 import skipviz.training.run
-import skipviz.training.texts
 from skipviz.analysis.cost import realised_budget
 from skipviz.cli import app
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
@@ -54,7 +54,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def held_out(monkeypatch: pytest.MonkeyPatch) -> list[skipviz.Document]:
     documents = [skipviz.Document(f"doc{i}", text) for i, text in enumerate(TEXTS)]
-    monkeypatch.setattr(skipviz.training.texts, "held_out", lambda files: documents)
+    monkeypatch.setattr(skipviz.training.held_out, "held_out", lambda files: documents)
     return documents
 
 
@@ -229,6 +229,33 @@ def test_evaluate_writes_a_card_of_its_own_numbers(
     assert "ca02" in words
 
 
+def test_evaluate_writes_a_table_and_a_frontier(tmp_path: Path, model: Path, text: Path) -> None:
+    table, figure = tmp_path / "table.csv", tmp_path / "frontier.html"
+    outcome = run("evaluate", model, "--text", text, "--csv", table, "--figure", figure)
+    assert outcome.exit_code == 0, outcome.output
+    found = pl.read_csv(table)
+    assert found["policy"].to_list() == ["dense", "learned", "learned"]
+    assert {"nll", "nll_low", "nll_high", "kl", "top1", "flop_share"} <= set(found.columns)
+    budgets = found["budget"].drop_nulls().to_list()
+    for budget in budgets:
+        traced = skipviz.trace(skipviz.load(model, budget=budget), skipviz.texts.read_path(text))
+        row = found.filter(budget=budget).row(0, named=True)
+        assert row["realised"] == pytest.approx(realised_budget(traced))
+        assert f"| {budget:g} | {row['realised']:.4f} |" in outcome.stdout
+    page = figure.read_text(encoding="utf-8")
+    assert "loss over dense (nats a token)" in page
+    assert "<script src=" not in page
+
+
+def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: Path) -> None:
+    assert "is not calibrated" in sentence(
+        run("evaluate", model, "--text", text, "--budget", "0.123")
+    )
+    assert "A card is for one model; 2 were named" in sentence(
+        run("evaluate", model, model, "--card", tmp_path / "card.md")
+    )
+
+
 def test_evaluate_of_a_dense_folder_is_a_sentence(tiny_model_folder: Path) -> None:
     assert "is not the configuration of a gated model" in sentence(
         run("evaluate", tiny_model_folder)
@@ -267,7 +294,7 @@ def test_train_makes_policies_that_do_not_look(
         )
         for _, _, unit in gated_units(model):
             torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
-            torch.nn.init.zeros_(unit.gate.up.bias)
+            torch.nn.init.constant_(unit.gate.up.bias, 20 * (budget - 0.91))
         return skipviz.from_parts(model, tiny.tokenizer())
 
     real = skipviz.training.run.load

@@ -38,7 +38,9 @@ class SkipModel:
     budget
         The budget whose thresholds are in use; None where there is none.
     policy
-        Who decides: ``learned`` or ``dense``.
+        Who decides: ``learned``, ``static``, ``random`` or ``dense``.
+    settings
+        What is written beside its gates; None for a model that was not read from such a folder.
     """
 
     name: str
@@ -48,6 +50,7 @@ class SkipModel:
     weights_sha256: str
     budget: float | None
     policy: str
+    settings: GatedModelConfig | None = None
 
     @property
     def context(self) -> int:
@@ -138,12 +141,8 @@ def from_parts(
 
 def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) -> SkipModel:
     config = GatedModelConfig.read(folder)
-    chosen = config.budget if budget is None else f"{budget:g}"
-    if chosen not in config.budgets:
-        raise ValueError(
-            f"budget={budget} is not calibrated for {folder.name}; there are "
-            f"{', '.join(config.budgets)}."
-        )
+    chosen = float(config.budget) if budget is None else budget
+    _check_budget(config, chosen, name=folder.name)
     gates = folder / GATES
     if not gates.exists():
         raise ModelError(f"{gates} is missing: the gates' weights go with {CONFIG}.")
@@ -160,16 +159,45 @@ def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) 
         )
     if config.rates:
         install_rates(dense.model, config.gates, seed=0)
-        set_rates(dense.model, config.rates[chosen])
     else:
         install_gates(dense.model, config.gates)
-        set_threshold(dense.model, config.thresholds[chosen])
     read_gates(dense.model, gates, rates=config.rates)
     both = hashlib.sha256((dense.weights_sha256 + config.gates_sha256).encode()).hexdigest()
-    made = from_parts(
-        dense.model, dense.tokenizer, name=folder.name, weights_sha256=both, budget=float(chosen)
-    )
-    return replace(made, policy=config.policy)
+    made = from_parts(dense.model, dense.tokenizer, name=folder.name, weights_sha256=both)
+    return at_budget(replace(made, policy=config.policy, settings=config), chosen)
+
+
+def at_budget(model: SkipModel, budget: float) -> SkipModel:
+    """Set a loaded model to another of its budgets, in place, and say so in what is returned.
+
+    Parameters
+    ----------
+    model
+        A model with gates, as ``load`` returned it.
+    budget
+        One of the budgets that its thresholds or rates are for.
+
+    Raises
+    ------
+    ValueError
+        If the model has no gates, or none for this budget.
+    """
+    if model.settings is None:
+        raise ValueError(f"budget={budget} was asked of {model.name}, which has no budgets.")
+    _check_budget(model.settings, budget, name=model.name)
+    if model.settings.rates:
+        set_rates(model.model, model.settings.rates[f"{budget:g}"])
+    else:
+        set_threshold(model.model, model.settings.thresholds[f"{budget:g}"])
+    return replace(model, budget=budget)
+
+
+def _check_budget(config: GatedModelConfig, budget: float, *, name: str) -> None:
+    if f"{budget:g}" not in config.budgets:
+        raise ValueError(
+            f"budget={budget:g} is not calibrated for {name}; there are "
+            f"{', '.join(config.budgets)}."
+        )
 
 
 def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:

@@ -1,0 +1,74 @@
+"""The frontier: what each policy loses at each budget."""
+
+from __future__ import annotations
+
+import plotly.graph_objects as go
+import polars as pl
+
+from skipviz.plots.frame import TEMPLATE
+from skipviz.plots.palette import INK
+
+POLICY_COLOURS = {
+    "dense": INK,
+    "learned": "#0072B2",
+    "guarded": "#56B4E9",
+    "static": "#D55E00",
+    "random": "#CC79A7",
+}
+SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
+
+
+def frontier_figure(table: pl.DataFrame) -> go.Figure:
+    """Draw loss over the dense model against the budget realised, with 95% intervals.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.experiments.frontier.frontier`` returned. The dense model is the line at
+        zero; a model at several budgets is one line.
+    """
+    figure = go.Figure()
+    figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"}, annotation_text="dense")
+    skipping = table.filter(pl.col("policy") != "dense")
+    groups = skipping.group_by("model", "policy", maintain_order=True)
+    for number, (key, rows) in enumerate(groups):
+        model, policy = map(str, key)
+        rows = rows.sort("realised")
+        gap = rows["gap"]
+        figure.add_trace(
+            go.Scatter(
+                x=rows["realised"].to_list(),
+                y=gap.to_list(),
+                error_y={
+                    "array": (rows["gap_high"] - gap).to_list(),
+                    "arrayminus": (gap - rows["gap_low"]).to_list(),
+                },
+                customdata=rows.select("budget", "kl", "top1", "flop_share").rows(),
+                name=f"{model} ({policy})",
+                mode="lines+markers",
+                marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+                line={"color": POLICY_COLOURS.get(policy, INK)},
+                hovertemplate=(
+                    "budget %{customdata[0]}: realised %{x:.3f}<br>%{y:.3f} nats over dense"
+                    "<br>KL %{customdata[1]:.3f}, same likeliest token %{customdata[2]:.1%}"
+                    "<br>%{customdata[3]:.1%} of the dense FLOPs<extra></extra>"
+                ),
+            )
+        )
+    documents, tokens = (table[name].max() for name in ("documents", "tokens"))
+    figure.update_xaxes(
+        title="budget realised (share of dense attention and MLP FLOPs)", tickformat=".0%"
+    )
+    figure.update_yaxes(title="loss over dense (nats a token)", rangemode="tozero")
+    return figure.update_layout(
+        template=TEMPLATE,
+        title={
+            "text": "What skipping costs",
+            "subtitle": {
+                "text": f"{documents:,} documents, {tokens:,} tokens; bars are 95% bootstrap "
+                "intervals over documents"
+            },
+        },
+        height=520,
+        legend={"orientation": "h", "y": -0.2},
+    )

