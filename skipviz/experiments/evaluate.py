@@ -14,6 +14,7 @@ from skipviz.analysis.cost import execution_rates, realised_budget
 from skipviz.families import Plan
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel
+from skipviz.models.load import at_budget
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
@@ -57,6 +58,8 @@ class Evaluation:
         costs over the model's own decisions, paired.
     rates
         Execution rate of each site.
+    elsewhere
+        At each further budget of the model: the budget realised, and the gap.
     """
 
     documents: int
@@ -68,6 +71,7 @@ class Evaluation:
     shuffled: Estimate
     shuffle_cost: Estimate
     rates: pl.DataFrame
+    elsewhere: dict[str, tuple[float, Estimate]]
 
 
 def evaluate(
@@ -83,7 +87,7 @@ def evaluate(
     Parameters
     ----------
     gated, dense
-        The skipping model and its backbone.
+        The skipping model and its backbone. A model that has further budgets is left at the last.
     documents
         Held-out texts, one trace sequence each.
     seed
@@ -104,6 +108,12 @@ def evaluate(
             for number, document in enumerate(documents)
         ]
     )
+    elsewhere = {}
+    for asked in _further_budgets(gated):
+        progress(f"budget {asked:g}")
+        seen = trace(at_budget(gated, asked), documents)
+        gap = estimate(document_losses(seen) - dense_loss, seed=seed)
+        elsewhere[f"{asked:g}"] = (realised_budget(seen), gap)
     return Evaluation(
         documents=len(documents),
         tokens=len(learned),
@@ -114,7 +124,14 @@ def evaluate(
         shuffled=estimate(shuffled_loss, seed=seed),
         shuffle_cost=estimate(shuffled_loss - gated_loss, seed=seed),
         rates=execution_rates(learned),
+        elsewhere=elsewhere,
     )
+
+
+def _further_budgets(gated: SkipModel) -> list[float]:
+    if gated.settings is None:
+        return []
+    return [budget for each in gated.settings.budgets if (budget := float(each)) != gated.budget]
 
 
 def document_losses(traced: Trace) -> Losses:

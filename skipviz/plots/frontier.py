@@ -31,8 +31,8 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"}, annotation_text="dense")
     skipping = table.filter(pl.col("policy") != "dense")
     groups = skipping.group_by("model", "policy", maintain_order=True)
-    for number, (key, rows) in enumerate(groups):
-        model, policy = map(str, key)
+    for number, (_, rows) in enumerate(groups):
+        model, policy = rows["model"][0], rows["policy"][0]
         rows = rows.sort("realised")
         gap = rows["gap"]
         figure.add_trace(
@@ -55,7 +55,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 ),
             )
         )
-    documents, tokens = (table[name].max() for name in ("documents", "tokens"))
+    documents, tokens = (max(table[name].to_list()) for name in ("documents", "tokens"))
     figure.update_xaxes(
         title="budget realised (share of dense attention and MLP FLOPs)", tickformat=".0%"
     )

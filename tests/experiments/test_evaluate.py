@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
 
 import skipviz
 from skipviz.analysis.cost import execution_rates, realised_budget
+from skipviz.experiments.card import results_table
 from skipviz.experiments.evaluate import calibrate, document_losses, estimate, evaluate
 from skipviz.families.gated_modules import set_threshold
+from skipviz.models.samples import GatedModelConfig
 from tests import tiny
 
 TEXTS = (tiny.TEXT, tiny.TEXT[20:], "Why? Nobody knows: 42.", "The lazy dog sleeps, then jumps.")
@@ -33,6 +37,34 @@ def test_figures_are_those_of_single_traces(
     assert found.gap.low <= found.gap.mean <= found.gap.high
     assert found.budget == realised_budget(learned)
     assert found.rates.equals(execution_rates(learned))
+
+
+def test_further_budgets_are_measured_too(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    settings = GatedModelConfig(
+        backbone="tiny",
+        backbone_sha256="",
+        gates_sha256="",
+        gates=tiny.GATES,
+        thresholds={"0.7": 0.5, "0.95": -1e6, "0.4": 1e6},
+        budget="0.7",
+    )
+    set_threshold(gated.model, 0.5)
+    model = dataclasses.replace(gated, settings=settings, budget=0.7)
+    found = evaluate(model, dense, documents, seed=0)
+    assert list(found.elsewhere) == ["0.95", "0.4"]
+    realised, gap = found.elsewhere["0.95"]
+    assert realised > 1  # everything runs, and the gates cost
+    assert gap.mean == pytest.approx(0, abs=1e-6)
+    realised, gap = found.elsewhere["0.4"]
+    assert realised < found.budget
+    set_threshold(gated.model, 1e6)
+    lowest = document_losses(skipviz.trace(gated, documents))
+    assert gap.mean == pytest.approx(
+        np.mean(lowest - document_losses(skipviz.trace(dense, documents))), abs=1e-6
+    )
+    assert "gated minus dense at budget 0.4 (realised" in results_table(found)
 
 
 def test_the_same_seed_gives_the_same_figures(
