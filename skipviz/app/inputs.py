@@ -9,7 +9,8 @@ import streamlit as st
 
 from skipviz.app.jobs import Request
 from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.samples import sample_folders
+from skipviz.models.errors import ModelError
+from skipviz.models.samples import GatedModelConfig, sample_folders
 from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
 
 SAMPLES = {
@@ -29,6 +30,7 @@ def choose() -> Request | None:
         st.title("skipviz")
         st.caption("Which layers did each token use, and why?")
         model = _choose_model()
+        budget = _choose_budget(model)
         kind = st.segmented_control(
             "Text", ["Paste", "Upload", "Sample"], default="Paste", key="kind", required=True
         )
@@ -41,7 +43,9 @@ def choose() -> Request | None:
     if problem is not None and (pressed or kind == "Upload"):
         st.error(problem)
         return None
-    return Request(model=model, documents=documents) if pressed and documents else None
+    if not (pressed and documents):
+        return None
+    return Request(model=model, documents=documents, budget=budget)
 
 
 def _choose_model() -> str:
@@ -57,6 +61,28 @@ def _choose_model() -> str:
         "skipviz (skipviz.json). No Python code in it is run.",
     )
     return str(Path(path).expanduser().absolute()) if path.strip() else ""
+
+
+def _choose_budget(model: str) -> float | None:
+    """Offer the budgets of a model that has several."""
+    folder = sample_folders().get(model, Path(model))
+    try:
+        settings = GatedModelConfig.read(folder)
+    except ModelError:  # dense, or broken: loading it says which
+        return None
+    if len(settings.budgets) < 2:
+        return None
+    budgets = sorted(settings.budgets, key=float, reverse=True)
+    chosen = st.segmented_control(
+        "Budget",
+        budgets,
+        default=settings.budget,
+        required=True,
+        key=f"budget of {model}",
+        format_func=lambda budget: f"{float(budget):.0%}",
+        help="Share of the dense model's attention and MLP FLOPs that the gates may spend.",
+    )
+    return float(str(chosen))
 
 
 def _documents(kind: str) -> tuple[tuple[Document, ...], str | None]:

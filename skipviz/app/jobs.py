@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from skipviz.models import SkipModel, load
+from skipviz.models.load import at_budget
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
@@ -37,15 +38,18 @@ class Request:
         Sample model or folder.
     documents
         Texts, in order.
+    budget
+        One of the model's budgets; None for its own choice, or for a model without any.
     """
 
     model: str
     documents: tuple[Document, ...]
+    budget: float | None = None
 
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
-        digest = hashlib.sha256(self.model.encode())
+        digest = hashlib.sha256(f"{self.budget} {self.model}".encode())
         for document in self.documents:
             for part in (document.source, document.text):
                 digest.update(len(part).to_bytes(8, "little") + part.encode())
@@ -105,6 +109,9 @@ class Jobs:
     def _run(self, request: Request, job: Job) -> Trace:
         job.stage = f"Loading {request.model}"
         model = self._model(request.model)
+        if model.settings is not None:
+            chosen = float(model.settings.budget) if request.budget is None else request.budget
+            model = at_budget(model, chosen)
         job.stage = f"Running {request.model}"
         self.runs += 1
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 import skipviz
 from skipviz.app import jobs
 from skipviz.app.jobs import RESULTS, Job, Jobs, Request
+from skipviz.models.samples import GatedModelConfig
 from skipviz.recording.tracing import Stopped
 from skipviz.texts import Document
 from tests import tiny
@@ -75,12 +77,34 @@ def test_a_request_under_way_is_joined(
     [
         request("other"),
         request(model="another"),
+        Request(model="tiny", documents=request().documents, budget=0.8),
         Request(model="tiny", documents=(Document(source="b", text=tiny.TEXT),)),
         Request(model="tiny", documents=(Document(source="a", text=tiny.TEXT),) * 2),
     ],
 )
 def test_whatever_differs_is_another_request(other: Request) -> None:
     assert other.key != request().key
+
+
+def test_a_budget_is_set_for_its_run_alone(
+    worker: Jobs, monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
+) -> None:
+    settings = GatedModelConfig(
+        backbone="tiny",
+        backbone_sha256="",
+        gates_sha256="",
+        gates=tiny.GATES,
+        thresholds={"0.8": 0.0, "0.4": 1e6},
+        budget="0.8",
+    )
+    model = dataclasses.replace(gated, settings=settings)
+    monkeypatch.setattr(jobs, "load", lambda name: model)
+    documents = request().documents
+    lowest = worker.submit(Request(model="m", documents=documents, budget=0.4)).future.result(30)
+    own = worker.submit(Request(model="m", documents=documents)).future.result(30)
+    assert not lowest.matrix("exec_count").any()
+    assert own.matrix("exec_count").any()
+    assert (lowest.run["budget"].item(), own.run["budget"].item()) == (0.4, 0.8)
 
 
 def test_where_one_document_ends_matters() -> None:
