@@ -278,6 +278,14 @@ def evaluate(
     budgets: Annotated[
         list[float] | None, typer.Option("--budget", help="All that a model has, if none is named.")
     ] = None,
+    limits: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--limit",
+            help="Add the guarded policy: the cheapest threshold that, with 95% confidence, loses "
+            "no more nats over dense than this.",
+        ),
+    ] = None,
     texts: Annotated[
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's held-out texts if none is named."),
@@ -305,6 +313,7 @@ def evaluate(
 
     documents = [d for name in texts for d in _read(name)] if texts else reporting_texts()
     dense, candidates = _candidates(chosen, budgets)
+    candidates += _guarded(dense, candidates, limits or [])
     with _progress("Evaluating", total=len(documents), unit="documents") as advance:
         measured = measure(
             candidates, dense, documents, progress=lambda share: advance(share * len(documents))
@@ -348,14 +357,41 @@ def _candidates(names: list[str], budgets: list[float] | None) -> tuple[SkipMode
     return skipviz.load(backbones.pop()), candidates
 
 
+def _guarded(dense: SkipModel, candidates: list[Candidate], limits: list[float]) -> list[Candidate]:
+    """Return the guarded policy of each model of learned gates, at each limit."""
+    if not limits:
+        return []
+    from skipviz.experiments.frontier import Candidate
+    from skipviz.experiments.guard import guard
+    from skipviz.families.gated_modules import set_threshold
+    from skipviz.training.held_out import calibration_texts
+
+    texts = calibration_texts()
+    found = []
+    for model in {id(c.model): c.model for c in candidates if c.policy == "learned"}.values():
+        for limit in limits:
+            made = guard(model, dense, texts, limit=limit, progress=err.print)
+            found.append(
+                Candidate(
+                    model=model,
+                    policy="guarded",
+                    limit=limit,
+                    prepare=functools.partial(set_threshold, model.model, made.threshold),
+                )
+            )
+    return found
+
+
 def _frontier_lines(table: pl.DataFrame) -> str:
     """Return the table as Markdown, intervals in brackets."""
     lines = [
-        "| model | policy | budget | realised | FLOP share | loss over dense | KL | top-1 |",
+        "| model | policy | asked | realised | FLOP share | loss over dense | KL | top-1 |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in table.iter_rows(named=True):
-        asked = "" if row["budget"] is None else f"{row['budget']:g}"
+        asked = f"{row['budget']:g}" if row["budget"] is not None else ""
+        if row["limit"] is not None:
+            asked = f"at most {row['limit']:g} nats"
         lines.append(
             f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
             f"| {row['flop_share']:.4f} "

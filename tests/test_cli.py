@@ -247,6 +247,22 @@ def test_evaluate_writes_a_table_and_a_frontier(tmp_path: Path, model: Path, tex
     assert "<script src=" not in page
 
 
+def test_evaluate_adds_the_guarded_policy(
+    tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    documents = [skipviz.Document(f"{n}", tiny.TEXT[n : n + 50]) for n in range(20)]
+    monkeypatch.setattr(skipviz.training.held_out, "calibration_texts", lambda: documents)
+    table = tmp_path / "table.csv"
+    outcome = run("evaluate", model, "--text", text, "--limit", "1000", "--csv", table)
+    assert outcome.exit_code == 0, outcome.output
+    guarded = pl.read_csv(table).filter(policy="guarded")
+    assert guarded["limit"].to_list() == [1000]
+    assert "| guarded | at most 1000 nats |" in outcome.stdout
+    assert "is not surely under 1e-09" in sentence(
+        run("evaluate", model, "--text", text, "--limit", "1e-9")
+    )
+
+
 def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: Path) -> None:
     assert "is not calibrated" in sentence(
         run("evaluate", model, "--text", text, "--budget", "0.123")

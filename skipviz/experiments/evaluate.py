@@ -183,17 +183,29 @@ def calibrate(
         excess = realised_budget(seen) - budget
         if abs(excess) <= tolerance:
             return threshold
-        threshold = _threshold_for(seen, budget)
+        threshold = threshold_for(seen, budget)
     raise ValueError(
         f"No threshold realised budget {budget} within {tolerance} in {attempts} runs; the last "
         f"was {excess:+.4f} off. Choose a budget nearer to the one the gates were trained for."
     )
 
 
-def _threshold_for(seen: Trace, budget: float) -> float:
+def threshold_for(seen: Trace, budget: float) -> float:
     """Return the threshold that would realise the budget if no score changed with it.
 
     Scores do change, downstream of other decisions, so the caller runs again and looks.
+
+    Parameters
+    ----------
+    seen
+        A trace of learned gates.
+    budget
+        The budget to realise.
+
+    Raises
+    ------
+    ValueError
+        If running or skipping everything does not get there.
     """
     score = seen.matrix("score")
 

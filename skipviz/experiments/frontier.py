@@ -23,7 +23,7 @@ ROWS = 64
 """Rows of logits compared at once."""
 RESAMPLES = 10_000
 MEANS = ("nll", "kl", "top1", "layers_used")
-KEY = ("model", "policy", "budget")
+KEY = ("model", "policy", "budget", "limit")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -37,14 +37,17 @@ class Candidate:
     policy
         ``dense``, ``learned``, ``guarded``, ``static`` or ``random``.
     budget
-        The budget asked for; None for the dense model.
+        The budget asked for; None where none was.
+    limit
+        For the guarded policy, the nats over dense that it may lose; None elsewhere.
     prepare
         Sets thresholds or rates before each forward.
     """
 
     model: SkipModel
     policy: str
-    budget: float | None
+    budget: float | None = None
+    limit: float | None = None
     prepare: Callable[[], object] = lambda: None
 
 
@@ -71,8 +74,8 @@ def measure(
     Returns
     -------
     pl.DataFrame
-        One row a candidate and document: ``model``, ``policy``, ``budget``; ``document``,
-        ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
+        One row a candidate and document: ``model``, ``policy``, ``budget``, ``limit``;
+        ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
         token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
         ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
         whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
@@ -83,7 +86,7 @@ def measure(
     ValueError
         If a document has fewer than two tokens, or more than the context.
     """
-    everyone = [Candidate(model=dense, policy="dense", budget=None), *candidates]
+    everyone = [Candidate(model=dense, policy="dense"), *candidates]
     encoded = [_ids(dense, document) for document in documents]
     rows = []
     with torch.inference_mode():
@@ -95,6 +98,7 @@ def measure(
                         "model": candidate.model.name,
                         "policy": candidate.policy,
                         "budget": candidate.budget,
+                        "limit": candidate.limit,
                         "document": number,
                         "source": document.source,
                         "tokens": ids.shape[1] - 1,
@@ -102,7 +106,7 @@ def measure(
                     }
                 )
                 progress((number + (place + 1) / len(everyone)) / len(documents))
-    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64})
+    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64, "limit": pl.Float64})
 
 
 def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
@@ -118,7 +122,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a candidate, in the order measured: ``model``, ``policy``, ``budget``,
+        One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
         by document), ``kl``, ``top1`` and ``layers_used``, each with ``_low`` and ``_high``;
         ``realised`` and the FLOP shares, over all tokens.
@@ -137,7 +141,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
             if name == "realised" or name.endswith("_share"):
                 row[name] = float(np.average(part[name].to_numpy(), weights=weights))
         rows.append(row)
-    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64})
+    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64, "limit": pl.Float64})
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:

@@ -43,13 +43,13 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                     "array": (rows["gap_high"] - gap).to_list(),
                     "arrayminus": (gap - rows["gap_low"]).to_list(),
                 },
-                customdata=rows.select("budget", "kl", "top1", "flop_share").rows(),
+                customdata=rows.select(_asked(), "kl", "top1", "flop_share").rows(),
                 name=f"{model} ({policy})",
                 mode="lines+markers",
                 marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
                 line={"color": POLICY_COLOURS.get(policy, INK)},
                 hovertemplate=(
-                    "budget %{customdata[0]}: realised %{x:.3f}<br>%{y:.3f} nats over dense"
+                    "%{customdata[0]}realised %{x:.3f}<br>%{y:.3f} nats over dense"
                     "<br>KL %{customdata[1]:.3f}, same likeliest token %{customdata[2]:.1%}"
                     "<br>%{customdata[3]:.1%} of the dense FLOPs<extra></extra>"
                 ),
@@ -71,4 +71,16 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
         },
         height=520,
         legend={"orientation": "h", "y": -0.2},
+    )
+
+
+def _asked() -> pl.Expr:
+    """Say in words what a policy was asked for."""
+    return (
+        pl.when(pl.col("budget").is_not_null())
+        .then(pl.format("budget {}: ", "budget"))
+        .when(pl.col("limit").is_not_null())
+        .then(pl.format("at most {} nats over dense: ", "limit"))
+        .otherwise(pl.lit(""))
+        .alias("asked")
     )

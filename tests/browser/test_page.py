@@ -90,6 +90,21 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
     )
 
 
+def test_a_budget_can_be_chosen(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_role("radio", name="90%").click()
+    page.get_by_label("Paste a text").fill(TEXT)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Trace", exact=True).click()
+    traced = skipviz.Trace.load(Path(download.value.path()))
+    assert traced.run["budget"].item() == 0.9
+    wanted = skipviz.trace(skipviz.load("smollm2-gated", budget=0.9), TEXT)
+    assert (traced.matrix("exec_count") == wanted.matrix("exec_count")).all()
+
+
 def test_hovering_shows_a_tooltip_and_the_map_selects(page: Page, url: str) -> None:
     trace_pasted(page, url, TEXT)
     page.locator(".tokens span").nth(2).hover()

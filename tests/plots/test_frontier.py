@@ -9,6 +9,7 @@ TABLE = pl.DataFrame(
         "model": ["d", "g", "g", "s"],
         "policy": ["dense", "learned", "learned", "static"],
         "budget": [None, 0.9, 0.8, 0.8],
+        "limit": pl.Series([None] * 4, dtype=pl.Float64),
         "documents": [5] * 4,
         "tokens": [1234] * 4,
         "gap": [0.0, 0.1, 0.2, 0.4],
@@ -30,6 +31,7 @@ def test_every_model_is_a_line_with_intervals() -> None:
     assert list(learned.y) == [0.2, 0.1]
     assert [round(each, 6) for each in learned.error_y.array] == [0.1, 0.1]
     assert [round(each, 6) for each in learned.error_y.arrayminus] == [0.05, 0.05]
+    assert learned.customdata[0][0] == "budget 0.8: "
     assert "nats" in figure.layout.yaxis.title.text
     assert "1,234 tokens" in figure.layout.title.subtitle.text
 
