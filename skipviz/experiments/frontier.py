@@ -75,8 +75,9 @@ def measure(
     -------
     pl.DataFrame
         One row a candidate and document: ``model``, ``policy``, ``budget``, ``limit``;
-        ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
-        token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
+        ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense
+        model in nats a token; ``top1``, the share of tokens whose likeliest next token is the
+        dense model's;
         ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
         whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
         ``gates_share``, ``kv_share`` and ``head_share``.
