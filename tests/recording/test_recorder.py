@@ -84,6 +84,13 @@ def test_generate_tells_prefill_from_decode(gated: skipviz.SkipModel) -> None:
 
 
 @torch.inference_mode()
+def test_a_prompt_of_one_token_is_prefill(gated: skipviz.SkipModel) -> None:
+    with torch.no_grad(), skipviz.record(gated) as recording:
+        cache = gated.model(torch.tensor([[5]]), use_cache=True).past_key_values
+        gated.model(torch.tensor([[6]]), past_key_values=cache)
+    assert recording.trace.tokens["phase"].to_list() == ["prefill", "decode"]
+
+
 def test_a_plan_covers_prefill_and_decode(gated: skipviz.SkipModel) -> None:
     ids = ids_of(gated, "The quick brown")
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "min_new_tokens": 6,
