@@ -12,7 +12,7 @@ from skipviz.recording.events import RecordingError
 from skipviz.recording.recorder import Recording, record
 from skipviz.recording.tracing import Stopped, trace
 from skipviz.texts import Document, TextError
-from skipviz.trace import Trace, TraceError
+from skipviz.trace import Trace, TraceError, register_html
 
 __all__ = [
     "Document",
@@ -30,3 +30,13 @@ __all__ = [
     "record",
     "trace",
 ]
+
+
+def _coloured_text(traced: Trace) -> str:
+    # Plotly is imported when a notebook first shows a trace, not before.
+    from skipviz.plots import token_html
+
+    return token_html(traced)
+
+
+register_html(_coloured_text)

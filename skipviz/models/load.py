@@ -16,6 +16,7 @@ from skipviz.home import sha256_of
 from skipviz.models import backbone
 from skipviz.models.errors import ModelError
 from skipviz.models.gate_weights import read_gates
+from skipviz.models.quiet import no_bars
 from skipviz.models.samples import CONFIG, GATES, GatedModelConfig, sample_folders
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -205,10 +206,11 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
 
     folder, known_sha256 = _dense_source(name)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+        with no_bars():
+            model = AutoModelForCausalLM.from_pretrained(
+                folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # every library below raises its own kinds
         raise ModelError(_explain(name, error)) from error
     sha256 = known_sha256 or _weights_sha256(folder)

@@ -10,7 +10,6 @@ from skipviz.plots.whole_text import (
     execution_rate_by_layer,
     layers_used_histogram,
 )
-from skipviz.trace import register_html
 
 __all__ = [
     "compute_share_figure",
@@ -21,5 +20,3 @@ __all__ = [
     "token_html",
     "token_path",
 ]
-
-register_html(token_html)

@@ -59,6 +59,17 @@ def test_a_budget_that_is_not_calibrated_is_refused(model: Path, tiny_model_fold
         skipviz.load(tiny_model_folder, budget=0.8)
 
 
+def test_loading_shows_no_bars_and_leaves_them_as_they_were(
+    model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from transformers.utils import logging
+
+    logging.enable_progress_bar()
+    skipviz.load(model)
+    assert "Loading weights" not in capfd.readouterr().err
+    assert logging.is_progress_bar_enabled()
+
+
 def test_an_unknown_type_is_refused(tiny_model_folder: Path) -> None:
     with pytest.raises(ValueError, match=r"dtype='float16' is not one of float32, bfloat16\."):
         skipviz.load(tiny_model_folder, dtype="float16")
