@@ -153,6 +153,7 @@ def calibrate(
     documents: Sequence[Document],
     *,
     budget: float,
+    start: float = 0.0,
     tolerance: float = 0.002,
     attempts: int = 8,
 ) -> float:
@@ -166,6 +167,8 @@ def calibrate(
         Calibration texts; never those that are reported on.
     budget
         The budget to realise.
+    start
+        The threshold to try first, such as the one that training ended with.
     tolerance
         How near is near enough.
     attempts
@@ -176,7 +179,7 @@ def calibrate(
     ValueError
         If the budget is not reached in that many runs.
     """
-    threshold = 0.0
+    threshold = start
     for _ in range(attempts):
         set_threshold(gated.model, threshold)
         seen = trace(gated, documents, statistics=False)

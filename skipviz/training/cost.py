@@ -71,7 +71,7 @@ class CostSteering:
 
     def prepare(self, model: Any, step: int) -> None:
         """Set the threshold of the budget that this step serves."""
-        set_threshold(model, self._thresholds.at(self._recipe.budget_of(step)))
+        set_threshold(model, self.threshold(self._recipe.budget_of(step)))
 
     def price(self, step: int, excess: float) -> float:
         """Take the realised budget's excess over its target and return the price, in nats."""
@@ -80,6 +80,10 @@ class CostSteering:
             return self._price.update(excess)
         self._thresholds.update(budget, excess)
         return self._price.level
+
+    def threshold(self, budget: float) -> float:
+        """Return the threshold at which training ran a budget last."""
+        return self._thresholds.at(budget)
 
     def finish(self, model: Any) -> None:
         """Leave the model at the main budget."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -96,16 +96,18 @@ def train_gates(
         say("Fitting adapters")
         fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     say("Training")
+    steering = CostSteering(recipe)
     train(
-        student, teacher.model, windows, recipe=recipe, config=config,
-        steering=CostSteering(recipe), folder=folder, report=report,
+        student, teacher.model, windows, recipe=recipe, config=config, steering=steering,
+        folder=folder, report=report,
     )  # fmt: skip
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates={})
     say("Calibrating thresholds")
     dense = load(backbone)
-    thresholds = _calibrated(dense, made / GATES, config, calibration, recipe.budgets)
+    starts = {budget: steering.threshold(budget) for budget in recipe.budgets}
+    thresholds = _calibrated(dense, made / GATES, config, calibration, starts)
     _describe(made, backbone, dense, recipe, config=config, thresholds=thresholds)
     _document(made, recipe, start)
     return made
@@ -253,13 +255,16 @@ def _calibrated(
     gates: Path,
     config: GatedConfig,
     texts: Sequence[Document],
-    budgets: Sequence[float],
+    starts: Mapping[float, float],
 ) -> dict[str, float]:
-    """Return thresholds for the gates as written, in bfloat16."""
+    """Return thresholds for the gates as written, in bfloat16, of the budgets in ``starts``."""
     install_gates(dense.model, config)
     read_gates(dense.model, gates, rates={})
     gated = replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
-    return {f"{budget:g}": calibrate(gated, texts, budget=budget) for budget in budgets}
+    return {
+        f"{budget:g}": calibrate(gated, texts, budget=budget, start=start)
+        for budget, start in starts.items()
+    }
 
 
 def _windows(teacher: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:
