@@ -305,6 +305,11 @@ def evaluate(
     if card is not None:
         if len(chosen) != 1:
             raise ValueError(f"A card is for one model; {len(chosen)} were named.")
+        if budgets or limits or texts or csv or figure:
+            raise ValueError(
+                "A card's figures are at all budgets of a model and on fixed texts: leave out "
+                "--budget, --limit, --text, --csv and --figure, or evaluate without --card."
+            )
         _evaluate_for_card(chosen[0], card, seed)
         return
     from skipviz.experiments.frontier import frontier, measure
@@ -411,6 +416,11 @@ def _evaluate_for_card(model: str, card: Path, seed: int) -> None:
 
     folder = sample_folders().get(model, Path(model))
     config = GatedModelConfig.read(folder)
+    if config.policy != "learned":
+        raise ValueError(
+            f"{model} has a {config.policy} policy; a card is written for learned gates. Evaluate "
+            "it without --card."
+        )
     found = run(
         skipviz.load(model),
         skipviz.load(config.backbone),

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
 import subprocess
@@ -21,6 +22,7 @@ from skipviz.analysis.cost import realised_budget
 from skipviz.cli import app
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from skipviz.models import backbone
+from skipviz.models.samples import GatedModelConfig
 from tests import tiny
 from tests.folders import write_gated
 
@@ -267,6 +269,9 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: P
     assert "is not calibrated" in sentence(
         run("evaluate", model, "--text", text, "--budget", "0.123")
     )
+    assert "leave out --budget" in sentence(
+        run("evaluate", model, "--card", tmp_path / "card.md", "--budget", "0.6")
+    )
     assert "A card is for one model; 2 were named" in sentence(
         run("evaluate", model, model, "--card", tmp_path / "card.md")
     )
@@ -300,18 +305,25 @@ def test_train_makes_policies_that_do_not_look(
     options: list[str],
     policy: str,
 ) -> None:
-    like: list[float] = []
+    like: list[str] = []
 
-    def gates(folder: str, *, budget: float) -> skipviz.SkipModel:
-        like.append(budget)
+    def gates(folder: str) -> skipviz.SkipModel:
+        like.append(folder)
         model = tiny.backbone(seed=0)
-        install_gates(
-            model, GatedConfig(first_layer=2, last_layer=3, gate_hidden=4, adapter_rank=2)
-        )
+        shape = GatedConfig(first_layer=2, last_layer=3, gate_hidden=4, adapter_rank=2)
+        install_gates(model, shape)
         for _, _, unit in gated_units(model):
             torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
-            torch.nn.init.constant_(unit.gate.up.bias, 20 * (budget - 0.91))
-        return skipviz.from_parts(model, tiny.tokenizer())
+            torch.nn.init.zeros_(unit.gate.up.bias)
+        settings = GatedModelConfig(
+            backbone="tiny",
+            backbone_sha256="",
+            gates_sha256="",
+            gates=shape,
+            thresholds={"0.83": 1.6, "0.91": 0.0},
+            budget="0.83",
+        )
+        return dataclasses.replace(skipviz.from_parts(model, tiny.tokenizer()), settings=settings)
 
     real = skipviz.training.run.load
     monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
@@ -333,7 +345,7 @@ def test_train_makes_policies_that_do_not_look(
     if policy == "static":
         assert set(rates) == {0.0, 1.0}
     else:
-        assert like == [0.83, 0.91]
+        assert like == ["like"]  # loaded once for all budgets
         assert 0 < rates.mean() < 1
     more = skipviz.trace(skipviz.load(made / "model"), tiny.TEXT)
     assert realised_budget(more) < realised_budget(traced)

@@ -141,7 +141,12 @@ def document_losses(traced: Trace) -> Losses:
 
 
 def estimate(losses: Losses, *, seed: int) -> Estimate:
-    """Return the mean over documents and its 95% percentile bootstrap interval."""
+    """Return the mean over documents and its 95% percentile bootstrap interval.
+
+    A single document has no interval: its ends are the mean.
+    """
+    if len(losses) == 1:
+        return Estimate(*[float(losses[0])] * 3)
     interval = stats.bootstrap(
         (losses,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
     ).confidence_interval

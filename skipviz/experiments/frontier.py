@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
-from scipy import stats
 from torch import Tensor
 
-from skipviz.analysis.cost import token_flops
+from skipviz.analysis.cost import compute_share, summary
+from skipviz.experiments.evaluate import estimate
 from skipviz.models import SkipModel
 from skipviz.recording.recorder import record
 from skipviz.spans import encode
@@ -21,8 +21,9 @@ from skipviz.texts import Document
 
 ROWS = 64
 """Rows of logits compared at once."""
-RESAMPLES = 10_000
-MEANS = ("nll", "kl", "top1", "layers_used")
+MEANS = ("nll", "gap", "kl", "top1", "layers_used")
+COLUMNS = {"keys and values": "kv"}
+"""Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
 
 
@@ -77,10 +78,9 @@ def measure(
         One row a candidate and document: ``model``, ``policy``, ``budget``, ``limit``;
         ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense
         model in nats a token; ``top1``, the share of tokens whose likeliest next token is the
-        dense model's;
-        ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
-        whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
-        ``gates_share``, ``kv_share`` and ``head_share``.
+        dense model's; ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the
+        dense model's whole forward, and its parts ``attention_share``, ``mlp_share``,
+        ``adapters_share``, ``gates_share``, ``kv_share`` and ``head_share``.
 
     Raises
     ------
@@ -135,8 +135,9 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     for key, part in paired.group_by(KEY, maintain_order=True):
         row: dict[str, Any] = dict(zip(KEY, key, strict=True))
         row |= {"documents": part.height, "tokens": int(part["tokens"].sum())}
-        for name in ("nll", "gap", *MEANS[1:]):
-            row |= _interval(name, part[name].to_numpy(), seed=seed)
+        for name in MEANS:
+            found = estimate(part[name].to_numpy(), seed=seed)
+            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
         weights = part["tokens"].to_numpy()
         for name in part.columns:
             if name == "realised" or name.endswith("_share"):
@@ -161,16 +162,15 @@ def _figures(
     candidate.prepare()
     with record(candidate.model, statistics=False) as recording:
         logits = candidate.model.model(ids, use_cache=False).logits[0]
-    flops = token_flops(recording.trace).drop("token").sum().row(0, named=True)
-    spent = flops["attention"] + flops["mlp"] + flops["adapters"] + flops["gates"]
-    whole = flops["dense_total"]
-    parts = ("attention", "mlp", "adapters", "gates", "keys_values", "head")
+    traced = recording.trace
+    whole = summary(traced)
+    parts = compute_share(traced).select("component", "share").rows()
     return {
         **_against(logits[:-1], reference[:-1], ids[0, 1:]),
-        "layers_used": float(recording.trace.tokens["layers_used"].cast(pl.Float64).mean()),  # type: ignore[arg-type]
-        "realised": spent / (flops["dense_attention"] + flops["dense_mlp"]),
-        "flop_share": flops["total"] / whole,
-        **{f"{name.replace('keys_values', 'kv')}_share": flops[name] / whole for name in parts},
+        "layers_used": whole.layers_mean,
+        "realised": whole.budget,
+        "flop_share": whole.flop_share,
+        **{f"{COLUMNS.get(name, name)}_share": share for name, share in parts},
     }
 
 
@@ -188,14 +188,3 @@ def _against(
         sums += [float(nll), float(kl), float(agree)]
     nll, kl, top1 = (sums / len(targets)).tolist()
     return {"nll": nll, "kl": kl, "top1": top1}
-
-
-def _interval(name: str, values: Float[np.ndarray, " documents"], *, seed: int) -> dict[str, float]:
-    mean = float(values.mean())
-    low = high = mean
-    if len(values) > 1 and np.ptp(values) > 0:
-        interval = stats.bootstrap(
-            (values,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
-        ).confidence_interval
-        low, high = float(interval.low), float(interval.high)
-    return {name: mean, f"{name}_low": low, f"{name}_high": high}

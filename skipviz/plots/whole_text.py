@@ -182,7 +182,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
             x=total, y=row, text=f"{total:.1%}", showarrow=False, xanchor="left", xshift=6
         )
     figure.update_xaxes(
-        title="FLOPs, as a share of the dense model's whole forward",
+        title="FLOPs, share of the dense forward",
         tickformat=".0%",
         range=[0.0, max(1.12, figures.flop_share * 1.12)],
     )
@@ -191,8 +191,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
     dress(
         figure,
         trace,
-        title=f"Compute: {figures.flop_share:.1%} of the dense forward "
-        f"(realised budget {figures.budget:.3f})",
+        title=f"Compute: {figures.flop_share:.1%} of dense (realised budget {figures.budget:.3f})",
         height=280,
     )
     figure.update_layout(legend={"traceorder": "normal"}, margin={"l": 110})

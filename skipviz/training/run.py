@@ -23,12 +23,13 @@ from skipviz.families.gated_modules import (
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
 from skipviz.models.gate_weights import read_gates, write_gates
+from skipviz.models.load import at_budget
 from skipviz.models.samples import GATES, GatedModelConfig
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
-from skipviz.training.cost import CostSteering
+from skipviz.training.cost import PRICE_GAINS, CostSteering
 from skipviz.training.fixed import FixedSteering
-from skipviz.training.loop import CHECKPOINT, train
+from skipviz.training.loop import CHECKPOINT, LR_FLOOR, train
 from skipviz.training.recipe import Recipe
 from skipviz.training.selection import (
     block_influence,
@@ -108,7 +109,7 @@ def train_gates(
     dense = load(backbone)
     starts = {budget: steering.threshold(budget) for budget in recipe.budgets}
     thresholds = _calibrated(dense, made / GATES, config, calibration, starts)
-    _describe(made, backbone, dense, recipe, config=config, thresholds=thresholds)
+    _describe(made, backbone, dense.weights_sha256, recipe, config=config, thresholds=thresholds)
     _document(made, recipe, start)
     return made
 
@@ -167,7 +168,7 @@ def train_fixed(
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates=rates)
-    _describe(made, backbone, load(backbone), recipe, config=config, rates=rates)
+    _describe(made, backbone, teacher.weights_sha256, recipe, config=config, rates=rates)
     _document(made, recipe, None)
     return made
 
@@ -197,9 +198,9 @@ def matched_choice(
 
     def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
         savings = site_savings(student, config, length=recipe.length)
-        rates = {}
+        rates, like = {}, load(model)
         for budget in recipe.budgets:
-            seen = trace(load(model, budget=budget), texts, statistics=False)
+            seen = trace(at_budget(like, budget), texts, statistics=False)
             matched = execution_rates(seen)["rate"].to_list()
             rates[f"{budget:g}"] = lifted(matched, savings, budget)
         return rates
@@ -219,7 +220,7 @@ def _prepare(
 def _describe(
     made: Path,
     backbone: str,
-    dense: SkipModel,
+    backbone_sha256: str,
     recipe: Recipe,
     *,
     config: GatedConfig,
@@ -231,7 +232,7 @@ def _describe(
     static = all(rate in (0, 1) for each in fixed.values() for rate in each)
     GatedModelConfig(
         backbone=backbone,
-        backbone_sha256=dense.weights_sha256,
+        backbone_sha256=backbone_sha256,
         gates_sha256=sha256_of(made / GATES),
         gates=config,
         thresholds=thresholds or {},
@@ -246,7 +247,15 @@ def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
     tokens = recipe.steps * recipe.batch * recipe.length
-    runs.append({**asdict(recipe), "steps_done": recipe.steps, "training_tokens": tokens})
+    runs.append(
+        {
+            **asdict(recipe),
+            "price_gains": PRICE_GAINS,
+            "lr_floor": LR_FLOOR,
+            "steps_done": recipe.steps,
+            "training_tokens": tokens,
+        }
+    )
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 

