@@ -217,14 +217,26 @@ def train(
     start: Annotated[Path | None, typer.Option(help="Gates to train on.")] = None,
     price: Annotated[float, typer.Option(help="Price to start from, nats.")] = 0.0,
     descent: Annotated[float, typer.Option(help="Share of steps to reach the budget.")] = 0.25,
+    collapse_after: Annotated[
+        int,
+        typer.Option(help="Stop when a gate does the same for all tokens of so many steps; 0: no."),
+    ] = 200,
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    windows: Annotated[
+        Path | None,
+        typer.Option(help="Train on the windows of this run, to compare or to spare the time."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="bfloat16 where the device multiplies it faster, if not given."),
+    ] = None,
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
     from skipviz.training.held_out import BROWN_CALIBRATION, held_out
-    from skipviz.training.recipe import Recipe
+    from skipviz.training.recipe import Recipe, fast_dtype
     from skipviz.training.run import (
         matched_choice,
         static_choice,
@@ -235,7 +247,7 @@ def train(
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
         length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
-        seed=seed,
+        collapse_after=collapse_after, dtype=dtype or fast_dtype(device), seed=seed,
     )  # fmt: skip
     dense = load(backbone).model
     layers = len(decoder_layers(dense))
@@ -256,6 +268,7 @@ def train(
         )
         shared: dict[str, Any] = {
             "recipe": recipe, "config": config, "folder": folder, "device": device,
+            "windows": windows,
             "say": err.print, "report": report,
         }  # fmt: skip
         texts = held_out(BROWN_CALIBRATION)

@@ -1,4 +1,4 @@
-"""The loop of training: distillation and cross-entropy, a budget, checkpoints, exact resume."""
+"""The loop of training, whatever is trained: optimiser, checkpoints, exact resume, log."""
 
 from __future__ import annotations
 
@@ -11,69 +11,59 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Int
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from skipviz.families.gated_modules import GatedConfig, gate_parameters
-from skipviz.training.losses import distillation_loss
-from skipviz.training.meter import BudgetMeter
-from skipviz.training.recipe import Recipe, budget_at
+from skipviz.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
+LOG = "log.jsonl"
 LR_FLOOR = 0.01
 """Where the cosine of the learning rates ends, as a share of their peak."""
 
+Figures = dict[str, float]
+
 
 @runtime_checkable
-class Steering(Protocol):
-    """Brings a model to the budgets of a recipe, step by step."""
+class Objective(Protocol):
+    """What is made smaller, step by step, and of what it depends."""
 
-    def prepare(self, model: Any, step: int) -> None:
-        """Set what decides in this step."""
+    @property
+    def parameters(self) -> dict[str, nn.Parameter]:
+        """What learns, by the name it is stored under."""
 
-    def price(self, step: int, excess: float) -> float:
-        """Take the realised budget's excess over its target and return the price, in nats."""
+    def loss(self, step: int) -> tuple[Tensor, Figures]:
+        """Return a step's loss, with gradient, and the figures to report."""
 
-    def finish(self, model: Any) -> None:
-        """Leave the model at the main budget."""
+    def finish(self) -> None:
+        """Leave the model as it is to be used."""
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint has to hold, fit for JSON."""
+        """Return what a checkpoint has to hold beside parameters, fit for JSON."""
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
 
 
 def train(
-    student: Any,
-    teacher: Any,
-    windows: Int[Tensor, "n t"],
+    objective: Objective,
     *,
     recipe: Recipe,
-    config: GatedConfig,
-    steering: Steering,
     folder: Path,
-    report: Callable[[dict[str, float]], None],
+    report: Callable[[Figures], None],
     checkpoint_every: int = 50,
 ) -> None:
-    """Train what a model can learn, in place, resuming from ``folder`` if it holds a checkpoint.
+    """Train what an objective lets learn, resuming from ``folder`` if it holds a checkpoint.
 
     Parameters
     ----------
-    student
-        A gated model whose adapters have been warm-started.
-    teacher
-        The dense model.
-    windows
-        Token ids, at least ``recipe.steps * recipe.batch`` rows.
-    recipe, config
-        How to train, and the shape of the gates.
-    steering
-        Brings the model to its budgets.
+    objective
+        Gives the loss of each step.
+    recipe
+        How many steps, and the learning rates.
     folder
-        Where checkpoints and the log go.
+        Where checkpoints, the log and TensorBoard's events go.
     report
         Called after each step with its figures.
     checkpoint_every
@@ -85,34 +75,17 @@ def train(
         If the loss is not a number; the last checkpoint is kept.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    device = next(student.parameters()).device
-    parameters = gate_parameters(student)
+    parameters = objective.parameters
     optimizer = _optimizer(parameters, recipe)
-    start = _restore(folder, parameters, optimizer, steering, recipe)
-    meter = BudgetMeter(student, config)
-    student.train()
+    start = _restore(folder, parameters, optimizer, objective, recipe)
+    board = _board(folder)
     try:
         for step in range(start, recipe.steps):
             began = time.monotonic()
-            rows = windows[step * recipe.batch : (step + 1) * recipe.batch].to(device)
             scale = _learning_rate_scale(step, recipe)
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
-            with torch.no_grad():
-                teacher_logits = teacher(rows[:, :-1], use_cache=False).logits
-            steering.prepare(student, step)
-            logits = student(rows[:, :-1], use_cache=False).logits
-            objective, divergence, cross_entropy = distillation_loss(
-                logits.flatten(0, 1),
-                teacher_logits.flatten(0, 1),
-                rows[:, 1:].flatten(),
-                kl_weight=recipe.kl_weight,
-                ce_weight=recipe.ce_weight,
-            )
-            realised, rates = meter.read()
-            target = budget_at(step, recipe)
-            nats = steering.price(step, realised.item() - target)
-            loss = objective + nats * realised
+            loss, figures = objective.loss(step)
             if not torch.isfinite(loss):
                 raise FloatingPointError(
                     f"The loss is {loss.item()} at step {step}. The checkpoint in {folder} is "
@@ -122,39 +95,40 @@ def train(
             loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters.values(), 1.0)
             optimizer.step()
-            figures = {
-                "step": step + 1,
-                "kl": divergence.item(),
-                "ce": cross_entropy.item(),
-                "budget": realised.item(),
-                "target": target,
-                "price": nats,
-                "grad_norm": norm.item(),
-                "rate_min": rates.min().item(),
-                "rate_max": rates.max().item(),
-                "seconds": time.monotonic() - began,
-            }
+            seconds = time.monotonic() - began
+            figures = {"step": step + 1, **figures, "grad_norm": norm.item(), "seconds": seconds}
             report(figures)
-            with (folder / "log.jsonl").open("a") as log:
+            with (folder / LOG).open("a") as log:
                 log.write(json.dumps(figures) + "\n")
+            if board is not None:
+                for name, value in figures.items():
+                    board.add_scalar(name, value, step + 1)
             if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-                _checkpoint(folder, parameters, optimizer, steering, step + 1, recipe)
+                _checkpoint(folder, parameters, optimizer, objective, step + 1, recipe)
     finally:
-        meter.close()
-        steering.finish(student)
-        student.eval()
+        if board is not None:
+            board.close()
+        objective.finish()
+
+
+def _board(folder: Path) -> Any:
+    """Return a writer of TensorBoard's events, or None where the extra is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"))
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     groups = [
-        {
-            "params": [value for name, value in parameters.items() if f".{part}." in name],
-            "peak": rate,
-            "lr": rate,
-        }
+        {"params": [value for name, value in parameters.items() if part in name.split(".")],
+         "peak": rate, "lr": rate}
         for part, rate in (("gate", recipe.gate_lr), ("adapter", recipe.adapter_lr))
-    ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
+    ]  # fmt: skip
+    return torch.optim.AdamW(
+        [group for group in groups if group["params"]], betas=(0.9, 0.98), weight_decay=0.0
+    )
 
 
 def _learning_rate_scale(step: int, recipe: Recipe) -> float:
@@ -166,7 +140,7 @@ def _checkpoint(
     folder: Path,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.AdamW,
-    steering: Steering,
+    objective: Objective,
     step: int,
     recipe: Recipe,
 ) -> None:
@@ -176,7 +150,7 @@ def _checkpoint(
             tensors[f"{key}/{name}"] = state
     metadata = {
         "step": str(step),
-        "steering": json.dumps(steering.state()),
+        "objective": json.dumps(objective.state()),
         "recipe": json.dumps(asdict(recipe)),
     }
     temporary = folder / "checkpoint.tmp"
@@ -188,7 +162,7 @@ def _restore(
     folder: Path,
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.AdamW,
-    steering: Steering,
+    objective: Objective,
     recipe: Recipe,
 ) -> int:
     path = folder / CHECKPOINT
@@ -204,7 +178,7 @@ def _restore(
             optimizer.state[value] = {
                 key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
             }
-    steering.restore(json.loads(metadata["steering"]))
+    objective.restore(json.loads(metadata["objective"]))
     return int(metadata["step"])
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -29,6 +31,10 @@ class Recipe:
     price
         Price to start from, in nats for the whole dense budget; 0 for fresh gates, or where an
         earlier run settled when its gates are trained on.
+    collapse_after
+        Steps after which a gate that no longer chooses stops the run; 0 never does.
+    dtype
+        Type that the backbone runs in, ``float32`` or ``bfloat16``; what learns is float32.
     seed
         Seed of gates, texts and their order.
     """
@@ -44,6 +50,8 @@ class Recipe:
     ce_weight: float = 0.5
     descent: float = 0.25
     price: float = 0.0
+    collapse_after: int = 200
+    dtype: str = "bfloat16"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -68,3 +76,11 @@ def budget_at(step: int, recipe: Recipe) -> float:
     descent = recipe.descent * recipe.steps
     share = min(1.0, step / descent) if descent else 1.0
     return 1.0 - share * (1.0 - recipe.budget_of(step))
+
+
+def fast_dtype(device: str) -> str:
+    """Return ``bfloat16`` where the device has units for it, else ``float32``."""
+    native = device != "cpu" or any(
+        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16")
+    )
+    return "bfloat16" if native else "float32"

@@ -15,19 +15,18 @@ from skipviz.analysis.cost import execution_rates
 from skipviz.experiments.card import TRAINING
 from skipviz.experiments.evaluate import calibrate
 from skipviz.families.fixed import install_rates
-from skipviz.families.gated_modules import (
-    GatedConfig,
-    gate_parameters,
-    install_gates,
-)
+from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.load import at_budget
 from skipviz.models.samples import GATES, GatedModelConfig
 from skipviz.recording.tracing import trace
+from skipviz.schema import site_label
 from skipviz.texts import Document
+from skipviz.training.collapse import CollapseWatch
 from skipviz.training.cost import PRICE_GAINS, CostSteering
+from skipviz.training.distillation import Distillation
 from skipviz.training.fixed import FixedSteering
 from skipviz.training.loop import CHECKPOINT, LR_FLOOR, train
 from skipviz.training.recipe import Recipe
@@ -38,13 +37,14 @@ from skipviz.training.selection import (
     rates_of,
     site_savings,
 )
+from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
 from skipviz.training.windows import training_windows
 
 WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
 
-GREEDY_WINDOWS = 16
+GREEDY_WINDOWS = 8
 
 Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
@@ -60,6 +60,7 @@ def train_gates(
     folder: Path,
     device: str,
     start: Path | None = None,
+    windows: Path | None = None,
     say: Say,
     report: Report,
 ) -> Path:
@@ -76,9 +77,12 @@ def train_gates(
     folder
         Where checkpoints, log and the finished model go.
     device
-        A torch device; the backbone runs in bfloat16 while training.
+        A torch device.
     start
         A folder of gates to train on; fresh gates and fitted adapters if there is none.
+    windows
+        The folder of another run whose training windows are to be used, with what the dense model
+        said to them; new ones are made if there is none.
     say, report
         Called with a sentence before each stage, and with the figures of each step.
 
@@ -87,21 +91,24 @@ def train_gates(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    teacher, windows = _prepare(backbone, recipe, folder, device, say)
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
     torch.manual_seed(recipe.seed)
-    student = load(backbone, dtype="bfloat16", device=device).model
+    student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, config)
     if start is not None:
         read_gates(student, start / GATES, rates={})
     elif not (folder / CHECKPOINT).exists():
         say("Fitting adapters")
-        fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+        fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     say("Training")
     steering = CostSteering(recipe)
-    train(
-        student, teacher.model, windows, recipe=recipe, config=config, steering=steering,
-        folder=folder, report=report,
+    labels = [site_label(layer, unit, 0) for layer, unit, _ in gated_units(student)]
+    objective = Distillation(
+        student, teacher, texts, recipe=recipe, config=config, steering=steering,
+        watch=CollapseWatch(labels, steps=recipe.collapse_after),
     )  # fmt: skip
+    train(objective, recipe=recipe, folder=folder, report=report)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates={})
@@ -109,7 +116,7 @@ def train_gates(
     dense = load(backbone)
     starts = {budget: steering.threshold(budget) for budget in recipe.budgets}
     thresholds = _calibrated(dense, made / GATES, config, calibration, starts)
-    _describe(made, backbone, dense.weights_sha256, recipe, config=config, thresholds=thresholds)
+    _describe(made, backbone, sha256, recipe, config=config, thresholds=thresholds)
     _document(made, recipe, start)
     return made
 
@@ -122,6 +129,7 @@ def train_fixed(
     choose: Choice,
     folder: Path,
     device: str,
+    windows: Path | None = None,
     say: Say,
     report: Report,
 ) -> Path:
@@ -136,7 +144,7 @@ def train_fixed(
     choose
         Returns the rates of every site for each budget, from the model with fitted adapters and
         the training windows.
-    folder, device, say, report
+    folder, device, windows, say, report
         As for ``train_gates``.
 
     Returns
@@ -144,31 +152,32 @@ def train_fixed(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    teacher, windows = _prepare(backbone, recipe, folder, device, say)
-    student = load(backbone, dtype="bfloat16", device=device).model
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    student = load(backbone, dtype=recipe.dtype, device=device).model
     install_rates(student, config, seed=recipe.seed)
-    chosen = folder / "rates.json"
-    if not chosen.exists():
+    fitted, chosen = folder / "fitted.safetensors", folder / "rates.json"
+    if fitted.exists():
+        read_gates(student, fitted, rates={})
+    else:
         say("Fitting adapters")
-        fit_adapters(student, windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+        fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+        write_gates(student, fitted, rates={})
+        read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
+    if not chosen.exists():
         say("Choosing sites")
-        rates = choose(student, windows)
-        save_file(
-            {name: value.detach() for name, value in gate_parameters(student).items()},
-            folder / "fitted.safetensors",
-        )
-        chosen.write_text(json.dumps(rates), encoding="utf-8")
+        chosen.write_text(json.dumps(choose(student, texts)), encoding="utf-8")
     rates = json.loads(chosen.read_text(encoding="utf-8"))
-    read_gates(student, folder / "fitted.safetensors", rates={})
     say("Training")
-    train(
-        student, teacher.model, windows, recipe=recipe, config=config,
-        steering=FixedSteering(recipe, rates), folder=folder, report=report,
+    objective = Distillation(
+        student, teacher, texts, recipe=recipe, config=config,
+        steering=FixedSteering(recipe, rates),
     )  # fmt: skip
+    train(objective, recipe=recipe, folder=folder, report=report)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates=rates)
-    _describe(made, backbone, teacher.weights_sha256, recipe, config=config, rates=rates)
+    _describe(made, backbone, sha256, recipe, config=config, rates=rates)
     _document(made, recipe, None)
     return made
 
@@ -210,11 +219,13 @@ def matched_choice(
 
 def _prepare(
     backbone: str, recipe: Recipe, folder: Path, device: str, say: Say
-) -> tuple[SkipModel, torch.Tensor]:
-    folder.mkdir(parents=True, exist_ok=True)
-    teacher = load(backbone, dtype="bfloat16", device=device)
+) -> tuple[str, Teacher, torch.Tensor]:
+    """Return the backbone's hash, what it says to the training windows, and these."""
+    dense = load(backbone, dtype=recipe.dtype, device=device)
     say("Collecting texts")
-    return teacher, _windows(teacher, recipe, folder)
+    windows = _windows(dense, recipe, folder)
+    teacher = Teacher(dense.model, windows, folder / "teacher.f16")
+    return dense.weights_sha256, teacher, windows
 
 
 def _describe(
@@ -276,14 +287,21 @@ def _calibrated(
     }
 
 
-def _windows(teacher: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:
+def _windows(dense: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:
     path = folder / "windows.safetensors"
+    count = max(recipe.steps * recipe.batch, WARM_START_WINDOWS)
     if path.exists():
-        return load_file(path)["windows"]
+        made = load_file(path)["windows"]
+        if len(made) < count or made.shape[1] != recipe.length + 1:
+            raise ValueError(
+                f"{folder} holds {len(made)} windows of {made.shape[1] - 1} tokens; this run needs "
+                f"{count} of {recipe.length}. Train fewer steps, or on windows of its own."
+            )
+        return made
     windows = training_windows(
-        teacher.model,
-        teacher.tokenizer,
-        count=max(recipe.steps * recipe.batch, WARM_START_WINDOWS) + 40,
+        dense.model,
+        dense.tokenizer,
+        count=count,
         length=recipe.length + 1,
         seed=recipe.seed,
     )

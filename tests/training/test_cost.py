@@ -14,9 +14,11 @@ from skipviz.analysis.cost import realised_budget
 from skipviz.families.gated_modules import gate_parameters, gated_units, straight_through
 from skipviz.spans import encode
 from skipviz.training.cost import CostSteering, Price, Thresholds
+from skipviz.training.distillation import Distillation
 from skipviz.training.loop import train
 from skipviz.training.meter import BudgetMeter
 from skipviz.training.recipe import Recipe, budget_at
+from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
 from tests import tiny
 
@@ -33,6 +35,18 @@ def windows(count: int = 12, length: int = 13) -> Tensor:
     return torch.randint(3, 260, (count, length), generator=torch.Generator().manual_seed(1))
 
 
+def objective(student: Any, folder: Path, recipe: Recipe) -> Distillation:
+    teacher = Teacher(tiny.backbone(seed=0), windows(), folder / "teacher.f16")
+    return Distillation(
+        student,
+        teacher,
+        windows(),
+        recipe=recipe,
+        config=tiny.GATES,
+        steering=CostSteering(recipe),
+    )
+
+
 def run(student: Any, folder: Path, *, stop_after: int | None = None) -> list[dict[str, float]]:
     reported: list[dict[str, float]] = []
 
@@ -41,13 +55,10 @@ def run(student: Any, folder: Path, *, stop_after: int | None = None) -> list[di
             raise Interrupted
         reported.append(figures)
 
+    folder.mkdir(exist_ok=True)
     train(
-        student,
-        tiny.backbone(seed=0),
-        windows(),
+        objective(student, folder, RECIPE),
         recipe=RECIPE,
-        config=tiny.GATES,
-        steering=CostSteering(RECIPE),
         folder=folder,
         report=report,
         checkpoint_every=3,
@@ -168,14 +179,12 @@ def test_a_further_budget_finds_its_threshold() -> None:
 
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
     run(tiny.gated(seed=0), tmp_path)
+    other = dataclasses.replace(RECIPE, gate_lr=0.1)
+    wanted = objective(tiny.gated(seed=0), tmp_path, other)
     with pytest.raises(ValueError, match=r"was begun with gate_lr=0\.05\. Resume it"):
         train(
-            tiny.gated(seed=0),
-            tiny.backbone(seed=0),
-            windows(),
-            recipe=dataclasses.replace(RECIPE, gate_lr=0.1),
-            config=tiny.GATES,
-            steering=CostSteering(RECIPE),
+            wanted,
+            recipe=other,
             folder=tmp_path,
             report=lambda figures: None,
         )
