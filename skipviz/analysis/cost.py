@@ -62,7 +62,8 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     """Return what each token cost, in FLOPs.
 
     Ungated layers count as run; a unit that ran twice counts twice; a gate counts whatever it
-    decides; a skip path counts where its unit was skipped.
+    decides, unless it was not asked, as of a token that has left; a skip path counts where its
+    unit was skipped.
 
     Parameters
     ----------
@@ -80,6 +81,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     run = trace.run.row(0, named=True)
     sites = trace.sites
     ran = trace.matrix("exec_count").astype(np.int64)
+    asked = ~np.isnan(trace.matrix("score"))
     unit = sites["unit"].to_numpy()
     attends = np.isin(unit, ("attn", "block"))
     free_attention = _ungated(sites, "attn", run["layers"])
@@ -94,7 +96,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
             attention=attention * pl.Series(attention_runs, dtype=pl.Int64),
             mlp=pl.Series(mlp_runs * run["mlp_flops"], dtype=pl.Int64),
             adapters=pl.Series((ran == 0) @ sites["skip_flops"].to_numpy(), dtype=pl.Int64),
-            gates=pl.lit(sites["gate_flops"].sum(), dtype=pl.Int64),
+            gates=pl.Series(asked @ sites["gate_flops"].to_numpy(), dtype=pl.Int64),
             keys_values=pl.Series((free_attention + keyed) * run["kv_flops"], dtype=pl.Int64),
             head=pl.lit(run["head_flops"], dtype=pl.Int64),
             dense_attention=attention * run["layers"],

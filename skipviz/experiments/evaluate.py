@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import optimize, stats
+from scipy import stats
 
 from skipviz.analysis.cost import execution_rates, realised_budget
 from skipviz.families import Plan
-from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel
 from skipviz.models.load import at_budget
 from skipviz.recording.tracing import trace
@@ -151,85 +150,6 @@ def estimate(losses: Losses, *, seed: int) -> Estimate:
         (losses,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
     ).confidence_interval
     return Estimate(float(losses.mean()), float(interval.low), float(interval.high))
-
-
-def calibrate(
-    gated: SkipModel,
-    documents: Sequence[Document],
-    *,
-    budget: float,
-    start: float = 0.0,
-    tolerance: float = 0.002,
-    attempts: int = 8,
-) -> float:
-    """Find the threshold at which the model realises a budget on the documents, and set it.
-
-    Parameters
-    ----------
-    gated
-        A gated model; its threshold is changed.
-    documents
-        Calibration texts; never those that are reported on.
-    budget
-        The budget to realise.
-    start
-        The threshold to try first, such as the one that training ended with.
-    tolerance
-        How near is near enough.
-    attempts
-        Runs over the documents, at most.
-
-    Raises
-    ------
-    ValueError
-        If the budget is not reached in that many runs.
-    """
-    threshold = start
-    for _ in range(attempts):
-        set_threshold(gated.model, threshold)
-        seen = trace(gated, documents, statistics=False)
-        excess = realised_budget(seen) - budget
-        if abs(excess) <= tolerance:
-            return threshold
-        threshold = threshold_for(seen, budget)
-    raise ValueError(
-        f"No threshold realised budget {budget} within {tolerance} in {attempts} runs; the last "
-        f"was {excess:+.4f} off. Choose a budget nearer to the one the gates were trained for."
-    )
-
-
-def threshold_for(seen: Trace, budget: float) -> float:
-    """Return the threshold that would realise the budget if no score changed with it.
-
-    Scores do change, downstream of other decisions, so the caller runs again and looks.
-
-    Parameters
-    ----------
-    seen
-        A trace of learned gates.
-    budget
-        The budget to realise.
-
-    Raises
-    ------
-    ValueError
-        If running or skipping everything does not get there.
-    """
-    score = seen.matrix("score")
-
-    def excess(threshold: float) -> float:
-        executed = (score > threshold).astype(np.uint8)
-        return realised_budget(
-            replace(seen, matrices={**seen.matrices, "exec_count": executed})
-        ) - (budget)
-
-    low, high = float(score.min()) - 1, float(score.max())
-    if not excess(high) <= 0 <= excess(low):
-        raise ValueError(
-            f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
-            f"and running everything {excess(low) + budget:.3f}. Choose one in between."
-        )
-    return float(optimize.brentq(excess, low, high, xtol=1e-4))
 
 
 def _shuffled(learned: Trace, sequence: int, generator: np.random.Generator) -> Plan:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,10 @@ MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
+KNOWN_BY = ("model", "weights_sha256", "policy", "budget", "limit", "text_sha256")
+"""What a row of a store is found by."""
+Key = tuple[str, str, str, float | None, float | None, str]
+SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,11 +58,51 @@ class Candidate:
     prepare: Callable[[], object] = lambda: None
 
 
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The dense model's predictions of a document, worked out once for all candidates.
+
+    Attributes
+    ----------
+    log
+        Log-probabilities after each token but the last.
+    probability
+        Their exponentials.
+    likeliest, targets
+        The likeliest next token, and the one that came.
+    """
+
+    log: Float[Tensor, "n v"]
+    probability: Float[Tensor, "n v"]
+    likeliest: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "t v"], ids: Int[Tensor, "1 t"]) -> Reference:
+        """Take the dense model's logits."""
+        log = logits[:-1].float().log_softmax(-1)
+        return cls(log, log.exp(), log.argmax(-1), ids[0, 1:])
+
+    def against(self, logits: Float[Tensor, "n v"]) -> dict[str, float]:
+        """Return ``nll``, ``kl`` and ``top1`` of a candidate's logits."""
+        sums = np.zeros(3)
+        for start in range(0, len(logits), ROWS):
+            here = slice(start, start + ROWS)
+            mine = logits[here].float().log_softmax(-1)
+            nll = -mine.gather(1, self.targets[here, None]).sum()
+            agree = (mine.argmax(-1) == self.likeliest[here]).sum()
+            kl = torch.linalg.vecdot(self.probability[here], self.log[here] - mine).sum()
+            sums += [float(nll), float(kl), float(agree)]
+        nll, kl, top1 = (sums / len(self.targets)).tolist()
+        return {"nll": nll, "kl": kl, "top1": top1}
+
+
 def measure(
     candidates: Sequence[Candidate],
     dense: SkipModel,
     documents: Sequence[Document],
     *,
+    store: Path | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Run every candidate on every document, once, and compare it with the dense model.
@@ -69,14 +115,18 @@ def measure(
         The backbone that all of them share.
     documents
         Texts, each at most as long as the model's context.
+    store
+        A Parquet file of rows measured before, which are not run again; each document's are added
+        as soon as it is done.
     progress
         Called with the share of the work done, 0 to 1.
 
     Returns
     -------
     pl.DataFrame
-        One row a candidate and document: ``model``, ``policy``, ``budget``, ``limit``;
-        ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense
+        One row a candidate and document: ``model``, ``weights_sha256``, ``policy``, ``budget``,
+        ``limit``; ``text_sha256``, ``document``, ``source``, ``tokens`` with a next
+        one; ``nll`` and ``kl`` from the dense
         model in nats a token; ``top1``, the share of tokens whose likeliest next token is the
         dense model's; ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the
         dense model's whole forward, and its parts ``attention_share``, ``mlp_share``,
@@ -89,25 +139,25 @@ def measure(
     """
     everyone = [Candidate(model=dense, policy="dense"), *candidates]
     encoded = [_ids(dense, document) for document in documents]
+    known = _read(store)
     rows = []
     with torch.inference_mode():
         for number, (document, ids) in enumerate(zip(documents, encoded, strict=True)):
-            reference = dense.model(ids, use_cache=False).logits[0]
-            for place, candidate in enumerate(everyone):
-                rows.append(
-                    {
-                        "model": candidate.model.name,
-                        "policy": candidate.policy,
-                        "budget": candidate.budget,
-                        "limit": candidate.limit,
-                        "document": number,
-                        "source": document.source,
-                        "tokens": ids.shape[1] - 1,
-                        **_figures(candidate, ids, reference),
-                    }
-                )
+            keys = [_key(candidate, document) for candidate in everyone]
+            if all(key in known for key in keys):
+                reference = None
+            else:
+                reference = Reference.of(dense.model(ids, use_cache=False).logits[0], ids)
+            for place, (candidate, key) in enumerate(zip(everyone, keys, strict=True)):
+                if key not in known and reference is not None:
+                    known[key] = _figures(candidate, ids, reference)
+                names = dict(zip(KNOWN_BY, key, strict=True))
+                about = {"document": number, "source": document.source, "tokens": ids.shape[1] - 1}
+                rows.append({**names, **about, **known[key]})
                 progress((number + (place + 1) / len(everyone)) / len(documents))
-    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64, "limit": pl.Float64})
+            if reference is not None:
+                _write(store, known)
+    return pl.DataFrame(rows, schema_overrides=SCHEMA)
 
 
 def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
@@ -143,7 +193,33 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
             if name == "realised" or name.endswith("_share"):
                 row[name] = float(np.average(part[name].to_numpy(), weights=weights))
         rows.append(row)
-    return pl.DataFrame(rows, schema_overrides={"budget": pl.Float64, "limit": pl.Float64})
+    return pl.DataFrame(rows, schema_overrides=SCHEMA)
+
+
+def _key(candidate: Candidate, document: Document) -> Key:
+    text = hashlib.sha256(document.text.encode()).hexdigest()
+    model = candidate.model
+    return (
+        model.name, model.weights_sha256, candidate.policy, candidate.budget, candidate.limit, text,
+    )  # fmt: skip
+
+
+def _read(store: Path | None) -> dict[Key, dict[str, float]]:
+    if store is None or not store.exists():
+        return {}
+    found = pl.read_parquet(store)
+    figures = [name for name in found.columns if name not in KNOWN_BY]
+    keys = found.select(KNOWN_BY).rows()
+    return dict(zip(keys, found.select(figures).to_dicts(), strict=True))
+
+
+def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
+    if store is None:
+        return
+    rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
+    partial = store.with_name(store.name + ".partial")
+    pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
+    partial.replace(store)
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
@@ -157,7 +233,7 @@ def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
 
 
 def _figures(
-    candidate: Candidate, ids: Int[Tensor, "1 t"], reference: Float[Tensor, "t v"]
+    candidate: Candidate, ids: Int[Tensor, "1 t"], reference: Reference
 ) -> dict[str, float]:
     candidate.prepare()
     with record(candidate.model, statistics=False) as recording:
@@ -166,25 +242,9 @@ def _figures(
     whole = summary(traced)
     parts = compute_share(traced).select("component", "share").rows()
     return {
-        **_against(logits[:-1], reference[:-1], ids[0, 1:]),
+        **reference.against(logits[:-1]),
         "layers_used": whole.layers_mean,
         "realised": whole.budget,
         "flop_share": whole.flop_share,
         **{f"{COLUMNS.get(name, name)}_share": share for name, share in parts},
     }
-
-
-def _against(
-    logits: Float[Tensor, "n v"], reference: Float[Tensor, "n v"], targets: Int[Tensor, " n"]
-) -> dict[str, float]:
-    sums = np.zeros(3)
-    for one, other, wanted in zip(
-        logits.split(ROWS), reference.split(ROWS), targets.split(ROWS), strict=True
-    ):
-        mine, theirs = one.float().log_softmax(-1), other.float().log_softmax(-1)
-        nll = -mine.gather(1, wanted[:, None]).sum()
-        kl = (theirs.exp() * (theirs - mine)).sum()
-        agree = (mine.argmax(-1) == theirs.argmax(-1)).sum()
-        sums += [float(nll), float(kl), float(agree)]
-    nll, kl, top1 = (sums / len(targets)).tolist()
-    return {"nll": nll, "kl": kl, "top1": top1}

@@ -18,7 +18,8 @@ import polars as pl
 from scipy import stats
 
 from skipviz.analysis.cost import realised_budget
-from skipviz.experiments.evaluate import document_losses, threshold_for
+from skipviz.experiments.calibrate import threshold_for
+from skipviz.experiments.evaluate import document_losses
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import trace

@@ -6,10 +6,11 @@ from torch import nn
 
 from skipviz.families.base import EventSink, Family, Plan
 from skipviz.families.dense import Dense
+from skipviz.families.exits import Exits
 from skipviz.families.gated import Gated
 
 # Dense comes last: it takes whatever no other family recognises.
-FAMILIES: tuple[Family, ...] = (Gated(), Dense())
+FAMILIES: tuple[Family, ...] = (Gated(), Exits(), Dense())
 
 
 def family_of(model: nn.Module) -> Family:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 
-import torch
-from jaxtyping import Bool
 from torch import Tensor, nn
 
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.fixed import FixedRate
 from skipviz.families.gated_modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.plan_run import PlanRun
 from skipviz.flops import adapter_flops, gate_flops
 from skipviz.schema import Rule, Site
 
@@ -92,7 +90,7 @@ class Gated:
             raise ValueError(
                 f"The plan decides {plan.execute.shape[-1]} sites; the model has {len(units)}."
             )
-        run = _PlanRun.of(plan, device=units[0].decide.threshold.device)
+        run = PlanRun.of(plan, device=units[0].decide.threshold.device)
         token = _PLANS.set((*_PLANS.get(), run))
 
         def override(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], Tensor | None]:
@@ -130,45 +128,9 @@ def _gate_flops(gated: GatedUnit) -> int:
     return gate_flops(gated.gate.down.in_features, gated.gate.down.out_features)
 
 
-@dataclass
-class _PlanRun:
-    """A plan under way: how many of its tokens have been used, and what it forced last."""
-
-    execute: Bool[Tensor, "b n s"]
-    forced: Bool[Tensor, "b n s"]
-    used: int = 0
-    last_forced: tuple[Decide, Tensor] | None = None
-
-    @classmethod
-    def of(cls, plan: Plan, *, device: torch.device) -> _PlanRun:
-        execute = torch.from_numpy(plan.execute.copy()).to(device)
-        forced = (
-            torch.ones_like(execute)
-            if plan.forced is None
-            else torch.from_numpy(plan.forced.copy()).to(device)
-        )
-        if execute.ndim == 2:
-            execute, forced = execute[None], forced[None]
-        return cls(execute=execute, forced=forced)
-
-    def apply(self, decide: Decide, site: int, natural: Tensor, *, last: bool) -> Tensor:
-        stop = self.used + natural.shape[1]
-        if stop > self.execute.shape[1]:
-            raise ValueError(
-                f"The plan decides {self.execute.shape[1]} tokens and the model has been given "
-                f"{stop}; give a plan of one row for each token, prefill and decode together."
-            )
-        forced = self.forced[:, self.used : stop, site].expand_as(natural)
-        planned = self.execute[:, self.used : stop, site].expand_as(natural)
-        self.last_forced = (decide, forced)
-        if last:
-            self.used = stop
-        return torch.where(forced, planned, natural)
-
-
 # Hooks sit on modules that threads share; what is active is kept for each thread apart.
 _OBSERVERS: ContextVar[tuple[Any, ...]] = ContextVar("observers", default=())
-_PLANS: ContextVar[tuple[_PlanRun, ...]] = ContextVar("plans", default=())
+_PLANS: ContextVar[tuple[PlanRun, ...]] = ContextVar("plans", default=())
 
 
 def _forced_now(decide: Decide) -> Tensor | None:

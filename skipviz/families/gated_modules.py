@@ -109,15 +109,17 @@ class GatedUnit(nn.Module):
         """Run the wrapped module and keep its output where the decision says execute."""
         score = self.gate(hidden_states)
         execute = self.decide(score).unsqueeze(-1)
-        if self.training and not score.requires_grad and not execute.any():
-            # Nothing is learnt of a unit that no token runs, and training keeps no cache.
+        learns = self.training and score.requires_grad
+        keeps = self.kind == "attn" and kwargs.get("past_key_values") is not None
+        if not learns and not keeps and not execute.any():
+            # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.
             skipped = self.adapter(hidden_states)
             return (skipped, None) if self.kind == "attn" else skipped
         result = self.unit(hidden_states, *args, **kwargs)
         # Llama's attention returns (output, weights), its MLP the output alone.
         output = result[0] if self.kind == "attn" else result
         skipped = self.adapter(hidden_states)
-        if self.training and score.requires_grad:
+        if learns:
             mix = straight_through(score - self.decide.threshold, execute.squeeze(-1))
             mix = mix.unsqueeze(-1).to(output.dtype)
             output = mix * output + (1 - mix) * skipped

@@ -1,4 +1,4 @@
-"""Gates and adapters as a file: written in bfloat16, read into a model that has their places."""
+"""What learnt, as a file: written in bfloat16, read into a model that has the places for it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from skipviz.families.exit_modules import EarlyExits, exit_parameters
 from skipviz.families.gated_modules import gate_parameters
 from skipviz.models.errors import ModelError
 
@@ -57,6 +58,8 @@ def read_gates(model: Any, path: Path, *, rates: Rates) -> None:
 
 def _stored(model: Any, rates: Rates) -> dict[str, nn.Parameter]:
     """Return the parameters that some token uses; sites are in the order of ``rates``."""
+    if isinstance(getattr(model, "exits", None), EarlyExits):
+        return exit_parameters(model)
     parameters = gate_parameters(model)
     if not rates:
         return parameters

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from skipviz.families import Family, family_of
+from skipviz.families.exit_modules import ExitRule, install_exits, set_exit_rule
 from skipviz.families.fixed import install_rates, set_rates
 from skipviz.families.gated_modules import install_gates, set_threshold
 from skipviz.home import sha256_of
@@ -17,7 +18,14 @@ from skipviz.models import backbone
 from skipviz.models.errors import ModelError
 from skipviz.models.gate_weights import read_gates
 from skipviz.models.quiet import no_bars
-from skipviz.models.samples import CONFIG, GATES, GatedModelConfig, sample_folders
+from skipviz.models.samples import (
+    CONFIG,
+    GATES,
+    ExitModelConfig,
+    ModelConfig,
+    read_config,
+    sample_folders,
+)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -39,7 +47,7 @@ class SkipModel:
     budget
         The budget whose thresholds are in use; None where there is none.
     policy
-        Who decides: ``learned``, ``static``, ``random`` or ``dense``.
+        Who decides: ``learned``, ``static``, ``random``, ``dense``, or a rule of early exits.
     settings
         What is written beside its gates; None for a model that was not read from such a folder.
     """
@@ -51,7 +59,7 @@ class SkipModel:
     weights_sha256: str
     budget: float | None
     policy: str
-    settings: GatedModelConfig | None = None
+    settings: ModelConfig | None = None
 
     @property
     def context(self) -> int:
@@ -74,6 +82,7 @@ def load(
     name: str | Path,
     *,
     budget: float | None = None,
+    policy: str | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
@@ -86,6 +95,8 @@ def load(
         ``smollm2-gated``, ``smollm2-135m``, a folder, or a name on the hub.
     budget
         For a gated model, one of the budgets that its thresholds were calibrated for.
+    policy
+        For a model that has several, such as the rules of early exits, one of them.
     dtype
         ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions
         flip.
@@ -99,16 +110,19 @@ def load(
     ModelError
         If there is no such model, or its files are missing, damaged or of another kind.
     ValueError
-        If ``dtype`` or ``budget`` is not one of those on offer.
+        If ``dtype``, ``budget`` or ``policy`` is not one of those on offer.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
     folder = sample_folders().get(str(name), Path(name))
     if (folder / CONFIG).exists():
-        loaded = _load_gated(folder, budget=budget, dtype=dtype, trust=trust_remote_code)
+        loaded = _load_gated(
+            folder, budget=budget, policy=policy, dtype=dtype, trust=trust_remote_code
+        )
         loaded = replace(loaded, name=str(name))
-    elif budget is not None:
-        raise ValueError(f"budget={budget} was asked of {name}, which has no gates; leave it out.")
+    elif budget is not None or policy is not None:
+        asked = f"budget={budget}" if policy is None else f"policy={policy!r}"
+        raise ValueError(f"{asked} was asked of {name}, which has no gates; leave it out.")
     else:
         loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code)
     loaded.model.to(device)
@@ -140,8 +154,12 @@ def from_parts(
     )
 
 
-def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) -> SkipModel:
-    config = GatedModelConfig.read(folder)
+def _load_gated(
+    folder: Path, *, budget: float | None, policy: str | None, dtype: str, trust: bool
+) -> SkipModel:
+    config = read_config(folder)
+    if policy is not None:
+        config = _with_policy(config, policy, name=folder.name)
     chosen = float(config.budget) if budget is None else budget
     _check_budget(config, chosen, name=folder.name)
     gates = folder / GATES
@@ -158,11 +176,15 @@ def _load_gated(folder: Path, *, budget: float | None, dtype: str, trust: bool) 
             f"{folder.name} was trained on other weights of {config.backbone} than those found; "
             "its gates would mean nothing. Pull the backbone again."
         )
-    if config.rates:
-        install_rates(dense.model, config.gates, seed=0)
+    if isinstance(config, ExitModelConfig):
+        install_exits(dense.model, config.exits)
+        read_gates(dense.model, gates, rates={})
     else:
-        install_gates(dense.model, config.gates)
-    read_gates(dense.model, gates, rates=config.rates)
+        if config.rates:
+            install_rates(dense.model, config.gates, seed=0)
+        else:
+            install_gates(dense.model, config.gates)
+        read_gates(dense.model, gates, rates=config.rates)
     both = hashlib.sha256((dense.weights_sha256 + config.gates_sha256).encode()).hexdigest()
     made = from_parts(dense.model, dense.tokenizer, name=folder.name, weights_sha256=both)
     return at_budget(replace(made, policy=config.policy, settings=config), chosen)
@@ -186,14 +208,42 @@ def at_budget(model: SkipModel, budget: float) -> SkipModel:
     if model.settings is None:
         raise ValueError(f"budget={budget} was asked of {model.name}, which has no budgets.")
     _check_budget(model.settings, budget, name=model.name)
-    if model.settings.rates:
+    if isinstance(model.settings, ExitModelConfig):
+        rule = cast(ExitRule, model.settings.policy)
+        set_exit_rule(model.model, rule, model.settings.thresholds[rule][f"{budget:g}"])
+    elif model.settings.rates:
         set_rates(model.model, model.settings.rates[f"{budget:g}"])
     else:
         set_threshold(model.model, model.settings.thresholds[f"{budget:g}"])
     return replace(model, budget=budget)
 
 
-def _check_budget(config: GatedModelConfig, budget: float, *, name: str) -> None:
+def with_policy(model: SkipModel, policy: str) -> SkipModel:
+    """Return a loaded model under another of its policies; ``at_budget`` then sets it.
+
+    Raises
+    ------
+    ValueError
+        If the model has no such policy.
+    """
+    if model.settings is None:
+        raise ValueError(f"policy={policy!r} was asked of {model.name}, which has no policies.")
+    settings = _with_policy(model.settings, policy, name=model.name)
+    return replace(model, policy=policy, settings=settings)
+
+
+def _with_policy(config: ModelConfig, policy: str, *, name: str) -> ModelConfig:
+    if policy not in config.policies:
+        raise ValueError(
+            f"policy={policy!r} is none of {name}'s; there are {', '.join(config.policies)}."
+        )
+    chosen = replace(config, policy=policy)
+    # A rule of whole numbers meets other budgets than one of probabilities.
+    budget = chosen.budget if chosen.budget in chosen.budgets else chosen.budgets[0]
+    return replace(chosen, budget=budget)
+
+
+def _check_budget(config: ModelConfig, budget: float, *, name: str) -> None:
     if f"{budget:g}" not in config.budgets:
         raise ValueError(
             f"budget={budget:g} is not calibrated for {name}; there are "

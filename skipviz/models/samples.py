@@ -6,7 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
+from skipviz.families.exit_modules import ExitConfig
 from skipviz.families.gated_modules import GatedConfig
 from skipviz.models.errors import ModelError
 
@@ -52,28 +54,90 @@ class GatedModelConfig:
         """The budgets that can be asked for."""
         return [*self.thresholds, *self.rates]
 
+    @property
+    def policies(self) -> list[str]:
+        """The policies that can be asked for."""
+        return [self.policy]
+
     def write(self, folder: Path) -> None:
         """Write ``skipviz.json``."""
-        (folder / CONFIG).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        _write(folder, asdict(self))
 
     @classmethod
-    def read(cls, folder: Path) -> GatedModelConfig:
-        """Read ``skipviz.json``.
+    def of(cls, fields: dict[str, Any]) -> GatedModelConfig:
+        """Take the fields as read."""
+        return cls(**{**fields, "gates": GatedConfig(**fields["gates"])})
 
-        Raises
-        ------
-        ModelError
-            If it is missing, is not JSON or lacks a field.
-        """
-        path = folder / CONFIG
-        try:
-            fields = json.loads(path.read_text(encoding="utf-8"))
-            return cls(**{**fields, "gates": GatedConfig(**fields["gates"])})
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ModelError(
-                f"{path} is not the configuration of a gated model ({error}). Write the folder "
-                "again with `skipviz train`, or point to another."
-            ) from error
+
+@dataclass(frozen=True, kw_only=True)
+class ExitModelConfig:
+    """What is written beside the translators of early exits.
+
+    Attributes
+    ----------
+    backbone, backbone_sha256, gates_sha256
+        As of ``GatedModelConfig``; the last is of the translators.
+    exits
+        Where tokens may leave.
+    thresholds
+        For each rule, its threshold for each budget, calibrated on held-out text.
+    budget, policy
+        The budget and the rule to use where none is asked for.
+    """
+
+    backbone: str
+    backbone_sha256: str
+    gates_sha256: str
+    exits: ExitConfig
+    thresholds: dict[str, dict[str, float]]
+    budget: str
+    policy: str
+
+    @property
+    def budgets(self) -> list[str]:
+        """The budgets that can be asked for."""
+        return list(self.thresholds[self.policy])
+
+    @property
+    def policies(self) -> list[str]:
+        """The policies that can be asked for."""
+        return list(self.thresholds)
+
+    def write(self, folder: Path) -> None:
+        """Write ``skipviz.json``."""
+        _write(folder, asdict(self))
+
+    @classmethod
+    def of(cls, fields: dict[str, Any]) -> ExitModelConfig:
+        """Take the fields as read."""
+        shape = {**fields["exits"], "exits": tuple(fields["exits"]["exits"])}
+        return cls(**{**fields, "exits": ExitConfig(**shape)})
+
+
+ModelConfig = GatedModelConfig | ExitModelConfig
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """Read ``skipviz.json``.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, is not JSON or lacks a field.
+    """
+    path = folder / CONFIG
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        return ExitModelConfig.of(fields) if "exits" in fields else GatedModelConfig.of(fields)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ModelError(
+            f"{path} is not the configuration of a gated model ({error}). Write the folder "
+            "again with `skipviz train`, or point to another."
+        ) from error
+
+
+def _write(folder: Path, fields: dict[str, Any]) -> None:
+    (folder / CONFIG).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
 
 def samples_folder() -> Path:

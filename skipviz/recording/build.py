@@ -80,7 +80,8 @@ def build_trace(
     """
     sites = site_frame(model.family.sites(model.model))
     layers = int(model.model.config.num_hidden_layers)
-    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers)
+    exits = model.family.name == "exit"
+    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
     tokens = pl.DataFrame(
         {
             "token": np.arange(len(columns.token_id)),

@@ -8,27 +8,36 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from safetensors.torch import load_file, save_file
 
 from skipviz.analysis.cost import execution_rates
-from skipviz.experiments.card import TRAINING
-from skipviz.experiments.evaluate import calibrate
+from skipviz.experiments.calibrate import calibrate, calibrate_exits
+from skipviz.experiments.card import CURVE, TRAINING
+from skipviz.families.exit_modules import (
+    EXIT_RULES,
+    ExitConfig,
+    exit_parameters,
+    install_exits,
+)
 from skipviz.families.fixed import install_rates
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.load import at_budget
-from skipviz.models.samples import GATES, GatedModelConfig
+from skipviz.models.samples import GATES, ExitModelConfig, GatedModelConfig, read_config
 from skipviz.recording.tracing import trace
 from skipviz.schema import site_label
 from skipviz.texts import Document
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.cost import PRICE_GAINS, CostSteering
 from skipviz.training.distillation import Distillation
+from skipviz.training.exits import Translation, fit_translators
 from skipviz.training.fixed import FixedSteering
-from skipviz.training.loop import CHECKPOINT, LR_FLOOR, train
+from skipviz.training.loop import CHECKPOINT, LOG, LR_FLOOR, train
+from skipviz.training.policy_gradient import PolicyGradient
 from skipviz.training.recipe import Recipe
 from skipviz.training.selection import (
     block_influence,
@@ -45,6 +54,8 @@ WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
 
 GREEDY_WINDOWS = 8
+EXIT_CALIBRATION = 5
+"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
 
 Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
@@ -182,6 +193,135 @@ def train_fixed(
     return made
 
 
+def train_policy(
+    backbone: str,
+    *,
+    recipe: Recipe,
+    temperature: float,
+    start: Path,
+    calibration: Sequence[Document],
+    folder: Path,
+    device: str,
+    windows: Path | None = None,
+    say: Say,
+    report: Report,
+) -> Path:
+    """Train gates on by policy gradient; an interrupted run is taken up again.
+
+    Parameters
+    ----------
+    backbone
+        Name or path of the dense model.
+    recipe
+        How to train; its budgets are among those of ``start``.
+    temperature
+        Width of the policy's indecision, on the scale of the score.
+    start
+        A folder of learned gates.
+    calibration
+        Texts to calibrate the thresholds on.
+    folder, device, windows, say, report
+        As for ``train_gates``.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``folder / "model"``; the figures of every step are in
+        it, in ``learning_curve.csv``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = read_config(start)
+    if not isinstance(settings, GatedModelConfig) or settings.policy != "learned":
+        raise ValueError(f"{start} has no learned gates to start from; name a folder that has.")
+    begun = {budget: settings.thresholds[f"{budget:g}"] for budget in recipe.budgets}
+    sha256, _, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    student = load(backbone, dtype=recipe.dtype, device=device).model
+    install_gates(student, settings.gates)
+    read_gates(student, start / GATES, rates={})
+    objective = PolicyGradient(
+        student, texts, recipe=recipe, config=settings.gates, temperature=temperature,
+        thresholds=begun,
+    )  # fmt: skip
+    say("Training")
+    train(objective, recipe=recipe, folder=folder, report=report)
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    write_gates(student, made / GATES, rates={})
+    say("Calibrating thresholds")
+    thresholds = _calibrated(load(backbone), made / GATES, settings.gates, calibration, begun)
+    _describe(made, backbone, sha256, recipe, config=settings.gates, thresholds=thresholds)
+    _document(made, recipe, start, extra={"temperature": temperature})
+    pl.read_ndjson(folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
+    return made
+
+
+def train_exits(
+    backbone: str,
+    *,
+    recipe: Recipe,
+    config: ExitConfig,
+    calibration: Sequence[Document],
+    folder: Path,
+    device: str,
+    windows: Path | None = None,
+    say: Say,
+    report: Report,
+) -> Path:
+    """Train the translators of early exits; an interrupted run is taken up again.
+
+    Parameters
+    ----------
+    backbone
+        Name or path of a dense Llama-layout model.
+    recipe, config
+        How to train, and where tokens may leave.
+    calibration
+        Texts to calibrate the thresholds of every rule on.
+    folder, device, windows, say, report
+        As for ``train_gates``.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``folder / "model"``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    student = load(backbone, dtype=recipe.dtype, device=device).model
+    install_exits(student, config)
+    for parameter in exit_parameters(student).values():
+        parameter.requires_grad_(True)
+    if not (folder / CHECKPOINT).exists():
+        say("Fitting translators")
+        fit_translators(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+    say("Training")
+    objective = Translation(student, teacher, texts, recipe=recipe)
+    train(objective, recipe=recipe, folder=folder, report=report)
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    write_gates(student, made / GATES, rates={})
+    say("Calibrating thresholds")
+    dense = load(backbone)
+    install_exits(dense.model, config)
+    read_gates(dense.model, made / GATES, rates={})
+    ready = replace(from_parts(dense.model, dense.tokenizer), name=made.name)
+    thresholds: dict[str, dict[str, float]] = {
+        rule: calibrate_exits(ready, calibration[::EXIT_CALIBRATION], rule, recipe.budgets)
+        for rule in EXIT_RULES
+    }
+    ExitModelConfig(
+        backbone=backbone,
+        backbone_sha256=sha256,
+        gates_sha256=sha256_of(made / GATES),
+        exits=config,
+        thresholds=thresholds,
+        budget=f"{recipe.budget:g}",
+        policy="confidence",
+    ).write(made)
+    _document(made, recipe, None)
+    return made
+
+
 def static_choice(how: str, recipe: Recipe, config: GatedConfig, *, say: Say) -> Choice:
     """Return a choice of sites to drop for every token, by ``block-influence`` or ``greedy``."""
 
@@ -253,7 +393,9 @@ def _describe(
     ).write(made)
 
 
-def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
+def _document(
+    made: Path, recipe: Recipe, start: Path | None, *, extra: dict[str, Any] | None = None
+) -> None:
     """Write the recipe, behind those of the runs that the gates started from."""
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
@@ -261,6 +403,7 @@ def _document(made: Path, recipe: Recipe, start: Path | None) -> None:
     runs.append(
         {
             **asdict(recipe),
+            **(extra or {}),
             "price_gains": PRICE_GAINS,
             "lr_floor": LR_FLOOR,
             "steps_done": recipe.steps,

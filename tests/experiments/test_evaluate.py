@@ -8,8 +8,9 @@ import pytest
 
 import skipviz
 from skipviz.analysis.cost import execution_rates, realised_budget
+from skipviz.experiments.calibrate import calibrate
 from skipviz.experiments.card import results_table
-from skipviz.experiments.evaluate import calibrate, document_losses, estimate, evaluate
+from skipviz.experiments.evaluate import document_losses, estimate, evaluate
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models.samples import GatedModelConfig
 from tests import tiny
