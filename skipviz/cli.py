@@ -329,6 +329,42 @@ def calibrate(
 
 
 @app.command()
+def guard(
+    folder: Annotated[Path, typer.Argument(help="A folder of learned gates; it is changed.")],
+    limits: Annotated[
+        list[float], typer.Option("--limit", help="Nats a token over dense that may be lost.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
+    ] = None,
+) -> None:
+    """Find the cheapest thresholds that, with 95% confidence, lose no more than the limits."""
+    import dataclasses
+
+    import skipviz
+    from skipviz.experiments.guard import guard as run
+    from skipviz.models.samples import GatedModelConfig, read_config
+    from skipviz.training.held_out import calibration_texts
+
+    settings = read_config(folder)
+    if not isinstance(settings, GatedModelConfig) or not settings.thresholds:
+        raise ValueError(f"{folder} has no learned gates; there is no threshold to set.")
+    documents = [d for name in texts for d in _read(name)] if texts else calibration_texts()
+    model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
+    guards = dict(settings.guards)
+    for limit in limits:
+        made = run(model, dense, documents, limit=limit, progress=err.print)
+        guards[f"{limit:g}"] = made.threshold
+        last = made.tested.filter("passed").row(-1, named=True)
+        err.print(
+            f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "
+            f"{last['gap']:.3f} nats over dense on the calibration texts."
+        )
+    dataclasses.replace(settings, guards=guards).write(folder)
+
+
+@app.command()
 def evaluate(
     models: Annotated[
         list[str] | None, typer.Argument(help="Gated models; smollm2-gated if none is named.")

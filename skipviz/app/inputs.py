@@ -10,7 +10,8 @@ import streamlit as st
 from skipviz.app.jobs import Request
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
-from skipviz.models.samples import read_config, sample_folders
+from skipviz.models.load import of_policy
+from skipviz.models.samples import ModelConfig, read_config, sample_folders
 from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
 
 SAMPLES = {
@@ -30,7 +31,8 @@ def choose() -> Request | None:
         st.title("skipviz")
         st.caption("Which layers did each token use, and why?")
         model = _choose_model()
-        budget = _choose_budget(model)
+        policy = _choose_policy(model)
+        budget = _choose_budget(model, policy)
         kind = st.segmented_control(
             "Text", ["Paste", "Upload", "Sample"], default="Paste", key="kind", required=True
         )
@@ -45,7 +47,8 @@ def choose() -> Request | None:
         return None
     if not (pressed and documents):
         return None
-    return Request(model=model, documents=documents, budget=budget)
+    st.session_state.documents = documents
+    return Request(model=model, documents=documents, budget=budget, policy=policy)
 
 
 def _choose_model() -> str:
@@ -63,14 +66,37 @@ def _choose_model() -> str:
     return str(Path(path).expanduser().absolute()) if path.strip() else ""
 
 
-def _choose_budget(model: str) -> float | None:
-    """Offer the budgets of a model that has several."""
-    folder = sample_folders().get(model, Path(model))
+def _settings(model: str) -> ModelConfig | None:
     try:
-        settings = read_config(folder)
+        return read_config(sample_folders().get(model, Path(model)))
     except ModelError:  # dense, or broken: loading it says which
         return None
-    if len(settings.budgets) < 2:
+
+
+def _choose_policy(model: str) -> str | None:
+    """Offer the policies of a model that has several, such as the rules of early exits."""
+    settings = _settings(model)
+    if settings is None or len(settings.policies) < 2:
+        return None
+    chosen = st.segmented_control(
+        "Rule",
+        settings.policies,
+        default=settings.policy,
+        required=True,
+        key=f"policy of {model}",
+        format_func=str.capitalize,
+        help="When a token leaves: the prediction is confident, or its entropy low, or some exits "
+        "in a row agree.",
+    )
+    return str(chosen)
+
+
+def _choose_budget(model: str, policy: str | None) -> float | None:
+    """Offer the budgets of a model that has several."""
+    settings = _settings(model)
+    if settings is not None and policy is not None:
+        settings = of_policy(settings, policy, name=model)
+    if settings is None or len(settings.budgets) < 2:
         return None
     budgets = sorted(settings.budgets, key=float, reverse=True)
     chosen = st.segmented_control(
@@ -78,7 +104,7 @@ def _choose_budget(model: str) -> float | None:
         budgets,
         default=settings.budget,
         required=True,
-        key=f"budget of {model}",
+        key=f"budget of {model} {policy}",
         format_func=lambda budget: f"{float(budget):.0%}",
         help="Share of the dense model's attention and MLP FLOPs that the gates may spend.",
     )
@@ -90,16 +116,22 @@ def _documents(kind: str) -> tuple[tuple[Document, ...], str | None]:
         if kind == "Upload":
             return _uploaded(), None
         if kind == "Sample":
-            name = SAMPLES[st.selectbox("Sample text", list(SAMPLES), key="sample")]
-            text = (files("skipviz.app") / "samples" / name).read_text(encoding="utf-8")
-            st.text(text[:400] + ("…" if len(text) > 400 else ""))
-            return (Document(source=name, text=text),), None
+            document = sample_document(st.selectbox("Sample text", list(SAMPLES), key="sample"))
+            st.text(document.text[:400] + ("…" if len(document.text) > 400 else ""))
+            return (document,), None
         text = st.text_area(
             "Paste a text", key="pasted", height=220, placeholder="Any language, any length"
         )
         return (Document(source="pasted text", text=check_text(text)),), None
     except TextError as error:
         return (), str(error)
+
+
+def sample_document(title: str = next(iter(SAMPLES))) -> Document:
+    """Return one of the texts that come with the page, the first if none is named."""
+    name = SAMPLES[title]
+    text = (files("skipviz.app") / "samples" / name).read_text(encoding="utf-8")
+    return Document(source=name, text=text)
 
 
 def _uploaded() -> tuple[Document, ...]:

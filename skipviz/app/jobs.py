@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from skipviz.models import SkipModel, load
-from skipviz.models.load import at_budget
+from skipviz.models.load import at_budget, at_limit, with_policy
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
@@ -40,16 +40,22 @@ class Request:
         Texts, in order.
     budget
         One of the model's budgets; None for its own choice, or for a model without any.
+    policy
+        One of the model's policies; None for its own choice.
+    limit
+        The nats over dense that the guarded policy may lose; None for any other.
     """
 
     model: str
     documents: tuple[Document, ...]
     budget: float | None = None
+    policy: str | None = None
+    limit: float | None = None
 
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
-        digest = hashlib.sha256(f"{self.budget} {self.model}".encode())
+        digest = hashlib.sha256(f"{self.budget} {self.policy} {self.limit} {self.model}".encode())
         for document in self.documents:
             for part in (document.source, document.text):
                 digest.update(len(part).to_bytes(8, "little") + part.encode())
@@ -108,10 +114,7 @@ class Jobs:
 
     def _run(self, request: Request, job: Job) -> Trace:
         job.stage = f"Loading {request.model}"
-        model = self._model(request.model)
-        if model.settings is not None:
-            chosen = float(model.settings.budget) if request.budget is None else request.budget
-            model = at_budget(model, chosen)
+        model = _under(self._model(request.model), request)
         job.stage = f"Running {request.model}"
         self.runs += 1
 
@@ -134,6 +137,19 @@ class Jobs:
             self._models[key] = load(name)
         self._models.move_to_end(key)
         return self._models[key]
+
+
+def _under(model: SkipModel, request: Request) -> SkipModel:
+    """Set a model to what was asked for, or to its own choice."""
+    if request.limit is not None:
+        return at_limit(model, request.limit)
+    if request.policy is not None:
+        model = with_policy(model, request.policy)
+    if model.settings is None:
+        return model
+    return at_budget(
+        model, float(model.settings.budget) if request.budget is None else request.budget
+    )
 
 
 def _leave_a_core() -> None:

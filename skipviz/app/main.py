@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from skipviz.app.paths_page import page
+from skipviz.app import paths_page, policies_page
 
 
 def run() -> None:
     """Build the app."""
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
-    st.navigation([st.Page(page, title="Skip paths", default=True)], position="hidden").run()
+    pages = [
+        st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
+        st.Page(policies_page.page, title="Policies", url_path="policies"),
+    ]
+    st.navigation(pages, position="top").run()

@@ -5,17 +5,9 @@ from __future__ import annotations
 import streamlit as st
 
 from skipviz.app.inputs import choose
-from skipviz.app.jobs import Job, Jobs
+from skipviz.app.jobs import Job
 from skipviz.app.results import show
-from skipviz.models import ModelError
-from skipviz.recording.tracing import Stopped
-from skipviz.texts import TextError
-
-
-@st.cache_resource
-def jobs() -> Jobs:
-    """Return the one worker of this server."""
-    return Jobs()
+from skipviz.app.run_view import explain, jobs, wait
 
 
 def page() -> None:
@@ -28,9 +20,9 @@ def page() -> None:
     if job is None:
         _welcome()
     elif not job.future.done():
-        _wait(job)
+        wait(job)
     elif (error := job.future.exception()) is not None:
-        _explain(error)
+        explain(error)
     else:
         st.session_state.speed = jobs().tokens_per_second
         show(job.future.result(), key=st.session_state.job_key)
@@ -49,25 +41,3 @@ def _welcome() -> None:
         "- **Download** every gate decision as CSV or Parquet.\n"
         "- Nothing leaves this machine."
     )
-
-
-@st.fragment(run_every=0.5)
-def _wait(job: Job) -> None:
-    if job.future.done():
-        st.rerun()
-    st.progress(job.share, text=f"{job.stage}: {job.share:.0%}")
-    if st.button("Stop", key="stop"):
-        job.stop.set()
-        st.caption("Stopping after this layer.")
-
-
-def _explain(error: BaseException) -> None:
-    if isinstance(error, Stopped):
-        st.info("Stopped. Press “Trace the text” to run it again.")
-    elif isinstance(error, TextError | ModelError | ValueError):
-        st.error(str(error))
-    else:
-        st.error(
-            f"The run failed ({type(error).__name__}: {error}). Your text is still on the left; "
-            "try a shorter one or another model."
-        )

@@ -11,7 +11,7 @@ from skipviz.experiments.guard import guard
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, with_policy
-from skipviz.models.samples import read_config, sample_folders
+from skipviz.models.samples import GatedModelConfig, read_config, sample_folders
 from skipviz.texts import Document
 
 
@@ -84,20 +84,23 @@ def guarded_candidates(
     texts
         Calibration texts.
     limits
-        Nats over dense that may be lost.
+        Nats over dense that may be lost; a threshold is sought where a model has none for one.
     progress
         Called with a sentence now and then.
     """
     found = []
     for model in {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values():
+        known = model.settings.guards if isinstance(model.settings, GatedModelConfig) else {}
         for limit in limits:
-            made = guard(model, dense, texts, limit=limit, progress=progress)
+            threshold = known.get(f"{limit:g}")
+            if threshold is None:
+                threshold = guard(model, dense, texts, limit=limit, progress=progress).threshold
             found.append(
                 Candidate(
                     model=model,
                     policy="guarded",
                     limit=limit,
-                    prepare=functools.partial(set_threshold, model.model, made.threshold),
+                    prepare=functools.partial(set_threshold, model.model, threshold),
                 )
             )
     return found

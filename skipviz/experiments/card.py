@@ -145,7 +145,7 @@ def frontier_table(table: pl.DataFrame) -> str:
             f"| {row['gap']:.3f} [{row['gap_low']:.3f}, {row['gap_high']:.3f}] "
             f"| {row['kl']:.3f} | {row['top1']:.1%} |"
         )
-    tokens, documents = table["tokens"].max(), table["documents"].max()
+    documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
     lines += ["", f"{documents} documents, {tokens:,} tokens."]
     return "\n".join(lines)
 
@@ -201,7 +201,7 @@ def _curve(folder: Path) -> list[str]:
     ]
     for part in curve.iter_slices(tenth):
         cells = " | ".join(f"{part[name].to_numpy().mean():.5f}" for name in names)
-        lines.append(f"| {part['step'][-1]} | {cells} |")
+        lines.append(f"| {part.row(-1, named=True)['step']} | {cells} |")
     return lines
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -140,9 +141,12 @@ def measure(
     everyone = [Candidate(model=dense, policy="dense"), *candidates]
     encoded = [_ids(dense, document) for document in documents]
     known = _read(store)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    # In mixed order, so that a run cut short has seen every kind of text.
+    order = random.Random(0).sample(range(len(documents)), len(documents))
     with torch.inference_mode():
-        for number, (document, ids) in enumerate(zip(documents, encoded, strict=True)):
+        for done, number in enumerate(order):
+            document, ids = documents[number], encoded[number]
             keys = [_key(candidate, document) for candidate in everyone]
             if all(key in known for key in keys):
                 reference = None
@@ -154,9 +158,10 @@ def measure(
                 names = dict(zip(KNOWN_BY, key, strict=True))
                 about = {"document": number, "source": document.source, "tokens": ids.shape[1] - 1}
                 rows.append({**names, **about, **known[key]})
-                progress((number + (place + 1) / len(everyone)) / len(documents))
+                progress((done + (place + 1) / len(everyone)) / len(documents))
             if reference is not None:
                 _write(store, known)
+    rows.sort(key=lambda row: row["document"])
     return pl.DataFrame(rows, schema_overrides=SCHEMA)
 
 

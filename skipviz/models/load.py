@@ -22,6 +22,7 @@ from skipviz.models.samples import (
     CONFIG,
     GATES,
     ExitModelConfig,
+    GatedModelConfig,
     ModelConfig,
     read_config,
     sample_folders,
@@ -46,8 +47,11 @@ class SkipModel:
         SHA-256 of the weights, backbone and gates together.
     budget
         The budget whose thresholds are in use; None where there is none.
+    limit
+        The nats over dense that the guarded policy in use may lose; None under any other.
     policy
-        Who decides: ``learned``, ``static``, ``random``, ``dense``, or a rule of early exits.
+        Who decides: ``learned``, ``guarded``, ``static``, ``random``, ``dense``, or a rule of early
+        exits.
     settings
         What is written beside its gates; None for a model that was not read from such a folder.
     """
@@ -59,6 +63,7 @@ class SkipModel:
     weights_sha256: str
     budget: float | None
     policy: str
+    limit: float | None = None
     settings: ModelConfig | None = None
 
     @property
@@ -83,6 +88,7 @@ def load(
     *,
     budget: float | None = None,
     policy: str | None = None,
+    limit: float | None = None,
     dtype: str = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
@@ -97,6 +103,9 @@ def load(
         For a gated model, one of the budgets that its thresholds were calibrated for.
     policy
         For a model that has several, such as the rules of early exits, one of them.
+    limit
+        For learned gates, the guarded policy instead: the nats a token over dense that it may
+        lose, one of those that the gates are guarded for.
     dtype
         ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions
         flip.
@@ -125,6 +134,8 @@ def load(
         raise ValueError(f"{asked} was asked of {name}, which has no gates; leave it out.")
     else:
         loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code)
+    if limit is not None:
+        loaded = at_limit(loaded, limit)
     loaded.model.to(device)
     return loaded
 
@@ -159,7 +170,7 @@ def _load_gated(
 ) -> SkipModel:
     config = read_config(folder)
     if policy is not None:
-        config = _with_policy(config, policy, name=folder.name)
+        config = of_policy(config, policy, name=folder.name)
     chosen = float(config.budget) if budget is None else budget
     _check_budget(config, chosen, name=folder.name)
     gates = folder / GATES
@@ -228,11 +239,18 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
     """
     if model.settings is None:
         raise ValueError(f"policy={policy!r} was asked of {model.name}, which has no policies.")
-    settings = _with_policy(model.settings, policy, name=model.name)
+    settings = of_policy(model.settings, policy, name=model.name)
     return replace(model, policy=policy, settings=settings)
 
 
-def _with_policy(config: ModelConfig, policy: str, *, name: str) -> ModelConfig:
+def of_policy(config: ModelConfig, policy: str, *, name: str) -> ModelConfig:
+    """Return what is written beside a model under another of its policies.
+
+    Raises
+    ------
+    ValueError
+        If there is no such policy.
+    """
     if policy not in config.policies:
         raise ValueError(
             f"policy={policy!r} is none of {name}'s; there are {', '.join(config.policies)}."
@@ -241,6 +259,29 @@ def _with_policy(config: ModelConfig, policy: str, *, name: str) -> ModelConfig:
     # A rule of whole numbers meets other budgets than one of probabilities.
     budget = chosen.budget if chosen.budget in chosen.budgets else chosen.budgets[0]
     return replace(chosen, budget=budget)
+
+
+def at_limit(model: SkipModel, limit: float) -> SkipModel:
+    """Set learned gates to the guarded policy, in place, and say so in what is returned.
+
+    Parameters
+    ----------
+    model
+        A model of learned gates, as ``load`` returned it.
+    limit
+        One of the limits it is guarded for, in nats a token over dense.
+
+    Raises
+    ------
+    ValueError
+        If the model is not guarded for this limit.
+    """
+    guards = model.settings.guards if isinstance(model.settings, GatedModelConfig) else {}
+    if f"{limit:g}" not in guards:
+        known = f"there are {', '.join(guards)}" if guards else "run `skipviz guard` first"
+        raise ValueError(f"{model.name} is not guarded for limit={limit:g}; {known}.")
+    set_threshold(model.model, guards[f"{limit:g}"])
+    return replace(model, policy="guarded", budget=None, limit=limit)
 
 
 def _check_budget(config: ModelConfig, budget: float, *, name: str) -> None:

@@ -36,6 +36,9 @@ class GatedModelConfig:
         The budget to use where none is asked for.
     policy
         Who decides: ``learned``, or ``static`` or ``random`` where rates are fixed.
+    guards
+        Threshold of every gate for each limit, in nats a token over dense, that the guarded
+        policy keeps to.
     rates
         For a policy of fixed rates, the rate of every site for each budget, instead of thresholds.
     """
@@ -47,6 +50,7 @@ class GatedModelConfig:
     thresholds: dict[str, float]
     budget: str
     policy: str = "learned"
+    guards: dict[str, float] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
 
     @property

@@ -14,6 +14,9 @@ POLICY_COLOURS = {
     "guarded": "#56B4E9",
     "static": "#D55E00",
     "random": "#CC79A7",
+    "confidence": "#009E73",
+    "entropy": "#E69F00",
+    "patience": "#F0E442",
 }
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
 
@@ -27,6 +30,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
         What ``skipviz.experiments.frontier.frontier`` returned. The dense model is the line at
         zero; a model at several budgets is one line.
     """
+    table = table.with_row_index("row")
     figure = go.Figure()
     figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"}, annotation_text="dense")
     skipping = table.filter(pl.col("policy") != "dense")
@@ -43,7 +47,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                     "array": (rows["gap_high"] - gap).to_list(),
                     "arrayminus": (gap - rows["gap_low"]).to_list(),
                 },
-                customdata=rows.select(_asked(), "kl", "top1", "flop_share").rows(),
+                customdata=rows.select(_asked(), "kl", "top1", "flop_share", "row").rows(),
                 name=f"{model} ({policy})",
                 mode="lines+markers",
                 marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
@@ -56,9 +60,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
             )
         )
     documents, tokens = (max(table[name].to_list()) for name in ("documents", "tokens"))
-    figure.update_xaxes(
-        title="budget realised (share of dense attention and MLP FLOPs)", tickformat=".0%"
-    )
+    figure.update_xaxes(title="budget realised (share of dense FLOPs)", tickformat=".0%")
     figure.update_yaxes(title="loss over dense (nats a token)", rangemode="tozero")
     return figure.update_layout(
         template=TEMPLATE,

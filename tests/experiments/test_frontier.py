@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import functools
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -124,3 +125,36 @@ def test_the_order_of_candidates_is_kept(
     )
     assert found["budget"].to_list() == [None, 0.7, 0.9]
     assert isinstance(found, pl.DataFrame)
+
+
+def test_what_is_in_the_store_is_not_run_again(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    one = candidate(gated, 0.3, 0.8)
+    first = measure([one], dense, documents[:2], store=store)
+    whole = measure([one], dense, documents, store=store)
+    assert whole.filter(pl.col("document") < 2).equals(first)
+    assert whole.equals(measure([one], dense, documents))
+    monkeypatch.setattr(dense.model, "forward", None)
+    monkeypatch.setattr(gated.model, "forward", None)
+    assert measure([one], dense, documents, store=store).equals(whole)
+
+
+def test_another_text_or_threshold_is_run(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    measure([candidate(gated, 0.3, 0.8)], dense, documents, store=store)
+    changed = [skipviz.Document(documents[0].source, "Another text, please.")]
+    other = measure([candidate(gated, 0.3, 0.8)], dense, changed, store=store)
+    assert other.equals(measure([candidate(gated, 0.3, 0.8)], dense, changed))
+    budget = measure([candidate(gated, 9.0, 0.7)], dense, documents, store=store)
+    assert budget.equals(measure([candidate(gated, 9.0, 0.7)], dense, documents))

@@ -1,0 +1,126 @@
+"""The page of policies: the frontier, and the same text under any point of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from skipviz.app.inputs import sample_document
+from skipviz.app.jobs import Job, Request
+from skipviz.app.results import show
+from skipviz.app.run_view import explain, jobs, wait
+from skipviz.models.samples import samples_folder
+from skipviz.plots.frontier import frontier_figure
+from skipviz.texts import Document
+
+FRONTIER = "frontier.csv"
+COLUMNS: dict[str, Any] = {
+    "model": "Model",
+    "policy": "Policy",
+    "asked": "Asked for",
+    "realised": st.column_config.NumberColumn("Budget realised", format="percent"),
+    "flop_share": st.column_config.NumberColumn("Whole-model FLOPs", format="percent"),
+    "gap": st.column_config.NumberColumn("Loss over dense, nats", format="%.3f"),
+    "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
+    "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
+    "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
+    "top1": st.column_config.NumberColumn("Same likeliest token", format="percent"),
+    "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
+}
+
+
+def page() -> None:
+    """Show the frontier, and under it the text as the chosen policy runs it."""
+    st.header("What does skipping cost, and who decides best?")
+    table = _table(samples_folder() / FRONTIER)
+    if table is None:
+        st.info(
+            "Nothing has been measured yet. `skipviz evaluate MODEL... --csv "
+            f"{samples_folder() / FRONTIER}` writes the table that this page draws."
+        )
+        return
+    st.markdown(
+        "Each point is one policy at one budget, on held-out text of three kinds. **Lower is "
+        "better, and further left is cheaper.** Click a point, or choose it below, to see your "
+        "text under it."
+    )
+    clicked = st.plotly_chart(
+        frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
+    )
+    row = _choose(table, clicked)
+    _compare(table.row(row, named=True))
+    st.subheader("The table")
+    shown = table.with_columns(asked=pl.Series([_asked(each) for each in table.to_dicts()]))
+    st.dataframe(
+        shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"
+    )
+    st.download_button(
+        "Table (CSV)", table.write_csv(), file_name=FRONTIER, mime="text/csv", on_click="ignore"
+    )
+
+
+def _table(path: Path) -> pl.DataFrame | None:
+    return pl.read_csv(path) if path.exists() else None
+
+
+def _choose(table: pl.DataFrame, clicked: Any) -> int:
+    """Return the row that was clicked last, or chosen from the list."""
+    points = clicked["selection"]["points"]
+    if points and points != st.session_state.get("points_seen"):
+        st.session_state.points_seen = points
+        st.session_state.candidate = int(points[0]["customdata"][-1])
+    if "candidate" not in st.session_state:
+        skipping = (table["policy"] != "dense").arg_max()
+        st.session_state.candidate = skipping or 0
+    names = [_name(row) for row in table.to_dicts()]
+    return int(
+        st.selectbox(
+            "Policy",
+            range(len(names)),
+            format_func=names.__getitem__,
+            key="candidate",
+        )
+    )
+
+
+def _compare(row: dict[str, Any]) -> None:
+    """Run the text of the other page, or a sample, under a policy, and show it."""
+    documents: tuple[Document, ...] = st.session_state.get("documents") or (sample_document(),)
+    what = ", ".join(document.source for document in documents[:3])
+    st.caption(
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. Trace another on the "
+        "page “Skip paths” and come back."
+    )
+    asked = Request(
+        model=row["model"],
+        documents=documents,
+        budget=row["budget"],
+        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
+        limit=row["limit"],
+    )
+    if st.button("See the text under this policy", type="primary", key="compare"):
+        st.session_state.policy_job = jobs().submit(asked)
+        st.session_state.policy_key = asked.key
+    job: Job | None = st.session_state.get("policy_job")
+    if job is None or st.session_state.policy_key != asked.key:
+        return
+    if not job.future.done():
+        wait(job)
+    elif (error := job.future.exception()) is not None:
+        explain(error)
+    else:
+        show(job.future.result(), key=asked.key)
+
+
+def _name(row: dict[str, Any]) -> str:
+    asked = _asked(row)
+    return f"{row['model']}, {row['policy']}" + (f", {asked}" if asked else "")
+
+
+def _asked(row: dict[str, Any]) -> str:
+    if row["limit"] is not None:
+        return f"at most {row['limit']:g} nats over dense"
+    return "" if row["budget"] is None else f"budget {row['budget']:.0%}"

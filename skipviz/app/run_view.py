@@ -1,0 +1,40 @@
+"""A run as a page shows it: how far it is, a stop button, what went wrong."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from skipviz.app.jobs import Job, Jobs
+from skipviz.models import ModelError
+from skipviz.recording.tracing import Stopped
+from skipviz.texts import TextError
+
+
+@st.cache_resource
+def jobs() -> Jobs:
+    """Return the one worker of this server."""
+    return Jobs()
+
+
+@st.fragment(run_every=0.5)
+def wait(job: Job) -> None:
+    """Show how far a run is until it is done."""
+    if job.future.done():
+        st.rerun()
+    st.progress(job.share, text=f"{job.stage}: {job.share:.0%}")
+    if st.button("Stop", key="stop"):
+        job.stop.set()
+        st.caption("Stopping after this layer.")
+
+
+def explain(error: BaseException) -> None:
+    """Say what went wrong, in a sentence."""
+    if isinstance(error, Stopped):
+        st.info("Stopped. Press the button to run it again.")
+    elif isinstance(error, TextError | ModelError | ValueError):
+        st.error(str(error))
+    else:
+        st.error(
+            f"The run failed ({type(error).__name__}: {error}). Your text is kept; try a shorter "
+            "one or another model."
+        )
