@@ -231,3 +231,13 @@ def test_warm_start_finds_a_unit_of_low_rank() -> None:
         handle.remove()
         assert (found - wanted).norm() < 0.02 * wanted.norm()
     assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(model))
+
+
+def test_tensorboard_gets_the_figures_of_every_step(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    figures = run(tiny.gated(seed=0), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [event.value for event in events.Scalars("kl")]
+    assert shown == pytest.approx([entry["kl"] for entry in figures])
