@@ -56,7 +56,10 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def held_out(monkeypatch: pytest.MonkeyPatch) -> list[skipviz.Document]:
     documents = [skipviz.Document(f"doc{i}", text) for i, text in enumerate(TEXTS)]
-    monkeypatch.setattr(skipviz.training.held_out, "held_out", lambda files: documents)
+    texts = skipviz.training.held_out
+    monkeypatch.setattr(texts, "held_out", lambda files: documents)
+    monkeypatch.setattr(texts, "calibration_texts", lambda: documents)
+    monkeypatch.setattr(texts, "reporting_texts", lambda: documents)
     return documents
 
 
@@ -373,6 +376,89 @@ def test_train_makes_a_model_that_traces(
     assert runs[-1]["steps"] == 2
     assert runs[-1]["training_tokens"] == 64
     assert run("trace", text, "--model", made / "model").exit_code == 0
+
+
+def test_train_makes_early_exits(
+    tmp_path: Path,
+    text: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    made = tmp_path / "made"
+    command = [
+        "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
+        "--length", "16", "--objective", "exit", "--budget", "0.8", "--exit-after", "1",
+        "--exit-after", "3",
+    ]  # fmt: skip
+    outcome = run(*command)
+    assert outcome.exit_code == 0, outcome.output
+    config = json.loads((made / "model" / "skipviz.json").read_text())
+    assert list(config["thresholds"]["patience"].values()) == [1.0]
+    config |= {"policy": "confidence", "budget": "0.8"}
+    config["thresholds"] |= {"confidence": {"0.8": 0.05}, "patience": {"0.9": 1.0}}
+    (made / "model" / "skipviz.json").write_text(json.dumps(config))
+    for policy, budget in (("confidence", 0.8), ("patience", 0.9)):
+        loaded = skipviz.load(made / "model", policy=policy, budget=budget)
+        traced = skipviz.trace(loaded, tiny.TEXT)
+        assert (traced.run["policy"].item(), traced.run["family"].item()) == (policy, "exit")
+    assert run("trace", text, "--model", made / "model").exit_code == 0
+    table = tmp_path / "table.csv"
+    outcome = run(
+        "evaluate", made / "model", "--text", text, "--policy", "patience", "--csv", table
+    )
+    assert outcome.exit_code == 0, outcome.output
+    assert pl.read_csv(table)["policy"].to_list() == ["dense", "patience"]
+    outcome = run("evaluate", made / "model", "--card", tmp_path / "card.md")
+    assert outcome.exit_code == 0, outcome.output
+    assert "Early exits after layers 1, 3" in (tmp_path / "card.md").read_text()
+
+
+def test_train_goes_on_from_gates_by_policy_gradient(
+    tmp_path: Path,
+    text: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.25)
+    start = write_gated(tmp_path / "start", backbone=tiny_model_folder)
+    made = tmp_path / "made"
+    command = [
+        "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "3", "--batch", "2",
+        "--length", "16", "--objective", "policy-gradient", "--budget", "0.8",
+    ]  # fmt: skip
+    assert "needs --start" in sentence(run(*command))
+    outcome = run(*command, "--start", start)
+    assert outcome.exit_code == 0, outcome.output
+    curve = pl.read_csv(made / "model" / "learning_curve.csv")
+    assert curve["step"].to_list() == [1, 2, 3]
+    assert {"reward", "greedy_reward", "advantage_variance"} <= set(curve.columns)
+    assert run("trace", text, "--model", made / "model").exit_code == 0
+
+
+def test_guard_and_calibrate_write_what_they_find(
+    tmp_path: Path, tiny_model_folder: Path, held_out: list[skipviz.Document]
+) -> None:
+    model = write_gated(tmp_path / "gated", backbone=tiny_model_folder)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
+    outcome = run("guard", model, "--limit", "1000", "--text", texts)
+    assert outcome.exit_code == 0, outcome.output
+    guarded = skipviz.load(model, limit=1000.0)
+    assert (guarded.policy, guarded.limit, guarded.budget) == ("guarded", 1000, None)
+    with pytest.raises(ValueError, match=r"not guarded for limit=2; there are 1000\."):
+        skipviz.load(model, limit=2.0)
+    settings = json.loads((model / "skipviz.json").read_text())
+    settings["thresholds"] = {"0.8": 0.0}
+    (model / "skipviz.json").write_text(json.dumps(settings))
+    assert run("calibrate", model, "--text", texts).exit_code == 0
+    traced = skipviz.trace(
+        skipviz.load(model), [tiny.TEXT[n:] for n in range(20)], statistics=False
+    )
+    assert realised_budget(traced) == pytest.approx(0.8, abs=0.01)
 
 
 def test_train_refuses_an_impossible_budget(tmp_path: Path) -> None:

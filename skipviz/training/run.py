@@ -309,14 +309,18 @@ def train_exits(
         rule: calibrate_exits(ready, calibration[::EXIT_CALIBRATION], rule, recipe.budgets)
         for rule in EXIT_RULES
     }
+    # Patience always comes to some budget; the others may reach none of those asked for.
+    thresholds = {rule: levels for rule, levels in thresholds.items() if levels}
+    policy = next(iter(thresholds))
+    budget = f"{recipe.budget:g}"
     ExitModelConfig(
         backbone=backbone,
         backbone_sha256=sha256,
         gates_sha256=sha256_of(made / GATES),
         exits=config,
         thresholds=thresholds,
-        budget=f"{recipe.budget:g}",
-        policy="confidence",
+        budget=budget if budget in thresholds[policy] else next(iter(thresholds[policy])),
+        policy=policy,
     ).write(made)
     _document(made, recipe, None)
     return made

@@ -16,6 +16,7 @@ from skipviz.families.gated_modules import (
     gated_units,
     install_gates,
     set_threshold,
+    straight_through,
 )
 from tests import tiny
 
@@ -103,3 +104,15 @@ def test_another_layout_is_refused_by_name() -> None:
 def test_a_family_knows_its_models() -> None:
     assert isinstance(family_of(tiny.gated(seed=0)), Gated)
     assert isinstance(family_of(tiny.backbone(seed=0)), Dense)
+
+
+def test_straight_through_is_hard_forward_and_sigmoid_backward() -> None:
+    margin = torch.linspace(-3, 3, 13).reshape(1, 13).requires_grad_()
+    execute = margin > 0
+    hard = straight_through(margin, execute)
+    assert torch.allclose(hard, execute.float(), atol=1e-6)
+    weights = torch.arange(13.0).reshape(1, 13)
+    (hard * weights).sum().backward()
+    soft = torch.sigmoid(margin.detach())
+    assert margin.grad is not None
+    assert torch.allclose(margin.grad, weights * soft * (1 - soft), atol=1e-6)

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from torch import Tensor, nn
+
+from skipviz.families.gated_modules import (
+    gate_parameters,
+    gated_units,
+    install_gates,
+)
+from skipviz.training.cost import CostSteering
+from skipviz.training.distillation import Distillation
+from skipviz.training.loop import train
+from skipviz.training.recipe import Recipe
+from skipviz.training.teacher import Teacher
+from skipviz.training.warmstart import fit_adapters
+from tests import tiny
+
+RECIPE = Recipe(
+    budget=0.7, steps=6, batch=2, length=12, gate_lr=0.05, adapter_lr=0.05, further_budgets=(0.9,)
+)
+
+
+class Interrupted(Exception):
+    pass
+
+
+def windows(count: int = 12, length: int = 13) -> Tensor:
+    return torch.randint(3, 260, (count, length), generator=torch.Generator().manual_seed(1))
+
+
+def objective(student: Any, folder: Path, recipe: Recipe) -> Distillation:
+    teacher = Teacher(tiny.backbone(seed=0), windows(), folder / "teacher.f16")
+    return Distillation(
+        student,
+        teacher,
+        windows(),
+        recipe=recipe,
+        config=tiny.GATES,
+        steering=CostSteering(recipe),
+    )
+
+
+def run(student: Any, folder: Path, *, stop_after: int | None = None) -> list[dict[str, float]]:
+    reported: list[dict[str, float]] = []
+
+    def report(figures: dict[str, float]) -> None:
+        if stop_after is not None and figures["step"] > stop_after:
+            raise Interrupted
+        reported.append(figures)
+
+    folder.mkdir(exist_ok=True)
+    train(
+        objective(student, folder, RECIPE),
+        recipe=RECIPE,
+        folder=folder,
+        report=report,
+        checkpoint_every=3,
+    )
+    return reported
+
+
+def state(model: nn.Module) -> dict[str, bytes]:
+    return {
+        name: value.detach().numpy().tobytes() for name, value in gate_parameters(model).items()
+    }
+
+
+def test_an_interrupted_run_ends_bit_for_bit_as_one_in_one_go(tmp_path: Path) -> None:
+    whole, parts = tiny.gated(seed=0), tiny.gated(seed=0)
+    figures = run(whole, tmp_path / "whole")
+    assert [entry["step"] for entry in figures] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(Interrupted):
+        run(parts, tmp_path / "parts", stop_after=4)
+    resumed = tiny.gated(seed=5)  # everything trained comes from the checkpoint
+    resumed.load_state_dict(
+        {k: v for k, v in tiny.gated(seed=0).state_dict().items() if ".gate." not in k},
+        strict=False,
+    )
+    later = run(resumed, tmp_path / "parts")
+    assert [entry["step"] for entry in later] == [4, 5, 6]
+    assert state(resumed) == state(whole)
+    for one, other in zip(figures[3:], later, strict=True):
+        assert {**one, "seconds": 0} == {**other, "seconds": 0}
+
+
+def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
+    model = tiny.gated(seed=0)
+    for _, _, unit in gated_units(model):
+        nn.init.constant_(unit.adapter.up.bias, float("nan"))
+    with pytest.raises(FloatingPointError, match="The loss is nan at step 0"):
+        run(model, tmp_path)
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(model))
+
+
+def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
+    run(tiny.gated(seed=0), tmp_path)
+    other = dataclasses.replace(RECIPE, gate_lr=0.1)
+    wanted = objective(tiny.gated(seed=0), tmp_path, other)
+    with pytest.raises(ValueError, match=r"was begun with gate_lr=0\.05\. Resume it"):
+        train(
+            wanted,
+            recipe=other,
+            folder=tmp_path,
+            report=lambda figures: None,
+        )
+
+
+def test_tensorboard_gets_the_figures_of_every_step(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    figures = run(tiny.gated(seed=0), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    shown = [event.value for event in events.Scalars("kl")]
+    assert shown == pytest.approx([entry["kl"] for entry in figures])
+
+
+def test_training_moves_gates_and_adapters_and_nothing_else(tmp_path: Path) -> None:
+    model, before = tiny.gated(seed=0), tiny.gated(seed=0)
+    run(model, tmp_path)
+    trained = {id(value) for value in gate_parameters(model).values()}
+    for (name, value), (_, old) in zip(
+        model.named_parameters(), before.named_parameters(), strict=True
+    ):
+        assert torch.equal(value, old) == (id(value) not in trained), name
+    assert not model.training
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in logged] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Mistral", "Qwen2", "Qwen3"])
+def test_every_model_of_the_llama_layout_can_be_trained(tmp_path: Path, kind: str) -> None:
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tiny.tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=tiny.LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+    )
+    torch.manual_seed(0)
+    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    teacher = Teacher(copy.deepcopy(model), windows(), tmp_path / "teacher.f16")
+    install_gates(model, tiny.GATES)
+    fit_adapters(model, windows(), batch=4)
+    before = state(model)
+    reported: list[dict[str, float]] = []
+    train(
+        Distillation(
+            model,
+            teacher,
+            windows(),
+            recipe=RECIPE,
+            config=tiny.GATES,
+            steering=CostSteering(RECIPE),
+        ),
+        recipe=RECIPE,
+        folder=tmp_path,
+        report=reported.append,
+    )
+    assert reported[-1]["budget"] < 1.1
+    after = state(model)
+    assert all(before[name] != after[name] for name in before if ".gate." in name)
