@@ -36,7 +36,7 @@ class Gate(nn.Module):
         self.down = nn.Linear(width, hidden)
         self.up = nn.Linear(hidden, 1)
 
-    def forward(self, state: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
+    def forward(self, state: Float[Tensor, "*b d"]) -> Float[Tensor, "*b"]:
         """Score every token, in float32 whatever the backbone: rounding then flips fewest."""
         score: Tensor = self.up(F.gelu(self.down(state.float())))
         return score.squeeze(-1)
@@ -58,7 +58,7 @@ class LowRankAdapter(nn.Module):
         self.down = nn.Linear(width, rank, bias=False)
         self.up = nn.Linear(rank, width)
 
-    def forward(self, state: Float[Tensor, "b t d"]) -> Float[Tensor, "b t d"]:
+    def forward(self, state: Float[Tensor, "*b d"]) -> Float[Tensor, "*b d"]:
         """Map the normalised hidden state to a stand-in for the unit's output."""
         low = F.linear(state, self.down.weight.to(state.dtype))
         return F.linear(low, self.up.weight.to(state.dtype), self.up.bias.to(state.dtype))
