@@ -1,11 +1,13 @@
 """See which layers each token of a dynamic-depth transformer used, and why.
 
 ``skipviz.load`` gives a model, ``skipviz.trace`` runs it over a text, ``skipviz.record`` listens
-to a run of your own. Everything that comes out is a ``Trace``: four Polars tables.
+to a run of your own, ``skipviz.audit`` flips every decision to see what it was worth. A
+``Trace`` is four Polars tables.
 """
 
 from __future__ import annotations
 
+from skipviz.experiments.audit import audit
 from skipviz.families import Plan
 from skipviz.models import ModelError, SkipModel, from_parts, load
 from skipviz.recording.events import RecordingError
@@ -25,6 +27,7 @@ __all__ = [
     "TextError",
     "Trace",
     "TraceError",
+    "audit",
     "from_parts",
     "load",
     "record",

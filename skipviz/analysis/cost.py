@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from skipviz.trace import Trace
@@ -114,6 +115,32 @@ def token_flops(trace: Trace) -> pl.DataFrame:
             *("dense_attention", "dense_mlp", "dense_keys_values", "dense_total"),
         )
     )
+
+
+def saved_flops(trace: Trace) -> npt.NDArray[np.float64]:
+    """Return what skipping each unit saves each token over executing it once, in FLOPs.
+
+    Parameters
+    ----------
+    trace
+        Any trace with sites.
+
+    Returns
+    -------
+    ndarray
+        Of shape [tokens, sites]: attention (without keys and values, where those are computed all
+        the same), MLP or both, less the skip path.
+    """
+    run, sites = trace.run.row(0, named=True), trace.sites
+    context = trace.tokens["context"].to_numpy().astype(np.float64)
+    attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * context
+    unit = sites["unit"].to_numpy()
+    attends, feeds = np.isin(unit, ("attn", "block")), np.isin(unit, ("mlp", "block"))
+    keys = ~np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & attends
+    saved = np.outer(attention, attends.astype(np.float64))
+    saved += run["mlp_flops"] * feeds + run["kv_flops"] * keys
+    found: npt.NDArray[np.float64] = saved - sites["skip_flops"].to_numpy()
+    return found
 
 
 def realised_budget(trace: Trace) -> float:
