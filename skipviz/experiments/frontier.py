@@ -103,6 +103,7 @@ def measure(
     dense: SkipModel,
     documents: Sequence[Document],
     *,
+    most: int | None = None,
     store: Path | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
@@ -116,6 +117,8 @@ def measure(
         The backbone that all of them share.
     documents
         Texts, each at most as long as the model's context.
+    most
+        How many documents to run, from all kinds alike; all if None.
     store
         A Parquet file of rows measured before, which are not run again; each document's are added
         as soon as it is done.
@@ -143,7 +146,7 @@ def measure(
     known = _read(store)
     rows: list[dict[str, Any]] = []
     # In mixed order, so that a run cut short has seen every kind of text.
-    order = random.Random(0).sample(range(len(documents)), len(documents))
+    order = random.Random(0).sample(range(len(documents)), len(documents))[:most]
     with torch.inference_mode():
         for done, number in enumerate(order):
             document, ids = documents[number], encoded[number]
@@ -158,7 +161,7 @@ def measure(
                 names = dict(zip(KNOWN_BY, key, strict=True))
                 about = {"document": number, "source": document.source, "tokens": ids.shape[1] - 1}
                 rows.append({**names, **about, **known[key]})
-                progress((done + (place + 1) / len(everyone)) / len(documents))
+                progress((done + (place + 1) / len(everyone)) / len(order))
             if reference is not None:
                 _write(store, known)
     rows.sort(key=lambda row: row["document"])
