@@ -388,6 +388,9 @@ def evaluate(
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's held-out texts if none is named."),
     ] = None,
+    most: Annotated[
+        int | None, typer.Option("--documents", help="So many of the texts, of all kinds alike.")
+    ] = None,
     store: Annotated[
         Path | None,
         typer.Option(help="Keep every document's figures here, and run only what is not in it."),
@@ -407,10 +410,11 @@ def evaluate(
     if card is not None:
         if len(chosen) != 1:
             raise ValueError(f"A card is for one model; {len(chosen)} were named.")
-        if policies or budgets or limits or texts or csv or figure:
+        if policies or budgets or limits or texts or most or csv or figure:
             raise ValueError(
                 "A card's figures are at all budgets of a model and on fixed texts: leave out "
-                "--policy, --budget, --limit, --text, --csv and --figure, or do without --card."
+                "--policy, --budget, --limit, --text, --documents, --csv and --figure, or do "
+                "without --card."
             )
         _evaluate_for_card(chosen[0], card, store, seed)
         return
@@ -431,6 +435,7 @@ def evaluate(
             candidates,
             dense,
             documents,
+            most=most,
             store=store,
             progress=lambda share: advance(share * len(documents)),
         )

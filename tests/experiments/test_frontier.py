@@ -139,6 +139,9 @@ def test_what_is_in_the_store_is_not_run_again(
     first = measure([one], dense, documents[:2], store=store)
     whole = measure([one], dense, documents, store=store)
     assert whole.filter(pl.col("document") < 2).equals(first)
+    some = measure([one], dense, documents, most=2)
+    assert some["document"].n_unique() == 2
+    assert some.equals(whole.filter(pl.col("document").is_in(some["document"].to_list())))
     assert whole.equals(measure([one], dense, documents))
     monkeypatch.setattr(dense.model, "forward", None)
     monkeypatch.setattr(gated.model, "forward", None)
