@@ -430,15 +430,12 @@ def evaluate(
         dense, candidates, calibration_texts() if limits else [], limits=limits or [],
         progress=err.print,
     )  # fmt: skip
-    with _progress("Evaluating", total=len(documents), unit="documents") as advance:
+    count = len(documents) if most is None else min(most, len(documents))
+    with _progress("Evaluating", total=count, unit="documents") as advance:
         measured = measure(
-            candidates,
-            dense,
-            documents,
-            most=most,
-            store=store,
-            progress=lambda share: advance(share * len(documents)),
-        )
+            candidates, dense, documents, most=most, store=store,
+            progress=lambda share: advance(share * count),
+        )  # fmt: skip
     table = frontier(measured, seed=seed)
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
