@@ -11,12 +11,16 @@ import hashlib
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Generic, TypeAlias, TypeVar
 
+import polars as pl
 import torch
 
+from skipviz.experiments.audit import Downstream, audit
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
 from skipviz.recording.tracing import trace
@@ -26,6 +30,9 @@ from skipviz.trace import Trace
 RESULTS = 8
 """Traces kept; the one not looked at for longest goes first."""
 MODELS = 2
+
+Cells: TypeAlias = pl.DataFrame
+"""What ``skipviz.audit`` returns."""
 
 
 @dataclass(frozen=True)
@@ -62,11 +69,14 @@ class Request:
         return digest.hexdigest()
 
 
+Result = TypeVar("Result")
+
+
 @dataclass
-class Job:
+class Job(Generic[Result]):
     """A run under way or done."""
 
-    future: Future[Trace]
+    future: Future[Result]
     stop: threading.Event = field(default_factory=threading.Event)
     started: float = field(default_factory=time.monotonic)
     share: float = 0.0
@@ -81,21 +91,29 @@ class Jobs:
             max_workers=1, thread_name_prefix="skipviz", initializer=_leave_a_core
         )
         self._lock = threading.Lock()
-        self._jobs: OrderedDict[str, Job] = OrderedDict()
+        self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
         self._models: OrderedDict[str, SkipModel] = OrderedDict()
         self.runs = 0
         self.tokens_per_second: float | None = None
 
-    def submit(self, request: Request) -> Job:
+    def submit(self, request: Request) -> Job[Trace]:
         """Start a request, or find the job that already does it."""
+        return self._start(request.key, lambda job: self._trace(request, job))
+
+    def audit(self, request: Request, traced: Trace, *, downstream: Downstream) -> Job[Cells]:
+        """Start an audit of what a request came to, or find the job that already does it."""
+        key = f"audit {downstream} {request.key}"
+        return self._start(key, lambda job: self._audit(request, traced, downstream, job))
+
+    def _start(self, key: str, work: Callable[[Job[Any]], Any]) -> Job[Any]:
         with self._lock:
-            job = self._jobs.get(request.key)
+            job = self._jobs.get(key)
             failed = job is not None and job.future.done() and job.future.exception() is not None
             if job is None or failed or job.stop.is_set():
                 job = Job(future=Future())
-                self._jobs[request.key] = job
-                self._pool.submit(self._work, request, job)
-            self._jobs.move_to_end(request.key)
+                self._jobs[key] = job
+                self._pool.submit(self._work, work, job)
+            self._jobs.move_to_end(key)
             self._forget()
             return job
 
@@ -106,25 +124,31 @@ class Jobs:
             if job.future.done():
                 del self._jobs[key]
 
-    def _work(self, request: Request, job: Job) -> None:
+    def _work(self, work: Callable[[Job[Any]], Any], job: Job[Any]) -> None:
         try:
-            job.future.set_result(self._run(request, job))
+            job.future.set_result(work(job))
         except BaseException as error:
             job.future.set_exception(error)
 
-    def _run(self, request: Request, job: Job) -> Trace:
+    def _trace(self, request: Request, job: Job[Trace]) -> Trace:
+        model = self._ready(request, job)
+        self.runs += 1
+        began = time.monotonic()
+        result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
+        self.tokens_per_second = len(result) / max(1e-3, time.monotonic() - began)
+        return result
+
+    def _audit(
+        self, request: Request, traced: Trace, downstream: Downstream, job: Job[Cells]
+    ) -> Cells:
+        model = self._ready(request, job)
+        return audit(model, traced, downstream=downstream, progress=_shown_by(job), stop=job.stop)
+
+    def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
         job.stage = f"Loading {request.model}"
         model = _under(self._model(request.model), request)
         job.stage = f"Running {request.model}"
-        self.runs += 1
-
-        def progress(share: float) -> None:
-            job.share = share
-
-        began = time.monotonic()
-        result = trace(model, list(request.documents), progress=progress, stop=job.stop)
-        self.tokens_per_second = len(result) / max(1e-3, time.monotonic() - began)
-        return result
+        return model
 
     def _model(self, name: str) -> SkipModel:
         # A folder may have been written again since it was loaded.
@@ -137,6 +161,13 @@ class Jobs:
             self._models[key] = load(name)
         self._models.move_to_end(key)
         return self._models[key]
+
+
+def _shown_by(job: Job[Any]) -> Callable[[float], None]:
+    def progress(share: float) -> None:
+        job.share = share
+
+    return progress
 
 
 def _under(model: SkipModel, request: Request) -> SkipModel:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from skipviz.app import paths_page, policies_page
+from skipviz.app import audit_page, paths_page, policies_page
 
 
 def run() -> None:
@@ -12,6 +12,7 @@ def run() -> None:
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
     pages = [
         st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
+        st.Page(audit_page.page, title="Audit", url_path="audit"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),
     ]
     st.navigation(pages, position="top").run()

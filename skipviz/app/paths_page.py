@@ -8,6 +8,7 @@ from skipviz.app.inputs import choose
 from skipviz.app.jobs import Job
 from skipviz.app.results import show
 from skipviz.app.run_view import explain, jobs, wait
+from skipviz.trace import Trace
 
 
 def page() -> None:
@@ -16,7 +17,8 @@ def page() -> None:
     if request is not None:
         st.session_state.job = jobs().submit(request)
         st.session_state.job_key = request.key
-    job: Job | None = st.session_state.get("job")
+        st.session_state.request = request
+    job: Job[Trace] | None = st.session_state.get("job")
     if job is None:
         _welcome()
     elif not job.future.done():

@@ -15,6 +15,7 @@ from skipviz.app.run_view import explain, jobs, wait
 from skipviz.models.samples import samples_folder
 from skipviz.plots.frontier import frontier_figure
 from skipviz.texts import Document
+from skipviz.trace import Trace
 
 FRONTIER = "frontier.csv"
 COLUMNS: dict[str, Any] = {
@@ -104,7 +105,7 @@ def _compare(row: dict[str, Any]) -> None:
     if st.button("See the text under this policy", type="primary", key="compare"):
         st.session_state.policy_job = jobs().submit(asked)
         st.session_state.policy_key = asked.key
-    job: Job | None = st.session_state.get("policy_job")
+    job: Job[Trace] | None = st.session_state.get("policy_job")
     if job is None or st.session_state.policy_key != asked.key:
         return
     if not job.future.done():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import streamlit as st
 
 from skipviz.app.jobs import Job, Jobs
@@ -17,7 +19,7 @@ def jobs() -> Jobs:
 
 
 @st.fragment(run_every=0.5)
-def wait(job: Job) -> None:
+def wait(job: Job[Any]) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
         st.rerun()

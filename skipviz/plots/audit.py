@@ -1,0 +1,153 @@
+"""What decisions were worth: maps over text and depth, and how well scores tell."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+import polars as pl
+from plotly.subplots import make_subplots
+
+from skipviz.plots.frame import dress, units
+from skipviz.plots.labels import token_label
+from skipviz.plots.palette import INK, MARGINS, UNIT_COLOURS, UNIT_NAMES, scale
+from skipviz.trace import Trace
+
+Shown = Literal["net", "margin", "regret"]
+TITLES: dict[Shown, tuple[str, str]] = {
+    "net": ("What executing is worth", "nats, less the price of its FLOPs"),
+    "margin": ("How much the score speaks for executing", "score - threshold, gate's own scale"),
+    "regret": ("Where the decision was wrong", "nats lost: wrongly skipped +, wrongly run -"),
+}
+SHARE_SHOWN = 0.98
+"""Of all cells, the share that the colours tell apart; the rest takes the end of the scale."""
+
+
+def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> go.Figure:
+    """Draw a figure of every decision, token by layer, attention and MLP apart.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    cells
+        What ``skipviz.analysis.gate_quality.judged`` returned.
+    shown
+        ``net``, utility less what the FLOPs cost; ``margin``, the score's distance from the
+        threshold; ``regret``, what wrong decisions lost, signed by what would have been right.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing of that name to show.
+    """
+    if shown not in TITLES:
+        raise ValueError(f"shown={shown!r} is not one of {', '.join(TITLES)}.")
+    title, unit_of_it = TITLES[shown]
+    sign = np.where(cells["worth"].to_numpy(), 1.0, -1.0) if shown == "regret" else 1.0
+    values = cells[shown].to_numpy() * sign
+    matrix = np.full((len(trace), trace.sites.height), np.nan)
+    matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = values
+    seen = np.abs(values[values != 0])
+    limit = max(float(np.quantile(seen, SHARE_SHOWN)), 1e-6) if len(seen) else 1.0
+    rows = units(trace)
+    figure = make_subplots(rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.06)
+    names = [token_label(text) for text in trace.tokens["text"]]
+    for place, unit in enumerate(rows, start=1):
+        sites = trace.sites.filter(pl.col("unit") == unit)
+        z = matrix[:, sites["site"].to_numpy()].T
+        figure.add_trace(
+            go.Heatmap(
+                z=z,
+                y=sites["layer"].to_list(),
+                customdata=np.broadcast_to(np.array(names)[None], z.shape),
+                coloraxis="coloraxis",
+                hovertemplate=(
+                    "token %{x}: %{customdata}<br>" + UNIT_NAMES[unit] + " of layer %{y}<br>"
+                    "%{z:.4f}<extra></extra>"
+                ),
+                hoverongaps=False,
+            ),
+            row=place,
+            col=1,
+        )
+        figure.update_yaxes(title=f"{UNIT_NAMES[unit]} layer", row=place, col=1)
+    figure.update_xaxes(title="token", row=len(rows), col=1)
+    dress(figure, trace, title=title, height=160 + 200 * len(rows))
+    return figure.update_layout(
+        coloraxis={
+            "colorscale": scale(MARGINS),
+            "cmin": -limit,
+            "cmax": limit,
+            "colorbar": {"title": {"text": unit_of_it, "side": "right"}, "thickness": 14},
+        },
+        showlegend=False,
+        margin={"b": 60},
+    )
+
+
+def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
+    """Draw what units are worth in equal parts of the decisions, by score.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    table
+        What ``skipviz.analysis.gate_quality.reliability`` returned.
+    """
+    figure = go.Figure()
+    figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"})
+    figure.add_trace(
+        go.Scatter(
+            x=[place + 1 for place in table["bin"].to_list()],
+            y=table["net"].to_list(),
+            error_y={"array": (1.96 * table["net_error"]).to_list()},
+            customdata=table.select("margin", "worth", "executed", "cells").rows(),
+            mode="lines+markers",
+            line={"color": UNIT_COLOURS["block"]},
+            name="worth of executing, mean and 95% interval",
+            hovertemplate=(
+                "%{y:.4f} nats<br>mean margin %{customdata[0]:.4f}<br>"
+                "worth executing %{customdata[1]:.1%}, executed %{customdata[2]:.1%}<br>"
+                "%{customdata[3]:,} decisions<extra></extra>"
+            ),
+        )
+    )
+    figure.update_xaxes(title="decisions by score, from lowest to highest tenth", dtick=1)
+    figure.update_yaxes(title="worth of executing (nats)")
+    return dress(figure, trace, title="Do high scores go to useful units?", height=420)
+
+
+def ranking_by_layer(trace: Trace, table: pl.DataFrame) -> go.Figure:
+    """Draw, for each site, how well its score ranks what its unit is worth.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    table
+        What ``skipviz.analysis.gate_quality.quality_by`` returned by ``label``.
+    """
+    named = table.join(trace.sites.select("label", "layer", "unit"), on="label")
+    figure = go.Figure()
+    figure.add_hline(y=0.5, line={"color": INK, "dash": "dash"}, annotation_text="chance")
+    for unit in units(trace):
+        part = named.filter(pl.col("unit") == unit).sort("layer")
+        if part.is_empty():
+            continue
+        figure.add_trace(
+            go.Scatter(
+                x=part["layer"].to_list(),
+                y=part["auroc"].fill_nan(None).to_list(),
+                mode="markers+lines",
+                name=UNIT_NAMES[unit],
+                line={"color": UNIT_COLOURS[unit]},
+                marker={"symbol": "circle" if unit == "attn" else "square"},
+                hovertemplate="layer %{x}<br>AUROC %{y:.3f}<extra></extra>",
+            )
+        )
+    figure.update_xaxes(title="layer")
+    figure.update_yaxes(title="AUROC of the score", range=[0, 1])
+    return dress(figure, trace, title="Which gates tell useful from useless?", height=420)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from skipviz.analysis.gate_quality import implied_price, judged, quality
+from tests.browser.conftest import ROOT, Screenshot, Serve
+
+RUN_SECONDS = 180_000
+TEXT = "The lighthouse keeper had counted the same ships for thirty years. Nobody answered."
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    with serve(ROOT / "app.py") as address:
+        yield address
+
+
+def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
+    page: Page, url: str, screenshot: Screenshot
+) -> None:
+    page.goto(f"{url}/audit")
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible()
+    page.get_by_role("link", name="Skip paths").click()
+    page.get_by_label("Paste a text").fill(TEXT)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Audit").click()
+    page.get_by_role("button", name="Audit this text").click()
+    expect(page.get_by_text("The most wrong decisions")).to_be_visible(timeout=RUN_SECONDS)
+
+    model = skipviz.load("smollm2-gated")
+    trace = skipviz.trace(model, TEXT)
+    cells = skipviz.audit(model, trace)
+    found = quality(judged(trace, cells, price=implied_price(trace, cells)))
+    metric = page.get_by_test_id("stMetric")
+    expect(metric.filter(has_text="AUROC of the score")).to_contain_text(f"{found.auroc:.3f}")
+    expect(metric.filter(has_text="Decided rightly")).to_contain_text(f"{found.right:.1%}")
+    screenshot(page, "audit")
+
+    page.get_by_text("Free", exact=True).click()
+    free = quality(judged(trace, cells))
+    expect(metric.filter(has_text="Decided rightly")).to_contain_text(f"{free.right:.1%}")
+    page.get_by_text("Wrong decisions", exact=True).click()
+    expect(page.get_by_text("Where the decision was wrong")).to_be_visible()
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Every decision (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    assert len(rows) == cells.height
+    assert float(rows[5]["utility"]) == pytest.approx(cells["utility"][5], abs=1e-4)
