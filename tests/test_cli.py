@@ -11,6 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
 
 import skipviz
@@ -20,7 +21,12 @@ import skipviz.training.held_out
 import skipviz.training.run
 from skipviz.analysis.cost import realised_budget
 from skipviz.cli import app
-from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
+from skipviz.families.gated_modules import (
+    GatedConfig,
+    gate_parameters,
+    gated_units,
+    install_gates,
+)
 from skipviz.models import backbone
 from skipviz.models.samples import GatedModelConfig
 from tests import tiny
@@ -436,7 +442,15 @@ def test_train_goes_on_from_gates_by_policy_gradient(
     curve = pl.read_csv(made / "model" / "learning_curve.csv")
     assert curve["step"].to_list() == [1, 2, 3]
     assert {"reward", "greedy_reward", "advantage_variance"} <= set(curve.columns)
+    kept = load_file(made / "model" / "gates.safetensors")
+    assert kept
+    assert not any(".adapter." in name for name in kept)  # they are those of the start
+    made_of = skipviz.load(made / "model").model, skipviz.load(start).model
+    ours, theirs = (gate_parameters(model) for model in made_of)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours if ".adapter." in name)
     assert run("trace", text, "--model", made / "model").exit_code == 0
+    (start / "gates.safetensors").write_bytes(b"")
+    assert "shares the adapters of" in sentence(run("trace", text, "--model", made / "model"))
 
 
 def test_guard_and_calibrate_write_what_they_find(

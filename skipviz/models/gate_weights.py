@@ -17,16 +17,17 @@ from skipviz.models.errors import ModelError
 Rates = Mapping[str, Sequence[float]]
 
 
-def write_gates(model: Any, path: Path, *, rates: Rates) -> None:
-    """Write the gates and adapters of a model; ``rates`` as for ``read_gates``."""
+def write_gates(model: Any, path: Path, *, rates: Rates, adapters: bool = True) -> None:
+    """Write the gates of a model, and its adapters if asked; ``rates`` as for ``read_gates``."""
     tensors = {
         name: value.detach().to("cpu", torch.bfloat16).contiguous()
         for name, value in _stored(model, rates).items()
+        if adapters or not _is_adapter(name)
     }
     save_file(tensors, path)
 
 
-def read_gates(model: Any, path: Path, *, rates: Rates) -> None:
+def read_gates(model: Any, path: Path, *, rates: Rates, adapters: Path | None = None) -> None:
     """Read gates and adapters into a model.
 
     Parameters
@@ -38,6 +39,8 @@ def read_gates(model: Any, path: Path, *, rates: Rates) -> None:
     rates
         Rates of every site for each budget, where they are fixed: adapters that none of them ever
         uses are not in the file. Empty for gates that were learned.
+    adapters
+        The file to take the adapters from; the same if there is none.
 
     Raises
     ------
@@ -45,6 +48,9 @@ def read_gates(model: Any, path: Path, *, rates: Rates) -> None:
         If the file holds other gates, or gates of another shape.
     """
     tensors = load_file(path)
+    if adapters is not None:
+        shared = load_file(adapters)
+        tensors |= {name: value for name, value in shared.items() if _is_adapter(name)}
     parameters = _stored(model, rates)
     if tensors.keys() != parameters.keys():
         raise ModelError(
@@ -70,6 +76,10 @@ def _stored(model: Any, rates: Rates) -> dict[str, nn.Parameter]:
         if all(each[number] == 1 for each in rates.values())
     }
     return {name: value for name, value in parameters.items() if _site(name) not in idle}
+
+
+def _is_adapter(parameter: str) -> bool:
+    return ".adapter." in parameter
 
 
 def _site(parameter: str) -> str:

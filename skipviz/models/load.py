@@ -195,10 +195,26 @@ def _load_gated(
             install_rates(dense.model, config.gates, seed=0)
         else:
             install_gates(dense.model, config.gates)
-        read_gates(dense.model, gates, rates=config.rates)
-    both = hashlib.sha256((dense.weights_sha256 + config.gates_sha256).encode()).hexdigest()
+        shared = _shared_adapters(config, name=folder.name)
+        read_gates(dense.model, gates, rates=config.rates, adapters=shared)
+    shared_sha256 = "" if isinstance(config, ExitModelConfig) else config.adapters_sha256
+    parts = dense.weights_sha256 + config.gates_sha256 + shared_sha256
+    both = hashlib.sha256(parts.encode()).hexdigest()
     made = from_parts(dense.model, dense.tokenizer, name=folder.name, weights_sha256=both)
     return at_budget(replace(made, policy=config.policy, settings=config), chosen)
+
+
+def _shared_adapters(config: GatedModelConfig, *, name: str) -> Path | None:
+    """Return the file of the adapters that gates share with another model, if they do."""
+    if not config.adapters_of:
+        return None
+    path = sample_folders().get(config.adapters_of, Path(config.adapters_of)) / GATES
+    if not path.exists() or sha256_of(path) != config.adapters_sha256:
+        raise ModelError(
+            f"{name} shares the adapters of {config.adapters_of}, and {path} is missing or "
+            "another than it was trained with. Train or fetch both again."
+        )
+    return path
 
 
 def at_budget(model: SkipModel, budget: float) -> SkipModel:

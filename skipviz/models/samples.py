@@ -41,6 +41,9 @@ class GatedModelConfig:
         policy keeps to.
     rates
         For a policy of fixed rates, the rate of every site for each budget, instead of thresholds.
+    adapters_of, adapters_sha256
+        The model, by name or folder, whose adapters these gates share, and the SHA-256 of its
+        file; empty where they have their own.
     """
 
     backbone: str
@@ -52,6 +55,8 @@ class GatedModelConfig:
     policy: str = "learned"
     guards: dict[str, float] = field(default_factory=dict)
     rates: dict[str, list[float]] = field(default_factory=dict)
+    adapters_of: str = ""
+    adapters_sha256: str = ""
 
     @property
     def budgets(self) -> list[str]:

@@ -27,7 +27,13 @@ from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.load import at_budget
-from skipviz.models.samples import GATES, ExitModelConfig, GatedModelConfig, read_config
+from skipviz.models.samples import (
+    GATES,
+    ExitModelConfig,
+    GatedModelConfig,
+    read_config,
+    sample_folders,
+)
 from skipviz.recording.tracing import trace
 from skipviz.schema import site_label
 from skipviz.texts import Document
@@ -237,7 +243,8 @@ def train_policy(
     sha256, _, texts = _prepare(backbone, recipe, windows or folder, device, say)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, settings.gates)
-    read_gates(student, start / GATES, rates={})
+    owner = sample_folders().get(settings.adapters_of, Path(settings.adapters_of or start))
+    read_gates(student, start / GATES, rates={}, adapters=owner / GATES)
     objective = PolicyGradient(
         student, texts, recipe=recipe, config=settings.gates, temperature=temperature,
         thresholds=begun,
@@ -246,10 +253,14 @@ def train_policy(
     train(objective, recipe=recipe, folder=folder, report=report)
     made = folder / "model"
     made.mkdir(exist_ok=True)
-    write_gates(student, made / GATES, rates={})
+    write_gates(student, made / GATES, rates={}, adapters=False)
     say("Calibrating thresholds")
-    thresholds = _calibrated(load(backbone), made / GATES, settings.gates, calibration, begun)
-    _describe(made, backbone, sha256, recipe, config=settings.gates, thresholds=thresholds)
+    thresholds = _calibrated(
+        load(backbone), made / GATES, settings.gates, calibration, begun, adapters=owner / GATES
+    )
+    _describe(
+        made, backbone, sha256, recipe, config=settings.gates, thresholds=thresholds, owner=owner
+    )
     _document(made, recipe, start, extra={"temperature": temperature})
     pl.read_ndjson(folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
     return made
@@ -381,8 +392,10 @@ def _describe(
     config: GatedConfig,
     thresholds: dict[str, float] | None = None,
     rates: dict[str, list[float]] | None = None,
+    owner: Path | None = None,
 ) -> None:
-    """Write ``skipviz.json``."""
+    """Write ``skipviz.json``; ``owner`` is the folder whose adapters are shared."""
+    names = {path.resolve(): name for name, path in sample_folders().items()}
     fixed = rates or {}
     static = all(rate in (0, 1) for each in fixed.values() for rate in each)
     GatedModelConfig(
@@ -394,6 +407,8 @@ def _describe(
         budget=f"{recipe.budget:g}",
         policy="learned" if not fixed else "static" if static else "random",
         rates=fixed,
+        adapters_of="" if owner is None else names.get(owner.resolve(), str(owner.resolve())),
+        adapters_sha256="" if owner is None else sha256_of(owner / GATES),
     ).write(made)
 
 
@@ -423,10 +438,12 @@ def _calibrated(
     config: GatedConfig,
     texts: Sequence[Document],
     starts: Mapping[float, float],
+    *,
+    adapters: Path | None = None,
 ) -> dict[str, float]:
     """Return thresholds for the gates as written, in bfloat16, of the budgets in ``starts``."""
     install_gates(dense.model, config)
-    read_gates(dense.model, gates, rates={})
+    read_gates(dense.model, gates, rates={}, adapters=adapters)
     gated = replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
     return {
         f"{budget:g}": calibrate(gated, texts, budget=budget, start=start)
