@@ -26,6 +26,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    from skipviz.models.samples import ModelConfig
     from skipviz.texts import Document
 
 # File names and messages hold brackets that rich would take for markup.
@@ -85,8 +86,8 @@ def list_models() -> None:
     table = Table("model", "what", "size", "ready")
     for name, folder in sample_folders().items():
         config = read_config(folder)
-        budgets = ", ".join(config.thresholds)
-        what = f"gates on {config.backbone}, budgets {budgets}"
+        budgets = ", ".join(config.budgets)
+        what = f"{', '.join(config.policies)} on {config.backbone}, budgets {budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
     what = "dense backbone, SmolLM2-135M-Instruct, Apache-2.0"
     size = _megabytes(backbone.backbone_folder()) if backbone.is_pulled() else "538 MB"
@@ -130,7 +131,7 @@ def info(name: str, trust_remote_code: Remote = False) -> None:
     table.add_row("budget", "none" if model.budget is None else f"{model.budget:g}")
     if gated is not None:
         table.add_row("backbone", Text(gated.backbone, overflow="fold"))
-        for budget, threshold in gated.thresholds.items():
+        for budget, threshold in _thresholds(gated).items():
             table.add_row(f"threshold for budget {budget}", f"{threshold:.6f}")
         table.add_row("gates (SHA-256)", Text(gated.gates_sha256, overflow="fold"))
     table.add_row("weights in memory", f"{size / 1e6:,.1f} MB, {model.dtype}")
@@ -293,10 +294,14 @@ def train(
             made = train_exits(backbone, config=shape, calibration=texts, **shared)
         elif objective == "static":
             choice = static_choice(choose, recipe, config, say=err.print)
-            made = train_fixed(backbone, config=config, choose=choice, **shared)
+            made = train_fixed(
+                backbone, config=config, choose=choice, chosen_by=f"by {choose}", **shared
+            )
         else:
             choice = matched_choice(like, recipe, config, texts)
-            made = train_fixed(backbone, config=config, choose=choice, **shared)
+            made = train_fixed(
+                backbone, config=config, choose=choice, chosen_by=f"like {like}", **shared
+            )
     err.print(f"The model is in {made}; trace with --model {made}.")
 
 
@@ -418,18 +423,29 @@ def evaluate(
             )
         _evaluate_for_card(chosen[0], card, store, seed)
         return
-    from skipviz.experiments.candidates import candidates_of, guarded_candidates
+    import polars as pl
+
+    from skipviz.experiments.candidates import (
+        candidates_of,
+        guarded_candidates,
+        training_tokens,
+    )
     from skipviz.experiments.card import frontier_table
     from skipviz.experiments.frontier import frontier, measure
     from skipviz.plots.frontier import frontier_figure
     from skipviz.training.held_out import calibration_texts, reporting_texts
 
     documents = [d for name in texts for d in _read(name)] if texts else reporting_texts()
-    dense, candidates = candidates_of(chosen, policies=policies, budgets=budgets)
+    wanted = policies
+    if limits and policies is not None and "guarded" in policies:
+        wanted = [*policies, "learned"]  # whose gates are guarded
+    dense, candidates = candidates_of(chosen, policies=wanted, budgets=budgets)
     candidates += guarded_candidates(
         dense, candidates, calibration_texts() if limits else [], limits=limits or [],
         progress=err.print,
     )  # fmt: skip
+    if policies is not None:
+        candidates = [candidate for candidate in candidates if candidate.policy in policies]
     count = len(documents) if most is None else min(most, len(documents))
     with _progress("Evaluating", total=count, unit="documents") as advance:
         measured = measure(
@@ -437,12 +453,27 @@ def evaluate(
             progress=lambda share: advance(share * count),
         )  # fmt: skip
     table = frontier(measured, seed=seed)
+    learnt = {name: training_tokens(name) for name in table["model"].unique()}
+    table = table.with_columns(training_tokens=pl.col("model").replace_strict(learnt))
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         _write(csv, table.write_csv)
     if figure is not None:
         made = frontier_figure(table)
         _write(figure, lambda target: made.write_html(target, include_plotlyjs=True))
+
+
+def _thresholds(config: ModelConfig) -> dict[str, float]:
+    """Return a model's thresholds, by budget, or by rule and budget."""
+    from skipviz.models.samples import ExitModelConfig
+
+    if not isinstance(config, ExitModelConfig):
+        return config.thresholds
+    return {
+        f"{rule} {budget}": level
+        for rule, levels in config.thresholds.items()
+        for budget, level in levels.items()
+    }
 
 
 def _spread(layers: int) -> list[int]:

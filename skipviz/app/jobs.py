@@ -23,6 +23,7 @@ import torch
 from skipviz.experiments.audit import Downstream, audit
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
+from skipviz.models.samples import sample_folders
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
@@ -62,7 +63,9 @@ class Request:
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
-        digest = hashlib.sha256(f"{self.budget} {self.policy} {self.limit} {self.model}".encode())
+        digest = hashlib.sha256(
+            f"{self.budget} {self.policy} {self.limit} {_stamped(self.model)}".encode()
+        )
         for document in self.documents:
             for part in (document.source, document.text):
                 digest.update(len(part).to_bytes(8, "little") + part.encode())
@@ -151,16 +154,20 @@ class Jobs:
         return model
 
     def _model(self, name: str) -> SkipModel:
-        # A folder may have been written again since it was loaded.
-        folder = Path(name)
-        stamp = max((p.stat().st_mtime for p in folder.glob("*")), default=0.0)
-        key = f"{name}@{stamp}"
+        key = _stamped(name)
         if key not in self._models:
             while len(self._models) >= MODELS:
                 self._models.popitem(last=False)
             self._models[key] = load(name)
         self._models.move_to_end(key)
         return self._models[key]
+
+
+def _stamped(name: str) -> str:
+    """Return a model's name and when its folder was last written: it may be written again."""
+    folder = sample_folders().get(name, Path(name))
+    written = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
+    return f"{name}@{written}"
 
 
 def _shown_by(job: Job[Any]) -> Callable[[float], None]:

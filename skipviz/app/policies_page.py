@@ -29,6 +29,7 @@ COLUMNS: dict[str, Any] = {
     "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
     "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
     "top1": st.column_config.NumberColumn("Same likeliest token", format="percent"),
+    "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
     "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
 }
 
@@ -45,8 +46,9 @@ def page() -> None:
         return
     st.markdown(
         "Each point is one policy at one budget, on held-out text of three kinds. **Lower is "
-        "better, and further left is cheaper.** Click a point, or choose it below, to see your "
-        "text under it."
+        "better, and further left is cheaper.** Policies were not all trained for as long: the "
+        "table says on how many tokens. Click a point, or choose it below, to see your text "
+        "under it."
     )
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
@@ -70,21 +72,18 @@ def _table(path: Path) -> pl.DataFrame | None:
 def _choose(table: pl.DataFrame, clicked: Any) -> int:
     """Return the row that was clicked last, or chosen from the list."""
     points = clicked["selection"]["points"]
-    if points and points != st.session_state.get("points_seen"):
-        st.session_state.points_seen = points
-        st.session_state.candidate = int(points[0]["customdata"][-1])
-    if "candidate" not in st.session_state:
-        skipping = (table["policy"] != "dense").arg_max()
-        st.session_state.candidate = skipping or 0
     names = [_name(row) for row in table.to_dicts()]
-    return int(
-        st.selectbox(
-            "Policy",
-            range(len(names)),
-            format_func=names.__getitem__,
-            key="candidate",
-        )
-    )
+    if points and points != st.session_state.get("points_seen"):
+        st.session_state.candidate = names[int(points[0]["customdata"][-1])]
+    st.session_state.points_seen = points
+    # Streamlit forgets what a page's own widgets hold when another page is shown.
+    kept = st.session_state.get("candidate_kept")
+    first = names[(table["policy"] != "dense").arg_max() or 0]
+    if st.session_state.get("candidate") not in names:
+        st.session_state.candidate = kept if kept in names else first
+    chosen = str(st.selectbox("Policy", names, key="candidate"))
+    st.session_state.candidate_kept = chosen
+    return names.index(chosen)
 
 
 def _compare(row: dict[str, Any]) -> None:

@@ -75,6 +75,8 @@ def _explore(trace: Trace, key: str) -> None:
         + (
             "no gated layer ran"
             if token["exit_depth"] is None
+            else f"left after layer {token['exit_depth']}"
+            if trace.run["family"].item() == "exit"
             else f"deepest gated layer that ran {token['exit_depth']}"
         )
         + (f", loss on the next token {token['nll']:.2f} nats" if token["nll"] is not None else "")

@@ -56,7 +56,7 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         float(limits[0, site]) if same and len(limits) else float("nan")
         for site, same in enumerate(constant)
     ]
-    sites = trace.sites.select("label", "layer", "unit").with_columns(
+    sites = trace.sites.select("label", "layer", "unit", "polarity", "skip_path").with_columns(
         pl.Series("threshold", thresholds, dtype=pl.Float64)
     )
     fewest, _ = layers_used_range(trace)

@@ -24,7 +24,7 @@ def harness_model(
     name, budget, policy, limit
         As for ``skipviz.load``.
     batch_size
-        Requests a forward; padding is on the left and masked.
+        Requests a forward.
     options
         Further keywords of lm-evaluation-harness's ``HFLM``.
 

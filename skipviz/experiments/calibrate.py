@@ -127,7 +127,7 @@ def calibrate_exits(
     Returns
     -------
     dict
-        Threshold by budget; budgets out of reach are left out.
+        Threshold by budget; budgets out of reach, or not met in so many runs, are left out.
     """
 
     def run(threshold: float) -> Trace:
@@ -135,8 +135,12 @@ def calibrate_exits(
         return trace(model, documents, statistics=False)
 
     if rule == "patience":
-        counts = range(1, len(model.model.exits.stays))
-        return {f"{realised_budget(run(float(n))):.2f}": float(n) for n in counts}
+        by_count = {
+            float(count): round(realised_budget(run(float(count))), 2)
+            for count in range(1, len(model.model.exits.stays))
+        }
+        # Of counts that come to the same budget, the first says it.
+        return {f"{b:g}": count for count, b in reversed(by_count.items())}
     nobody = run(np.inf if rule == "confidence" else -np.inf)
     scores = nobody.matrix("score")
     bounds = (float(scores.min()), float(scores.max()))

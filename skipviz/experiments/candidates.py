@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from skipviz.experiments.card import TRAINING
 from skipviz.experiments.frontier import Candidate
 from skipviz.experiments.guard import guard
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, with_policy
-from skipviz.models.samples import GatedModelConfig, read_config, sample_folders
+from skipviz.models.samples import (
+    ExitModelConfig,
+    GatedModelConfig,
+    ModelConfig,
+    read_config,
+    sample_folders,
+)
 from skipviz.texts import Document
 
 
@@ -30,13 +38,21 @@ def candidates_of(
     policies, budgets
         Those to measure; all that a model has if there are none.
 
+    Returns
+    -------
+    tuple
+        The backbone, and the candidates, each once. A model's policies that do not have a budget
+        asked for are passed over if another has it.
+
     Raises
     ------
     ValueError
-        If the models stand on different backbones, or one lacks a budget asked for.
+        If the models stand on different backbones, a policy is no model's, or a budget asked for
+        is none of a model's.
     """
     candidates, backbones = [], set()
-    for name in names:
+    _check_policies(names, policies)
+    for name in dict.fromkeys(names):
         config = read_config(sample_folders().get(name, Path(name)))
         backbones.add(config.backbone)
         loaded = load(name)
@@ -44,25 +60,56 @@ def candidates_of(
             if policies and policy not in policies:
                 continue
             model = with_policy(loaded, policy)
-            own = [] if model.settings is None else model.settings.budgets
-            for budget in budgets or [float(each) for each in own]:
-                at_budget(model, budget)  # says so at once if there is no such budget
+            own = [] if model.settings is None else [float(each) for each in model.settings.budgets]
+            for budget in [b for b in dict.fromkeys(budgets or own) if b in own]:
                 candidates.append(
                     Candidate(
                         model=model,
                         policy=policy,
                         budget=budget,
+                        setting=_setting(config, policy, budget),
                         prepare=functools.partial(at_budget, model, budget),
                     )
                 )
+        for budget in budgets or []:
+            if not any(c.model.name == loaded.name and c.budget == budget for c in candidates):
+                at_budget(loaded, budget)  # says which budgets there are
     if len(backbones) != 1:
         raise ValueError(
             f"The models stand on different backbones: {', '.join(sorted(backbones))}. Evaluate "
             "those of one backbone at a time."
         )
-    if not candidates:
-        raise ValueError(f"None of the models has a policy {' or '.join(policies or [])}.")
     return load(backbones.pop()), candidates
+
+
+def training_tokens(name: str) -> int:
+    """Return how many tokens a model learnt from, in all its runs; 0 where that is not recorded."""
+    path = sample_folders().get(name, Path(name)) / TRAINING
+    if not path.exists():
+        return 0
+    runs = json.loads(path.read_text(encoding="utf-8"))
+    # A run cut short says how many steps it did.
+    return sum(int(run["steps_done"] * run["batch"] * run["length"]) for run in runs)
+
+
+def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> None:
+    # The dense model is always measured, and the guarded policy is asked for by its limit.
+    known = {"dense", "guarded"}
+    for name in names:
+        known |= set(read_config(sample_folders().get(name, Path(name))).policies)
+    unknown = sorted(set(policies or []) - known)
+    if unknown:
+        raise ValueError(
+            f"No model has a policy {', '.join(unknown)}; there are {', '.join(sorted(known))}."
+        )
+
+
+def _setting(config: ModelConfig, policy: str, budget: float) -> str:
+    """Return the threshold or the rates of a budget, as written."""
+    key = f"{budget:g}"
+    if isinstance(config, ExitModelConfig):
+        return repr(config.thresholds[policy][key])
+    return repr(config.rates[key] if config.rates else config.thresholds[key])
 
 
 def guarded_candidates(
@@ -91,7 +138,7 @@ def guarded_candidates(
     found = []
     for model in {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values():
         known = model.settings.guards if isinstance(model.settings, GatedModelConfig) else {}
-        for limit in limits:
+        for limit in dict.fromkeys(limits):
             threshold = known.get(f"{limit:g}")
             if threshold is None:
                 threshold = guard(model, dense, texts, limit=limit, progress=progress).threshold
@@ -100,6 +147,7 @@ def guarded_candidates(
                     model=model,
                     policy="guarded",
                     limit=limit,
+                    setting=repr(threshold),
                     prepare=functools.partial(set_threshold, model.model, threshold),
                 )
             )

@@ -28,9 +28,9 @@ MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
-KNOWN_BY = ("model", "weights_sha256", "policy", "budget", "limit", "text_sha256")
+KNOWN_BY = ("model", "weights_sha256", "policy", "budget", "limit", "setting", "text_sha256")
 """What a row of a store is found by."""
-Key = tuple[str, str, str, float | None, float | None, str]
+Key = tuple[str, str, str, float | None, float | None, str, str]
 SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
 
 
@@ -48,6 +48,8 @@ class Candidate:
         The budget asked for; None where none was.
     limit
         For the guarded policy, the nats over dense that it may lose; None elsewhere.
+    setting
+        What ``prepare`` sets, in words that differ when it does.
     prepare
         Sets thresholds or rates before each forward.
     """
@@ -56,6 +58,7 @@ class Candidate:
     policy: str
     budget: float | None = None
     limit: float | None = None
+    setting: str = ""
     prepare: Callable[[], object] = lambda: None
 
 
@@ -129,7 +132,7 @@ def measure(
     -------
     pl.DataFrame
         One row a candidate and document: ``model``, ``weights_sha256``, ``policy``, ``budget``,
-        ``limit``; ``text_sha256``, ``document``, ``source``, ``tokens`` with a next
+        ``limit``, ``setting``; ``text_sha256``, ``document``, ``source``, ``tokens`` with a next
         one; ``nll`` and ``kl`` from the dense
         model in nats a token; ``top1``, the share of tokens whose likeliest next token is the
         dense model's; ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the
@@ -139,8 +142,13 @@ def measure(
     Raises
     ------
     ValueError
-        If a document has fewer than two tokens, or more than the context.
+        If a document has fewer than two tokens or more than the context, two documents are the
+        same, or ``most`` is below 1.
     """
+    if most is not None and most < 1:
+        raise ValueError(f"{most} documents are none to measure on; ask for at least 1.")
+    if len({document.text for document in documents}) < len(documents):
+        raise ValueError("Some documents are the same; give each once, or they count twice.")
     everyone = [Candidate(model=dense, policy="dense"), *candidates]
     encoded = [_ids(dense, document) for document in documents]
     known = _read(store)
@@ -186,8 +194,10 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         by document), ``kl``, ``top1`` and ``layers_used``, each with ``_low`` and ``_high``;
         ``realised`` and the FLOP shares, over all tokens.
     """
-    dense = measured.filter(policy="dense").select("document", "source", dense_nll="nll")
-    paired = measured.join(dense, on=["document", "source"], how="left", maintain_order="left")
+    if measured.select(*KEY, "text_sha256").is_duplicated().any():
+        raise ValueError("Some candidates were measured twice on one text; keep one of each.")
+    dense = measured.filter(policy="dense").select("text_sha256", dense_nll="nll")
+    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left")
     paired = paired.with_columns(gap=pl.col("nll") - pl.col("dense_nll"))
     rows = []
     for key, part in paired.group_by(KEY, maintain_order=True):
@@ -208,14 +218,20 @@ def _key(candidate: Candidate, document: Document) -> Key:
     text = hashlib.sha256(document.text.encode()).hexdigest()
     model = candidate.model
     return (
-        model.name, model.weights_sha256, candidate.policy, candidate.budget, candidate.limit, text,
+        model.name, model.weights_sha256, candidate.policy, candidate.budget, candidate.limit,
+        candidate.setting, text,
     )  # fmt: skip
 
 
 def _read(store: Path | None) -> dict[Key, dict[str, float]]:
     if store is None or not store.exists():
         return {}
-    found = pl.read_parquet(store)
+    try:
+        found = pl.read_parquet(store)
+    except pl.exceptions.PolarsError as error:
+        raise ValueError(f"{store} is no store of figures ({error}); name another file.") from error
+    if not set(KNOWN_BY) <= set(found.columns):
+        raise ValueError(f"{store} is no store of figures; name another file.")
     figures = [name for name in found.columns if name not in KNOWN_BY]
     keys = found.select(KNOWN_BY).rows()
     return dict(zip(keys, found.select(figures).to_dicts(), strict=True))

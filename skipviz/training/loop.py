@@ -22,6 +22,9 @@ LOG = "log.jsonl"
 LR_FLOOR = 0.01
 """Where the cosine of the learning rates ends, as a share of their peak."""
 
+CHANGEABLE = ("gate_lr", "adapter_lr", "collapse_after")
+"""What a stopped run may be resumed with another value of: what stopped it, as a rule."""
+
 Figures = dict[str, float]
 
 
@@ -52,6 +55,7 @@ def train(
     recipe: Recipe,
     folder: Path,
     report: Callable[[Figures], None],
+    about: dict[str, Any] | None = None,
     checkpoint_every: int = 50,
 ) -> None:
     """Train what an objective lets learn, resuming from ``folder`` if it holds a checkpoint.
@@ -66,19 +70,25 @@ def train(
         Where checkpoints, the log and TensorBoard's events go.
     report
         Called after each step with its figures.
+    about
+        What else the run depends on, fit for JSON; a run is resumed only with the same.
     checkpoint_every
         Steps between checkpoints.
 
     Raises
     ------
     FloatingPointError
-        If the loss is not a number; the last checkpoint is kept.
+        If the loss or its gradient is not a number; the last checkpoint is kept.
+    ValueError
+        If the folder holds a run of another recipe or of other things.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parameters = objective.parameters
     optimizer = _optimizer(parameters, recipe)
-    start = _restore(folder, parameters, optimizer, objective, recipe)
-    board = _board(folder)
+    described = json.loads(json.dumps({**asdict(recipe), **(about or {})}))
+    start = _restore(folder, parameters, optimizer, objective, described)
+    _cut_log(folder / LOG, start)
+    board = _board(folder, start)
     try:
         for step in range(start, recipe.steps):
             began = time.monotonic()
@@ -86,14 +96,15 @@ def train(
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * scale
             loss, figures = objective.loss(step)
-            if not torch.isfinite(loss):
-                raise FloatingPointError(
-                    f"The loss is {loss.item()} at step {step}. The checkpoint in {folder} is "
-                    "from before; lower the learning rates and resume."
-                )
             optimizer.zero_grad()
             loss.backward()
             norm = nn.utils.clip_grad_norm_(parameters.values(), 1.0)
+            for name, found in (("loss", loss), ("norm of the gradient", norm)):
+                if not torch.isfinite(found):
+                    raise FloatingPointError(
+                        f"The {name} is {found.item()} at step {step}. The checkpoint in {folder} "
+                        "is from before; lower the learning rates and resume."
+                    )
             optimizer.step()
             seconds = time.monotonic() - began
             figures = {"step": step + 1, **figures, "grad_norm": norm.item(), "seconds": seconds}
@@ -104,20 +115,27 @@ def train(
                 for name, value in figures.items():
                     board.add_scalar(name, value, step + 1)
             if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-                _checkpoint(folder, parameters, optimizer, objective, step + 1, recipe)
+                _checkpoint(folder, parameters, optimizer, objective, step + 1, described)
     finally:
         if board is not None:
             board.close()
         objective.finish()
 
 
-def _board(folder: Path) -> Any:
+def _cut_log(path: Path, steps: int) -> None:
+    """Forget the steps after the checkpoint, which are run again."""
+    if path.exists():
+        kept = path.read_text(encoding="utf-8").splitlines(keepends=True)[:steps]
+        path.write_text("".join(kept), encoding="utf-8")
+
+
+def _board(folder: Path, start: int) -> Any:
     """Return a writer of TensorBoard's events, or None where the extra is not installed."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"))
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
 
 def _optimizer(parameters: dict[str, nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
@@ -142,7 +160,7 @@ def _checkpoint(
     optimizer: torch.optim.AdamW,
     objective: Objective,
     step: int,
-    recipe: Recipe,
+    described: dict[str, Any],
 ) -> None:
     tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
     for name, value in parameters.items():
@@ -151,7 +169,7 @@ def _checkpoint(
     metadata = {
         "step": str(step),
         "objective": json.dumps(objective.state()),
-        "recipe": json.dumps(asdict(recipe)),
+        "recipe": json.dumps(described),
     }
     temporary = folder / "checkpoint.tmp"
     save_file(tensors, temporary, metadata=metadata)
@@ -163,28 +181,35 @@ def _restore(
     parameters: dict[str, nn.Parameter],
     optimizer: torch.optim.AdamW,
     objective: Objective,
-    recipe: Recipe,
+    described: dict[str, Any],
 ) -> int:
     path = folder / CHECKPOINT
     if not path.exists():
         return 0
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    _check_recipe(json.loads(metadata["recipe"]), recipe, folder)
+    _check_recipe(json.loads(metadata["recipe"]), described, folder)
     tensors = load_file(path)
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(tensors[f"parameter/{name}"])
             optimizer.state[value] = {
-                key: tensors[f"{key}/{name}"] for key in ("step", "exp_avg", "exp_avg_sq")
+                "step": tensors[f"step/{name}"],  # AdamW keeps this one on the CPU
+                **{
+                    key: tensors[f"{key}/{name}"].to(value.device)
+                    for key in ("exp_avg", "exp_avg_sq")
+                },
             }
     objective.restore(json.loads(metadata["objective"]))
     return int(metadata["step"])
 
 
-def _check_recipe(begun: dict[str, Any], recipe: Recipe, folder: Path) -> None:
-    asked = json.loads(json.dumps(asdict(recipe)))
-    other = [f"{name}={begun[name]}" for name in asked if begun.get(name) != asked[name]]
+def _check_recipe(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+    other = [
+        f"{name}={begun.get(name)}"
+        for name in asked
+        if begun.get(name) != asked[name] and name not in CHANGEABLE
+    ]
     if other:
         raise ValueError(
             f"The run in {folder} was begun with {', '.join(other)}. Resume it with the same, "

@@ -32,6 +32,7 @@ class BudgetMeter:
         self._adapter = adapter_flops(width, config.adapter_rank)
         self._gate = gate_flops(width, config.gate_hidden)
         self._margins: list[tuple[str, Tensor]] = []
+        self._rates: list[Tensor] = []
         self._hooks = [
             module.decide.register_forward_hook(self._hook(unit))
             for _, unit, module in gated_units(model)
@@ -40,6 +41,8 @@ class BudgetMeter:
     def _hook(self, unit: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, args: Any, execute: Tensor) -> None:
             self._margins.append((unit, straight_through(args[0] - module.threshold, execute)))
+            # The mean of the other is off by rounding, which hides a gate that never skips.
+            self._rates.append(execute.float().mean())
 
         return hook
 
@@ -54,8 +57,9 @@ class BudgetMeter:
         spent = dense + len(self._margins) * self._gate
         for unit, execute in self._margins:
             spent = spent - ((1 - execute) * (unit_flops[unit] - self._adapter)).mean()
-        rates = torch.stack([execute.detach().mean() for _, execute in self._margins])
+        rates = torch.stack(self._rates)
         self._margins.clear()
+        self._rates.clear()
         return spent / dense, rates
 
     def close(self) -> None:

@@ -114,7 +114,7 @@ def train_gates(
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, config)
     if start is not None:
-        read_gates(student, start / GATES, rates={})
+        _read_start(student, start)
     elif not (folder / CHECKPOINT).exists():
         say("Fitting adapters")
         fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
@@ -125,7 +125,9 @@ def train_gates(
         student, teacher, texts, recipe=recipe, config=config, steering=steering,
         watch=CollapseWatch(labels, steps=recipe.collapse_after),
     )  # fmt: skip
-    train(objective, recipe=recipe, folder=folder, report=report)
+    begun = "" if start is None else sha256_of(start / GATES)
+    about = {"objective": "cost", "backbone": sha256, "start": begun, **asdict(config)}
+    train(objective, recipe=recipe, folder=folder, report=report, about=about)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates={})
@@ -138,12 +140,23 @@ def train_gates(
     return made
 
 
+def _read_start(student: Any, start: Path) -> None:
+    """Read the gates to go on from, and their adapters, which another model may own."""
+    settings = read_config(start)
+    if not isinstance(settings, GatedModelConfig) or settings.policy != "learned":
+        raise ValueError(f"{start} has no learned gates to start from; name a folder that has.")
+    owner = settings.adapters_of
+    folder = sample_folders().get(owner, Path(owner)) if owner else start
+    read_gates(student, start / GATES, rates={}, adapters=folder / GATES)
+
+
 def train_fixed(
     backbone: str,
     *,
     recipe: Recipe,
     config: GatedConfig,
     choose: Choice,
+    chosen_by: str,
     folder: Path,
     device: str,
     windows: Path | None = None,
@@ -161,6 +174,8 @@ def train_fixed(
     choose
         Returns the rates of every site for each budget, from the model with fitted adapters and
         the training windows.
+    chosen_by
+        The choice in words; a run is resumed only with the same.
     folder, device, windows, say, report
         As for ``train_gates``.
 
@@ -183,14 +198,22 @@ def train_fixed(
         read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
     if not chosen.exists():
         say("Choosing sites")
-        chosen.write_text(json.dumps(choose(student, texts)), encoding="utf-8")
-    rates = json.loads(chosen.read_text(encoding="utf-8"))
+        made_rates = {"by": chosen_by, "rates": choose(student, texts)}
+        chosen.write_text(json.dumps(made_rates), encoding="utf-8")
+    known = json.loads(chosen.read_text(encoding="utf-8"))
+    rates = known["rates"]
+    if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in recipe.budgets]:
+        raise ValueError(
+            f"The sites in {folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
+            "Resume with the same, or train into another folder."
+        )
     say("Training")
     objective = Distillation(
         student, teacher, texts, recipe=recipe, config=config,
         steering=FixedSteering(recipe, rates),
     )  # fmt: skip
-    train(objective, recipe=recipe, folder=folder, report=report)
+    about = {"objective": "fixed", "backbone": sha256, "rates": rates, **asdict(config)}
+    train(objective, recipe=recipe, folder=folder, report=report, about=about)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates=rates)
@@ -239,6 +262,12 @@ def train_policy(
     settings = read_config(start)
     if not isinstance(settings, GatedModelConfig) or settings.policy != "learned":
         raise ValueError(f"{start} has no learned gates to start from; name a folder that has.")
+    lacking = [f"{b:g}" for b in recipe.budgets if f"{b:g}" not in settings.thresholds]
+    if lacking:
+        raise ValueError(
+            f"{start} has no threshold for budget {', '.join(lacking)}; there are "
+            f"{', '.join(settings.thresholds)}."
+        )
     begun = {budget: settings.thresholds[f"{budget:g}"] for budget in recipe.budgets}
     sha256, _, texts = _prepare(backbone, recipe, windows or folder, device, say)
     student = load(backbone, dtype=recipe.dtype, device=device).model
@@ -250,7 +279,11 @@ def train_policy(
         thresholds=begun,
     )  # fmt: skip
     say("Training")
-    train(objective, recipe=recipe, folder=folder, report=report)
+    about = {
+        "objective": "policy-gradient", "backbone": sha256, "temperature": temperature,
+        "start": sha256_of(start / GATES), "thresholds": list(begun.values()),
+    }  # fmt: skip
+    train(objective, recipe=recipe, folder=folder, report=report, about=about)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates={}, adapters=False)
@@ -307,7 +340,8 @@ def train_exits(
         fit_translators(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     say("Training")
     objective = Translation(student, teacher, texts, recipe=recipe)
-    train(objective, recipe=recipe, folder=folder, report=report)
+    about = {"objective": "exit", "backbone": sha256, **asdict(config)}
+    train(objective, recipe=recipe, folder=folder, report=report, about=about)
     made = folder / "model"
     made.mkdir(exist_ok=True)
     write_gates(student, made / GATES, rates={})
@@ -322,6 +356,11 @@ def train_exits(
     }
     # Patience always comes to some budget; the others may reach none of those asked for.
     thresholds = {rule: levels for rule, levels in thresholds.items() if levels}
+    if not thresholds:
+        raise ValueError(
+            f"No rule of these exits meets a budget of {', '.join(map(str, recipe.budgets))}. The "
+            f"translators are in {made}; ask for other budgets, or for more exits."
+        )
     policy = next(iter(thresholds))
     budget = f"{recipe.budget:g}"
     ExitModelConfig(
@@ -376,10 +415,14 @@ def _prepare(
     backbone: str, recipe: Recipe, folder: Path, device: str, say: Say
 ) -> tuple[str, Teacher, torch.Tensor]:
     """Return the backbone's hash, what it says to the training windows, and these."""
+    if not folder.is_dir():
+        raise ValueError(f"There is no run in {folder} to take the windows of; name its folder.")
     dense = load(backbone, dtype=recipe.dtype, device=device)
     say("Collecting texts")
     windows = _windows(dense, recipe, folder)
-    teacher = Teacher(dense.model, windows, folder / "teacher.f16")
+    teacher = Teacher(
+        dense.model, windows, folder / f"{dense.weights_sha256[:12]}-{recipe.dtype}.f16"
+    )
     return dense.weights_sha256, teacher, windows
 
 

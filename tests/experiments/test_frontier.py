@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 
@@ -161,3 +162,26 @@ def test_another_text_or_threshold_is_run(
     assert other.equals(measure([candidate(gated, 0.3, 0.8)], dense, changed))
     budget = measure([candidate(gated, 9.0, 0.7)], dense, documents, store=store)
     assert budget.equals(measure([candidate(gated, 9.0, 0.7)], dense, documents))
+    moved = dataclasses.replace(candidate(gated, 9.0, 0.8), setting="9.0")
+    found = measure([moved], dense, documents, store=store)
+    assert found.equals(measure([moved], dense, documents))
+
+
+def test_nothing_counts_twice(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    one = candidate(gated, 0.3, 0.8)
+    with pytest.raises(ValueError, match="measured twice"):
+        frontier(measure([one, one], dense, documents), seed=0)
+    with pytest.raises(ValueError, match="documents are the same"):
+        measure([one], dense, [documents[0], documents[0]])
+    with pytest.raises(ValueError, match="0 documents are none"):
+        measure([one], dense, documents, most=0)
+
+
+def test_a_file_that_is_no_store_is_refused(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document], tmp_path: Path
+) -> None:
+    (tmp_path / "store").write_text("words")
+    with pytest.raises(ValueError, match="no store of figures"):
+        measure([], dense, documents, store=tmp_path / "store")

@@ -102,11 +102,54 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(model))
 
 
+class Slope(torch.autograd.Function):
+    """One, whose gradient is no number."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return torch.ones(())
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        return torch.tensor(float("nan"))
+
+
+def test_a_gradient_that_is_no_number_is_not_kept(tmp_path: Path) -> None:
+    student = tiny.gated(seed=0)
+    before = state(student)
+    broken = objective(student, tmp_path, RECIPE)
+    bias = next(iter(broken.parameters.values()))
+    broken.loss = lambda step: (Slope.apply(bias.sum()), {})  # type: ignore[method-assign]
+    with pytest.raises(FloatingPointError, match="norm of the gradient is nan at step 0"):
+        train(broken, recipe=RECIPE, folder=tmp_path, report=lambda figures: None)
+    assert state(student) == before
+
+
+def test_the_log_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tiny.gated(seed=0), tmp_path, stop_after=4)
+    run(tiny.gated(seed=0), tmp_path)
+    steps = [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_is_not_resumed_with_other_things(tmp_path: Path) -> None:
+    first = objective(tiny.gated(seed=0), tmp_path, RECIPE)
+    about = {"temperature": 0.003}
+    train(first, recipe=RECIPE, folder=tmp_path, report=lambda figures: None, about=about)
+    again = objective(tiny.gated(seed=0), tmp_path, RECIPE)
+    with pytest.raises(ValueError, match=r"was begun with temperature=0\.003"):
+        train(
+            again, recipe=RECIPE, folder=tmp_path, report=lambda figures: None,
+            about={"temperature": 5.0},
+        )  # fmt: skip
+
+
 def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
     run(tiny.gated(seed=0), tmp_path)
-    other = dataclasses.replace(RECIPE, gate_lr=0.1)
+    other = dataclasses.replace(RECIPE, kl_weight=0.1)
     wanted = objective(tiny.gated(seed=0), tmp_path, other)
-    with pytest.raises(ValueError, match=r"was begun with gate_lr=0\.05\. Resume it"):
+    with pytest.raises(ValueError, match=r"was begun with kl_weight=0\.5\. Resume it"):
         train(
             wanted,
             recipe=other,

@@ -48,3 +48,16 @@ def test_the_budget_pulls_at_the_gates(gated: skipviz.SkipModel) -> None:
     for _, _, unit in gated_units(gated.model):
         assert unit.gate.up.bias.grad is not None
         assert unit.gate.up.bias.grad.item() > 0  # a higher score costs more
+
+
+def test_a_gate_that_always_runs_reads_exactly_one(gated: skipviz.SkipModel) -> None:
+    for _, _, unit in gated_units(gated.model):
+        torch.nn.init.zeros_(unit.gate.up.weight)
+        torch.nn.init.constant_(unit.gate.up.bias, 0.0123)
+    meter = BudgetMeter(gated.model, tiny.GATES)
+    gated.model.train()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        torch.nn.init.constant_(unit.gate.up.bias, torch.rand(()).item())
+        gated.model(windows())
+        assert set(meter.read()[1].tolist()) == {1.0}

@@ -78,6 +78,8 @@ function load(view, data) {
     label: String(data.sites.getChild("label").get(i)),
     layer: Number(data.sites.getChild("layer").get(i)),
     unit: String(data.sites.getChild("unit").get(i)),
+    polarity: Number(data.sites.getChild("polarity").get(i)),
+    skipPath: String(data.sites.getChild("skip_path").get(i)),
     executed: column(data.tokens, "e" + i),
     score: column(data.tokens, "s" + i),
     threshold: column(data.tokens, "t" + i) ?? Number(data.sites.getChild("threshold").get(i)),
@@ -179,6 +181,11 @@ function pageColours(view) {
   return { page: parse(style.backgroundColor), ink: parse(style.color) };
 }
 
+/** How far a score speaks for running, on its own scale; NaN where the gate was not asked. */
+function marginOf(site, i) {
+  return site.polarity * (site.score[i] - (typeof site.threshold === "number" ? site.threshold : site.threshold[i]));
+}
+
 /** Return the scale of the chosen colouring: its ends, its words, and a colour for each token. */
 function scaleOf(view) {
   const { trace } = view;
@@ -190,9 +197,9 @@ function scaleOf(view) {
     return { kind: "decision", on, at: (i) => (site.executed[i] ? on : null), name: site };
   }
   if (mode === "score" && site) {
-    const margin = (i) => site.score[i] - (typeof site.threshold === "number" ? site.threshold : site.threshold[i]);
+    const margin = (i) => marginOf(site, i);
     const limits = { low: -trace.margin, high: trace.margin };
-    return ramp(`gate score minus threshold, ${site.label} (above 0 runs)`, limits, (share) => along(MARGINS, share), margin, view, true);
+    return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign turned" : ""} (above 0 runs)`, limits, (share) => along(MARGINS, share), margin, view, true);
   }
   if (mode === "layers")
     return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.layers }, (share) => along(CIVIDIS, share), (i) => trace.used[i], view);
@@ -249,7 +256,7 @@ function legend(view, scale) {
     return item;
   };
   if (scale.kind === "decision") {
-    view.legend.replaceChildren(entry(css(scale.on), `${scale.name.label} ran`), entry("transparent", "skipped: adapter instead"));
+    view.legend.replaceChildren(entry(css(scale.on), `${scale.name.label} ran`), entry("transparent", scale.name.skipPath === "adapter" ? "skipped: adapter instead" : "skipped"));
     return;
   }
   const bar = document.createElement("span");
@@ -297,7 +304,7 @@ function describe(view, token, site) {
   const chosen = trace.sites[site ?? (bySite ? Number(view.site.value) : -1)];
   if (chosen) {
     const limit = typeof chosen.threshold === "number" ? chosen.threshold : chosen.threshold[token];
-    lines.push(`${chosen.label}: score ${chosen.score[token].toFixed(2)}, threshold ${limit.toFixed(2)}, ${chosen.executed[token] ? "ran" : "skipped"}`);
+    lines.push(`${chosen.label}: score ${Number.isNaN(chosen.score[token]) ? "none" : chosen.score[token].toFixed(2)}, threshold ${limit.toFixed(2)}, ${chosen.executed[token] ? "ran" : "skipped"}`);
   }
   view.tip.replaceChildren(title, lines.join("\n"));
 }
@@ -434,8 +441,9 @@ function paintPanel(view, context, unit, top) {
     const y = bottom - row * (site.layer + 1);
     for (let k = 0; k < size; k++) {
       const i = view.start + k;
-      const limit = typeof site.threshold === "number" ? site.threshold : site.threshold[i];
-      const colour = byScore ? along(MARGINS, (site.score[i] - limit + trace.margin) / (2 * trace.margin)) : site.executed[i] ? on : off;
+      const margin = marginOf(site, i);
+      const scored = Number.isNaN(margin) ? off : along(MARGINS, (margin + trace.margin) / (2 * trace.margin));
+      const colour = byScore ? scored : site.executed[i] ? on : off;
       context.fillStyle = css(colour);
       context.fillRect(LEFT + k * cell, y, cell + 0.5, row - 0.5);
     }
@@ -485,7 +493,7 @@ function mapHead(view, units, size) {
     ? `Map: tokens ${view.start.toLocaleString("en")} to ${(view.start + size - 1).toLocaleString("en")} of ${trace.count.toLocaleString("en")}`
     : `Map: all ${trace.count.toLocaleString("en")} tokens`;
   const legend = view.colour.value === "score"
-    ? [item(css(along(MARGINS, 0)), `score ${trace.margin} or more below threshold: skipped`), item(css(along(MARGINS, 1)), `${trace.margin} or more above: ran`)]
+    ? [item(css(along(MARGINS, 0)), `score ${trace.margin} or more on the side of skipping`), item(css(along(MARGINS, 1)), `${trace.margin} or more on the side of running`)]
     : [...units.map((unit) => item(UNIT_COLOURS[unit], `${UNIT_NAMES[unit]} ran`)), item(css(blend(page, GREY, 0.14)), "skipped")];
   view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, GREY, 0.55)), "always runs (no gate)"));
 }
