@@ -150,6 +150,12 @@ def trace(
         Path | None, typer.Option(help="The whole trace, for skipviz.Trace.load.")
     ] = None,
     budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
+    ] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
     trust_remote_code: Remote = False,
 ) -> None:
@@ -163,8 +169,9 @@ def trace(
     documents = [document for name in files for document in _read(name)]
     with err.status(f"Loading {model}"):
         loaded = skipviz.load(
-            model, budget=budget, dtype=dtype, trust_remote_code=trust_remote_code
-        )
+            model, budget=budget, policy=policy, limit=limit, dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
     tokens = sum(len(encode(loaded.tokenizer, document.text).ids) for document in documents)
     with _progress("Tracing", total=tokens, unit="tokens") as advance:
         traced = skipviz.trace(loaded, documents, progress=lambda share: advance(share * tokens))

@@ -463,6 +463,7 @@ def test_guard_and_calibrate_write_what_they_find(
     assert outcome.exit_code == 0, outcome.output
     guarded = skipviz.load(model, limit=1000.0)
     assert (guarded.policy, guarded.limit, guarded.budget) == ("guarded", 1000, None)
+    assert run("trace", texts, "--model", model, "--limit", "1000").exit_code == 0
     with pytest.raises(ValueError, match=r"not guarded for limit=2; there are 1000\."):
         skipviz.load(model, limit=2.0)
     settings = json.loads((model / "skipviz.json").read_text())
