@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import numpy as np
 import polars as pl
 import streamlit as st
 
@@ -152,19 +153,20 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
             f"{blind['random'].auroc:.3f}.",
         ),
         (
-            "Regret",
-            f"{whole.regret / tokens:.2f} nats a token",
+            "Regret a token",
+            f"{whole.regret / tokens:.2f} nats",
             "Summed over the token's decisions, each flipped alone; flips do not add up.",
         ),
         (
             "Calibration error",
-            f"{whole.calibration_error:.3f}",
-            "Of the score, made a probability by a logistic regression on other tokens.",
+            "too few" if np.isnan(whole.calibration_error) else f"{whole.calibration_error:.3f}",
+            "Of the score, made a probability by a logistic regression on other tokens; it takes "
+            "some dozens of tokens.",
         ),
         (
-            "Price",
-            f"{price * 1e6:.3f} nats/MFLOP",
-            "What a million FLOPs of one token are taken to be worth.",
+            "Price a GFLOP",
+            f"{price * 1e9:.2f} nats",
+            "What a thousand million FLOPs are taken to be worth.",
         ),
     ]
     for column, (label, value, meaning) in zip(st.columns(len(figures)), figures, strict=True):

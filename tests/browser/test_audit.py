@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.analysis.gate_quality import implied_price, judged, quality
-from tests.browser.conftest import ROOT, Screenshot, Serve
+from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
 
 RUN_SECONDS = 180_000
 TEXT = "The lighthouse keeper had counted the same ships for thirty years. Nobody answered."
@@ -23,8 +23,9 @@ def url(serve: Serve) -> Iterator[str]:
 
 
 def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
-    page: Page, url: str, screenshot: Screenshot
+    page: Page, url: str, screenshot: Screenshot, page_log: PageLog
 ) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/audit")
     expect(page.get_by_text("Trace a text on the page")).to_be_visible()
     page.get_by_role("link", name="Skip paths").click()

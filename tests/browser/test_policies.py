@@ -9,7 +9,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.models.samples import samples_folder
-from tests.browser.conftest import ROOT, Screenshot, Serve
+from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
 
 RUN_SECONDS = 120_000
 TEXT = "The lighthouse keeper counted the ships.\n\nNobody answered."
@@ -51,7 +51,8 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     screenshot(page, "policies")
 
 
-def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str) -> None:
+def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log: PageLog) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/policies")
     page.get_by_label("Policy").click()
     table = pl.read_csv(samples_folder() / "frontier.csv")
