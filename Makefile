@@ -30,6 +30,7 @@ backbone: $(STAMP)
 bench: backbone
 	PYTHONPATH=. $(BIN)/python benchmarks/recording.py
 	PYTHONPATH=. $(BIN)/python benchmarks/page.py
+	PYTHONPATH=. $(BIN)/python benchmarks/audit.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts

@@ -1,4 +1,4 @@
-"""The command line: ``skipviz models``, ``trace``, ``train`` and ``evaluate``.
+"""The command line: look at models, trace, train, calibrate, guard and evaluate.
 
 What runs a model is imported inside the commands, so that ``skipviz --help`` need not wait for it.
 """
@@ -26,6 +26,10 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 if TYPE_CHECKING:
+    import polars as pl
+
+    from skipviz.experiments.frontier import Candidate
+    from skipviz.models import SkipModel
     from skipviz.models.samples import ModelConfig
     from skipviz.texts import Document
 
@@ -112,13 +116,13 @@ def pull(name: str) -> None:
 def info(name: str, trust_remote_code: Remote = False) -> None:
     """Say what a model is."""
     import skipviz
-    from skipviz.models.samples import CONFIG, read_config, sample_folders
+    from skipviz.models.samples import CONFIG, model_folder, read_config
 
     model = skipviz.load(name, trust_remote_code=trust_remote_code)
     sites = model.family.sites(model.model)
     config = model.model.config
     size = sum(p.numel() * p.element_size() for p in model.model.parameters())
-    folder = sample_folders().get(name, Path(name))
+    folder = model_folder(name)
     gated = read_config(folder) if (folder / CONFIG).exists() else None
     table = Table("", str(model.name))
     table.add_row("architecture", type(model.model).__name__)
@@ -166,7 +170,7 @@ def trace(
 
     for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
         _check_folder(target)
-    documents = [document for name in files for document in _read(name)]
+    documents = _read_all(files)
     with err.status(f"Loading {model}"):
         loaded = skipviz.load(
             model, budget=budget, policy=policy, limit=limit, dtype=dtype,
@@ -285,7 +289,8 @@ def train(
             "recipe": recipe, "folder": folder, "device": device, "windows": windows,
             "say": err.print, "report": report,
         }  # fmt: skip
-        texts = calibration_texts()
+        if objective != "static":  # whose sites the training windows choose
+            texts = calibration_texts()
         if objective == "cost":
             made = train_gates(backbone, config=config, calibration=texts, start=start, **shared)
         elif objective == "policy-gradient" and start is not None:
@@ -325,13 +330,11 @@ def calibrate(
 
     import skipviz
     from skipviz.experiments.calibrate import calibrate as run
-    from skipviz.models.samples import GatedModelConfig, read_config
+    from skipviz.models.samples import learned_settings
     from skipviz.training.held_out import calibration_texts
 
-    settings = read_config(folder)
-    if not isinstance(settings, GatedModelConfig) or not settings.thresholds:
-        raise ValueError(f"{folder} has no learned gates; there is no threshold to set.")
-    documents = [d for name in texts for d in _read(name)] if texts else calibration_texts()
+    settings = learned_settings(folder)
+    documents = _read_all(texts) or calibration_texts()
     model = skipviz.load(folder)
     found = {}
     for budget, start in settings.thresholds.items():
@@ -356,13 +359,11 @@ def guard(
 
     import skipviz
     from skipviz.experiments.guard import guard as run
-    from skipviz.models.samples import GatedModelConfig, read_config
+    from skipviz.models.samples import learned_settings
     from skipviz.training.held_out import calibration_texts
 
-    settings = read_config(folder)
-    if not isinstance(settings, GatedModelConfig) or not settings.thresholds:
-        raise ValueError(f"{folder} has no learned gates; there is no threshold to set.")
-    documents = [d for name in texts for d in _read(name)] if texts else calibration_texts()
+    settings = learned_settings(folder)
+    documents = _read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
     guards = dict(settings.guards)
     for limit in limits:
@@ -438,11 +439,11 @@ def evaluate(
         training_tokens,
     )
     from skipviz.experiments.card import frontier_table
-    from skipviz.experiments.frontier import frontier, measure
+    from skipviz.experiments.frontier import frontier
     from skipviz.plots.frontier import frontier_figure
     from skipviz.training.held_out import calibration_texts, reporting_texts
 
-    documents = [d for name in texts for d in _read(name)] if texts else reporting_texts()
+    documents = _read_all(texts) or reporting_texts()
     wanted = policies
     if limits and policies is not None and "guarded" in policies:
         wanted = [*policies, "learned"]  # whose gates are guarded
@@ -453,12 +454,7 @@ def evaluate(
     )  # fmt: skip
     if policies is not None:
         candidates = [candidate for candidate in candidates if candidate.policy in policies]
-    count = len(documents) if most is None else min(most, len(documents))
-    with _progress("Evaluating", total=count, unit="documents") as advance:
-        measured = measure(
-            candidates, dense, documents, most=most, store=store,
-            progress=lambda share: advance(share * count),
-        )  # fmt: skip
+    measured = _measured(candidates, dense, documents, most=most, store=store)
     table = frontier(measured, seed=seed)
     learnt = {name: training_tokens(name) for name in table["model"].unique()}
     table = table.with_columns(training_tokens=pl.col("model").replace_strict(learnt))
@@ -468,6 +464,24 @@ def evaluate(
     if figure is not None:
         made = frontier_figure(table)
         _write(figure, lambda target: made.write_html(target, include_plotlyjs=True))
+
+
+def _measured(
+    candidates: list[Candidate],
+    dense: SkipModel,
+    documents: list[Document],
+    *,
+    most: int | None,
+    store: Path | None,
+) -> pl.DataFrame:
+    from skipviz.experiments.frontier import measure
+
+    count = len(documents) if most is None else min(most, len(documents))
+    with _progress("Evaluating", total=count, unit="documents") as advance:
+        return measure(
+            candidates, dense, documents, most=most, store=store,
+            progress=lambda share: advance(share * count),
+        )  # fmt: skip
 
 
 def _thresholds(config: ModelConfig) -> dict[str, float]:
@@ -498,12 +512,12 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
         model_card,
     )
     from skipviz.experiments.evaluate import evaluate as run
-    from skipviz.experiments.frontier import frontier, measure
-    from skipviz.models.samples import read_config, sample_folders
+    from skipviz.experiments.frontier import frontier
+    from skipviz.models.samples import model_folder, read_config
     from skipviz.training.held_out import BROWN_REPORTING, held_out, reporting_texts
     from skipviz.training.windows import SHARES
 
-    folder = sample_folders().get(model, Path(model))
+    folder = model_folder(model)
     config = read_config(folder)
     if config.policies == ["learned"]:
         found = run(
@@ -517,11 +531,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     else:
         texts = reporting_texts()
         dense, candidates = candidates_of([model])
-        with _progress("Evaluating", total=len(texts), unit="documents") as advance:
-            measured = measure(
-                candidates, dense, texts, store=store,
-                progress=lambda share: advance(share * len(texts)),
-            )  # fmt: skip
+        measured = _measured(candidates, dense, texts, most=None, store=store)
         results = frontier_table(frontier(measured, seed=seed))
         reported = "`reporting_texts()`"
     out.print(results, soft_wrap=True)
@@ -545,6 +555,10 @@ def _read(name: str) -> list[Document]:
     from skipviz.texts import read_path, read_stream
 
     return read_stream(sys.stdin.buffer.read()) if name == "-" else read_path(Path(name))
+
+
+def _read_all(names: list[str] | None) -> list[Document]:
+    return [document for name in names or [] for document in _read(name)]
 
 
 def _megabytes(folder: Path) -> str:

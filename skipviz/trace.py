@@ -114,6 +114,18 @@ class Trace:
         return self.matrices[name]
 
     @cached_property
+    def margin(self) -> npt.NDArray[Any]:
+        """By how much each score speaks for executing, [tokens, sites], on the gate's own scale.
+
+        The score minus its threshold, with its sign turned where a high score skips; NaN where
+        there was no score.
+        """
+        polarity = self.sites["polarity"].to_numpy().astype(np.float32)
+        found: npt.NDArray[Any] = polarity * (self.matrix("score") - self.matrix("threshold"))
+        found.setflags(write=False)
+        return found
+
+    @cached_property
     def decisions(self) -> pl.DataFrame:
         """One row a gate event: token, site, score, p_execute, threshold, exec_count, forced."""
         tokens, sites = self.tokens.height, self.sites.height

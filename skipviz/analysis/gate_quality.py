@@ -11,9 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score, roc_auc_score
-from sklearn.model_selection import GroupKFold, cross_val_predict
 
 from skipviz.analysis.cost import saved_flops
 from skipviz.trace import Trace
@@ -79,12 +76,10 @@ def judged(trace: Trace, cells: pl.DataFrame, *, price: float = 0.0) -> pl.DataF
         decision was right.
     """
     token, site = cells["token"].to_numpy(), cells["site"].to_numpy()
-    polarity = trace.sites["polarity"].to_numpy()
-    margin = (trace.matrix("score") - trace.matrix("threshold")) * polarity
     return (
         cells.join(trace.sites.select("site", "label", "layer", "unit"), on="site", how="left")
         .with_columns(
-            margin=pl.Series(margin[token, site], dtype=pl.Float64),
+            margin=pl.Series(trace.margin[token, site], dtype=pl.Float64),
             flops=pl.Series(saved_flops(trace)[token, site]),
         )
         .with_columns(net=pl.col("utility") - price * pl.col("flops"))
@@ -123,18 +118,18 @@ def implied_price(trace: Trace, cells: pl.DataFrame) -> float:
     return max(0.0, float(rate[min(last, len(rate) - 1)]))
 
 
-def quality(cells: pl.DataFrame, *, score: str = "margin") -> Quality:
-    """Return how well a score tells what is worth executing.
+def quality(cells: pl.DataFrame) -> Quality:
+    """Return how well the score tells what is worth executing.
 
     Parameters
     ----------
     cells
         What ``judged`` returned, or part of it.
-    score
-        The column to judge by.
     """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
     worth = cells["worth"].to_numpy().astype(np.bool_)
-    margin = cells[score].to_numpy().astype(np.float64)
+    margin = cells["margin"].to_numpy().astype(np.float64)
     mixed = 0 < worth.sum() < len(worth)
     return Quality(
         cells=len(worth),
@@ -161,12 +156,21 @@ def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
     -------
     pl.DataFrame
         One row a bin: ``bin``, ``cells``, mean ``margin``, share ``worth`` and ``executed``, and
-        mean ``utility`` and ``net`` in nats with its standard error ``net_error``.
+        mean ``utility`` and ``net`` in nats with its standard error ``net_error``, in which a
+        token's decisions count as one draw: they are alike.
     """
     rank = pl.col("margin").rank("ordinal") - 1
-    return (
-        cells.with_columns(bin=(rank * bins // pl.len()).cast(pl.Int64))
+    parts = cells.with_columns(bin=(rank * bins // pl.len()).cast(pl.Int64))
+    # The spread of a mean over clusters: of the sums of what each token is off.
+    off = (
+        parts.with_columns(off=pl.col("net") - pl.col("net").mean().over("bin"))
+        .group_by("bin", "token")
+        .agg(pl.col("off").sum())
         .group_by("bin")
+        .agg(net_error=(pl.col("off") ** 2).sum().sqrt())
+    )
+    return (
+        parts.group_by("bin")
         .agg(
             cells=pl.len(),
             margin=pl.col("margin").mean(),
@@ -174,8 +178,9 @@ def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
             executed=pl.col("executed").mean(),
             utility=pl.col("utility").mean(),
             net=pl.col("net").mean(),
-            net_error=pl.col("net").std() / pl.len().sqrt(),
         )
+        .join(off, on="bin")
+        .with_columns(pl.col("net_error") / pl.col("cells"))
         .sort("bin")
     )
 
@@ -227,6 +232,9 @@ def controls(cells: pl.DataFrame, *, seed: int) -> dict[str, Quality]:
 def _calibration_error(
     margin: Floats, worth: npt.NDArray[np.bool_], token: npt.NDArray[np.int64]
 ) -> float:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
     blocks = token // BLOCK
     folds = min(FOLDS, len(np.unique(blocks)))
     if folds < 2 or not 0 < worth.sum() < len(worth):

@@ -185,7 +185,7 @@ def _worst(traced: Trace, marked: pl.DataFrame) -> None:
             pl.when("executed").then(pl.lit("ran")).otherwise(pl.lit("skipped")).alias("decision"),
             pl.col("regret").round(4).alias("regret, nats"),
             pl.col("utility").round(4).alias("utility, nats"),
-            pl.col("margin").round(4).alias("score - threshold"),
+            pl.col("margin").round(4).alias("score beyond threshold"),
         ),
         hide_index=True,
         width="stretch",

@@ -11,7 +11,7 @@ from skipviz.app.jobs import Request
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
 from skipviz.models.load import of_policy
-from skipviz.models.samples import ModelConfig, read_config, sample_folders
+from skipviz.models.samples import ModelConfig, model_folder, read_config, sample_folders
 from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
 
 SAMPLES = {
@@ -68,7 +68,7 @@ def _choose_model() -> str:
 
 def _settings(model: str) -> ModelConfig | None:
     try:
-        return read_config(sample_folders().get(model, Path(model)))
+        return read_config(model_folder(model))
     except ModelError:  # dense, or broken: loading it says which
         return None
 

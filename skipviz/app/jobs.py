@@ -14,7 +14,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import polars as pl
@@ -23,7 +22,7 @@ import torch
 from skipviz.experiments.audit import Downstream, audit
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
-from skipviz.models.samples import sample_folders
+from skipviz.models.samples import model_folder
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
@@ -165,7 +164,7 @@ class Jobs:
 
 def _stamped(name: str) -> str:
     """Return a model's name and when its folder was last written: it may be written again."""
-    folder = sample_folders().get(name, Path(name))
+    folder = model_folder(name)
     written = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
     return f"{name}@{written}"
 

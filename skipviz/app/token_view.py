@@ -79,7 +79,7 @@ def margin_end(trace: Trace) -> float:
     Gates differ in scale by orders of magnitude, so no one end fits all. The ladder is coarse:
     texts of one model share a step.
     """
-    margins = np.abs(trace.matrix("score") - trace.matrix("threshold"))
+    margins = np.abs(trace.margin)
     if not margins.size:
         return MARGIN_ENDS[-1]
     most = float(np.nanquantile(margins, 0.9))

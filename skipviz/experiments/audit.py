@@ -20,18 +20,18 @@ import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from skipviz.families import Plan
 from skipviz.families.gated_modules import GatedUnit, decoder_layers
 from skipviz.models import SkipModel
+from skipviz.recording.statistics import next_token_losses
 from skipviz.recording.tracing import Stopped
 from skipviz.trace import Trace
 
 Downstream = Literal["held", "react"]
 ROWS = 4096
-"""Tokens run at once, if nothing else is asked: some 100 MB for a model 576 wide."""
-HEAD_ROWS = 256
+"""Tokens run at once, if nothing else is asked."""
 
 UTILITY = {
     "token": pl.Int64,
@@ -115,16 +115,13 @@ def audit(
             _write(store, known)
             progress(done)
     progress(1.0)
-    executed = trace.matrix("exec_count") > 0
+    token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
+    executed = trace.matrix("exec_count")[token, site] > 0
     totals = np.concatenate([[0.0], np.cumsum(base.nll.double().cpu().numpy())])
-    records = []
-    for token, site in wanted:
-        before = float(totals[min(token + reach, length)] - totals[token])
-        after = known[token, site]
-        ran = bool(executed[token, site])
-        gain = after - before if ran else before - after
-        records.append((token, site, ran, before, after, gain))
-    return pl.DataFrame(records, schema=UTILITY, orient="row")
+    before = totals[np.minimum(token + reach, length)] - totals[token]
+    after = np.array([known[cell] for cell in wanted], dtype=np.float64)
+    columns = (token, site, executed, before, after, np.where(executed, 1, -1) * (after - before))
+    return pl.DataFrame(dict(zip(UTILITY, columns, strict=True)), schema=UTILITY)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,18 +143,18 @@ class _Base:
     def of(cls, model: SkipModel, trace: Trace) -> _Base:
         ids = torch.tensor(trace.tokens["token_id"].to_list(), device=model.device)[None]
         decided = trace.matrix("exec_count") > 0
-        layers = decoder_layers(model.model)
+        layers: Any = decoder_layers(model.model)
         entered: list[Tensor] = []
         between: list[Tensor] = []
         hooks = []
         for layer in layers:
             hooks.append(
-                layer.input_layernorm.register_forward_pre_hook(  # type: ignore[union-attr]
+                layer.input_layernorm.register_forward_pre_hook(
                     lambda _, args: entered.append(args[0][0])
                 )
             )
             hooks.append(
-                layer.post_attention_layernorm.register_forward_pre_hook(  # type: ignore[union-attr]
+                layer.post_attention_layernorm.register_forward_pre_hook(
                     lambda _, args: between.append(args[0][0])
                 )
             )
@@ -179,7 +176,7 @@ class _Base:
             executed=torch.from_numpy(decided).to(model.device),
             rotary=(cosine[0], sine[0]),
             targets=targets,
-            nll=_losses(model.model, result.last_hidden_state[0, :-1], targets),
+            nll=next_token_losses(model.model, result.last_hidden_state[0, :-1], targets),
         )
 
 
@@ -232,17 +229,15 @@ class _Sweep:
             ):
                 gated = isinstance(module, GatedUnit)
                 starts = int((self._site == site).sum()) if gated else 0
-                if starts:
-                    here = slice(begun, begun + starts)
-                    self._state[here] = before[number][self._token[here]]
                 flips = slice(begun, begun + starts)
+                self._state[flips] = before[number][self._token[flips]]
                 begun += starts
                 if begun:
                     self._unit(kind, module, norm, number, site if gated else None, begun, flips)
                 site += gated
         losses = self._state.new_zeros(self._token.shape)
         counted = self._counts
-        losses[counted] = _losses(
+        losses[counted] = next_token_losses(
             self._model,
             self._model.model.norm(self._state[counted]),
             base.targets[self._token[counted]],
@@ -299,15 +294,16 @@ def _attention(
     """
     keys, values = base.keys[layer], base.values[layer]
     heads, text, width = keys.shape
-    shape = (*normed.shape[:2], -1, width)
-    cosine, sine = (part[token][:, :, None] for part in base.rotary)
     # Keys of tokens that skip are still seen by the next ones of their row.
     rows = execute.any(1)
-    normed, first, inside = normed[rows], first[rows], execute[rows]
-    cosine, sine = cosine[rows], sine[rows]
+    normed, first, inside, token = normed[rows], first[rows], execute[rows], token[rows]
     shape = (*normed.shape[:2], -1, width)
-    query = _rotated(_normed(unit, "q_norm", unit.q_proj(normed).view(shape)), cosine, sine)
-    own_key = _rotated(_normed(unit, "k_norm", unit.k_proj(normed).view(shape)), cosine, sine)
+    query, own_key = apply_rotary_pos_emb(
+        _normed(unit, "q_norm", unit.q_proj(normed).view(shape)),
+        _normed(unit, "k_norm", unit.k_proj(normed).view(shape)),
+        *(part[token] for part in base.rotary),
+        unsqueeze_dim=2,
+    )
     own_value = unit.v_proj(normed).view(shape)
     count, reach = normed.shape[:2]
     # [rows, tokens, key heads, queries a head, width]
@@ -331,22 +327,6 @@ def _normed(unit: nn.Module, name: str, heads: Tensor) -> Tensor:
     return heads if norm is None else norm(heads)
 
 
-def _rotated(heads: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Rotate queries or keys by their positions, halves apart as Llama does."""
-    left, right = heads.chunk(2, dim=-1)
-    return heads * cosine + torch.cat([-right, left], dim=-1) * sine
-
-
-def _losses(
-    model: Any, states: Float[Tensor, "n d"], targets: Int[Tensor, " n"]
-) -> Float[Tensor, " n"]:
-    parts = [
-        F.cross_entropy(model.lm_head(some).float(), wanted, reduction="none")
-        for some, wanted in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
-    ]
-    return torch.cat(parts)
-
-
 def _groups(
     cells: Sequence[tuple[int, int]], length: int, reach: int, rows: int
 ) -> list[tuple[float, list[tuple[int, int]]]]:
@@ -354,9 +334,8 @@ def _groups(
 
     Cells of one group are of like site, so that they start at like layers, and of like reach.
     """
-    ordered = sorted(cells, key=lambda cell: (cell[1], cell[0]))
-    if reach > 1:  # rows of one group are as long as its longest
-        ordered = sorted(cells, key=lambda cell: (min(reach, length - cell[0]), cell[1], cell[0]))
+    # Rows of one group are as long as its longest.
+    ordered = sorted(cells, key=lambda cell: (min(reach, length - cell[0]), cell[1], cell[0]))
     groups: list[list[tuple[int, int]]] = []
     for cell in ordered:
         tokens = min(reach, length - cell[0])

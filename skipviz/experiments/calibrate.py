@@ -16,6 +16,9 @@ from skipviz.recording.tracing import trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
 
+EXIT_TEXTS = 5
+"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
+
 
 def calibrate(
     gated: SkipModel,

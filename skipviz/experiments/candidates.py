@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from skipviz.experiments.card import TRAINING
 from skipviz.experiments.frontier import Candidate
@@ -17,8 +16,8 @@ from skipviz.models.samples import (
     ExitModelConfig,
     GatedModelConfig,
     ModelConfig,
+    model_folder,
     read_config,
-    sample_folders,
 )
 from skipviz.texts import Document
 
@@ -53,7 +52,7 @@ def candidates_of(
     candidates, backbones = [], set()
     _check_policies(names, policies)
     for name in dict.fromkeys(names):
-        config = read_config(sample_folders().get(name, Path(name)))
+        config = read_config(model_folder(name))
         backbones.add(config.backbone)
         loaded = load(name)
         for policy in config.policies:
@@ -84,19 +83,17 @@ def candidates_of(
 
 def training_tokens(name: str) -> int:
     """Return how many tokens a model learnt from, in all its runs; 0 where that is not recorded."""
-    path = sample_folders().get(name, Path(name)) / TRAINING
+    path = model_folder(name) / TRAINING
     if not path.exists():
         return 0
-    runs = json.loads(path.read_text(encoding="utf-8"))
-    # A run cut short says how many steps it did.
-    return sum(int(run["steps_done"] * run["batch"] * run["length"]) for run in runs)
+    return sum(run["training_tokens"] for run in json.loads(path.read_text(encoding="utf-8")))
 
 
 def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> None:
     # The dense model is always measured, and the guarded policy is asked for by its limit.
     known = {"dense", "guarded"}
     for name in names:
-        known |= set(read_config(sample_folders().get(name, Path(name))).policies)
+        known |= set(read_config(model_folder(name)).policies)
     unknown = sorted(set(policies or []) - known)
     if unknown:
         raise ValueError(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import polars as pl
 
+from skipviz.experiments.calibrate import EXIT_TEXTS
 from skipviz.experiments.evaluate import Evaluation
 from skipviz.models.samples import ExitModelConfig, ModelConfig, read_config
 
@@ -162,8 +163,8 @@ def _description(config: ModelConfig) -> str:
             f"rank-{exits.adapter_rank} translator turns a layer's hidden state into an estimate "
             f"of the last one; rules read it through the {exits.head_rank} leading directions of "
             "the shared head, and a token that leaves is predicted through the whole head. The "
-            "layers above compute keys and values from its state as it left. Thresholds:\n\n"
-            + "\n".join(rules)
+            "layers above compute keys and values from its state as it left. Thresholds, set on "
+            f"every {EXIT_TEXTS}th calibration text:\n\n" + "\n".join(rules)
         )
     gates = config.gates
     shape = (

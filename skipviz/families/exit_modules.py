@@ -7,8 +7,8 @@ modeling", 2022). A token that leaves is predicted from its translated state. It
 state stays as it was, and the layers above compute keys and values from it, so that later tokens
 have something to attend to: the keys and values are propagated.
 
-With 49,152 entries the shared head costs as much as eight layers, so rules read it through its
-leading directions. The prediction of a token that leaves goes through the whole head, once.
+A head over a large vocabulary costs as much as several layers, so rules read it through its leading
+directions. The prediction of a token that leaves goes through the whole head, once.
 """
 
 from __future__ import annotations
@@ -176,7 +176,8 @@ class EarlyExits(nn.Module):
         now.inside = inside
 
     def _score(self, translated: Float[Tensor, "b t d"], rule: ExitRule) -> Float[Tensor, "b t"]:
-        low = self._shared["norm"](translated).float() @ self.into
+        # Not called: the hook on it is for what leaves the model.
+        low = self._shared["norm"].forward(translated).float() @ self.into
         found = []
         for rows in low.flatten(0, 1).split(_ROWS):
             logits = rows @ self.out

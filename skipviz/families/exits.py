@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from skipviz.families.active import forced_now, forcing, observing
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.exit_modules import EarlyExits, Stay
 from skipviz.families.gated_modules import decoder_layers
@@ -53,46 +53,31 @@ class Exits:
             for layer in range(exits.config.exits[0] + 1, len(decoder_layers(model)))
         ]
 
-    @contextmanager
-    def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``, once for each layer it decides."""
         exits = _exits(model)
         first_site = exits.config.exits[0] + 1
-        token = _OBSERVERS.set((*_OBSERVERS.get(), sink))
 
-        def observer(layers: range) -> Callable[..., None]:
+        def observer(layers: range) -> Callable[[Stay, tuple[Tensor, Tensor], Tensor], None]:
             def hook(stay: Stay, args: tuple[Tensor, Tensor], inside: Tensor) -> None:
-                if not any(sink is active for active in _OBSERVERS.get()):
-                    return
                 score = torch.where(args[1], args[0].detach(), torch.nan)
-                forced = None
-                for run in _PLANS.get():
-                    if run.last_forced is not None and run.last_forced[0] is stay:
-                        forced = run.last_forced[1]
                 for layer in layers:
                     sink.on_gate(
                         layer - first_site,
                         score=score,
                         threshold=stay.threshold,
                         executed=inside,
-                        forced=forced,
+                        forced=forced_now(stay),
                     )
 
             return hook
 
-        handles = [
-            stay.register_forward_hook(observer(range(first, stop)))
-            for stay, (first, stop) in zip(_stays(exits), _segments(model), strict=True)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            _OBSERVERS.reset(token)
+        pairs = zip(_stays(exits), _segments(model), strict=True)
+        return observing(
+            sink, [(stay, observer(range(first, stop))) for stay, (first, stop) in pairs]
+        )
 
-    @contextmanager
-    def force(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
         """Let tokens leave where ``plan`` says.
 
         Raises
@@ -101,35 +86,20 @@ class Exits:
             If the plan has another number of sites or fewer tokens than the model is given, lets
             a token leave where there is no exit, or lets one come back.
         """
-        exits = _exits(model)
-        segments = _segments(model)
+        segments, stays = _segments(model), _stays(_exits(model))
         first_site = segments[0][0]
         _check(plan, segments)
-        run = PlanRun.of(plan, device=_stays(exits)[0].threshold.device)
-        token = _PLANS.set((*_PLANS.get(), run))
+        run = PlanRun.of(plan, device=stays[0].threshold.device)
 
-        def override(site: int, *, last: bool) -> Callable[..., Tensor | None]:
-            def hook(stay: Stay, args: tuple[Tensor, Tensor], inside: Tensor) -> Tensor | None:
-                if not any(run is active for active in _PLANS.get()):
-                    return None
-                wanted = run.apply(stay, site, inside, last=last)
+        def override(site: int) -> Callable[[Stay, tuple[Tensor, Tensor], Tensor], Tensor]:
+            def hook(stay: Stay, args: tuple[Tensor, Tensor], inside: Tensor) -> Tensor:
                 # Where the gates decide some exits, they may let go a token the plan keeps.
-                return wanted & args[1]
+                return run.apply(stay, site, inside, last=stay is stays[-1]) & args[1]
 
             return hook
 
-        handles = [
-            stay.register_forward_hook(
-                override(first - first_site, last=stay is _stays(exits)[-1]), prepend=True
-            )
-            for stay, (first, _) in zip(_stays(exits), segments, strict=True)
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            _PLANS.reset(token)
+        pairs = zip(stays, segments, strict=True)
+        return forcing(run, [(stay, override(first - first_site)) for stay, (first, _) in pairs])
 
 
 def _exits(model: nn.Module) -> EarlyExits:
@@ -180,7 +150,3 @@ def _check(plan: Plan, segments: list[tuple[int, int]]) -> None:
                 )
     if decided is None and (plan.execute[..., 1:] & ~plan.execute[..., :-1]).any():
         raise ValueError("The plan lets a token come back that has left; it cannot.")
-
-
-_OBSERVERS: ContextVar[tuple[Any, ...]] = ContextVar("exit_observers", default=())
-_PLANS: ContextVar[tuple[PlanRun, ...]] = ContextVar("exit_plans", default=())

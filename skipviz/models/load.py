@@ -24,6 +24,8 @@ from skipviz.models.samples import (
     ExitModelConfig,
     GatedModelConfig,
     ModelConfig,
+    adapters_file,
+    model_folder,
     read_config,
     sample_folders,
 )
@@ -121,9 +123,13 @@ def load(
     ValueError
         If ``dtype``, ``budget`` or ``policy`` is not one of those on offer.
     """
+    if limit is not None and (budget is not None or policy is not None):
+        raise ValueError(
+            f"limit={limit} finds a threshold of its own; leave budget and policy out beside it."
+        )
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
-    folder = sample_folders().get(str(name), Path(name))
+    folder = model_folder(name)
     if (folder / CONFIG).exists():
         loaded = _load_gated(
             folder, budget=budget, policy=policy, dtype=dtype, trust=trust_remote_code
@@ -195,8 +201,8 @@ def _load_gated(
             install_rates(dense.model, config.gates, seed=0)
         else:
             install_gates(dense.model, config.gates)
-        shared = _shared_adapters(config, name=folder.name)
-        read_gates(dense.model, gates, rates=config.rates, adapters=shared)
+        adapters = _checked_adapters(config, folder)
+        read_gates(dense.model, gates, rates=config.rates, adapters=adapters)
     shared_sha256 = "" if isinstance(config, ExitModelConfig) else config.adapters_sha256
     parts = dense.weights_sha256 + config.gates_sha256 + shared_sha256
     both = hashlib.sha256(parts.encode()).hexdigest()
@@ -204,14 +210,15 @@ def _load_gated(
     return at_budget(replace(made, policy=config.policy, settings=config), chosen)
 
 
-def _shared_adapters(config: GatedModelConfig, *, name: str) -> Path | None:
-    """Return the file of the adapters that gates share with another model, if they do."""
-    if not config.adapters_of:
-        return None
-    path = sample_folders().get(config.adapters_of, Path(config.adapters_of)) / GATES
-    if not path.exists() or sha256_of(path) != config.adapters_sha256:
+def _checked_adapters(config: GatedModelConfig, folder: Path) -> Path:
+    """Return the file of the adapters, which gates may share with another model."""
+    path = adapters_file(config, folder)
+    changed = config.adapters_of and (
+        not path.exists() or sha256_of(path) != config.adapters_sha256
+    )
+    if changed:
         raise ModelError(
-            f"{name} shares the adapters of {config.adapters_of}, and {path} is missing or "
+            f"{folder.name} shares the adapters of {config.adapters_of}, and {path} is missing or "
             "another than it was trained with. Train or fetch both again."
         )
     return path

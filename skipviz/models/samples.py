@@ -145,6 +145,20 @@ def read_config(folder: Path) -> ModelConfig:
         ) from error
 
 
+def learned_settings(folder: Path) -> GatedModelConfig:
+    """Return what is written beside learned gates.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds another policy.
+    """
+    settings = read_config(folder)
+    if isinstance(settings, GatedModelConfig) and settings.thresholds:
+        return settings
+    raise ValueError(f"{folder} has no learned gates; name a folder that has.")
+
+
 def _write(folder: Path, fields: dict[str, Any]) -> None:
     (folder / CONFIG).write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
 
@@ -153,6 +167,16 @@ def samples_folder() -> Path:
     """Return the folder of sample models: inside the installed package, or beside it."""
     packaged = Path(str(files("skipviz"))) / "sample_models"
     return packaged if packaged.is_dir() else packaged.parents[1] / "sample_models"
+
+
+def model_folder(name: str | Path) -> Path:
+    """Return the folder of a sample model by its name, or the folder named."""
+    return sample_folders().get(str(name), Path(name))
+
+
+def adapters_file(config: GatedModelConfig, folder: Path) -> Path:
+    """Return the file of the adapters that gates in a folder use, their own or another model's."""
+    return (model_folder(config.adapters_of) if config.adapters_of else folder) / GATES
 
 
 def sample_folders() -> dict[str, Path]:

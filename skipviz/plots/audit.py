@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.frame import dress, units
+from skipviz.plots.frame import dress, margin_limit, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import INK, MARGINS, UNIT_COLOURS, UNIT_NAMES, scale
 from skipviz.trace import Trace
@@ -17,11 +17,11 @@ from skipviz.trace import Trace
 Shown = Literal["net", "margin", "regret"]
 TITLES: dict[Shown, tuple[str, str]] = {
     "net": ("What executing is worth", "nats, less the price of its FLOPs"),
-    "margin": ("How much the score speaks for executing", "score - threshold, gate's own scale"),
+    "margin": ("How much the score speaks for executing", "score beyond threshold, gate's scale"),
     "regret": ("Where the decision was wrong", "nats lost: wrongly skipped +, wrongly run -"),
 }
-SHARE_SHOWN = 0.98
-"""Of all cells, the share that the colours tell apart; the rest takes the end of the scale."""
+NATS_SHOWN = 0.5
+"""Where the colours of utilities end, the same for every text."""
 
 
 def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> go.Figure:
@@ -49,8 +49,7 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
     values = cells[shown].to_numpy() * sign
     matrix = np.full((len(trace), trace.sites.height), np.nan)
     matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = values
-    seen = np.abs(values[values != 0])
-    limit = max(float(np.quantile(seen, SHARE_SHOWN)), 1e-6) if len(seen) else 1.0
+    limit = margin_limit(trace, share=0.9) if shown == "margin" else NATS_SHOWN
     rows = units(trace)
     figure = make_subplots(rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.06)
     names = [token_label(text) for text in trace.tokens["text"]]
@@ -65,7 +64,9 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
                 coloraxis="coloraxis",
                 hovertemplate=(
                     "token %{x}: %{customdata}<br>" + UNIT_NAMES[unit] + " of layer %{y}<br>"
-                    "%{z:.4f}<extra></extra>"
+                    "%{z:.4f} "
+                    + ("beyond the threshold" if shown == "margin" else "nats")
+                    + "<extra></extra>"
                 ),
                 hoverongaps=False,
             ),
@@ -107,7 +108,7 @@ def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
             customdata=table.select("margin", "worth", "executed", "cells").rows(),
             mode="lines+markers",
             line={"color": UNIT_COLOURS["block"]},
-            name="worth of executing, mean and 95% interval",
+            name="worth of executing; mean, and 95% interval over tokens",
             hovertemplate=(
                 "%{y:.4f} nats<br>mean margin %{customdata[0]:.4f}<br>"
                 "worth executing %{customdata[1]:.1%}, executed %{customdata[2]:.1%}<br>"

@@ -118,7 +118,7 @@ def margin_limit(trace: Trace, *, share: float) -> float:
     share
         From 0 to 1.
     """
-    margins = np.abs(trace.matrix("score") - trace.matrix("threshold"))
+    margins = np.abs(trace.margin)
     finite = margins[np.isfinite(margins)]
     return max(float(np.quantile(finite, share)), 1e-6) if len(finite) else 1.0
 

@@ -172,7 +172,7 @@ class _Scores:
             "colorscale": scale(MARGINS),
             "showscale": bool(trace.sites.height),
             "colorbar": {
-                "title": {"text": "score - threshold, gate's own scale", "side": "right"},
+                "title": {"text": "score beyond threshold, gate's own scale", "side": "right"},
                 "thickness": 14,
             },
         }
@@ -183,7 +183,7 @@ class _Scores:
             for name in ("score", "threshold", "exec_count")
         )
         return go.Heatmap(
-            z=score - threshold,
+            z=self._trace.margin[window, band.sites].T,
             coloraxis="coloraxis",
             customdata=np.stack([score, threshold, count], axis=-1),
             hovertemplate=(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,9 @@ def token_path(trace: Trace, token: int) -> go.Figure:
         *(
             pl.Series(name, trace.matrix(name)[token])
             for name in ("score", "threshold", "exec_count", "forced")
-        )
-    ).with_columns(margin=pl.col("score") - pl.col("threshold"))
+        ),
+        margin=pl.Series(trace.margin[token]),
+    )
     shown = units(trace)
     figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.1)
     for place, unit in enumerate(shown, start=1):
@@ -60,7 +62,7 @@ def token_path(trace: Trace, token: int) -> go.Figure:
             row=place,
             col=1,
         )
-        figure.update_yaxes(title=f"{UNIT_NAMES[unit]}:<br>score - threshold", row=place, col=1)
+        figure.update_yaxes(title=f"{UNIT_NAMES[unit]}:<br>{_against(sites)}", row=place, col=1)
     # First tokens often score far from all others, which would flatten the rest of the trace.
     own = sites.filter(pl.col("margin").is_finite())["margin"].abs().to_numpy().max(initial=0.0)
     limit = max(1.2 * margin_limit(trace, share=0.99), 1.1 * float(own))
@@ -140,8 +142,15 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
     return figure
 
 
+def _against(sites: pl.DataFrame) -> str:
+    """Say what is drawn: a score that skips when it is high is turned round."""
+    turned = sites.height > 0 and bool((sites["polarity"] < 0).all())
+    return "threshold - score" if turned else "score - threshold"
+
+
 def _add_unit(figure: go.Figure, sites: pl.DataFrame, unit: str, place: int) -> None:
-    sites = sites.filter(pl.col("margin").is_finite())
+    # A token that has left was not asked: it lies on the line, skipped and without a score.
+    sites = sites.with_columns(pl.col("margin").fill_nan(0.0))
     stems = np.full((sites.height, 3, 2), np.nan)
     stems[:, :2, 0] = sites["layer"].to_numpy()[:, None]
     stems[:, 0, 1] = 0.0
@@ -184,11 +193,15 @@ def _add_unit(figure: go.Figure, sites: pl.DataFrame, unit: str, place: int) -> 
 
 def _hover(sites: pl.DataFrame) -> list[list[str]]:
     return [
-        [label, _outcome(count, forced), f"{score:.4g}", f"{threshold:.4g}"]
+        [label, _outcome(count, forced), _shown(score), f"{threshold:.4g}"]
         for label, count, forced, score, threshold in sites.select(
             "label", "exec_count", "forced", "score", "threshold"
         ).iter_rows()
     ]
+
+
+def _shown(score: float) -> str:
+    return "none: not asked" if math.isnan(score) else f"{score:.4g}"
 
 
 def _outcome(count: int, forced: bool) -> str:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from skipviz.schema import TOP_K
 
 ROWS = 16
 """Rows a pass: few enough that the logits of a pass stay in the processor's cache."""
+HEAD_ROWS = 256
+"""Rows of logits at once: 256 x 49,152 float32 are 50 MB."""
 BLOCK = 256
 """Vocabulary entries a block of the search for the largest logits."""
 
@@ -62,6 +66,27 @@ def token_statistics(logits: Float[Tensor, "n v"], targets: Int[Tensor, " n"]) -
         for rows, wanted in zip(logits.split(ROWS), targets.split(ROWS), strict=True)
     ]
     return concatenate(parts)
+
+
+def next_token_losses(
+    model: Any, states: Float[Tensor, "n d"], targets: Int[Tensor, " n"]
+) -> Float[Tensor, " n"]:
+    """Return the loss of each last hidden state on its target, in nats, a few rows at a time.
+
+    Parameters
+    ----------
+    model
+        A causal LM, for its head.
+    states
+        Hidden states after the last norm.
+    targets
+        The tokens that came next.
+    """
+    parts = [
+        F.cross_entropy(model.lm_head(some).float(), wanted, reduction="none")
+        for some, wanted in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+    ]
+    return torch.cat(parts)
 
 
 def concatenate(parts: list[TokenStatistics]) -> TokenStatistics:

@@ -19,14 +19,12 @@ from skipviz.families.gated_modules import decoder_layers
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
-from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
+from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.spans import Encoding, encode, group_spans, span_bounds
 from skipviz.texts import Document, check_text
 from skipviz.trace import Trace
 
-HEAD_ROWS = 256
-"""Rows of logits at once: 256 x 49,152 float32 are 50 MB."""
 BATCH_TOKENS = 2048
 """Tokens of short texts, padding included, that share a forward."""
 

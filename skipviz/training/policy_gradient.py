@@ -27,11 +27,9 @@ from skipviz.families.gated_modules import (
     set_threshold,
 )
 from skipviz.flops import UnitFlops, adapter_flops
+from skipviz.recording.statistics import next_token_losses
 from skipviz.training.loop import Figures
 from skipviz.training.recipe import Recipe
-
-ROWS = 64
-"""Rows of logits reduced to losses at once."""
 
 
 class PolicyGradient:
@@ -126,15 +124,8 @@ class PolicyGradient:
     def _losses(self, rows: Int[Tensor, "b t"]) -> Float[Tensor, "b t-1"]:
         states = self._model.model(rows[:, :-1], use_cache=False).last_hidden_state
         with torch.no_grad():
-            parts = [
-                F.cross_entropy(self._model.lm_head(some).float(), wanted, reduction="none")
-                for some, wanted in zip(
-                    states.detach().flatten(0, 1).split(ROWS),
-                    rows[:, 1:].flatten().split(ROWS),
-                    strict=True,
-                )
-            ]
-        return torch.cat(parts).view(rows.shape[0], -1)
+            losses = next_token_losses(self._model, states.flatten(0, 1), rows[:, 1:].flatten())
+        return losses.view(rows.shape[0], -1)
 
 
 class _Heard:

@@ -46,8 +46,8 @@ class Recipe:
     length: int = 256
     gate_lr: float = 2e-3
     adapter_lr: float = 1e-3
-    kl_weight: float = 0.5
-    ce_weight: float = 0.5
+    kl_weight: float = 0.9
+    ce_weight: float = 0.1
     descent: float = 0.25
     price: float = 0.0
     collapse_after: int = 200

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from skipviz.analysis.cost import execution_rates
-from skipviz.experiments.calibrate import calibrate, calibrate_exits
+from skipviz.experiments.calibrate import EXIT_TEXTS, calibrate, calibrate_exits
 from skipviz.experiments.card import CURVE, TRAINING
 from skipviz.families.exit_modules import (
     EXIT_RULES,
@@ -31,7 +31,8 @@ from skipviz.models.samples import (
     GATES,
     ExitModelConfig,
     GatedModelConfig,
-    read_config,
+    adapters_file,
+    learned_settings,
     sample_folders,
 )
 from skipviz.recording.tracing import trace
@@ -60,8 +61,6 @@ WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
 
 GREEDY_WINDOWS = 8
-EXIT_CALIBRATION = 5
-"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
 
 Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
@@ -108,13 +107,13 @@ def train_gates(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say)
     torch.manual_seed(recipe.seed)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, config)
     if start is not None:
-        _read_start(student, start)
+        owned = adapters_file(learned_settings(start), start)
+        read_gates(student, start / GATES, rates={}, adapters=owned)
     elif not (folder / CHECKPOINT).exists():
         say("Fitting adapters")
         fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
@@ -128,26 +127,14 @@ def train_gates(
     begun = "" if start is None else sha256_of(start / GATES)
     about = {"objective": "cost", "backbone": sha256, "start": begun, **asdict(config)}
     train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = folder / "model"
-    made.mkdir(exist_ok=True)
+    made = _made(folder)
     write_gates(student, made / GATES, rates={})
     say("Calibrating thresholds")
-    dense = load(backbone)
     starts = {budget: steering.threshold(budget) for budget in recipe.budgets}
-    thresholds = _calibrated(dense, made / GATES, config, calibration, starts)
+    thresholds = _calibrated(load(backbone), made / GATES, config, calibration, starts)
     _describe(made, backbone, sha256, recipe, config=config, thresholds=thresholds)
     _document(made, recipe, start)
     return made
-
-
-def _read_start(student: Any, start: Path) -> None:
-    """Read the gates to go on from, and their adapters, which another model may own."""
-    settings = read_config(start)
-    if not isinstance(settings, GatedModelConfig) or settings.policy != "learned":
-        raise ValueError(f"{start} has no learned gates to start from; name a folder that has.")
-    owner = settings.adapters_of
-    folder = sample_folders().get(owner, Path(owner)) if owner else start
-    read_gates(student, start / GATES, rates={}, adapters=folder / GATES)
 
 
 def train_fixed(
@@ -184,8 +171,7 @@ def train_fixed(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_rates(student, config, seed=recipe.seed)
     fitted, chosen = folder / "fitted.safetensors", folder / "rates.json"
@@ -214,8 +200,7 @@ def train_fixed(
     )  # fmt: skip
     about = {"objective": "fixed", "backbone": sha256, "rates": rates, **asdict(config)}
     train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = folder / "model"
-    made.mkdir(exist_ok=True)
+    made = _made(folder)
     write_gates(student, made / GATES, rates=rates)
     _describe(made, backbone, sha256, recipe, config=config, rates=rates)
     _document(made, recipe, None)
@@ -258,10 +243,7 @@ def train_policy(
         The folder of the finished model, ``folder / "model"``; the figures of every step are in
         it, in ``learning_curve.csv``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    settings = read_config(start)
-    if not isinstance(settings, GatedModelConfig) or settings.policy != "learned":
-        raise ValueError(f"{start} has no learned gates to start from; name a folder that has.")
+    settings = learned_settings(start)
     lacking = [f"{b:g}" for b in recipe.budgets if f"{b:g}" not in settings.thresholds]
     if lacking:
         raise ValueError(
@@ -269,11 +251,11 @@ def train_policy(
             f"{', '.join(settings.thresholds)}."
         )
     begun = {budget: settings.thresholds[f"{budget:g}"] for budget in recipe.budgets}
-    sha256, _, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    sha256, _, texts = _prepare(backbone, recipe, folder, windows, device, say)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, settings.gates)
-    owner = sample_folders().get(settings.adapters_of, Path(settings.adapters_of or start))
-    read_gates(student, start / GATES, rates={}, adapters=owner / GATES)
+    owned = adapters_file(settings, start)
+    read_gates(student, start / GATES, rates={}, adapters=owned)
     objective = PolicyGradient(
         student, texts, recipe=recipe, config=settings.gates, temperature=temperature,
         thresholds=begun,
@@ -284,15 +266,14 @@ def train_policy(
         "start": sha256_of(start / GATES), "thresholds": list(begun.values()),
     }  # fmt: skip
     train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = folder / "model"
-    made.mkdir(exist_ok=True)
+    made = _made(folder)
     write_gates(student, made / GATES, rates={}, adapters=False)
     say("Calibrating thresholds")
     thresholds = _calibrated(
-        load(backbone), made / GATES, settings.gates, calibration, begun, adapters=owner / GATES
+        load(backbone), made / GATES, settings.gates, calibration, begun, adapters=owned
     )
     _describe(
-        made, backbone, sha256, recipe, config=settings.gates, thresholds=thresholds, owner=owner
+        made, backbone, sha256, recipe, config=settings.gates, thresholds=thresholds, owned=owned
     )
     _document(made, recipe, start, extra={"temperature": temperature})
     pl.read_ndjson(folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
@@ -329,8 +310,7 @@ def train_exits(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    sha256, teacher, texts = _prepare(backbone, recipe, windows or folder, device, say)
+    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_exits(student, config)
     for parameter in exit_parameters(student).values():
@@ -342,8 +322,7 @@ def train_exits(
     objective = Translation(student, teacher, texts, recipe=recipe)
     about = {"objective": "exit", "backbone": sha256, **asdict(config)}
     train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = folder / "model"
-    made.mkdir(exist_ok=True)
+    made = _made(folder)
     write_gates(student, made / GATES, rates={})
     say("Calibrating thresholds")
     dense = load(backbone)
@@ -351,7 +330,7 @@ def train_exits(
     read_gates(dense.model, made / GATES, rates={})
     ready = replace(from_parts(dense.model, dense.tokenizer), name=made.name)
     thresholds: dict[str, dict[str, float]] = {
-        rule: calibrate_exits(ready, calibration[::EXIT_CALIBRATION], rule, recipe.budgets)
+        rule: calibrate_exits(ready, calibration[::EXIT_TEXTS], rule, recipe.budgets)
         for rule in EXIT_RULES
     }
     # Patience always comes to some budget; the others may reach none of those asked for.
@@ -412,18 +391,25 @@ def matched_choice(
 
 
 def _prepare(
-    backbone: str, recipe: Recipe, folder: Path, device: str, say: Say
+    backbone: str, recipe: Recipe, folder: Path, windows: Path | None, device: str, say: Say
 ) -> tuple[str, Teacher, torch.Tensor]:
     """Return the backbone's hash, what it says to the training windows, and these."""
-    if not folder.is_dir():
-        raise ValueError(f"There is no run in {folder} to take the windows of; name its folder.")
+    if windows is not None and not windows.is_dir():
+        raise ValueError(f"There is no run in {windows} to take the windows of; name its folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = windows or folder
     dense = load(backbone, dtype=recipe.dtype, device=device)
     say("Collecting texts")
-    windows = _windows(dense, recipe, folder)
-    teacher = Teacher(
-        dense.model, windows, folder / f"{dense.weights_sha256[:12]}-{recipe.dtype}.f16"
-    )
-    return dense.weights_sha256, teacher, windows
+    texts = _windows(dense, recipe, kept)
+    states = f"{dense.weights_sha256[:12]}-{recipe.dtype}.f16"
+    return dense.weights_sha256, Teacher(dense.model, texts, kept / states), texts
+
+
+def _made(folder: Path) -> Path:
+    """Return the folder of a run's finished model."""
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    return made
 
 
 def _describe(
@@ -435,10 +421,14 @@ def _describe(
     config: GatedConfig,
     thresholds: dict[str, float] | None = None,
     rates: dict[str, list[float]] | None = None,
-    owner: Path | None = None,
+    owned: Path | None = None,
 ) -> None:
-    """Write ``skipviz.json``; ``owner`` is the folder whose adapters are shared."""
-    names = {path.resolve(): name for name, path in sample_folders().items()}
+    """Write ``skipviz.json``; ``owned`` is the file of another model whose adapters are shared."""
+    shared = ""
+    if owned is not None:
+        owner = owned.parent.resolve()
+        names = {path.resolve(): name for name, path in sample_folders().items()}
+        shared = names.get(owner, str(owner))
     fixed = rates or {}
     static = all(rate in (0, 1) for each in fixed.values() for rate in each)
     GatedModelConfig(
@@ -450,8 +440,8 @@ def _describe(
         budget=f"{recipe.budget:g}",
         policy="learned" if not fixed else "static" if static else "random",
         rates=fixed,
-        adapters_of="" if owner is None else names.get(owner.resolve(), str(owner.resolve())),
-        adapters_sha256="" if owner is None else sha256_of(owner / GATES),
+        adapters_of=shared,
+        adapters_sha256="" if owned is None else sha256_of(owned),
     ).write(made)
 
 

