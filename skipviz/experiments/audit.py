@@ -20,7 +20,6 @@ import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 
 from skipviz.families import Plan
 from skipviz.families.gated_modules import GatedUnit, decoder_layers
@@ -292,6 +291,9 @@ def _attention(
 
     A row's tokens see the text before its first token as it was, and each other as they are now.
     """
+    # Imported here: ``import skipviz`` need not wait for it.
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
     keys, values = base.keys[layer], base.values[layer]
     heads, text, width = keys.shape
     # Keys of tokens that skip are still seen by the next ones of their row.

