@@ -236,3 +236,16 @@ def _run(layers: int, *, model: str, policy: str, budget: float | None) -> pl.Da
         "transformers_version": "0",
     }
     return pl.DataFrame([row], schema=RUN)
+
+
+def say(trace: Trace, pieces: list[str]) -> Trace:
+    """Return the trace with other tokens, those of one text, each piece once."""
+    ends = np.cumsum([len(piece) for piece in pieces])
+    starts = ends - [len(piece) for piece in pieces]
+    tokens = trace.tokens.with_columns(
+        text=pl.Series(pieces),
+        char_start=pl.Series(starts, dtype=pl.Int64),
+        char_end=pl.Series(ends, dtype=pl.Int64),
+        span=pl.int_range(len(pieces), dtype=pl.Int64),
+    )
+    return Trace(run=trace.run, sites=trace.sites, tokens=tokens, matrices=trace.matrices)
