@@ -14,15 +14,15 @@ from skipviz.analysis import linguistics
 from skipviz.analysis.function_words import is_function_word
 from skipviz.trace import Trace
 
-KINDS = ("function word", "content word", "digits", "punctuation", "symbol", "space")
-CASINGS = ("lower case", "capitalised", "upper case", "mixed case")
-PIECES = ("whole word", "first piece", "continuation")
-PLACES = ("sentence start", "sentence end", "sentence middle")
+KINDS = ("function words", "content words", "digits", "punctuation", "symbols", "white space")
+CASINGS = ("lower-case words", "capitalised words", "upper-case words", "mixed-case words")
+PIECES = ("whole words", "first pieces", "continuations")
+PLACES = ("sentence starts", "sentence ends", "sentence middles")
 
 # A full stop, also that of "Mr.", with what closes behind it, or an empty line; a single line
 # break may be wrapping.
 _SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+|\n\s*\n\s*")
-_LETTERS, _FUNCTION = KINDS.index("content word"), KINDS.index("function word")
+_LETTERS, _FUNCTION = KINDS.index("content words"), KINDS.index("function words")
 _KIND_OF = {
     "L": _LETTERS,
     "M": _LETTERS,
@@ -128,8 +128,8 @@ class _Layout:
 
 def _kind(character: str) -> int:
     if character.isspace():
-        return KINDS.index("space")
-    return _KIND_OF.get(unicodedata.category(character)[0], KINDS.index("symbol"))
+        return KINDS.index("white space")
+    return _KIND_OF.get(unicodedata.category(character)[0], KINDS.index("symbols"))
 
 
 def _casing(word: str) -> str | None:
@@ -167,7 +167,7 @@ def _classes(layout: _Layout, anchor: Ints) -> pl.DataFrame:
     casing = pl.Series([*map(_casing, layout.words), None], dtype=pl.String)[word]
     kind = pl.Series(KINDS)[np.where(function, _FUNCTION, layout.kind[anchor])]
     place, in_word = pl.int_range(pl.len()), pl.col("word") >= 0
-    visible = pl.col("kind") != "space"
+    visible = pl.col("kind") != "white space"
     names = {"kind": kind, "casing": casing, "word": word, "sentence": layout.sentence[anchor]}
     return (
         pl.DataFrame(names)

@@ -20,23 +20,43 @@ def classes(pieces: list[str], *, linguistic: bool = False) -> pl.DataFrame:
 def test_each_kind_is_found() -> None:
     pieces = ["The", " fox", " ate", " ", "4", "2", ",", "\n\n", " =", "🦊", " don", "'t", ' "']
     assert classes(pieces)["kind"].to_list() == [
-        "function word", "content word", "content word", "space", "digits", "digits",
-        "punctuation", "space", "symbol", "symbol", "function word", "function word",
+        "function words",
+        "content words",
+        "content words",
+        "white space",
+        "digits",
+        "digits",
         "punctuation",
-    ]  # fmt: skip
+        "white space",
+        "symbols",
+        "symbols",
+        "function words",
+        "function words",
+        "punctuation",
+    ]
 
 
 def test_a_piece_has_the_kind_and_casing_of_its_word_not_its_own() -> None:
     # "there" is a function word, and part of one that is not.
     found = classes([" Bot", "there", "d", " there", " NASA", " iPhone", " עברית", " A", "7"])
-    assert found["kind"].to_list()[:4] == ["content word"] * 3 + ["function word"]
+    assert found["kind"].to_list()[:4] == ["content words"] * 3 + ["function words"]
     assert found["casing"].to_list() == [
-        "capitalised", "capitalised", "capitalised", "lower case", "upper case", "mixed case", None,
-        "capitalised", None,
-    ]  # fmt: skip
+        "capitalised words",
+        "capitalised words",
+        "capitalised words",
+        "lower-case words",
+        "upper-case words",
+        "mixed-case words",
+        None,
+        "capitalised words",
+        None,
+    ]
     assert found["piece"].to_list()[:4] == [
-        "first piece", "continuation", "continuation", "whole word",
-    ]  # fmt: skip
+        "first pieces",
+        "continuations",
+        "continuations",
+        "whole words",
+    ]
     assert found["word_piece"].to_list() == [0, 1, 2, 0, 0, 0, 0, 0, None]
 
 
@@ -45,20 +65,28 @@ def test_sentences_end_at_stops_and_empty_lines_but_not_at_line_breaks() -> None
     assert found["sentence"].to_list() == [0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]
     assert found["sentence_position"].to_list() == [0, 1, 2, 0, None, 1, None, 0, 1, 2, 3]
     assert found["in_sentence"].to_list() == [
-        "sentence start", "sentence middle", "sentence end", "sentence start", None,
-        "sentence end", None, "sentence start", "sentence middle", "sentence middle",
-        "sentence end",
-    ]  # fmt: skip
+        "sentence starts",
+        "sentence middles",
+        "sentence ends",
+        "sentence starts",
+        None,
+        "sentence ends",
+        None,
+        "sentence starts",
+        "sentence middles",
+        "sentence middles",
+        "sentence ends",
+    ]
 
 
 def test_tokens_that_share_an_emoji_and_odd_ones_are_classed() -> None:
     found = token_classes(make_trace(tokens=60, sequences=3))
     trace = make_trace(tokens=60, sequences=3)
     kinds = dict(zip(trace.tokens["text"], found["kind"], strict=True))
-    assert kinds["🦊"] == kinds[" 🦊"] == kinds["\x00"] == "symbol"
-    assert kinds["\r\n"] == "space"
+    assert kinds["🦊"] == kinds[" 🦊"] == kinds["\x00"] == "symbols"
+    assert kinds["\r\n"] == "white space"
     assert kinds[" &amp;"] == "punctuation"
-    assert kinds[" cafe\u0301"] == "content word"
+    assert kinds[" cafe\u0301"] == "content words"
     assert found["token"].to_list() == list(range(60))
     # Each text counts its own sentences on.
     assert found["sentence"].n_unique() >= 3
@@ -104,11 +132,23 @@ def test_spacy_says_part_of_speech_and_entity() -> None:
     pieces = ["Angela", " Mer", "kel", " visited", " Paris", ".", "\n"]
     found = classes(pieces, linguistic=True)
     assert found["part_of_speech"].to_list() == [
-        "proper noun", "proper noun", "proper noun", "verb", "proper noun", "punctuation", None,
-    ]  # fmt: skip
+        "proper nouns",
+        "proper nouns",
+        "proper nouns",
+        "verbs",
+        "proper nouns",
+        "punctuation",
+        None,
+    ]
     assert found["entity"].to_list() == [
-        "person", "person", "person", None, "country or city", None, None,
-    ]  # fmt: skip
+        "names of people",
+        "names of people",
+        "names of people",
+        None,
+        "countries and cities",
+        None,
+        None,
+    ]
 
 
 def test_a_long_text_is_tagged_in_stretches_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
