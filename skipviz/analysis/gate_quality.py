@@ -118,6 +118,32 @@ def implied_price(trace: Trace, cells: pl.DataFrame) -> float:
     return max(0.0, float(rate[min(last, len(rate) - 1)]))
 
 
+def greedy_execution(trace: Trace, cells: pl.DataFrame) -> npt.NDArray[np.bool_]:
+    """Return the decisions of a policy that knows the utilities and spends what the gates spent.
+
+    Cells are executed in order of utility per FLOP. Utilities are of single flips and do not add
+    up, so this is no bound on what gates could reach.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    cells
+        What ``skipviz.audit`` returned, of every cell.
+
+    Returns
+    -------
+    numpy.ndarray
+        [tokens, sites]; the last token, which no cell is of, keeps its decisions.
+    """
+    priced = judged(trace, cells).sort(pl.col("utility") / pl.col("flops"), descending=True)
+    spent = float(priced.filter("executed")["flops"].sum())
+    used = np.cumsum(priced["flops"].to_numpy())
+    made = trace.matrix("exec_count") > 0
+    made[priced["token"].to_numpy(), priced["site"].to_numpy()] = used <= spent
+    return made
+
+
 def quality(cells: pl.DataFrame) -> Quality:
     """Return how well the score tells what is worth executing.
 

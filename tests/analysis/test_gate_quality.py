@@ -13,6 +13,7 @@ import skipviz
 from skipviz.analysis.cost import saved_flops
 from skipviz.analysis.gate_quality import (
     controls,
+    greedy_execution,
     implied_price,
     judged,
     quality,
@@ -153,3 +154,18 @@ def test_what_skipping_saves_is_what_the_budget_loses(traced: skipviz.Trace) -> 
     saved = (saved_flops(traced) * ~ran).sum(axis=1)
     lost = token_flops(full)["total"].to_numpy() - token_flops(traced)["total"].to_numpy()
     np.testing.assert_allclose(saved, lost)
+
+
+def test_the_greedy_policy_runs_what_is_worth_most_a_flop_and_spends_no_more(
+    traced: skipviz.Trace,
+) -> None:
+    utility = utilities(traced, seed=5)
+    seen, cells = planted(traced, padded(utility), padded(utilities(traced, seed=6)))
+    made = greedy_execution(seen, cells.filter(pl.col("token") < len(utility)))
+    flops = saved_flops(seen)
+    before = seen.matrix("exec_count") > 0
+    assert (made[-1] == before[-1]).all()
+    spent, allowed = (flops[:-1][each[:-1]].sum() for each in (made, before))
+    assert allowed - flops.max() < spent <= allowed
+    rate = utility / flops[:-1]
+    assert rate[made[:-1]].min() >= rate[~made[:-1]].max()
