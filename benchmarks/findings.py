@@ -111,7 +111,7 @@ class Text:
         return rows
 
     def policies(self) -> list[object]:
-        """Return the loss over dense of the gates, of their decisions shuffled, of greedy utility."""
+        """Return the loss over dense of the gates, of them shuffled, of greedy utility."""
         made = self.trace.matrix("exec_count") > 0
         shuffled = np.random.default_rng(self.seed).permuted(made, axis=0)
         greedy = greedy_execution(self.trace, self.cells)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -24,6 +24,8 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 from typer.core import TyperGroup
+
+from skipviz.written import written
 
 if TYPE_CHECKING:
     import polars as pl
@@ -184,9 +186,11 @@ def trace(
         traced.write_csv(buffer)
         sys.stdout.buffer.write(buffer.getvalue())
     elif csv is not None:
-        _write(Path(csv), traced.write_csv)
+        with written(Path(csv)) as path:
+            traced.write_csv(path)
     if parquet is not None:
-        _write(parquet, traced.save)
+        with written(parquet) as path:
+            traced.save(path)
     figures = summary(traced)
     loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats a token"
     err.print(
@@ -460,10 +464,12 @@ def evaluate(
     table = table.with_columns(training_tokens=pl.col("model").replace_strict(learnt))
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
-        _write(csv, table.write_csv)
+        with written(csv) as path:
+            table.write_csv(path)
     if figure is not None:
         made = frontier_figure(table)
-        _write(figure, lambda target: made.write_html(target, include_plotlyjs=True))
+        with written(figure) as path:
+            made.write_html(path, include_plotlyjs=True)
 
 
 def _measured(
@@ -535,7 +541,8 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     )
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
     words = model_card(model, folder, results, held_out=held, command=command)
-    _write(card, lambda target: target.write_text(words, encoding="utf-8"))
+    with written(card) as path:
+        path.write_text(words, encoding="utf-8")
 
 
 def _ready() -> str:
@@ -567,19 +574,6 @@ def _check_folder(target: Path | None) -> None:
         raise ValueError(f"{target} is a folder; name a file in it to write to.")
     if not target.parent.is_dir():
         raise ValueError(f"There is no folder {target.parent} to write {target.name} to; make it.")
-
-
-def _write(target: Path, write: Callable[[Path], object]) -> None:
-    """Write beside the target and rename, so that an interruption leaves no half of a file."""
-    if target.exists() and not target.is_file():  # a pipe or a device cannot be replaced
-        write(target)
-        return
-    partial = target.with_name(target.name + ".partial")
-    try:
-        write(partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 class _Advance:

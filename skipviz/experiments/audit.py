@@ -27,6 +27,7 @@ from skipviz.models import SkipModel
 from skipviz.recording.statistics import next_token_losses
 from skipviz.recording.tracing import Stopped
 from skipviz.trace import Trace
+from skipviz.written import written
 
 Downstream = Literal["held", "react"]
 ROWS = 4096
@@ -404,6 +405,5 @@ def _write(store: Path | None, known: dict[tuple[int, int], float]) -> None:
         return
     rows = [(token, site, loss) for (token, site), loss in known.items()]
     schema = {"token": pl.Int64, "site": pl.Int64, "flipped_nll": pl.Float64}
-    partial = store.with_name(store.name + ".partial")
-    pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)
-    partial.replace(store)
+    with written(store) as partial:
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)

@@ -21,6 +21,7 @@ from skipviz.models import SkipModel
 from skipviz.recording.recorder import record
 from skipviz.spans import encode
 from skipviz.texts import Document
+from skipviz.written import written
 
 ROWS = 64
 """Rows of logits compared at once."""
@@ -241,9 +242,8 @@ def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
     if store is None:
         return
     rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
-    partial = store.with_name(store.name + ".partial")
-    pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
-    partial.replace(store)
+    with written(store) as partial:
+        pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:

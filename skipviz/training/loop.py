@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from skipviz.training.recipe import Recipe
+from skipviz.written import written
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -171,9 +172,8 @@ def _checkpoint(
         "objective": json.dumps(objective.state()),
         "recipe": json.dumps(described),
     }
-    temporary = folder / "checkpoint.tmp"
-    save_file(tensors, temporary, metadata=metadata)
-    temporary.replace(folder / CHECKPOINT)
+    with written(folder / CHECKPOINT) as partial:
+        save_file(tensors, partial, metadata=metadata)
 
 
 def _restore(
