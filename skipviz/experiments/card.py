@@ -115,8 +115,9 @@ choosing the right tokens is worth.
 def frontier_table(table: pl.DataFrame) -> str:
     """Return what ``frontier`` found as a Markdown table, intervals in brackets."""
     lines = [
-        "| model | policy | asked | realised | FLOP share | loss over dense | KL | top-1 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| model | policy | asked | realised | FLOP share | loss over dense | over learned | KL "
+        "| top-1 |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in table.iter_rows(named=True):
         asked = f"{row['budget']:g}" if row["budget"] is not None else ""
@@ -125,12 +126,18 @@ def frontier_table(table: pl.DataFrame) -> str:
         lines.append(
             f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
             f"| {row['flop_share']:.4f} "
-            f"| {row['gap']:.3f} [{row['gap_low']:.3f}, {row['gap_high']:.3f}] "
+            f"| {_interval(row, 'gap')} | {_interval(row, 'over_learned')} "
             f"| {row['kl']:.3f} | {row['top1']:.1%} |"
         )
     documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
     lines += ["", f"{documents} documents, {tokens:,} tokens."]
     return "\n".join(lines)
+
+
+def _interval(row: dict[str, Any], name: str) -> str:
+    if row[name] is None:
+        return ""
+    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
 
 
 def _description(config: ModelConfig) -> str:

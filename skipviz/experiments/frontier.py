@@ -25,7 +25,7 @@ from skipviz.written import written
 
 ROWS = 64
 """Rows of logits compared at once."""
-MEANS = ("nll", "gap", "kl", "top1", "layers_used")
+MEANS = ("nll", "gap", "over_learned", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
@@ -33,6 +33,7 @@ KNOWN_BY = ("model", "weights_sha256", "policy", "budget", "limit", "setting", "
 """What a row of a store is found by."""
 Key = tuple[str, str, str, float | None, float | None, str, str]
 SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
+OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -134,11 +135,11 @@ def measure(
     pl.DataFrame
         One row a candidate and document: ``model``, ``weights_sha256``, ``policy``, ``budget``,
         ``limit``, ``setting``; ``text_sha256``, ``document``, ``source``, ``tokens`` with a next
-        one; ``nll`` and ``kl`` from the dense
-        model in nats a token; ``top1``, the share of tokens whose likeliest next token is the
-        dense model's; ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the
-        dense model's whole forward, and its parts ``attention_share``, ``mlp_share``,
-        ``adapters_share``, ``gates_share``, ``kv_share`` and ``head_share``.
+        one; ``nll`` and ``kl`` from the dense model in nats a token; ``top1``, the share of tokens
+        whose likeliest next token is the dense model's; ``layers_used``; ``realised``, the budget
+        as realised; ``flop_share`` of the dense model's whole forward, and its parts
+        ``attention_share``, ``mlp_share``, ``adapters_share``, ``gates_share``, ``kv_share`` and
+        ``head_share``.
 
     Raises
     ------
@@ -192,27 +193,42 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     pl.DataFrame
         One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
-        by document), ``kl``, ``top1`` and ``layers_used``, each with ``_low`` and ``_high``;
-        ``realised`` and the FLOP shares, over all tokens.
+        by document), ``over_learned`` (loss over that of the first learned gates measured at the
+        same budget, paired by document; null where there are none), ``kl``, ``top1`` and
+        ``layers_used``, each with ``_low`` and ``_high``; ``realised`` and the FLOP shares, over
+        all tokens.
     """
     if measured.select(*KEY, "text_sha256").is_duplicated().any():
         raise ValueError("Some candidates were measured twice on one text; keep one of each.")
     dense = measured.filter(policy="dense").select("text_sha256", dense_nll="nll")
-    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left")
-    paired = paired.with_columns(gap=pl.col("nll") - pl.col("dense_nll"))
+    learned = measured.filter(policy="learned").unique(
+        ["budget", "text_sha256"], keep="first", maintain_order=True
+    )
+    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left").join(
+        learned.select("budget", "text_sha256", learned_nll="nll"),
+        on=["budget", "text_sha256"], how="left", maintain_order="left",
+    )  # fmt: skip
+    paired = paired.with_columns(
+        gap=pl.col("nll") - pl.col("dense_nll"), over_learned=pl.col("nll") - pl.col("learned_nll")
+    )
     rows = []
     for key, part in paired.group_by(KEY, maintain_order=True):
         row: dict[str, Any] = dict(zip(KEY, key, strict=True))
         row |= {"documents": part.height, "tokens": int(part["tokens"].sum())}
         for name in MEANS:
+            ends = (name, f"{name}_low", f"{name}_high")
+            if part[name].null_count():
+                row |= dict.fromkeys(ends)
+                continue
             found = estimate(part[name].to_numpy(), seed=seed)
-            row |= {name: found.mean, f"{name}_low": found.low, f"{name}_high": found.high}
+            row |= dict(zip(ends, (found.mean, found.low, found.high), strict=True))
         weights = part["tokens"].to_numpy()
         for name in part.columns:
             if name == "realised" or name.endswith("_share"):
                 row[name] = float(np.average(part[name].to_numpy(), weights=weights))
         rows.append(row)
-    return pl.DataFrame(rows, schema_overrides=SCHEMA)
+    floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
+    return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
 
 
 def _key(candidate: Candidate, document: Document) -> Key:

@@ -105,6 +105,27 @@ def test_gaps_are_paired_by_document(
     assert row["tokens"] == measured.filter(policy="dense")["tokens"].sum()
 
 
+def test_losses_over_the_learned_gates_are_paired_at_equal_budget(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    learned, other = candidate(gated, 0.3, 0.8), candidate(gated, 0.0, 0.8)
+    other = dataclasses.replace(other, policy="static", setting="other")
+    alone = dataclasses.replace(other, budget=0.5, setting="alone")
+    measured = measure([learned, other, alone], dense, documents)
+    table = frontier(measured, seed=0)
+    nll = {
+        policy: measured.filter(policy=policy, budget=0.8).sort("document")["nll"].to_numpy()
+        for policy in ("learned", "static")
+    }
+    found = table.filter(policy="static", budget=0.8).row(0, named=True)
+    differences = nll["static"] - nll["learned"]
+    assert found["over_learned"] == pytest.approx(differences.mean())
+    assert differences.min() <= found["over_learned_low"] < found["over_learned"]
+    assert table.filter(policy="learned")["over_learned"].item() == 0
+    assert table.filter(pl.col("budget") == 0.5)["over_learned"].item() is None
+    assert table.filter(policy="dense")["over_learned"].item() is None
+
+
 def test_a_single_document_has_no_interval(
     dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:
