@@ -92,7 +92,7 @@ def correlate(
         nan = float("nan")
         return Correlation(method=method, tokens=len(x), r=nan, low=nan, high=nan, p=nan)
     generator = np.random.default_rng(seed)
-    orders = _orders(len(x), block, permutations, generator)
+    orders = block_orders(len(x), block, permutations, generator)
     shuffled = _coefficients(left[orders], right[None], method)
     # Ties with the data's own coefficient count, up to rounding.
     extreme = (np.abs(shuffled) >= abs(own) - 1e-12).sum()
@@ -154,7 +154,7 @@ def _left_over(values: Floats, covariates: Floats | None, method: Method) -> Flo
     return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
 
 
-def _orders(
+def block_orders(
     length: int, block: int, count: int, generator: np.random.Generator
 ) -> npt.NDArray[np.int64]:
     """Return orders in which blocks changed places, [count, length].
