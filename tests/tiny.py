@@ -6,6 +6,7 @@ from functools import cache
 from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -67,3 +68,19 @@ def gated(*, seed: int, context: int = 256) -> LlamaForCausalLM:
         torch.nn.init.normal_(unit.gate.up.bias, std=0.2)
         torch.nn.init.normal_(unit.adapter.up.weight, std=0.3)
     return model.eval()
+
+
+def of_kind(kind: str) -> Any:
+    """A dense model of any architecture in the Llama layout: ``Llama``, ``Mistral``, ``Qwen2``..."""
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=len(tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=LAYERS,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        initializer_range=0.2,
+    )
+    torch.manual_seed(0)
+    return getattr(transformers, f"{kind}ForCausalLM")(config).eval()

@@ -10,7 +10,6 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-import transformers
 from torch.nn import functional as F
 
 import skipviz
@@ -41,19 +40,8 @@ def naive(
     return float(losses[token : token + reach].sum())
 
 
-def of_kind(kind: str) -> Any:
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=len(tiny.tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=tiny.LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-        initializer_range=0.2,
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+def gated_of(kind: str) -> Any:
+    model = tiny.of_kind(kind)
     install_gates(model, tiny.GATES)
     for _, _, unit in gated_units(model):
         torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
@@ -92,7 +80,7 @@ def test_it_equals_whole_forwards(
 
 @pytest.mark.parametrize("kind", ["Mistral", "Qwen2", "Qwen3"])
 def test_it_equals_whole_forwards_of_other_models(kind: str) -> None:
-    check(skipviz.from_parts(of_kind(kind), tiny.tokenizer()), 1)
+    check(skipviz.from_parts(gated_of(kind), tiny.tokenizer()), 1)
 
 
 def test_some_cells_are_those_of_all(gated: skipviz.SkipModel) -> None:

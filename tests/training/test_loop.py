@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-import transformers
 from torch import Tensor, nn
 
 from skipviz.families.gated_modules import (
@@ -183,17 +182,7 @@ def test_training_moves_gates_and_adapters_and_nothing_else(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("kind", ["Llama", "Mistral", "Qwen2", "Qwen3"])
 def test_every_model_of_the_llama_layout_can_be_trained(tmp_path: Path, kind: str) -> None:
-    config = getattr(transformers, f"{kind}Config")(
-        vocab_size=len(tiny.tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=tiny.LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        head_dim=8,
-    )
-    torch.manual_seed(0)
-    model = getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+    model = tiny.of_kind(kind)
     teacher = Teacher(copy.deepcopy(model), windows(), tmp_path / "teacher.f16")
     install_gates(model, tiny.GATES)
     fit_adapters(model, windows(), batch=4)
