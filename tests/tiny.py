@@ -71,7 +71,7 @@ def gated(*, seed: int, context: int = 256) -> LlamaForCausalLM:
 
 
 def of_kind(kind: str) -> Any:
-    """A dense model of any architecture in the Llama layout: ``Llama``, ``Mistral``, ``Qwen2``..."""
+    """A dense model of an architecture in the Llama layout, as ``Qwen2``."""
     config = getattr(transformers, f"{kind}Config")(
         vocab_size=len(tokenizer()),
         hidden_size=32,

@@ -147,6 +147,13 @@ def screenshot() -> Screenshot:
     return save
 
 
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    """The address of a running app, one for the tests of a file."""
+    with serve(ROOT / "app.py") as address:
+        yield address
+
+
 def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,16 +9,10 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.analysis.gate_quality import implied_price, judged, quality
-from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
+from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 180_000
 TEXT = "The lighthouse keeper had counted the same ships for thirty years. Nobody answered."
-
-
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    with serve(ROOT / "app.py") as address:
-        yield address
 
 
 def test_a_traced_text_is_audited_and_the_figures_are_the_engines(

@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -12,19 +11,13 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from tests.browser.conftest import ROOT, Screenshot, Serve
+from tests.browser.conftest import Screenshot
 
 TEXT = (
     "Zoë said: <script>alert(1)</script> <b>no</b> 👩\u200d🚀 café — “=1+1”.\n\n"
     "שלום עולם, <|im_start|> ok."
 )
 RUN_SECONDS = 120_000
-
-
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    with serve(ROOT / "app.py") as address:
-        yield address
 
 
 def trace_pasted(page: Page, url: str, text: str, *, model: str | None = None) -> None:

@@ -1,23 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import polars as pl
-import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.models.samples import samples_folder
-from tests.browser.conftest import ROOT, PageLog, Screenshot, Serve
+from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 120_000
 TEXT = "The lighthouse keeper counted the ships.\n\nNobody answered."
-
-
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    with serve(ROOT / "app.py") as address:
-        yield address
 
 
 def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
