@@ -16,9 +16,9 @@ from skipviz.analysis.gate_quality import (
     quality_by,
     reliability,
 )
-from skipviz.app.jobs import Cells, Job, Request
-from skipviz.app.run_view import explain, jobs, wait
-from skipviz.experiments.audit import Downstream
+from skipviz.app.jobs import Job, Request
+from skipviz.app.run_view import explain, jobs, traced_now, wait
+from skipviz.experiments.audit import Downstream, audit
 from skipviz.plots.audit import Shown, ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.labels import provenance
 from skipviz.trace import Trace
@@ -40,7 +40,7 @@ def page() -> None:
         "held against it."
     )
     request: Request | None = st.session_state.get("request")
-    traced = _traced()
+    traced = traced_now()
     if request is None or traced is None:
         st.info("Trace a text on the page “Skip paths” first; it is what will be audited here.")
         return
@@ -57,9 +57,15 @@ def page() -> None:
         "You can stop at any time."
     )
     if st.button("Audit this text", type="primary", key="audit"):
-        st.session_state.audit_job = jobs().audit(request, traced, downstream=downstream)
+        st.session_state.audit_job = jobs().experiment(
+            request,
+            f"audit {downstream}",
+            lambda model, progress, stop: audit(
+                model, traced, downstream=downstream, progress=progress, stop=stop
+            ),
+        )
         st.session_state.audit_key = (request.key, downstream)
-    job: Job[Cells] | None = st.session_state.get("audit_job")
+    job: Job[pl.DataFrame] | None = st.session_state.get("audit_job")
     if job is None or st.session_state.audit_key != (request.key, downstream):
         return
     if not job.future.done():
@@ -68,13 +74,6 @@ def page() -> None:
         explain(error)
     else:
         _show(traced, job.future.result())
-
-
-def _traced() -> Trace | None:
-    job: Job[Trace] | None = st.session_state.get("job")
-    if job is None or not job.future.done() or job.future.exception() is not None:
-        return None
-    return job.future.result()
 
 
 def _unfit(traced: Trace) -> str | None:
@@ -106,7 +105,7 @@ def _choose_downstream() -> Downstream:
     return cast(Downstream, REACTIONS[str(chosen)])
 
 
-def _show(traced: Trace, cells: Cells) -> None:
+def _show(traced: Trace, cells: pl.DataFrame) -> None:
     priced = st.segmented_control(
         "FLOPs are",
         list(PRICES),

@@ -16,23 +16,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
-import polars as pl
 import torch
 
-from skipviz.experiments.audit import Downstream, audit
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
 from skipviz.models.samples import model_folder
-from skipviz.recording.tracing import trace
+from skipviz.recording.tracing import Progress, trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
 
-RESULTS = 8
-"""Traces kept; the one not looked at for longest goes first."""
+RESULTS = 24
+"""Traces and what was made of them kept; the one not looked at for longest goes first."""
 MODELS = 2
-
-Cells: TypeAlias = pl.DataFrame
-"""What ``skipviz.audit`` returns."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +67,9 @@ class Request:
 
 
 Result = TypeVar("Result")
+Experiment: TypeAlias = Callable[[SkipModel, Progress, threading.Event], Result]
+"""Takes the model, who is told of progress, and what is set to stop."""
+Analysis: TypeAlias = Callable[[Progress], Result]
 
 
 @dataclass
@@ -102,10 +100,32 @@ class Jobs:
         """Start a request, or find the job that already does it."""
         return self._start(request.key, lambda job: self._trace(request, job))
 
-    def audit(self, request: Request, traced: Trace, *, downstream: Downstream) -> Job[Cells]:
-        """Start an audit of what a request came to, or find the job that already does it."""
-        key = f"audit {downstream} {request.key}"
-        return self._start(key, lambda job: self._audit(request, traced, downstream, job))
+    def experiment(self, request: Request, name: str, run: Experiment[Result]) -> Job[Result]:
+        """Start an experiment on a request's model, or find the job that already does it.
+
+        Parameters
+        ----------
+        request
+            What was traced.
+        name
+            What is done, and every setting that the result depends on beside the request.
+        run
+            Does it.
+        """
+
+        def work(job: Job[Any]) -> Result:
+            return run(self._ready(request, job), _shown_by(job), job.stop)
+
+        return self._start(f"{name} {request.key}", work)
+
+    def analysis(self, request: Request, name: str, run: Analysis[Result]) -> Job[Result]:
+        """Start work on a request's trace that needs no model; the rest is as for experiments."""
+
+        def work(job: Job[Any]) -> Result:
+            job.stage = "Computing"
+            return run(_shown_by(job))
+
+        return self._start(f"{name} {request.key}", work)
 
     def _start(self, key: str, work: Callable[[Job[Any]], Any]) -> Job[Any]:
         with self._lock:
@@ -140,12 +160,6 @@ class Jobs:
         self.tokens_per_second = len(result) / max(1e-3, time.monotonic() - began)
         return result
 
-    def _audit(
-        self, request: Request, traced: Trace, downstream: Downstream, job: Job[Cells]
-    ) -> Cells:
-        model = self._ready(request, job)
-        return audit(model, traced, downstream=downstream, progress=_shown_by(job), stop=job.stop)
-
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
         job.stage = f"Loading {request.model}"
         model = _under(self._model(request.model), request)
@@ -169,7 +183,7 @@ def _stamped(name: str) -> str:
     return f"{name}@{written}"
 
 
-def _shown_by(job: Job[Any]) -> Callable[[float], None]:
+def _shown_by(job: Job[Any]) -> Progress:
     def progress(share: float) -> None:
         job.share = share
 

@@ -10,12 +10,21 @@ from skipviz.app.jobs import Job, Jobs
 from skipviz.models import ModelError
 from skipviz.recording.tracing import Stopped
 from skipviz.texts import TextError
+from skipviz.trace import Trace
 
 
 @st.cache_resource
 def jobs() -> Jobs:
     """Return the one worker of this server."""
     return Jobs()
+
+
+def traced_now() -> Trace | None:
+    """Return what the page of skip paths traced last, if it is there."""
+    job: Job[Trace] | None = st.session_state.get("job")
+    if job is None or not job.future.done() or job.future.exception() is not None:
+        return None
+    return job.future.result()
 
 
 @st.fragment(run_every=0.5)

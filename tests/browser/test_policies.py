@@ -22,22 +22,34 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     page.get_by_role("link", name="Policies").click()
     expect(page.get_by_text("The text: pasted text")).to_be_visible()
 
-    points = page.locator(".js-plotly-plot .point")
-    expect(points.first).to_be_visible()
-    points.first.click(force=True)
-    table = pl.read_csv(samples_folder() / "frontier.csv")
-    first = table.filter(pl.col("policy") != "dense")["model"][0]
-    first = table.filter(model=first).sort("realised").row(0, named=True)
-    name = f"{first['model']}, {first['policy']}, budget {first['budget']:.0%}"
-    expect(page.get_by_role("combobox", name="Policy")).to_have_value(name)
+    # The worst point lies apart from all others, so that a click cannot hit its neighbour.
+    worst = pl.read_csv(samples_folder() / "frontier.csv").sort("gap").row(-1, named=True)
+    name = f"{worst['model']}, {worst['policy']}, budget {worst['budget']:.0%}"
+    _click_worst_point(page, name)
 
     page.get_by_role("button", name="See the text under this policy").click()
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     assert "".join(page.locator(".tokens span").all_text_contents()) == TEXT
-    trace = skipviz.trace(skipviz.load(first["model"], budget=first["budget"]), TEXT)
+    trace = skipviz.trace(skipviz.load(worst["model"], budget=worst["budget"]), TEXT)
     used = trace.tokens["layers_used"].to_numpy().mean()
     expect(page.get_by_text(f"{used:.1f} of 30")).to_be_visible()
     screenshot(page, "policies")
+
+
+def _click_worst_point(page: Page, name: str) -> None:
+    """Click the highest point until it is chosen: the figure may still be settling into place."""
+    expect(page.locator(".js-plotly-plot .point").first).to_be_visible()
+    chosen = page.get_by_role("combobox", name="Policy")
+    for _ in range(5):
+        boxes = [each.bounding_box() for each in page.locator(".js-plotly-plot .point").all()]
+        highest = min((box for box in boxes if box is not None), key=lambda box: box["y"])
+        page.mouse.click(highest["x"] + highest["width"] / 2, highest["y"] + highest["height"] / 2)
+        try:
+            expect(chosen).to_have_value(name, timeout=3000)
+            return
+        except AssertionError:
+            continue
+    expect(chosen).to_have_value(name)
 
 
 def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log: PageLog) -> None:
