@@ -7,6 +7,7 @@ to a run of your own, ``skipviz.audit`` flips every decision to see what it was 
 
 from __future__ import annotations
 
+from skipviz.analysis.clusters import Clusters, cluster
 from skipviz.experiments.audit import audit
 from skipviz.families import Plan
 from skipviz.models import ModelError, SkipModel, from_parts, load
@@ -17,6 +18,7 @@ from skipviz.texts import Document, TextError
 from skipviz.trace import Trace, TraceError, register_html
 
 __all__ = [
+    "Clusters",
     "Document",
     "ModelError",
     "Plan",
@@ -28,6 +30,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "audit",
+    "cluster",
     "from_parts",
     "load",
     "record",

@@ -8,15 +8,17 @@ general stationary observations", 1989).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy import stats
+from scipy import linalg, stats
 
 Floats = npt.NDArray[np.float64]
+Indices = npt.NDArray[np.int64]
 Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
 BLOCK = 32
@@ -85,27 +87,123 @@ def correlate(
         If the figures differ in length, are fewer than three, or are no finite numbers, or the
         method or the block does not exist.
     """
-    _check(x, y, covariates, method, block)
-    left, right = _left_over(x, covariates, method), _left_over(y, covariates, method)
+    resampling = Resampling.of(len(x), block=block, permutations=permutations, seed=seed)
+    found = coefficients(x, y, method=method, covariates=covariates, resampling=resampling)
+    return summary(found, method=method, tokens=len(x))
+
+
+@dataclass(frozen=True, eq=False)
+class Resampling:
+    """Orders and draws of tokens, the same for all figures that are tested together.
+
+    Attributes
+    ----------
+    orders
+        Orders in which blocks changed places, [permutations, tokens].
+    draws
+        Tokens drawn in blocks with replacement, [permutations, tokens].
+    """
+
+    orders: Indices
+    draws: Indices
+
+    @classmethod
+    def of(cls, length: int, *, block: int, permutations: int, seed: int) -> Resampling:
+        """Draw them for a text of ``length`` tokens; the rest is as for ``correlate``."""
+        if length < 3:
+            raise ValueError(f"{length} tokens are too few to correlate anything; give at least 3.")
+        if block < 1:
+            raise ValueError(f"block={block} must be at least 1 token.")
+        if permutations < 1:
+            raise ValueError(f"permutations={permutations} must be at least 1.")
+        generator = np.random.default_rng(seed)
+        orders = block_orders(length, block, permutations, generator)
+        return cls(orders, _draws(length, block, permutations, generator))
+
+
+@dataclass(frozen=True, eq=False)
+class Coefficients:
+    """A coefficient of the data, of its permutations and of its bootstrap.
+
+    Attributes
+    ----------
+    own
+        The data's, -1 to 1; NaN where a figure is the same for all tokens.
+    shuffled, drawn
+        Those of each permutation and each draw, [permutations].
+    """
+
+    own: float
+    shuffled: Floats
+    drawn: Floats
+
+    @classmethod
+    def mean(cls, several: Sequence[Coefficients]) -> Coefficients:
+        """Return the mean of coefficients of the same tokens under the same resampling.
+
+        Those that are NaN for the data are left out; if all are, so is the mean.
+        """
+        kept = [each for each in several if np.isfinite(each.own)]
+        if not kept:
+            return cls(float("nan"), np.array([np.nan]), np.array([np.nan]))
+        # A draw may happen to hold one value alone.
+        drawn = np.nan_to_num(np.stack([each.drawn for each in kept]))
+        shuffled = np.stack([each.shuffled for each in kept])
+        own = float(np.mean([each.own for each in kept]))
+        return cls(own, shuffled.mean(axis=0), drawn.mean(axis=0))
+
+
+def coefficients(
+    x: Floats,
+    y: Floats,
+    *,
+    method: Method,
+    covariates: Floats | None = None,
+    resampling: Resampling,
+) -> Coefficients:
+    """Return the coefficient of two figures, of the data and of its permutations and draws.
+
+    Parameters
+    ----------
+    x, y, method, covariates
+        As for ``correlate``.
+    resampling
+        Of as many tokens.
+    """
+    _check(x, y, covariates, method)
+    known = _basis(covariates, method)
+    left, right = (_left_over(_ranked(each, method), known) for each in (x, y))
     own = float(_coefficients(left[None], right[None], method)[0])
     if not np.isfinite(own):
+        nan = np.full(len(resampling.orders), np.nan)
+        return Coefficients(own, nan, nan)
+    draws = resampling.draws
+    # What was taken out comes back in part when tokens change places, and would make the
+    # permuted coefficients too small (Freedman and Lane, "A nonstochastic interpretation of
+    # reported significance levels", 1983).
+    shuffled = _left_over(left[resampling.orders], known)
+    return Coefficients(
+        own,
+        _coefficients(shuffled, right[None], method),
+        _coefficients(left[draws], right[draws], method),
+    )
+
+
+def summary(found: Coefficients, *, method: Method, tokens: int) -> Correlation:
+    """Return what coefficients say: the interval and the p-value."""
+    if not np.isfinite(found.own):
         nan = float("nan")
-        return Correlation(method=method, tokens=len(x), r=nan, low=nan, high=nan, p=nan)
-    generator = np.random.default_rng(seed)
-    orders = block_orders(len(x), block, permutations, generator)
-    shuffled = _coefficients(left[orders], right[None], method)
+        return Correlation(method=method, tokens=tokens, r=nan, low=nan, high=nan, p=nan)
     # Ties with the data's own coefficient count, up to rounding.
-    extreme = (np.abs(shuffled) >= abs(own) - 1e-12).sum()
-    draws = _draws(len(x), block, permutations, generator)
-    drawn = _coefficients(left[draws], right[draws], method)
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    extreme = (np.abs(found.shuffled) >= abs(found.own) - 1e-12).sum()
+    low, high = np.nanquantile(found.drawn, [0.025, 0.975])
     return Correlation(
         method=method,
-        tokens=len(x),
-        r=own,
+        tokens=tokens,
+        r=found.own,
         low=float(low),
         high=float(high),
-        p=float((extreme + 1) / (permutations + 1)),
+        p=float((extreme + 1) / (len(found.shuffled) + 1)),
     )
 
 
@@ -140,23 +238,32 @@ def _coefficients(x: Floats, y: Floats, method: Method) -> Floats:
     return found
 
 
-def _left_over(values: Floats, covariates: Floats | None, method: Method) -> Floats:
-    """Return ranks, where the method takes them, less what the covariates explain."""
-    ranked = values.astype(np.float64) if method == "pearson" else stats.rankdata(values)
+def _ranked(values: Floats, method: Method) -> Floats:
+    """Return figures, or their ranks where the method takes them."""
+    ranked = values if method == "pearson" else stats.rankdata(values, axis=0)
+    return np.asarray(ranked, dtype=np.float64)
+
+
+def _basis(covariates: Floats | None, method: Method) -> Floats | None:
+    """Return orthonormal columns that span a constant and the covariates, [tokens, columns]."""
     if covariates is None:
-        return np.asarray(ranked, dtype=np.float64)
-    known = covariates if method == "pearson" else stats.rankdata(covariates, axis=0)
-    design = np.column_stack([np.ones(len(values)), known])
-    solved, *_ = np.linalg.lstsq(design, ranked, rcond=None)
-    rest: Floats = ranked - design @ solved
+        return None
+    design = np.column_stack([np.ones(len(covariates)), _ranked(covariates, method)])
+    found: Floats = linalg.orth(design)
+    return found
+
+
+def _left_over(values: Floats, basis: Floats | None) -> Floats:
+    """Return what a linear regression on a basis leaves of figures, [..., tokens]."""
+    if basis is None:
+        return values
+    rest: Floats = values - (values @ basis) @ basis.T
     # What is left of a figure that the covariates explain wholly is rounding.
-    scale = max(float(np.std(ranked)), 1e-300)
+    scale = np.maximum(values.std(axis=-1, keepdims=True), 1e-300)
     return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
 
 
-def block_orders(
-    length: int, block: int, count: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def block_orders(length: int, block: int, count: int, generator: np.random.Generator) -> Indices:
     """Return orders in which blocks changed places, [count, length].
 
     The text is a ring cut anew each time, so that no token is always at the edge of its block.
@@ -170,18 +277,16 @@ def block_orders(
     return orders
 
 
-def _draws(
-    length: int, block: int, count: int, generator: np.random.Generator
-) -> npt.NDArray[np.int64]:
+def _draws(length: int, block: int, count: int, generator: np.random.Generator) -> Indices:
     """Return tokens drawn in blocks with replacement, [count, length], from a ring."""
     blocks = -(-length // block)
     starts = generator.integers(length, size=(count, blocks))
     drawn = (starts[:, :, None] + np.arange(block)) % length
-    found: npt.NDArray[np.int64] = drawn.reshape(count, -1)[:, :length]
+    found: Indices = drawn.reshape(count, -1)[:, :length]
     return found
 
 
-def _check(x: Floats, y: Floats, covariates: Floats | None, method: str, block: int) -> None:
+def _check(x: Floats, y: Floats, covariates: Floats | None, method: str) -> None:
     if method not in METHODS:
         raise ValueError(f"method={method!r} is not one of {', '.join(METHODS)}.")
     if len(x) != len(y) or (covariates is not None and len(covariates) != len(x)):
@@ -190,10 +295,6 @@ def _check(x: Floats, y: Floats, covariates: Floats | None, method: str, block: 
             + ("" if covariates is None else f" with {len(covariates)} rows of covariates")
             + "; give one of each for every token."
         )
-    if len(x) < 3:
-        raise ValueError(f"{len(x)} tokens are too few to correlate anything; give at least 3.")
     whole = [x, y] if covariates is None else [x, y, covariates]
     if not all(np.isfinite(each).all() for each in whole):
         raise ValueError("Some figures are missing or infinite; leave those tokens out.")
-    if block < 1:
-        raise ValueError(f"block={block} must be at least 1 token.")

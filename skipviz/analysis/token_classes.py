@@ -83,6 +83,39 @@ def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:
     return pl.concat(parts).sort("token").select("token", pl.exclude("token"))
 
 
+def token_words(trace: Trace) -> pl.DataFrame:
+    """Return the word that each token's first visible character stands in.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a token: ``token``; ``word``, counted from 0 over all texts, and ``word_text``, the
+        whole word; both null outside words.
+    """
+    schema = {"token": pl.Int64, "word": pl.Int64, "word_text": pl.String}
+    parts, words = [pl.DataFrame(schema=schema)], 0
+    for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
+        text, anchor = _text_of(tokens)
+        layout = _Layout.of(text)
+        number = layout.word[anchor]
+        inside = pl.col("word") >= 0
+        part = pl.DataFrame(
+            {
+                "token": tokens["token"],
+                "word": number,
+                "word_text": pl.Series([*layout.words, None], dtype=pl.String)[number],
+            }
+        ).with_columns(word=pl.when(inside).then(pl.col("word") + words))
+        parts.append(part)
+        words += len(layout.words)
+    return pl.concat(parts).sort("token")
+
+
 @dataclass(frozen=True)
 class _Layout:
     """What each character of a text is.
