@@ -13,11 +13,11 @@ from skipviz.training.texts import sample_documents
 
 SHARES = {
     "nlp_corpus": 0.25,
-    "sotu": 0.1,
-    "moby_dick": 0.1,
+    "sotu": 0.08,
+    "moby_dick": 0.07,
     "documentation": 0.15,
-    "code": 0.25,
-    "self": 0.15,
+    "code": 0.35,
+    "self": 0.1,
 }
 MAX_DOCUMENT_CHARS = 8000
 CHARS_PER_TOKEN = 3
