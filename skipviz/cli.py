@@ -229,7 +229,10 @@ def train(
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
     gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 2e-3,
     adapter_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 1e-3,
-    start: Annotated[Path | None, typer.Option(help="Gates to train on.")] = None,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Gates to train on; static and random start from their adapters."),
+    ] = None,
     price: Annotated[float, typer.Option(help="Price to start from, nats.")] = 0.0,
     temperature: Annotated[
         float, typer.Option(help="Policy gradient: how undecided, on the scale of the score.")
@@ -257,6 +260,7 @@ def train(
     from skipviz.families.exit_modules import ExitConfig
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
+    from skipviz.spans import encode
     from skipviz.training.held_out import calibration_texts
     from skipviz.training.recipe import Recipe, fast_dtype
     from skipviz.training.run import (
@@ -267,6 +271,7 @@ def train(
         train_gates,
         train_policy,
     )
+    from skipviz.training.selection import equal_length
 
     if objective == "policy-gradient" and start is None:
         raise ValueError("--objective policy-gradient needs --start, a folder of learned gates.")
@@ -275,7 +280,8 @@ def train(
         length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
         collapse_after=collapse_after, dtype=dtype or fast_dtype(device), seed=seed,
     )  # fmt: skip
-    dense = load(backbone).model
+    backbone_model = load(backbone)
+    dense = backbone_model.model
     layers = len(decoder_layers(dense))
     with _progress("Training", total=steps, unit="steps") as advance:
 
@@ -293,8 +299,8 @@ def train(
             "recipe": recipe, "folder": folder, "device": device, "windows": windows,
             "say": err.print, "report": report,
         }  # fmt: skip
-        if objective != "static":  # whose sites the training windows choose
-            texts = calibration_texts()
+        texts = calibration_texts()
+        lengths = [len(encode(backbone_model.tokenizer, text.text).ids) for text in texts]
         if objective == "cost":
             made = train_gates(backbone, config=config, calibration=texts, start=start, **shared)
         elif objective == "policy-gradient" and start is not None:
@@ -309,14 +315,26 @@ def train(
             )
             made = train_exits(backbone, config=shape, calibration=texts, **shared)
         elif objective == "static":
-            choice = static_choice(choose, recipe, config, say=err.print)
+            choice = static_choice(
+                choose, recipe, config, length=equal_length(lengths), say=err.print
+            )
             made = train_fixed(
-                backbone, config=config, choose=choice, chosen_by=f"by {choose}", **shared
+                backbone,
+                config=config,
+                choose=choice,
+                chosen_by=f"by {choose}",
+                start=start,
+                **shared,
             )
         else:
-            choice = matched_choice(like, recipe, config, texts)
+            choice = matched_choice(like, recipe, config, texts, length=equal_length(lengths))
             made = train_fixed(
-                backbone, config=config, choose=choice, chosen_by=f"like {like}", **shared
+                backbone,
+                config=config,
+                choose=choice,
+                chosen_by=f"like {like}",
+                start=start,
+                **shared,
             )
     err.print(f"The model is in {made}; trace with --model {made}.")
 

@@ -388,6 +388,36 @@ def test_train_makes_a_model_that_traces(
     assert run("trace", text, "--model", made / "model").exit_code == 0
 
 
+def halved(trace: skipviz.Trace) -> pl.DataFrame:
+    return trace.sites.with_columns(rate=pl.lit(0.5))
+
+
+def test_a_random_policy_starts_from_the_adapters_of_gates(
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.0)
+    gates = tmp_path / "gates"
+    short = ["train", "--backbone", tiny_model_folder, "--batch", "2", "--length", "16"]
+    assert run(*short, "--out", gates, "--steps", "2").exit_code == 0
+    start = gates / "model"
+    monkeypatch.setattr(skipviz.training.run, "execution_rates", halved)
+    outcome = run(
+        *short, "--out", tmp_path / "made", "--steps", "1", "--adapter-lr", "0", "--objective",
+        "random", "--start", start, "--like", start,
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.output
+    made = tmp_path / "made" / "model"
+    mine, theirs = (load_file(folder / "gates.safetensors") for folder in (made, start))
+    assert mine
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    runs = json.loads((made / "training.json").read_text())
+    assert [each["training_tokens"] for each in runs] == [64, 32]
+
+
 def test_train_makes_early_exits(
     tmp_path: Path,
     text: Path,

@@ -62,6 +62,33 @@ def read_gates(model: Any, path: Path, *, rates: Rates, adapters: Path | None = 
             parameter.copy_(tensors[name])
 
 
+def read_adapters(model: Any, path: Path) -> None:
+    """Read the adapters of another model's gates into a model, and nothing else.
+
+    Parameters
+    ----------
+    model
+        A model with gated units.
+    path
+        A safetensors file of gates on the same units, each with its adapter.
+
+    Raises
+    ------
+    ModelError
+        If an adapter is missing or of another shape.
+    """
+    tensors = load_file(path)
+    parameters = {n: value for n, value in gate_parameters(model).items() if _is_adapter(n)}
+    for name, parameter in parameters.items():
+        if name not in tensors or tensors[name].shape != parameter.shape:
+            raise ModelError(
+                f"{path} has no adapter {name} of shape {tuple(parameter.shape)}; start from gates "
+                "on the same layers, learned on the same backbone."
+            )
+        with torch.no_grad():
+            parameter.copy_(tensors[name])
+
+
 def _stored(model: Any, rates: Rates) -> dict[str, nn.Parameter]:
     """Return the parameters that some token uses; sites are in the order of ``rates``."""
     if isinstance(getattr(model, "exits", None), EarlyExits):

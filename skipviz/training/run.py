@@ -25,7 +25,7 @@ from skipviz.families.fixed import install_rates
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts, load
-from skipviz.models.gate_weights import read_gates, write_gates
+from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
 from skipviz.models.load import at_budget
 from skipviz.models.samples import (
     GATES,
@@ -146,6 +146,7 @@ def train_fixed(
     chosen_by: str,
     folder: Path,
     device: str,
+    start: Path | None = None,
     windows: Path | None = None,
     say: Say,
     report: Report,
@@ -163,6 +164,9 @@ def train_fixed(
         the training windows.
     chosen_by
         The choice in words; a run is resumed only with the same.
+    start
+        A folder of learned gates whose adapters to start from, so that both have seen as many
+        tokens; fitted adapters if there is none.
     folder, device, windows, say, report
         As for ``train_gates``.
 
@@ -178,8 +182,11 @@ def train_fixed(
     if fitted.exists():
         read_gates(student, fitted, rates={})
     else:
-        say("Fitting adapters")
-        fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
+        if start is not None:
+            read_adapters(student, adapters_file(learned_settings(start), start))
+        else:
+            say("Fitting adapters")
+            fit_adapters(student, texts[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
         write_gates(student, fitted, rates={})
         read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
     if not chosen.exists():
@@ -198,12 +205,15 @@ def train_fixed(
         student, teacher, texts, recipe=recipe, config=config,
         steering=FixedSteering(recipe, rates),
     )  # fmt: skip
-    about = {"objective": "fixed", "backbone": sha256, "rates": rates, **asdict(config)}
+    begun = "" if start is None else sha256_of(start / GATES)
+    about = {
+        "objective": "fixed", "backbone": sha256, "rates": rates, "start": begun, **asdict(config)
+    }  # fmt: skip
     train(objective, recipe=recipe, folder=folder, report=report, about=about)
     made = _made(folder)
     write_gates(student, made / GATES, rates=rates)
     _describe(made, backbone, sha256, recipe, config=config, rates=rates)
-    _document(made, recipe, None)
+    _document(made, recipe, start)
     return made
 
 
@@ -355,11 +365,16 @@ def train_exits(
     return made
 
 
-def static_choice(how: str, recipe: Recipe, config: GatedConfig, *, say: Say) -> Choice:
-    """Return a choice of sites to drop for every token, by ``block-influence`` or ``greedy``."""
+def static_choice(
+    how: str, recipe: Recipe, config: GatedConfig, *, length: int, say: Say
+) -> Choice:
+    """Return a choice of sites to drop for every token, by ``block-influence`` or ``greedy``.
+
+    ``length`` is that of the texts which are to meet the budgets.
+    """
 
     def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
-        savings = site_savings(student, config, length=recipe.length)
+        savings = site_savings(student, config, length=length)
         if how == "greedy":
             order = greedy_order(
                 student, windows[:GREEDY_WINDOWS], savings=savings, budget=min(recipe.budgets),
@@ -374,12 +389,20 @@ def static_choice(how: str, recipe: Recipe, config: GatedConfig, *, say: Say) ->
 
 
 def matched_choice(
-    model: str | Path, recipe: Recipe, config: GatedConfig, texts: Sequence[Document]
+    model: str | Path,
+    recipe: Recipe,
+    config: GatedConfig,
+    texts: Sequence[Document],
+    *,
+    length: int,
 ) -> Choice:
-    """Return the rates at which another model's gates execute each site, at equal budget."""
+    """Return the rates at which another model's gates execute each site, at equal budget.
+
+    ``length`` is that of the texts which are to meet the budgets.
+    """
 
     def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
-        savings = site_savings(student, config, length=recipe.length)
+        savings = site_savings(student, config, length=length)
         rates, like = {}, load(model)
         for budget in recipe.budgets:
             seen = trace(at_budget(like, budget), texts, statistics=False)

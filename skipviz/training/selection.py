@@ -37,6 +37,18 @@ def site_savings(model: Any, config: GatedConfig, *, length: int) -> list[float]
     return [(cost[unit] - skip) / dense for _, unit, _ in gated_units(model)]
 
 
+def equal_length(lengths: Sequence[int]) -> int:
+    """Return the length of a text whose tokens see as many others, on average, as in these texts.
+
+    Parameters
+    ----------
+    lengths
+        Tokens of each text.
+    """
+    keys = sum(length * (length + 1) / 2 for length in lengths)
+    return round(2 * keys / sum(lengths) - 1)
+
+
 def rates_of(order: Sequence[int], savings: Sequence[float], budget: float) -> list[float]:
     """Return rates of 0 for the first sites of an order, as many as the budget can lose.
 

@@ -9,6 +9,7 @@ from skipviz.families.gated_modules import gated_units
 from skipviz.flops import adapter_flops
 from skipviz.training.selection import (
     block_influence,
+    equal_length,
     greedy_order,
     lifted,
     rates_of,
@@ -131,3 +132,11 @@ def test_greedy_stops_where_everything_is_dropped() -> None:
     model = planted([1.0] * 8)
     savings = site_savings(model, tiny.GATES, length=16)
     assert sorted(greedy_order(model, WINDOWS, savings=savings, budget=0.0)) == list(range(8))
+
+
+def test_equal_length_has_tokens_that_see_as_many() -> None:
+    lengths = [3, 9, 30]
+    seen = [position for length in lengths for position in range(1, length + 1)]
+    equal = range(1, equal_length(lengths) + 1)
+    assert sum(equal) / len(equal) == pytest.approx(sum(seen) / len(seen), abs=0.5)
+    assert equal_length([7, 7]) == 7
