@@ -15,6 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.correlation import BLOCK
+from skipviz.analysis.spread import grouped_error
 from skipviz.experiments.states import States
 from skipviz.recording.tracing import Progress, Stopped
 from skipviz.trace import Trace
@@ -73,7 +74,7 @@ def probes(
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
         always saying the part's largest class; ``control``, the accuracy on the control task;
         ``selectivity``, accuracy less control, and ``error``, its standard error over documents
-        or blocks.
+        or blocks, NaN for a single one.
 
     Raises
     ------
@@ -195,14 +196,11 @@ def _judged(
     task: _Task, right: Bools, control: Bools, inside: Bools, groups: Ints
 ) -> dict[str, float | int]:
     gain = right[inside].astype(np.float64) - control[inside]
-    _, group = np.unique(groups[inside], return_inverse=True)
-    off = np.bincount(group, weights=gain - gain.mean())
-    few = len(off) / max(1, len(off) - 1)
     return {
         "tokens": int(inside.sum()),
         "accuracy": float(right[inside].mean()),
         "majority": float(np.bincount(task.label[inside]).max() / inside.sum()),
         "control": float(control[inside].mean()),
         "selectivity": float(gain.mean()),
-        "error": float(np.sqrt(few * (off**2).sum()) / len(gain)),
+        "error": grouped_error(gain, groups[inside]),
     }

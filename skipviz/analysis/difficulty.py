@@ -1,0 +1,142 @@
+"""Whether tokens that are hard use more layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, correlate, corrected
+from skipviz.analysis.covariates import covariates
+from skipviz.analysis.spread import grouped_error
+from skipviz.trace import Trace
+
+DIFFICULTIES = {
+    "surprisal": "surprisal of the token (nats)",
+    "entropy": "ambiguity: entropy of the prediction (nats)",
+    "nll": "loss on the next token (nats)",
+    "log_frequency": "frequency of the word (log10 in a thousand million)",
+    "token_before": "token seen before in its text",
+    "bigram_before": "token seen before after the same one",
+}
+"""What is looked at, and its name and unit in figures."""
+BINS = 10
+LEAST = 10
+"""Tokens below which nothing is said of a figure."""
+
+
+def difficulty(trace: Trace) -> pl.DataFrame:
+    """Return how hard each token is by several measures, and how many layers it used.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a token: ``token``; ``layers_used``; ``surprisal``, ``entropy`` and ``nll`` in nats,
+        null where unknown; ``log_frequency`` of its word as ``covariates`` gives it, null outside
+        words; ``token_before``, whether the same token occurs earlier in its text, and
+        ``bigram_before``, whether it does so after the same token as here.
+
+    Raises
+    ------
+    ImportError
+        If wordfreq is not installed; says how to install it.
+    """
+    before = pl.col("token_id").shift(1).over("sequence")
+    columns = trace.tokens.with_columns(before=before).select(
+        "token",
+        pl.col("layers_used").cast(pl.Float64),
+        *(pl.col(name).cast(pl.Float64) for name in ("surprisal", "entropy", "nll")),
+        token_before=pl.int_range(pl.len()).over("sequence", "token_id") > 0,
+        bigram_before=pl.col("before").is_not_null()
+        & (pl.int_range(pl.len()).over("sequence", "before", "token_id") > 0),
+    )
+    return columns.with_columns(covariates(trace)["log_frequency"])
+
+
+def depth_against_difficulty(
+    table: pl.DataFrame, *, permutations: int = PERMUTATIONS, seed: int
+) -> pl.DataFrame:
+    """Return how layers used go with each measure of difficulty.
+
+    Parameters
+    ----------
+    table
+        What ``difficulty`` returned.
+    permutations
+        How many, and draws of the bootstrap.
+    seed
+        Seed of both.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a measure: ``measure``, one of ``DIFFICULTIES``; ``tokens`` for which it is known;
+        ``r``, Spearman's coefficient of it and layers used, -1 to 1, with its 95% interval ``low``
+        to ``high``; ``p`` by permutations of blocks of neighbours, and ``q`` after Benjamini and
+        Hochberg. All but the count are null where fewer than ``LEAST`` tokens have a measure, or
+        either is the same for all.
+    """
+    rows = []
+    for name in DIFFICULTIES:
+        known = table.select("layers_used", pl.col(name).cast(pl.Float64)).drop_nulls()
+        row: dict[str, str | int | float | None] = {"measure": name, "tokens": known.height}
+        if known.height >= LEAST:
+            depth, hard = (column.to_numpy() for column in known)
+            found = correlate(hard, depth, permutations=permutations, seed=seed)
+            row |= {"r": found.r, "low": found.low, "high": found.high, "p": found.p}
+        rows.append(row)
+    schema = {"measure": pl.String, "tokens": pl.Int64}
+    figures = {name: pl.Float64 for name in ("r", "low", "high", "p")}
+    frame = pl.DataFrame(rows, schema=schema | figures)
+    tested = corrected(frame.with_columns(pl.col("p").fill_null(np.nan)))
+    return tested.with_columns(pl.col(*figures, "q").fill_nan(None))
+
+
+def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
+    """Return layers used in equal parts of the tokens, from the easiest to the hardest.
+
+    Parameters
+    ----------
+    table
+        What ``difficulty`` returned.
+    bins
+        Parts of each measure; fewer where many tokens share a value, two of those that hold or
+        do not.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a measure and part: ``measure``; ``part``, from 0; ``value``, the mean of the
+        measure; ``tokens``; ``layers``, the mean of layers used, and its standard ``error``, by
+        blocks of neighbours, null for a single block.
+    """
+    rows = []
+    for name in DIFFICULTIES:
+        known = table.select(
+            "layers_used", pl.col(name).cast(pl.Float64), block=pl.col("token") // BLOCK
+        ).drop_nulls()
+        if known.is_empty():
+            continue
+        depth, hard, block = (column.to_numpy() for column in known)
+        edges = np.unique(np.quantile(hard, np.linspace(0, 1, bins + 1)[1:-1]))
+        _, part = np.unique(np.searchsorted(edges, hard, side="left"), return_inverse=True)
+        for number in range(part.max() + 1):
+            inside = part == number
+            rows.append(
+                {
+                    "measure": name,
+                    "part": number,
+                    "value": float(hard[inside].mean()),
+                    "tokens": int(inside.sum()),
+                    "layers": float(depth[inside].mean()),
+                    "error": grouped_error(depth[inside], block[inside]),
+                }
+            )
+    schema = {"measure": pl.String, "part": pl.Int64, "value": pl.Float64, "tokens": pl.Int64}
+    return pl.DataFrame(
+        rows, schema=schema | {"layers": pl.Float64, "error": pl.Float64}
+    ).with_columns(pl.col("error").fill_nan(None))

@@ -1,0 +1,33 @@
+"""How sure a mean is whose values come in groups that are alike within."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+
+def grouped_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
+    """Return the standard error of the mean of values that are independent only between groups.
+
+    By the spread of what groups add to it (Liang and Zeger, "Longitudinal data analysis using
+    generalized linear models", 1986).
+
+    Parameters
+    ----------
+    values
+        At least one, of shape [n].
+    groups
+        The group of each, of shape [n].
+
+    Returns
+    -------
+    float
+        NaN where there is a single group.
+    """
+    _, group = np.unique(groups, return_inverse=True)
+    off = np.bincount(group, weights=values - values.mean())
+    if len(off) == 1:
+        return float("nan")
+    # Few groups spread less around their own mean than around the true one.
+    few = len(off) / (len(off) - 1)
+    return float(np.sqrt(few * (off**2).sum()) / len(values))
