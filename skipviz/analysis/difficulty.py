@@ -89,11 +89,10 @@ def depth_against_difficulty(
             found = correlate(hard, depth, permutations=permutations, seed=seed)
             row |= {"r": found.r, "low": found.low, "high": found.high, "p": found.p}
         rows.append(row)
-    schema = {"measure": pl.String, "tokens": pl.Int64}
-    figures = {name: pl.Float64 for name in ("r", "low", "high", "p")}
-    frame = pl.DataFrame(rows, schema=schema | figures)
-    tested = corrected(frame.with_columns(pl.col("p").fill_null(np.nan)))
-    return tested.with_columns(pl.col(*figures, "q").fill_nan(None))
+    schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "tokens": pl.Int64}
+    schema |= dict.fromkeys(("r", "low", "high", "p"), pl.Float64)
+    frame = pl.DataFrame(rows, schema=schema).with_columns(pl.col("p").fill_null(np.nan))
+    return corrected(frame).with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
 
 
 def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
@@ -136,7 +135,6 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
                     "error": grouped_error(depth[inside], block[inside]),
                 }
             )
-    schema = {"measure": pl.String, "part": pl.Int64, "value": pl.Float64, "tokens": pl.Int64}
-    return pl.DataFrame(
-        rows, schema=schema | {"layers": pl.Float64, "error": pl.Float64}
-    ).with_columns(pl.col("error").fill_nan(None))
+    schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "part": pl.Int64}
+    schema |= {"value": pl.Float64, "tokens": pl.Int64, "layers": pl.Float64, "error": pl.Float64}
+    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("error").fill_nan(None))
