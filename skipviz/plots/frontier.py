@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+
 import plotly.graph_objects as go
 import polars as pl
 
@@ -59,7 +61,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 ),
             )
         )
-    documents, tokens = (max(table[name].to_list()) for name in ("documents", "tokens"))
+    measured = _measured(table)
     figure.update_xaxes(title="budget realised (share of dense FLOPs)", tickformat=".0%")
     figure.update_yaxes(title="loss over dense (nats a token)", rangemode="tozero")
     return figure.update_layout(
@@ -67,13 +69,22 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
         title={
             "text": "What skipping costs",
             "subtitle": {
-                "text": f"{documents:,} documents, {tokens:,} tokens; bars are 95% bootstrap "
-                "intervals over documents"
+                "text": f"{measured}<br>bars are 95% bootstrap intervals over documents",
+                "font": {"size": 12},
             },
         },
         height=520,
         legend={"orientation": "h", "y": -0.2},
+        meta={"provenance": measured},
     )
+
+
+def _measured(table: pl.DataFrame) -> str:
+    """Say over which dense model and on how much text, escaped."""
+    dense = table.filter(pl.col("policy") == "dense")["model"].to_list()
+    documents, tokens = (max(table[name].to_list()) for name in ("documents", "tokens"))
+    parts = [f"over {name}" for name in dense] + [f"{documents:,} documents", f"{tokens:,} tokens"]
+    return html.escape(" · ".join(parts), quote=False).replace("$", "&#36;")
 
 
 def _asked() -> pl.Expr:

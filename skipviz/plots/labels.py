@@ -33,11 +33,12 @@ def token_label(text: str, *, longest: int = LONGEST) -> str:
 
 
 def provenance(trace: Trace) -> str:
-    """Return model, policy, budget and number format in one line, escaped."""
+    """Return model, policy, budget, number of tokens and number format in one line, escaped."""
     run = trace.run.row(0, named=True)
     parts = [run["model"], f"{run['policy']} policy"]
     if run["budget"] is not None:
         parts.append(f"budget {run['budget']:.2f}")
+    parts.append("1 token" if len(trace) == 1 else f"{len(trace):,} tokens")
     parts.append(run["dtype"])
     return html.escape(" · ".join(parts), quote=False).replace("$", "&#36;")
 

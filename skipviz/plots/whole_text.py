@@ -186,7 +186,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
         tickformat=".0%",
         range=[0.0, max(1.12, figures.flop_share * 1.12)],
     )
-    figure.update_yaxes(ticklabelstandoff=6)
+    figure.update_yaxes(title="forward pass", ticklabelstandoff=6)
     figure.update_layout(barmode="stack", bargap=0.35)
     dress(
         figure,
