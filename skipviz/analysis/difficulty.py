@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, correlate, corrected
+from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, corrected, correlate
 from skipviz.analysis.covariates import covariates
 from skipviz.analysis.spread import grouped_error
 from skipviz.trace import Trace

@@ -290,7 +290,7 @@ def _hooked(
     hooks: list[tuple[Any, Callable[..., Any], bool]],
     advance: Callable[[], None],
 ) -> Iterator[None]:
-    """Hook modules, before or after their forward, for this thread alone."""
+    """Put hooks on modules, before or after their forward, for this thread alone."""
     thread = threading.get_ident()
 
     def mine(hook: Callable[..., Any]) -> Callable[..., Any]:
