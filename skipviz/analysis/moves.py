@@ -1,0 +1,98 @@
+"""How far paths and loss move on average when a text changes, with intervals."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+Floats = npt.NDArray[np.float64]
+RESAMPLES = 2000
+LEAST = 5
+"""With fewer stretches of text an interval would be a pretence, and none is given."""
+CHANGES = ("moved", "apart", "layers", "loss")
+
+
+def summary(words: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+    """Return how far words moved on average, by what was done to the text.
+
+    Parameters
+    ----------
+    words
+        One row an aligned word, as ``skipviz.analysis.words.compared`` has them, with ``kind``,
+        what was done; ``touched``, whether the word or the white space before it was changed; and
+        ``unit``, the stretch of text that the word is in.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a kind, in order of appearance, and whether words were touched, those that were
+        first: ``kind``, ``touched``, ``words``, ``units``; means of ``moved`` and ``apart``, 0 to
+        1, of ``layers``, the change in layers used, and of ``loss``, the change in nats a word,
+        after minus before, each with ``_low`` and ``_high``, a 95% interval; null where nothing is
+        known, and intervals also with fewer than ``LEAST`` units.
+    """
+    changes = words.with_columns(
+        layers=pl.col("layers_after") - pl.col("layers_before"),
+        loss=pl.col("loss_after") - pl.col("loss_before"),
+    )
+    rows: list[dict[str, Any]] = []
+    for (kind,), part in changes.group_by("kind", maintain_order=True):
+        for touched in (True, False):
+            chosen = part.filter(pl.col("touched") == touched)
+            if chosen.is_empty():
+                continue
+            row: dict[str, Any] = {"kind": kind, "touched": touched, "words": chosen.height}
+            row["units"] = chosen["unit"].n_unique()
+            for name in CHANGES:
+                known = chosen.drop_nulls(name)
+                ends = (name, f"{name}_low", f"{name}_high")
+                found = mean_by_unit(known[name].to_numpy(), known["unit"].to_numpy(), seed=seed)
+                row |= dict(zip(ends, found, strict=True))
+            rows.append(row)
+    floats = [f"{name}{end}" for name in CHANGES for end in ("", "_low", "_high")]
+    schema = {"kind": pl.String, "touched": pl.Boolean, "words": pl.Int64, "units": pl.Int64}
+    return pl.DataFrame(rows, schema=schema | dict.fromkeys(floats, pl.Float64)).with_columns(
+        pl.col(floats).fill_nan(None)
+    )
+
+
+def mean_by_unit(
+    values: npt.NDArray[Any], unit: npt.NDArray[Any], *, seed: int
+) -> tuple[float, float, float]:
+    """Return a mean and its 95% interval, by a bootstrap that draws whole stretches of text.
+
+    Neighbouring words are alike, so that drawing words one by one would flatter the mean
+    (Kunsch, "The jackknife and the bootstrap for general stationary observations", 1989).
+
+    Parameters
+    ----------
+    values
+        Figures of words, [words].
+    unit
+        Which stretch each is in, [words].
+    seed
+        Seed of the draws.
+
+    Returns
+    -------
+    tuple of float
+        Mean, low and high. The interval is NaN with fewer than ``LEAST`` units, and the mean too
+        without any values.
+    """
+    if not len(values):
+        return (float("nan"),) * 3
+    mean = float(values.mean())
+    place = np.unique(unit, return_inverse=True)[1].reshape(-1)
+    count = np.bincount(place).astype(np.float64)
+    units = len(count)
+    if units < LEAST:
+        return mean, float("nan"), float("nan")
+    total = np.bincount(place, weights=values)
+    drawn = np.random.default_rng(seed).multinomial(units, [1 / units] * units, RESAMPLES)
+    low, high = np.quantile((drawn @ total) / (drawn @ count), [0.025, 0.975])
+    return mean, float(low), float(high)

@@ -1,0 +1,252 @@
+"""What the neighbours of a text do to it: words before it, and other texts in its batch."""
+
+from __future__ import annotations
+
+import random
+import re
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skipviz.analysis.words import Words
+from skipviz.experiments.perturbations import Surface, surface
+from skipviz.experiments.robustness import aligned_words, beginnings, check_gates
+from skipviz.models import SkipModel
+from skipviz.recording.tracing import BATCH_TOKENS, Progress, trace
+from skipviz.texts import Document
+from skipviz.trace import Trace
+
+SENTENCES = 16
+"""Sentences that are run in other contexts, if nothing else is asked."""
+PREFIX = 200
+"""Characters before a sentence that make its context, about 50 tokens."""
+SHORTEST, LONGEST = 4, 40
+"""Words of a sentence; what is longer is cut."""
+ALONE, OTHER = "no context", "another context"
+TIE = 1e-5
+"""So near a threshold, rounding decides."""
+LENGTHS = (5, 10, 20, 40, 80)
+"""Words of the texts that share a batch."""
+
+_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][”’」』）]*|\S(?=\s*\n)")  # noqa: RUF001
+"""The end of a sentence or a line; the white space behind it belongs to the next one."""
+
+
+def context_changes(
+    model: SkipModel,
+    documents: Sequence[Document],
+    *,
+    sentences: int = SENTENCES,
+    seed: int,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> pl.DataFrame:
+    """Run sentences after the words they came with, after others, and alone.
+
+    Parameters
+    ----------
+    model
+        A model that skips.
+    documents
+        Texts; sentences with something before them are drawn from all of them.
+    sentences
+        How many at most.
+    seed
+        Seed of the draw, and of the contexts that sentences are put into.
+    progress, stop
+        As for ``skipviz.experiments.robustness.surface_changes``.
+
+    Returns
+    -------
+    pl.DataFrame
+        As ``surface_changes`` has it, each sentence a unit; ``kind`` is ``no context`` or
+        ``another context``, ``word`` is the place in the sentence, ``before`` its own context.
+
+    Raises
+    ------
+    ValueError
+        If the model has no gates, or the texts have fewer than two sentences with something
+        before them.
+    Stopped
+        If ``stop`` was set.
+    """
+    check_gates(model)
+    found = [each for document in documents for each in _sentences(document)]
+    if len(found) < 2:
+        raise ValueError(
+            f"There are {len(found)} sentences of {SHORTEST} words or more with others before "
+            "them; two are needed to exchange what precedes them. Give a longer text."
+        )
+    generator = random.Random(seed)
+    chosen = generator.sample(found, min(sentences, len(found)))
+    # Each gets what stands before the next one of them, in the order drawn.
+    strangers = [*chosen[1:], chosen[0]]
+    texts: list[str] = []
+    for own, other in zip(chosen, strangers, strict=True):
+        texts += [own.prefix + own.text, own.text, other.prefix + own.text]
+    traced = trace(model, texts, progress=progress, stop=stop)
+    parts = []
+    for number, own in enumerate(chosen):
+        base = surface(own.text)
+        starts = (len(own.prefix), 0, len(strangers[number].prefix))
+        here, alone, elsewhere = (
+            _words(traced, 3 * number + place, base, start) for place, start in enumerate(starts)
+        )
+        for kind, there in ((ALONE, alone), (OTHER, elsewhere)):
+            rows = aligned_words(
+                (base, here),
+                (base, there),
+                [(i, i) for i in range(len(base.spans))],
+                kind=kind,
+                source=f"{own.source}, character {own.start}",
+                unit=None,
+            )
+            parts.append(rows)
+    return pl.concat(parts)
+
+
+def batch_changes(
+    model: SkipModel,
+    documents: Sequence[Document],
+    *,
+    seed: int,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> pl.DataFrame:
+    """Run pieces of text each alone and all in one padded batch: nothing should change.
+
+    Parameters
+    ----------
+    model
+        A model that skips.
+    documents
+        Texts; pieces of several lengths are drawn from them.
+    seed
+        Seed of the draw.
+    progress, stop
+        As for ``skipviz.experiments.robustness.surface_changes``.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
+        put behind it in the batch; ``decisions``; ``flips``, decisions that came out otherwise;
+        ``ties``, those of the flips whose score is within 1e-5 of its threshold, where rounding
+        decides; ``score_difference``, the largest, on the gate's own scale; ``loss_difference``,
+        the largest of a token, in nats.
+
+    Raises
+    ------
+    ValueError
+        If the model has no gates, or the texts have too few words for two pieces.
+    Stopped
+        If ``stop`` was set.
+    """
+    check_gates(model)
+    pieces = _pieces(documents, random.Random(seed))
+    done = 0.0
+    alone: list[Trace] = []
+    for piece in pieces:
+        alone.append(trace(model, piece, stop=stop))
+        done += 1
+        progress(done / (len(pieces) + 1))
+    order = sorted(range(len(pieces)), key=lambda i: len(alone[i]))
+    limit = min(model.context, BATCH_TOKENS // len(pieces))
+    order = [i for i in order if len(alone[i]) <= limit]
+    if len(order) < 2:
+        raise ValueError("Too few pieces of the text fit one batch; give a text with more words.")
+    together = trace(model, [pieces[i] for i in order], stop=stop)
+    longest = len(alone[order[-1]])
+    rows = [
+        {
+            "piece": pieces[i],
+            "tokens": len(alone[i]),
+            "padding": longest - len(alone[i]),
+            **_differences(alone[i], together, place),
+        }
+        for place, i in enumerate(order)
+    ]
+    progress(1.0)
+    return pl.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Sentence:
+    """A sentence, white space first, and what precedes it."""
+
+    source: str
+    start: int
+    text: str
+    prefix: str
+
+
+def _sentences(document: Document) -> list[_Sentence]:
+    """Return the sentences of a text that have something before them, with that."""
+    text = document.text
+    ends = [found.end() for found in _END.finditer(text)]
+    found = []
+    for start, stop in pairwise([*ends, len(text)]):
+        spans = surface(text[start:stop]).spans[:LONGEST]
+        if len(spans) < SHORTEST:
+            continue
+        prefix = text[max(0, start - PREFIX) : start]
+        # Not from the middle of a word.
+        cut = prefix.find(" ") + 1 if start > PREFIX else 0
+        found.append(
+            _Sentence(
+                source=document.source,
+                start=start + spans[0][0],
+                text=text[start : start + spans[-1][1]],
+                prefix=prefix[cut:],
+            )
+        )
+    return found
+
+
+def _words(traced: Trace, sequence: int, base: Surface, start: int) -> Words:
+    """Return the words of a sentence that begins at a character of a text."""
+    # What stands before it is one word more, which is left out again.
+    before = [(0, start)] if start else []
+    spans = [(start + first, start + last) for first, last in base.spans]
+    found = Words.of(traced, sequence, [*before, *spans])
+    kept = slice(len(before), None)
+    return Words(found.tokens[kept], found.rates[kept], found.layers_used[kept], found.loss[kept])
+
+
+def _pieces(documents: Sequence[Document], generator: random.Random) -> list[str]:
+    """Return stretches of texts, of as many words as there are, up to each length."""
+    taken = beginnings(documents)
+    pieces: list[str] = []
+    for length in LENGTHS:
+        whole = surface(generator.choice(taken).text)
+        count = len(whole.spans)
+        first = generator.randrange(max(1, count - length + 1))
+        last = min(count, first + length) - 1
+        pieces.append(whole.text[whole.spans[first][0] : whole.spans[last][1]])
+    pieces = list(dict.fromkeys(pieces))
+    if len(pieces) < 2:
+        raise ValueError(
+            f"The text has too few words for pieces of different lengths; give {LENGTHS[1]} or "
+            "more."
+        )
+    return pieces
+
+
+def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]:
+    rows = (together.tokens["sequence"] == sequence).to_numpy()
+    flipped = alone.matrix("exec_count") != together.matrix("exec_count")[rows]
+    near = np.abs(alone.margin) <= TIE
+    scores = np.abs(alone.matrix("score") - together.matrix("score")[rows])
+    losses = (alone.tokens["nll"] - together.tokens.filter(rows)["nll"]).abs().max()
+    return {
+        "decisions": flipped.size,
+        "flips": int(flipped.sum()),
+        "ties": int((flipped & near).sum()),
+        "score_difference": float(np.nanmax(scores, initial=0.0)),
+        "loss_difference": float(losses or 0.0),  # type: ignore[arg-type]
+    }

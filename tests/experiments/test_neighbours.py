@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+import skipviz
+from skipviz.experiments import neighbours
+from skipviz.experiments.neighbours import ALONE, OTHER, batch_changes, context_changes
+from tests import planted
+
+TEXT = (
+    "The quick brown fox jumps. “Why does the dog sleep?” Nobody in the house knows.\n"
+    "Yes.\nOver the lazy dog it jumps, and then it sleeps. And it sleeps for a long time"
+)
+SENTENCES = [
+    "“Why does the dog sleep?”",
+    "Nobody in the house knows.",
+    "Over the lazy dog it jumps, and then it sleeps.",
+    "And it sleeps for a long time",
+]
+
+
+@pytest.fixture
+def document() -> skipviz.Document:
+    return skipviz.Document("story", TEXT)
+
+
+def test_sentences_are_run_in_three_contexts(
+    gated: skipviz.SkipModel, document: skipviz.Document
+) -> None:
+    table = context_changes(gated, [document], seed=0)
+    assert table["unit"].n_unique() == len(SENTENCES)
+    for sentence in SENTENCES:
+        source = f"story, character {TEXT.index(sentence)}"
+        for kind in (ALONE, OTHER):
+            part = table.filter(source=source, kind=kind)
+            assert part["before"].to_list() == sentence.split()
+            assert part["after"].to_list() == sentence.split()
+            assert part["tokens_before"].to_list() == part["tokens_after"].to_list()
+    assert table["touched"].sum() == 0
+    # The sentence alone, by hand.
+    sentence = " " + SENTENCES[1]
+    alone = skipviz.trace(gated, sentence)
+    part = table.filter(source=f"story, character {TEXT.index(SENTENCES[1])}", kind=ALONE)
+    own = skipviz.trace(gated, TEXT[: TEXT.index(SENTENCES[1]) + len(SENTENCES[1])])
+    own_rows = own.tokens.filter(pl.col("char_end") > TEXT.index(sentence))["token"].to_numpy()
+    weights = part["tokens_before"]
+    assert len(own_rows) == len(alone) == weights.sum()
+    for name, tokens in (("before", own.tokens[own_rows]), ("after", alone.tokens)):
+        total = (part[f"layers_{name}"] * weights).sum()
+        assert total == pytest.approx(tokens["layers_used"].sum(), rel=1e-6)
+
+
+def test_gates_that_do_not_look_back_do_not_move() -> None:
+    gain = planted.gains(0)
+    model = skipviz.from_parts(planted.model(gain, gain), planted.tokenizer())
+    words = planted.text(60).split()
+    text = "\n".join(" ".join(words[start : start + 6]) for start in range(0, 60, 6))
+    table = context_changes(model, [skipviz.Document("a", text)], seed=0)
+    assert table["moved"].max() == 0
+    assert table["apart"].max() > 0
+
+
+def test_a_batch_changes_nothing(
+    gated: skipviz.SkipModel, document: skipviz.Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shapes: list[tuple[int, ...]] = []
+    gated.model.model.register_forward_pre_hook(
+        lambda module, args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)),
+        with_kwargs=True,
+    )
+    table = batch_changes(gated, [document], seed=0)
+    assert shapes[-1] == (table.height, table["tokens"].max())  # all in one padded batch
+    assert (table["tokens"] + table["padding"]).n_unique() == 1
+    assert table["padding"][0] > 0
+    assert table["flips"].sum() == 0
+    assert table["decisions"].to_list() == [8 * tokens for tokens in table["tokens"]]
+    assert 0 < table["score_difference"].max() < 1e-4
+
+
+def test_a_batch_that_leaks_is_found(
+    gated: skipviz.SkipModel, document: skipviz.Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model whose first tokens hear of how many rows there are."""
+
+    def leak(module: object, args: object, output: object) -> object:
+        return output + 0.5 * (len(output) - 1)  # type: ignore[operator, arg-type]
+
+    gated.model.model.embed_tokens.register_forward_hook(leak)
+    table = batch_changes(gated, [document], seed=0)
+    assert table["flips"].min() > 0
+    assert (table["ties"] <= table["flips"]).all()
+    assert table["loss_difference"].max() > 0.01
+
+
+def test_short_texts_get_a_sentence(gated: skipviz.SkipModel, dense: skipviz.SkipModel) -> None:
+    with pytest.raises(ValueError, match="There are 0 sentences"):
+        context_changes(gated, [skipviz.Document("a", "One sentence is all there is.")], seed=0)
+    with pytest.raises(ValueError, match="too few words"):
+        batch_changes(gated, [skipviz.Document("a", "Word")], seed=0)
+    for run in (context_changes, batch_changes):
+        with pytest.raises(ValueError, match="no gates"):
+            run(dense, [skipviz.Document("a", TEXT)], seed=0)
+
+
+def test_pieces_too_long_for_one_batch_stay_out(
+    gated: skipviz.SkipModel, document: skipviz.Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(neighbours, "BATCH_TOKENS", 200)
+    table = batch_changes(gated, [document], seed=0)
+    assert table["tokens"].max() * table.height <= 200
+    assert table["score_difference"].is_finite().all()
