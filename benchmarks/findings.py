@@ -25,8 +25,9 @@ from skipviz.analysis.gate_quality import (
     quality_by,
 )
 from skipviz.analysis.token_classes import token_classes
-from skipviz.experiments.attribution import Target, attribute_depth
 from skipviz.experiments.audit import audit
+from skipviz.experiments.depth_attribution import attribute_depth
+from skipviz.experiments.explained import Target
 from skipviz.families import Plan
 from skipviz.spans import encode
 from skipviz.texts import Document

@@ -1,22 +1,22 @@
 from __future__ import annotations
 
 import sys
+import threading
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
+from polars.testing import assert_frame_equal
 from scipy import stats
 from torch import Tensor
 
 import skipviz
-from skipviz.experiments.attribution import (
-    METHODS,
-    Method,
-    Target,
-    attribute,
-    attribute_depth,
-)
+from skipviz.experiments.attribution import METHODS, Method, attribute, runs
+from skipviz.experiments.depth_attribution import attribute_depth, flips_beside
+from skipviz.experiments.explained import Target
 from skipviz.families.gated_modules import gated_units
+from skipviz.recording.tracing import Stopped
 from tests import planted, tiny
 
 TEXT = tiny.TEXT[:30]
@@ -81,7 +81,7 @@ def test_ablation_is_taking_one_token_away(
     embedded, away = embeddings(gated, traced)
     gates = "frozen" if frozen else "straight_through"
     found = attribute(
-        gated, traced, Target(token=TOKEN), method="feature_ablation", gates=gates, batch=3
+        gated, traced, Target(token=TOKEN), method="feature_ablation", gates=gates, rows=31
     )
     whole = at_embeddings(gated, traced, embedded, frozen=frozen)
     for token, share in found.table.rows():
@@ -198,3 +198,86 @@ def test_without_captum_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "captum.attr", None)
     with pytest.raises(ImportError, match=r"skipviz\[attribution\]"):
         attribute(gated, traced, Target(token=1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_runs_more_tokens_at_once_than_it_may_and_each_tells_how_far_it_is(
+    gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method
+) -> None:
+    seen = TOKEN + 1
+    sizes: list[int] = []
+    told: list[float] = []
+    layer = gated.model.model.layers[0]
+    handle = layer.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    try:
+        attribute(
+            gated, traced, Target(token=TOKEN), method=method, steps=10, rows=3 * seen,
+            progress=told.append,
+        )  # fmt: skip
+    finally:
+        handle.remove()
+    assert max(sizes) == (1 if method == "input_x_gradient" else 3)
+    assert sum(sizes) - 1 == runs(method, steps=10, tokens=seen)
+    assert told == sorted(told)
+    assert told[-1] == told[-2] == 1.0  # the total was foreseen
+
+
+def test_samples_in_parts_are_the_mean_over_all(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    """Of one sample at a time, however many, the shares are the mean and so is what they miss."""
+    embedded, away = embeddings(gated, traced)
+    whole = at_embeddings(gated, traced, embedded)
+    nothing = at_embeddings(gated, traced, away.expand_as(embedded).contiguous())
+    found = attribute(
+        gated, traced, Target(token=TOKEN), method="gradient_shap", steps=7, rows=2 * (TOKEN + 1)
+    )
+    total = found.table["attribution"].sum()
+    assert found.delta == pytest.approx(total - float(whole - nothing), abs=1e-3)
+
+
+def test_a_run_can_be_stopped(gated: skipviz.SkipModel, traced: skipviz.Trace) -> None:
+    stop = threading.Event()
+    with pytest.raises(Stopped):
+        attribute(
+            gated, traced, Target(token=TOKEN), steps=50, rows=1, stop=stop,
+            progress=lambda share: stop.set() if share > 0.1 else None,
+        )  # fmt: skip
+    with pytest.raises(Stopped):
+        attribute_depth(gated, traced, stop=stop)
+    assert not any(unit.training for _, _, unit in gated_units(gated.model))
+    again = skipviz.trace(gated, TEXT)
+    assert np.array_equal(again.matrix("score"), traced.matrix("score"))
+
+
+def test_the_whole_texts_shares_are_the_sum_of_its_tokens(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    whole = attribute_depth(gated, traced, steps=3)
+    predicting = len(traced) - 1
+    assert whole.table["token"].to_list() == np.repeat(range(predicting), 8).tolist()
+    assert whole.value == pytest.approx(traced.tokens["nll"].sum(), abs=1e-3)
+    for path in ("from_skipped", "to_all"):
+        summed = np.zeros((predicting, traced.sites.height))
+        for token in range(predicting):
+            shares = attribute_depth(gated, traced, Target(token=token, kind="loss"), steps=3)
+            summed[: token + 1] += shares.table[path].to_numpy().reshape(token + 1, -1)
+        np.testing.assert_allclose(whole.table[path].to_numpy(), summed.ravel(), atol=1e-4)
+
+
+def test_flips_beside_shares_are_those_of_the_audit(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    every = skipviz.audit(gated, traced)
+    own = flips_beside(gated, traced, TOKEN, seed=0)
+    assert_frame_equal(own, every.filter(pl.col("token") == TOKEN), abs_tol=1e-5)
+    far = skipviz.audit(gated, traced, horizon=None)
+    some = flips_beside(gated, traced, sample=20, seed=0)
+    assert some.height == 20
+    assert_frame_equal(some, far.join(some, on=["token", "site"], how="semi"), abs_tol=1e-5)
+    assert flips_beside(gated, traced, sample=9999, seed=0).height == far.height
+
+
+def test_depth_needs_gates(dense: skipviz.SkipModel) -> None:
+    with pytest.raises(ValueError, match="no gated units"):
+        attribute_depth(dense, skipviz.trace(dense, TEXT))
