@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from skipviz.app import audit_page, paths_page, policies_page
+from skipviz.app import audit_page, layers_page, paths_page, policies_page, robustness_page
 
 
 def run() -> None:
@@ -13,6 +13,8 @@ def run() -> None:
     pages = [
         st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
         st.Page(audit_page.page, title="Audit", url_path="audit"),
+        st.Page(layers_page.page, title="Layers", url_path="layers"),
+        st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),
     ]
     st.navigation(pages, position="top").run()

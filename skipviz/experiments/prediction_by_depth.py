@@ -6,6 +6,7 @@ The prediction after a layer is read with the model's own last norm and head, th
 
 from __future__ import annotations
 
+import itertools
 import threading
 
 import numpy as np
@@ -19,6 +20,15 @@ from skipviz.models import SkipModel
 from skipviz.recording.statistics import HEAD_ROWS
 from skipviz.recording.tracing import Progress, Stopped
 from skipviz.trace import Trace
+
+TURNING = {
+    "layer": pl.Int64,
+    "influence": pl.Float64,
+    "executed": pl.Float64,
+    "executed_tokens": pl.Int64,
+    "skipped": pl.Float64,
+    "skipped_tokens": pl.Int64,
+}
 
 Ints = npt.NDArray[np.int64]
 
@@ -145,23 +155,22 @@ def turning(trace: Trace, states: States) -> pl.DataFrame:
     pl.DataFrame
         One row a layer: ``layer``; ``influence``, 0 to 2, the mean over tokens; ``executed`` and
         ``skipped``, the mean over tokens for which its last gated unit did and did not run, null
-        where there are none.
+        where there are none, and ``executed_tokens`` and ``skipped_tokens``, how many; all null
+        for a layer without gates.
     """
     rows = []
-    for layer, (before, after) in enumerate(zip(states.values, states.values[1:], strict=False)):
+    for layer, (before, after) in enumerate(itertools.pairwise(states.values)):
         norms = np.linalg.norm(before, axis=1) * np.linalg.norm(after, axis=1)
         turned = 1 - (before * after).sum(axis=1) / np.maximum(norms, 1e-12)
+        row: dict[str, int | float | None] = {"layer": layer, "influence": float(turned.mean())}
         sites = trace.sites.filter(layer=layer)["site"]
-        parts: dict[str, float | None] = {"executed": None, "skipped": None}
         if len(sites):
             ran = trace.matrix("exec_count")[states.token, sites[-1]] > 0
-            parts = {
-                name: float(turned[inside].mean()) if inside.any() else None
-                for name, inside in (("executed", ran), ("skipped", ~ran))
-            }
-        rows.append({"layer": layer, "influence": float(turned.mean()), **parts})
-    schema = {"layer": pl.Int64, "influence": pl.Float64}
-    return pl.DataFrame(rows, schema=schema | {"executed": pl.Float64, "skipped": pl.Float64})
+            for name, inside in (("executed", ran), ("skipped", ~ran)):
+                row[name] = float(turned[inside].mean()) if inside.any() else None
+                row[f"{name}_tokens"] = int(inside.sum())
+        rows.append(row)
+    return pl.DataFrame(rows, schema=TURNING)
 
 
 def _likeliest(model: SkipModel, states: npt.NDArray[np.float32]) -> Ints:

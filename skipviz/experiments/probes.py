@@ -21,6 +21,8 @@ from skipviz.recording.tracing import Progress, Stopped
 from skipviz.trace import Trace
 
 FOLDS = 5
+LEAST_TOKENS = FOLDS * BLOCK
+"""Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
 """Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
 LEAST = 30
@@ -87,7 +89,7 @@ def probes(
     if len(np.unique(groups)) < FOLDS:
         raise ValueError(
             f"{len(states.token)} tokens make {len(np.unique(groups))} blocks of {BLOCK}, too few "
-            f"to learn from some and judge by others; trace a text of {FOLDS * BLOCK} tokens."
+            f"to learn from some and judge by others; trace a text of {LEAST_TOKENS} tokens."
         )
     if classes.height != len(trace):
         raise ValueError(

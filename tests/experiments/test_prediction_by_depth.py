@@ -83,9 +83,10 @@ def test_turning_is_one_minus_the_cosine(traced: tuple[skipviz.Trace, States]) -
         gate = trace.sites.filter(layer=layer, unit="mlp")["site"]
         if not len(gate):
             assert row["executed"] is None
-            assert row["skipped"] is None
+            assert row["skipped_tokens"] is None
             continue
         inside = ran[:, gate.item()]
+        assert row["executed_tokens"] == inside.sum() == len(trace) - row["skipped_tokens"]
         assert row["executed"] == pytest.approx(turned[inside].mean(), abs=1e-5)
         assert row["skipped"] == pytest.approx(turned[~inside].mean(), abs=1e-5)
 

@@ -1,0 +1,213 @@
+"""What the figures of layers say, in a paragraph each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skipviz.analysis.correlation import BLOCK
+from skipviz.analysis.specialties import LEVEL
+from skipviz.analysis.specialty_words import found, sentences
+from skipviz.analysis.spread import grouped_error
+from skipviz.analysis.task_depth import PUBLISHED_NAME, orders_agree
+
+FEATURES = {
+    "kind": "kind of token",
+    "casing": "casing",
+    "piece": "place in the word",
+    "in_sentence": "place in the sentence",
+    "part_of_speech": "part of speech",
+    "entity": "named entity",
+}
+"""Names of the features that ``token_classes`` gives."""
+_MORE = {
+    "surprisal": ("the more surprising they are", "the less surprising they are"),
+    "entropy": ("the more ambiguous what follows is", "the less ambiguous what follows is"),
+    "nll": ("the worse the next token is predicted", "the better the next token is predicted"),
+    "log_frequency": ("the more frequent their word is", "the rarer their word is"),
+    "token_before": (
+        "if they occurred in the text before",
+        "if they did not occur in the text before",
+    ),
+    "bigram_before": (
+        "if they occurred after the same token before",
+        "if they did not occur after the same token before",
+    ),
+}
+
+
+def specialty_reading(table: pl.DataFrame) -> str:
+    """Say which classes run which sites.
+
+    Parameters
+    ----------
+    table
+        What ``specialties`` returned.
+    """
+    tested = table["p"].count()
+    if not tested:
+        return "No site chooses among these tokens, or no class has enough of them, to tell."
+    sure = found(table)
+    if sure.is_empty():
+        return (
+            f"None of {tested:,} pairs of a class and a site goes together further than chance "
+            "would have it among so many."
+        )
+    words = [
+        f"{sure.height:,} of {tested:,} pairs of a class and a site go together further than "
+        f"chance (at most {LEVEL:.0%} of these are expected to be false).",
+        *sentences(table),
+    ]
+    return " ".join(words)
+
+
+def difficulty_reading(table: pl.DataFrame) -> str:
+    """Say which measures of difficulty layers used go with.
+
+    Parameters
+    ----------
+    table
+        What ``depth_against_difficulty`` returned.
+    """
+    known = table.filter(pl.col("r").is_not_null())
+    if known.is_empty():
+        return "All these tokens use the same number of layers, or are too few to tell."
+    sure = known.filter(pl.col("q") < LEVEL).sort(pl.col("r").abs(), descending=True)
+    if sure.is_empty():
+        return (
+            "No measure of difficulty goes with layers used further than chance, among "
+            f"{max(known['tokens']):,} tokens."
+        )
+    parts = [
+        f"{_MORE[row['measure']][row['r'] < 0]} (Spearman {row['r']:+.2f}, 95% interval "
+        f"{row['low']:+.2f} to {row['high']:+.2f})"
+        for row in sure.rows(named=True)
+    ]
+    end = "" if known.height == sure.height else " What else was measured is within chance."
+    return f"Tokens use more layers {'; '.join(parts)}.{end}"
+
+
+def probe_reading(table: pl.DataFrame) -> str:
+    """Say where each feature is read best, beyond what words alone give.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.experiments.probes.probes`` returned.
+    """
+    words = []
+    for name, part in table.filter(part="all").group_by("feature", maintain_order=True):
+        feature = str(name[0])
+        best = part.sort("selectivity", descending=True).row(0, named=True)
+        where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
+        sure = best["selectivity"] > 1.96 * best["error"]
+        words.append(
+            f"the {FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
+            f"{100 * best['selectivity']:+.0f} points over its control"
+            + ("" if sure else ", within chance")
+            + ")"
+        )
+    apart = table.filter(pl.col("part") != "all")
+    reading = f"Beyond what the words alone give, probes read most of {'; '.join(words)}."
+    both = apart.group_by("feature", "layer").agg(
+        (pl.col("selectivity").filter(pl.col("part") == part).first().alias(part))
+        for part in ("executed", "skipped")
+    )
+    gap = both.select(pl.col("executed") - pl.col("skipped")).drop_nulls().to_series()
+    if gap.is_empty():
+        return reading
+    return (
+        f"{reading} On average over features and layers that choose, selectivity is "
+        f"{100 * _mean(gap):+.0f} points for tokens that ran the layer against those that skipped "
+        "it."
+    )
+
+
+def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
+    """Say where predictions are settled, and which layers turn the state.
+
+    Parameters
+    ----------
+    settled, turned
+        What ``settling`` and ``turning`` of ``skipviz.experiments.prediction_by_depth`` returned.
+    """
+    last = turned.height - 1
+    before = _mean(settled["settled"] < last)
+    median = np.median(settled["settled"].to_numpy())
+    words = [
+        f"Half of the tokens have their prediction settled behind layer {median:.0f} of 0 to "
+        f"{last}; for {before:.0%} the last layer does "
+        f"not change it any more. {_mean(settled['layers_after']):.1f} layers run after a "
+        "prediction is settled, on average."
+    ]
+    stops = settled.drop_nulls("exit_depth")
+    if stops.height:
+        early = _mean(stops["exit_depth"] < stops["settled"])
+        words.append(
+            f"{early:.0%} of the tokens stop choosing layers before their prediction is settled."
+        )
+    apart = turned.drop_nulls(["executed", "skipped"])
+    if apart.height:
+        more = (apart["executed"] > apart["skipped"]).sum()
+        words.append(
+            f"A layer turns the state of tokens that ran it further than of those that skipped it "
+            f"at {more} of {apart.height} layers."
+        )
+    return " ".join(words)
+
+
+def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
+    """Say how much attention skipping tokens get, and what their keys and values are worth.
+
+    Parameters
+    ----------
+    layers, losses
+        Of ``skipviz.experiments.attention_paid.AttentionPaid``.
+    """
+    seen = layers.drop_nulls("paid")
+    if seen.is_empty() or losses.is_empty():
+        return "Too few tokens ran attention behind others to tell what they look at."
+    weight = (seen["tokens"] * seen["earlier"]).to_numpy()
+    paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
+    more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
+    error = 1.96 * grouped_error(more, losses["token"].to_numpy() // BLOCK)
+    sure = "" if np.isnan(error) else f", give or take {error:.3f}"
+    return (
+        f"Of the attention that tokens pay to earlier ones, {paid:.0%} goes to tokens that skipped "
+        f"the layer they look from; it would be {blind:.0%} if they looked at all alike. With keys "
+        f"and values of those hidden, the loss goes from {_mean(losses['nll']):.3f} to "
+        f"{_mean(losses['hidden_nll']):.3f} nats a token ({more.mean():+.3f}{sure}, 95% "
+        "interval)."
+    )
+
+
+def task_reading(table: pl.DataFrame, *, layers: int) -> str:
+    """Say which tasks take most layers.
+
+    Parameters
+    ----------
+    table
+        What ``by_task`` returned.
+    layers
+        Layers of the model.
+    """
+    ordered = table.sort("layers", descending=True)
+    most, least = ordered.row(0, named=True), ordered.row(-1, named=True)
+    if most["layers"] == least["layers"]:
+        return f"Every task takes {most['layers']:.1f} of {layers} layers."
+    same, pairs = orders_agree(table)
+    return (
+        f"“{most['task']}” takes most, {_taken(most)} of {layers} layers, and “{least['task']}” "
+        f"least, {_taken(least)}. {same} of {pairs} pairs of tasks are in the order of "
+        f"{PUBLISHED_NAME}."
+    )
+
+
+def _taken(row: dict[str, Any]) -> str:
+    return f"{row['layers']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+
+
+def _mean(values: pl.Series) -> float:
+    return float(np.mean(values.to_numpy()))

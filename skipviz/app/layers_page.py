@@ -1,0 +1,378 @@
+"""The page of layers: what each one specialises in, over the texts last traced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.difficulty import (
+    DIFFICULTIES,
+    depth_against_difficulty,
+    depth_by_difficulty,
+    difficulty,
+)
+from skipviz.analysis.layer_words import (
+    FEATURES,
+    attention_reading,
+    difficulty_reading,
+    probe_reading,
+    settling_reading,
+    specialty_reading,
+    task_reading,
+)
+from skipviz.analysis.specialties import specialties
+from skipviz.analysis.specialty_words import found
+from skipviz.analysis.task_depth import by_task
+from skipviz.analysis.token_classes import token_classes
+from skipviz.app.jobs import Job, Request
+from skipviz.app.run_view import explain, jobs, traced_now, wait
+from skipviz.experiments.attention_paid import AttentionPaid, attention_paid
+from skipviz.experiments.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.probes import LEAST_TOKENS, probes
+from skipviz.experiments.states import MOST, record_states
+from skipviz.experiments.task_prompts import task_depths
+from skipviz.models import SkipModel
+from skipviz.plots.labels import provenance
+from skipviz.plots.layers import (
+    attention_figure,
+    difficulty_curve,
+    influence_bars,
+    probe_accuracy,
+    probe_selectivity,
+    settled_histogram,
+    specialty_map,
+    task_figure,
+)
+from skipviz.recording.tracing import Progress
+from skipviz.trace import Trace
+
+SEED = 0
+LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
+
+Result = TypeVar("Result")
+Stop: TypeAlias = threading.Event
+
+
+def page() -> None:
+    """Offer the ways to look at what layers do, and show the one chosen."""
+    st.header("What do layers specialise in?")
+    request: Request | None = st.session_state.get("request")
+    traced = traced_now()
+    if request is None or traced is None:
+        st.info("Trace a text on the page “Skip paths” first; its layers will be looked at here.")
+        return
+    names = traced.tokens["source"].unique(maintain_order=True)
+    shown = names[0] if len(names) == 1 else f"{len(names):,} texts"
+    st.caption(f"{shown}, {len(traced):,} tokens")
+    views = {
+        "Token classes": _token_classes,
+        "Difficulty": _difficulty,
+        "Probes": _probes,
+        "Predictions": _predictions,
+        "Attention": _attention,
+        "Tasks": _tasks,
+    }
+    chosen = st.segmented_control(
+        "Look at",
+        list(views),
+        default="Token classes",
+        required=True,
+        key="layers_view",
+        label_visibility="collapsed",
+    )
+    views[str(chosen)](request, traced)
+    st.caption(provenance(traced))
+
+
+def _token_classes(request: Request, traced: Trace) -> None:
+    st.subheader("Which tokens run which layers")
+    if not traced.sites.height:
+        st.info(
+            f"{traced.run['model'][0]} has no gates: every layer runs for every token, so none "
+            "prefers any. Trace the text with another model."
+        )
+        return
+    linguistic = st.toggle(LINGUISTIC, key="layers_linguistic")
+
+    def run(_: Progress) -> pl.DataFrame:
+        return specialties(traced, token_classes(traced, linguistic=linguistic), seed=SEED)
+
+    table = _analysed(request, f"specialties {linguistic}", run)
+    if table is None:
+        return
+    st.markdown(specialty_reading(table))
+    feature = _choose_feature(table, "specialty_feature")
+    if feature is None:
+        return
+    st.plotly_chart(specialty_map(traced, table, feature=feature), key="specialty_map")
+    st.caption(
+        "Log-odds of running the layer for tokens of the class against all others: violet runs "
+        "more often, orange less; at the end of the scale the odds are 20 times as high or low. "
+        "Tests move whole blocks of neighbouring tokens and are corrected over the whole table."
+    )
+    sure = found(table)
+    if sure.height:
+        st.dataframe(
+            sure.select(
+                "class",
+                pl.col("label").alias("site"),
+                pl.col("rate").round(3).alias("runs for"),
+                pl.col("rate_outside").round(3).alias("for all others"),
+                pl.col("log_odds").round(2).alias("log-odds"),
+                pl.col("low").round(2).alias("95% from"),
+                pl.col("high").round(2).alias("to"),
+                pl.col("mutual_information").round(4).alias("mutual information, nats"),
+                pl.col("q"),
+                "tokens",
+            ),
+            hide_index=True,
+            width="stretch",
+            height=300,
+        )
+    _downloads({"Classes and sites": ("specialties", table)})
+
+
+def _difficulty(request: Request, traced: Trace) -> None:
+    st.subheader("Do hard tokens use more layers?")
+
+    def run(_: Progress) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        table = difficulty(traced)
+        return table, depth_against_difficulty(table, seed=SEED), depth_by_difficulty(table)
+
+    tables = _analysed(request, "difficulty", run)
+    if tables is None:
+        return
+    tokens, correlations, parts = tables
+    st.markdown(difficulty_reading(correlations))
+    for row in (list(DIFFICULTIES)[:3], list(DIFFICULTIES)[3:]):
+        for column, measure in zip(st.columns(len(row)), row, strict=True):
+            figure = difficulty_curve(traced, parts, measure=measure)
+            column.plotly_chart(figure, key=f"difficulty_{measure}")
+    st.dataframe(
+        correlations.select(
+            pl.col("measure").replace_strict(DIFFICULTIES),
+            pl.col("r").round(3).alias("Spearman"),
+            pl.col("low").round(3).alias("95% from"),
+            pl.col("high").round(3).alias("to"),
+            pl.col("p").round(4),
+            pl.col("q").round(4),
+            "tokens",
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    _downloads(
+        {
+            "Correlations": ("depth-difficulty", correlations),
+            "Parts": ("depth-by-difficulty", parts),
+            "Every token": ("difficulty", tokens),
+        }
+    )
+
+
+def _probes(request: Request, traced: Trace) -> None:
+    st.subheader("What hidden states tell about a token")
+    st.markdown(
+        "A linear probe behind each layer learns to tell classes of tokens from the hidden state, "
+        "and is judged by texts, or stretches of one, that it has not seen. Its **control task** "
+        "gives every word a random label: what the probe gains over that is read from the state, "
+        "not learnt by heart."
+    )
+    if len(traced) < LEAST_TOKENS:
+        st.info(
+            f"The text has {len(traced):,} tokens; probes need {LEAST_TOKENS} to learn from some "
+            "and be judged by others. Trace a longer text."
+        )
+        return
+    linguistic = st.toggle(LINGUISTIC, key="probes_linguistic")
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> pl.DataFrame:
+        classes = token_classes(traced, linguistic=linguistic)
+        first, second = _halves(progress)
+        states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
+        return probes(traced, states, classes, seed=SEED, progress=second, stop=stop)
+
+    table = _run(request, f"probes {linguistic}", run, button="Probe the layers", drawn=traced)
+    if table is None:
+        return
+    st.markdown(probe_reading(table))
+    feature = _choose_feature(table, "probe_feature")
+    if feature is None:
+        return
+    left, right = st.columns(2)
+    left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
+    right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
+    _downloads({"Probes": ("probes", table)})
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    settled: pl.DataFrame
+    turned: pl.DataFrame
+    exits: pl.DataFrame | None
+
+
+def _predictions(request: Request, traced: Trace) -> None:
+    st.subheader("Where the prediction is settled")
+    st.markdown(
+        "The model's last norm and head read the hidden state behind every layer (the logit lens). "
+        "A prediction is **settled** behind the lowest layer from which the likeliest next token "
+        "stays what it ends as. **Block Influence** is how far a layer turns the state."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
+        first, second = _halves(progress)
+        states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
+        settled = settling(model, traced, states, progress=second, stop=stop)
+        exits = exit_heads(model, traced, states) if model.family.name == "exit" else None
+        return _Predicted(settled, turning(traced, states), exits)
+
+    result = _run(request, "predictions", run, button="Read every layer", drawn=traced)
+    if result is None:
+        return
+    st.markdown(settling_reading(result.settled, result.turned))
+    left, right = st.columns(2)
+    left.plotly_chart(settled_histogram(traced, result.settled), key="settled")
+    right.plotly_chart(influence_bars(traced, result.turned), key="influence")
+    tables = {
+        "Settled, every token": ("settled", result.settled),
+        "Block Influence": ("influence", result.turned),
+    }
+    if result.exits is not None:
+        st.caption(
+            "Of the tokens that never left, the share whose likeliest next token at the exit is "
+            "that of the end: through the exit's own translator, and by the logit lens."
+        )
+        st.dataframe(result.exits, hide_index=True, width="stretch")
+        tables["Exits"] = ("exits", result.exits)
+    _downloads(tables)
+
+
+def _attention(request: Request, traced: Trace) -> None:
+    st.subheader("Attention to tokens that skipped")
+    if not set(traced.sites["unit"]) & {"attn", "block"}:
+        st.info(
+            f"No attention of {traced.run['model'][0]} can be skipped, so every token has run what "
+            "others look at. Trace the text with another model."
+        )
+        return
+    st.markdown(
+        "A token that runs a layer's attention also sees tokens that skipped it, by the keys and "
+        "values that the model computes for them all the same. How much does it look at them, and "
+        "what does the loss become with them hidden? The first token of a text, on which much "
+        "attention rests whatever it is, is counted apart and never hidden."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> AttentionPaid:
+        return attention_paid(model, traced, seed=SEED, progress=progress, stop=stop)
+
+    result = _run(request, "attention", run, button="Follow the attention", drawn=traced)
+    if result is None:
+        return
+    st.markdown(attention_reading(result.layers, result.losses))
+    if result.layers.height:
+        st.plotly_chart(attention_figure(traced, result.layers), key="attention")
+    _downloads(
+        {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)}
+    )
+
+
+def _tasks(request: Request, traced: Trace) -> None:
+    st.subheader("Layers that tasks take")
+    st.markdown(
+        "The same short prompts for every model: copy, summarise and continue a text, repeat, add "
+        "and multiply numbers. Each comes with a right answer, and the layers are those of the "
+        "tokens from which it is predicted. Your text plays no part here."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> pl.DataFrame:
+        return task_depths(model, seed=SEED, progress=progress, stop=stop)
+
+    prompts = _run(request, "tasks", run, button="Run the prompts", drawn=None)
+    if prompts is None:
+        return
+    layers = traced.run["layers"][0]
+    table = by_task(prompts, layers=layers, seed=SEED)
+    st.markdown(task_reading(table, layers=layers))
+    st.plotly_chart(task_figure(traced, table), key="tasks")
+    with st.expander("The prompts and their answers"):
+        st.dataframe(
+            prompts.with_columns(pl.col("layers", "nll").round(2)),
+            hide_index=True,
+            width="stretch",
+        )
+    _downloads({"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+
+
+def _choose_feature(table: pl.DataFrame, key: str) -> str | None:
+    present: list[str] = table["feature"].unique(maintain_order=True).to_list()
+    names = {FEATURES.get(feature, feature): feature for feature in present}
+    if not names:
+        return None
+    chosen = st.segmented_control(
+        "Feature", list(names), default=next(iter(names)), required=True, key=key
+    )
+    return names[str(chosen)]
+
+
+def _halves(progress: Progress) -> tuple[Progress, Progress]:
+    return (lambda share: progress(share / 2)), (lambda share: progress(0.5 + share / 2))
+
+
+def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) -> Result | None:
+    """Return what needs no model, once it is there; until then show how far it is."""
+    known = _known(request)
+    if name not in known:
+        known[name] = jobs().analysis(request, f"layers {name}", run)
+    return _result(known[name])
+
+
+def _run(
+    request: Request,
+    name: str,
+    run: Callable[[SkipModel, Progress, Stop], Result],
+    *,
+    button: str,
+    drawn: Trace | None,
+) -> Result | None:
+    """Offer what needs the model, and return it once it is there."""
+    if drawn is not None and len(drawn) > MOST:
+        st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
+    known = _known(request)
+    if st.button(button, type="primary", key=f"run {name}"):
+        known[name] = jobs().experiment(request, f"layers {name}", run)
+    return _result(known[name]) if name in known else None
+
+
+def _known(request: Request) -> dict[str, Job[Any]]:
+    """Return this session's jobs over what was traced last."""
+    if st.session_state.get("layers_key") != request.key:
+        st.session_state.layers_key = request.key
+        st.session_state.layers_jobs = {}
+    known: dict[str, Job[Any]] = st.session_state.layers_jobs
+    return known
+
+
+def _result(job: Job[Result]) -> Result | None:
+    if not job.future.done():
+        wait(job)
+    elif isinstance(error := job.future.exception(), ImportError):
+        st.info(str(error))
+    elif error is not None:
+        explain(error)
+    else:
+        return job.future.result()
+    return None
+
+
+def _downloads(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
+    for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
+        column.download_button(
+            f"{label} (CSV)", table.write_csv(), file_name=f"{name}.csv", mime="text/csv",
+            on_click="ignore", width="stretch",
+        )  # fmt: skip

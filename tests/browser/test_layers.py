@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from skipviz.analysis.difficulty import depth_against_difficulty, difficulty
+from skipviz.analysis.layer_words import (
+    attention_reading,
+    difficulty_reading,
+    settling_reading,
+    specialty_reading,
+)
+from skipviz.analysis.specialties import specialties
+from skipviz.analysis.token_classes import token_classes
+from skipviz.experiments.attention_paid import attention_paid
+from skipviz.experiments.prediction_by_depth import settling, turning
+from skipviz.experiments.states import record_states
+from tests.browser.conftest import PageLog, Screenshot
+
+RUN_SECONDS = 240_000
+TEXT = (
+    "The lighthouse keeper had counted the same 42 ships for thirty years. Nobody answered. "
+    "In 1987 the council of Bristol sent him 3 letters, and then no more; he kept them all.\n\n"
+    "Why did he stay? Because the lamp, he said, does not ask who is looking at it. "
+) * 3
+
+
+def trace_text(page: Page, text: str) -> None:
+    page.get_by_role("link", name="Skip paths").click()
+    page.get_by_label("Paste a text").fill(text)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Layers").click()
+    expect(page.get_by_role("heading", name="What do layers specialise in?")).to_be_visible()
+
+
+def choose(page: Page, view: str) -> None:
+    page.get_by_role("radio", name=view, exact=True).click()
+
+
+def expect_reading(page: Page, reading: str) -> None:
+    main = page.get_by_test_id("stMain")
+    expect(main.get_by_text(reading)).to_be_visible(timeout=RUN_SECONDS)
+
+
+def test_every_view_says_what_the_engine_finds(
+    page: Page, url: str, screenshot: Screenshot, page_log: PageLog
+) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    page.goto(f"{url}/layers")
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible()
+    trace_text(page, TEXT)
+    model = skipviz.load("smollm2-gated")
+    trace = skipviz.trace(model, TEXT)
+
+    table = specialties(trace, token_classes(trace), seed=0)
+    expect_reading(page, specialty_reading(table))
+    expect(page.get_by_text("Which tokens run which layers").last).to_be_visible()
+    screenshot(page, "layers-classes")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Classes and sites (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    assert [row["class"] for row in rows] == table["class"].to_list()
+    assert float(rows[3]["rate"]) == pytest.approx(table["rate"][3], abs=1e-6)
+    page.get_by_text("Part of speech and named entities").click()
+    expect(page.get_by_role("radio", name="part of speech")).to_be_visible(timeout=RUN_SECONDS)
+
+    choose(page, "Difficulty")
+    expect_reading(page, difficulty_reading(depth_against_difficulty(difficulty(trace), seed=0)))
+    screenshot(page, "layers-difficulty")
+
+    choose(page, "Predictions")
+    page.get_by_role("button", name="Read every layer").click()
+    states = record_states(model, trace, seed=0)
+    reading = settling_reading(settling(model, trace, states), turning(trace, states))
+    expect_reading(page, reading)
+    screenshot(page, "layers-predictions")
+
+    choose(page, "Attention")
+    page.get_by_role("button", name="Follow the attention").click()
+    paid = attention_paid(model, trace, seed=0)
+    expect_reading(page, attention_reading(paid.layers, paid.losses))
+    screenshot(page, "layers-attention")
+
+    choose(page, "Probes")
+    page.get_by_role("button", name="Probe the layers").click()
+    expect(page.get_by_text("What a linear probe reads")).to_be_visible(timeout=RUN_SECONDS)
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Probes (CSV)").click()
+    read = pl.read_csv(Path(download.value.path()))
+    assert set(read["part"]) == {"all", "executed", "skipped"}
+    screenshot(page, "layers-probes")
+
+    # What was found before is still there.
+    choose(page, "Predictions")
+    expect_reading(page, reading)
+
+
+def test_tasks_beside_what_was_published_narrow_and_dark(
+    page: Page, url: str, screenshot: Screenshot
+) -> None:
+    page.goto(url)
+    page.emulate_media(color_scheme="dark")
+    trace_text(page, "Too short to probe.")
+    page.set_viewport_size({"width": 420, "height": 900})
+    screenshot(page, "layers-narrow-dark-classes")
+    choose(page, "Probes")
+    expect(page.get_by_text(re.compile("probes need 160"))).to_be_visible()
+    choose(page, "Tasks")
+    page.get_by_role("button", name="Run the prompts").click()
+    expect(page.get_by_text("Layers that tasks take").last).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text(re.compile("14 pairs of tasks are in the order"))).to_be_visible(
+        timeout=RUN_SECONDS
+    )
+    screenshot(page, "layers-narrow-dark-tasks")
