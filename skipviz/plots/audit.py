@@ -7,11 +7,10 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
-from plotly.subplots import make_subplots
 
+from skipviz.plots.cell_map import NATS_SHOWN, cell_map
 from skipviz.plots.frame import dress, margin_limit, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import INK, MARGINS, UNIT_COLOURS, UNIT_NAMES, scale
+from skipviz.plots.palette import INK, UNIT_COLOURS, UNIT_NAMES
 from skipviz.trace import Trace
 
 Shown = Literal["net", "margin", "regret"]
@@ -20,8 +19,6 @@ TITLES: dict[Shown, tuple[str, str]] = {
     "margin": ("How much the score speaks for executing", "score beyond threshold, gate's scale"),
     "regret": ("Where the decision was wrong", "nats lost: wrongly skipped +, wrongly run -"),
 }
-NATS_SHOWN = 0.5
-"""Where the colours of utilities end, the same for every text."""
 
 
 def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> go.Figure:
@@ -50,41 +47,13 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
     matrix = np.full((len(trace), trace.sites.height), np.nan)
     matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = values
     limit = margin_limit(trace, share=0.9) if shown == "margin" else NATS_SHOWN
-    rows = units(trace)
-    figure = make_subplots(rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.06)
-    names = [token_label(text) for text in trace.tokens["text"]]
-    for place, unit in enumerate(rows, start=1):
-        sites = trace.sites.filter(pl.col("unit") == unit)
-        z = matrix[:, sites["site"].to_numpy()].T
-        figure.add_trace(
-            go.Heatmap(
-                z=z,
-                y=sites["layer"].to_list(),
-                customdata=np.broadcast_to(np.array(names)[None], z.shape),
-                coloraxis="coloraxis",
-                hovertemplate=(
-                    "token %{x}: %{customdata}<br>" + UNIT_NAMES[unit] + " of layer %{y}<br>"
-                    "%{z:.4f} "
-                    + ("beyond the threshold" if shown == "margin" else "nats")
-                    + "<extra></extra>"
-                ),
-                hoverongaps=False,
-            ),
-            row=place,
-            col=1,
-        )
-        figure.update_yaxes(title=f"{UNIT_NAMES[unit]} layer", row=place, col=1)
-    figure.update_xaxes(title="token", row=len(rows), col=1)
-    dress(figure, trace, title=title, height=160 + 200 * len(rows))
-    return figure.update_layout(
-        coloraxis={
-            "colorscale": scale(MARGINS),
-            "cmin": -limit,
-            "cmax": limit,
-            "colorbar": {"title": {"text": unit_of_it, "side": "right"}, "thickness": 14},
-        },
-        showlegend=False,
-        margin={"b": 60},
+    return cell_map(
+        trace,
+        matrix,
+        title=title,
+        unit=unit_of_it,
+        limit=limit,
+        of="beyond the threshold" if shown == "margin" else "nats",
     )
 
 
@@ -152,3 +121,38 @@ def ranking_by_layer(trace: Trace, table: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title="AUROC of the score", range=[0, 1])
     return dress(figure, trace, title="Which gates tell useful from useless?", height=420)
+
+
+def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
+    """Draw, for each class of tokens, how many decisions were right and what wrong ones lost.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    table
+        What ``skipviz.analysis.gate_quality.quality_by`` returned by ``kind``, and ``tokens``, how
+        many there are of each.
+    """
+    ordered = table.with_columns(per_token=pl.col("regret") / pl.col("tokens")).sort("per_token")
+    names = ordered["kind"].to_list()
+    hover = ordered.select("tokens", "right", "auroc").fill_nan(None).rows()
+    figure = go.Figure(
+        go.Bar(
+            x=ordered["per_token"].to_list(),
+            y=names,
+            orientation="h",
+            marker={"color": UNIT_COLOURS["block"]},
+            customdata=[
+                (f"{tokens:,}", f"{right:.1%}", "none" if auroc is None else f"{auroc:.3f}")
+                for tokens, right, auroc in hover
+            ],
+            hovertemplate=(
+                "%{y}: %{x:.3f} nats a token<br>%{customdata[0]} tokens<br>decided rightly "
+                "%{customdata[1]}<br>AUROC %{customdata[2]}<extra></extra>"
+            ),
+        )
+    )
+    figure.update_xaxes(title="regret a token (nats)")
+    dress(figure, trace, title="Which tokens lose most", height=170 + 32 * len(names))
+    return figure.update_layout(showlegend=False, margin={"l": 120, "b": 60})

@@ -10,6 +10,9 @@ _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}
 _VISIBLE |= {0x7F: "\u2421", ord("\n"): "↵", ord("\r"): "␍", ord("\t"): "⇥"}
 _ISOLATE, _POP = "\u2068", "\u2069"
 LONGEST = 24
+# Characters that HTML drops or changes, shown by their pictures instead.
+_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"}
+_PICTURES |= {0x7F: "\u2421", ord("\r"): "&#13;"}
 
 
 def token_label(text: str, *, longest: int = LONGEST) -> str:
@@ -30,6 +33,12 @@ def token_label(text: str, *, longest: int = LONGEST) -> str:
         shown = _show_edges(shown)
     # Isolated, so that a right-to-left token does not turn the words around it.
     return f"{_ISOLATE}{html.escape(shown, quote=False).replace('$', '&#36;')}{_POP}"
+
+
+def html_text(text: str) -> str:
+    """Return a text for HTML: escaped, and every character of it there."""
+    # The carriage return's reference must come after escaping, the pictures may as well.
+    return html.escape(text).translate(_PICTURES)
 
 
 def provenance(trace: Trace) -> str:

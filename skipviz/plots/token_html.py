@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from skipviz.plots.labels import html_text
 from skipviz.plots.palette import (
     CIVIDIS,
     LOSS,
@@ -31,9 +32,6 @@ _TITLES = {
     "nll": "loss on the next token, nats",
     "surprisal": "surprisal of the token, nats",
 }
-# Characters that HTML drops or changes, shown by their pictures instead.
-_PICTURES = {code: chr(0x2400 + code) for code in range(0x20) if chr(code) not in "\t\n\r"}
-_PICTURES |= {0x7F: "\u2421", ord("\r"): "&#13;"}
 
 
 @dataclass(frozen=True)
@@ -100,11 +98,11 @@ def token_html(
         first = span.row(0, named=True)
         here = (first["source"], first["sequence"])
         if several and here != source:
-            pieces.append(f'<div class="skipviz-source">{_escape(str(first["source"]))}</div>')
+            pieces.append(f'<div class="skipviz-source">{html_text(str(first["source"]))}</div>')
         source = here
         class_ = f' class="{scale.prefix}{level}"' if level >= 0 else ""
         tip = html.escape(_tip(span, trace.run["layers"][0])).replace("\n", "&#10;")
-        pieces.append(f'<span{class_} title="{tip}">{_escape(_characters(span))}</span>')
+        pieces.append(f'<span{class_} title="{tip}">{html_text(_characters(span))}</span>')
     return (
         f'<div class="skipviz"><style>{_style(scale)}</style>'
         f"{_legend(trace, colour, scale)}"
@@ -180,11 +178,6 @@ def _tip(span: pl.DataFrame, layers: int) -> str:
     return "\n".join(lines)
 
 
-def _escape(text: str) -> str:
-    # The carriage return's reference must come after escaping, the pictures may as well.
-    return html.escape(text).translate(_PICTURES)
-
-
 def _style(scale: _Scale) -> str:
     return (
         ".skipviz{font-family:system-ui,sans-serif;line-height:1.7}"
@@ -211,7 +204,7 @@ def _legend(trace: Trace, colour: str, scale: _Scale) -> str:
     return (
         f'<div class="skipviz-note">{_TITLES[colour]}: {low}'
         f'<span class="skipviz-bar" style="background:linear-gradient(to right,{scale.gradient})">'
-        f"</span>{high}{missing}<br>{_escape(source)}</div>"
+        f"</span>{high}{missing}<br>{html_text(source)}</div>"
     )
 
 
