@@ -4,12 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: app test check unit browser backbone bench clean
+.PHONY: app test check unit notebooks-run notebooks browser backbone bench clean
 
 app: backbone
 	$(BIN)/streamlit run app.py
 
-test: check unit
+test: check unit notebooks-run
 
 check: $(STAMP)
 	$(BIN)/ruff check .
@@ -19,6 +19,14 @@ check: $(STAMP)
 
 unit: browser backbone
 	$(BIN)/pytest -q --durations=10
+
+# Runs the notebooks and leaves them as they are.
+notebooks-run: backbone
+	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=5 --nbmake examples
+
+# Runs the notebooks and keeps what they show.
+notebooks: backbone
+	$(BIN)/python examples/execute.py
 
 # The page is tested in a real browser; without one the run fails.
 browser: $(STAMP)

@@ -148,7 +148,7 @@ def load(
 
 def from_parts(
     model: Any, tokenizer: Any, *, name: str = "model", weights_sha256: str = "",
-    budget: float | None = None,
+    budget: float | None = None, family: Family | None = None,
 ) -> SkipModel:  # fmt: skip
     """Wrap a model that is already in memory.
 
@@ -158,8 +158,22 @@ def from_parts(
         A transformers causal LM and its tokenizer.
     name, weights_sha256, budget
         What the trace is to say of them.
+    family
+        How its gates are found, read and forced, for gates that skipviz does not know; None takes
+        the first known family that recognises the model.
+
+    Raises
+    ------
+    ValueError
+        If the family does not recognise the model.
     """
-    family = family_of(model)
+    if family is None:
+        family = family_of(model)
+    elif not family.detect(model):
+        raise ValueError(
+            f"The family {family.name} does not recognise this {type(model).__name__}: its "
+            "detect() says no. Give a model that has its gates."
+        )
     return SkipModel(
         name=name,
         model=model.eval(),

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 import skipviz
+from skipviz.families import Gated
 from skipviz.models import ModelError
 from skipviz.models.samples import CONFIG, GATES
 from tests import tiny
@@ -161,3 +162,17 @@ def test_a_folder_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
                 skipviz.load(name)
     with pytest.raises(ModelError, match="There is no folder"):
         skipviz.load("./none")
+
+
+class Mine(Gated):
+    name = "mine"
+
+
+def test_a_family_of_ones_own_is_taken_before_those_that_are_known(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel
+) -> None:
+    made = skipviz.from_parts(gated.model, gated.tokenizer, family=Mine())
+    assert (made.family.name, made.policy) == ("mine", "learned")
+    assert skipviz.trace(made, tiny.TEXT).run["family"].item() == "mine"
+    with pytest.raises(ValueError, match="mine does not recognise this LlamaForCausalLM"):
+        skipviz.from_parts(dense.model, dense.tokenizer, family=Mine())
