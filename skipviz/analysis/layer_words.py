@@ -89,6 +89,12 @@ def difficulty_reading(table: pl.DataFrame) -> str:
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 
+def features_of(table: pl.DataFrame) -> list[str]:
+    """Return the features of a table in the order of ``FEATURES``, others behind them."""
+    present = table["feature"].unique(maintain_order=True).to_list()
+    return sorted(present, key=lambda name: [*FEATURES, name].index(name))
+
+
 def probe_reading(table: pl.DataFrame) -> str:
     """Say where each feature is read best, beyond what words alone give.
 
@@ -98,19 +104,19 @@ def probe_reading(table: pl.DataFrame) -> str:
         What ``skipviz.experiments.probes.probes`` returned.
     """
     words = []
-    for name, part in table.filter(part="all").group_by("feature", maintain_order=True):
-        feature = str(name[0])
+    for feature in features_of(table):
+        part = table.filter(feature=feature, part="all")
         best = part.sort("selectivity", descending=True).row(0, named=True)
         where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
         sure = best["selectivity"] > 1.96 * best["error"]
         words.append(
-            f"the {FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
+            f"{FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
             f"{100 * best['selectivity']:+.0f} points over its control"
             + ("" if sure else ", within chance")
             + ")"
         )
     apart = table.filter(pl.col("part") != "all")
-    reading = f"Beyond what the words alone give, probes read most of {'; '.join(words)}."
+    reading = f"Where probes gain most over what words alone give: {'; '.join(words)}."
     both = apart.group_by("feature", "layer").agg(
         (pl.col("selectivity").filter(pl.col("part") == part).first().alias(part))
         for part in ("executed", "skipped")
@@ -118,10 +124,11 @@ def probe_reading(table: pl.DataFrame) -> str:
     gap = both.select(pl.col("executed") - pl.col("skipped")).drop_nulls().to_series()
     if gap.is_empty():
         return reading
+    points = 100 * _mean(gap)
     return (
-        f"{reading} On average over features and layers that choose, selectivity is "
-        f"{100 * _mean(gap):+.0f} points for tokens that ran the layer against those that skipped "
-        "it."
+        f"{reading} For tokens that ran the layer the gain is {abs(points):.0f} points "
+        f"{'higher' if points > 0 else 'lower'} than for those that skipped it, on average over "
+        "features and layers that choose."
     )
 
 

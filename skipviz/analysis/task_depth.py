@@ -24,7 +24,7 @@ def by_task(table: pl.DataFrame, *, layers: int, draws: int = DRAWS, seed: int) 
     table
         One row a prompt: ``task``; ``layers``, the mean of layers used by the tokens from which
         the answer is predicted; ``nll``, their mean loss in nats, such as
-        ``skipviz.experiments.task_prompts.task_depths`` returns.
+        ``skipviz.experiments.task_prompts.task_depths`` gives.
     layers
         Layers of the model.
     draws

@@ -20,6 +20,7 @@ from skipviz.analysis.layer_words import (
     FEATURES,
     attention_reading,
     difficulty_reading,
+    features_of,
     probe_reading,
     settling_reading,
     specialty_reading,
@@ -35,7 +36,7 @@ from skipviz.experiments.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.prediction_by_depth import exit_heads, settling, turning
 from skipviz.experiments.probes import LEAST_TOKENS, probes
 from skipviz.experiments.states import MOST, record_states
-from skipviz.experiments.task_prompts import task_depths
+from skipviz.experiments.task_prompts import TaskDepths, task_depths
 from skipviz.models import SkipModel
 from skipviz.plots.labels import provenance
 from skipviz.plots.layers import (
@@ -86,7 +87,6 @@ def page() -> None:
         label_visibility="collapsed",
     )
     views[str(chosen)](request, traced)
-    st.caption(provenance(traced))
 
 
 def _token_classes(request: Request, traced: Trace) -> None:
@@ -113,7 +113,8 @@ def _token_classes(request: Request, traced: Trace) -> None:
     st.caption(
         "Log-odds of running the layer for tokens of the class against all others: violet runs "
         "more often, orange less; at the end of the scale the odds are 20 times as high or low. "
-        "Tests move whole blocks of neighbouring tokens and are corrected over the whole table."
+        "Where there is no colour, the layer ran for all tokens or for none. Tests move whole "
+        "blocks of neighbouring tokens and are corrected over the whole table."
     )
     sure = found(table)
     if sure.height:
@@ -134,7 +135,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
             width="stretch",
             height=300,
         )
-    _downloads({"Classes and sites": ("specialties", table)})
+    _downloads(traced, {"Classes and sites": ("specialties", table)})
 
 
 def _difficulty(request: Request, traced: Trace) -> None:
@@ -149,8 +150,9 @@ def _difficulty(request: Request, traced: Trace) -> None:
         return
     tokens, correlations, parts = tables
     st.markdown(difficulty_reading(correlations))
-    for row in (list(DIFFICULTIES)[:3], list(DIFFICULTIES)[3:]):
-        for column, measure in zip(st.columns(len(row)), row, strict=True):
+    measures = list(DIFFICULTIES)
+    for first in range(0, len(measures), 2):
+        for column, measure in zip(st.columns(2), measures[first : first + 2], strict=True):
             figure = difficulty_curve(traced, parts, measure=measure)
             column.plotly_chart(figure, key=f"difficulty_{measure}")
     st.dataframe(
@@ -167,11 +169,12 @@ def _difficulty(request: Request, traced: Trace) -> None:
         width="stretch",
     )
     _downloads(
+        traced,
         {
             "Correlations": ("depth-difficulty", correlations),
             "Parts": ("depth-by-difficulty", parts),
             "Every token": ("difficulty", tokens),
-        }
+        },
     )
 
 
@@ -181,7 +184,7 @@ def _probes(request: Request, traced: Trace) -> None:
         "A linear probe behind each layer learns to tell classes of tokens from the hidden state, "
         "and is judged by texts, or stretches of one, that it has not seen. Its **control task** "
         "gives every word a random label: what the probe gains over that is read from the state, "
-        "not learnt by heart."
+        "not learnt by heart. A layer counts as run where its last gated unit ran."
     )
     if len(traced) < LEAST_TOKENS:
         st.info(
@@ -207,7 +210,7 @@ def _probes(request: Request, traced: Trace) -> None:
     left, right = st.columns(2)
     left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
     right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
-    _downloads({"Probes": ("probes", table)})
+    _downloads(traced, {"Probes": ("probes", table)})
 
 
 @dataclass(frozen=True)
@@ -222,7 +225,8 @@ def _predictions(request: Request, traced: Trace) -> None:
     st.markdown(
         "The model's last norm and head read the hidden state behind every layer (the logit lens). "
         "A prediction is **settled** behind the lowest layer from which the likeliest next token "
-        "stays what it ends as. **Block Influence** is how far a layer turns the state."
+        "stays what it ends as. **Block Influence** is how far a layer turns the state. A "
+        "layer counts as run where its last gated unit ran."
     )
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
@@ -250,7 +254,7 @@ def _predictions(request: Request, traced: Trace) -> None:
         )
         st.dataframe(result.exits, hide_index=True, width="stretch")
         tables["Exits"] = ("exits", result.exits)
-    _downloads(tables)
+    _downloads(traced, tables)
 
 
 def _attention(request: Request, traced: Trace) -> None:
@@ -278,7 +282,8 @@ def _attention(request: Request, traced: Trace) -> None:
     if result.layers.height:
         st.plotly_chart(attention_figure(traced, result.layers), key="attention")
     _downloads(
-        {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)}
+        traced,
+        {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)},
     )
 
 
@@ -290,28 +295,27 @@ def _tasks(request: Request, traced: Trace) -> None:
         "tokens from which it is predicted. Your text plays no part here."
     )
 
-    def run(model: SkipModel, progress: Progress, stop: Stop) -> pl.DataFrame:
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> TaskDepths:
         return task_depths(model, seed=SEED, progress=progress, stop=stop)
 
-    prompts = _run(request, "tasks", run, button="Run the prompts", drawn=None)
-    if prompts is None:
+    result = _run(request, "tasks", run, button="Run the prompts", drawn=None)
+    if result is None:
         return
-    layers = traced.run["layers"][0]
+    prompts, layers = result.prompts, traced.run["layers"][0]
     table = by_task(prompts, layers=layers, seed=SEED)
     st.markdown(task_reading(table, layers=layers))
-    st.plotly_chart(task_figure(traced, table), key="tasks")
+    st.plotly_chart(task_figure(result.trace, table), key="tasks")
     with st.expander("The prompts and their answers"):
         st.dataframe(
             prompts.with_columns(pl.col("layers", "nll").round(2)),
             hide_index=True,
             width="stretch",
         )
-    _downloads({"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+    _downloads(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
 
 
 def _choose_feature(table: pl.DataFrame, key: str) -> str | None:
-    present: list[str] = table["feature"].unique(maintain_order=True).to_list()
-    names = {FEATURES.get(feature, feature): feature for feature in present}
+    names = {FEATURES.get(feature, feature): feature for feature in features_of(table)}
     if not names:
         return None
     chosen = st.segmented_control(
@@ -370,9 +374,10 @@ def _result(job: Job[Result]) -> Result | None:
     return None
 
 
-def _downloads(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
+def _downloads(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
         column.download_button(
             f"{label} (CSV)", table.write_csv(), file_name=f"{name}.csv", mime="text/csv",
             on_click="ignore", width="stretch",
         )  # fmt: skip
+    st.caption(provenance(traced))

@@ -16,6 +16,7 @@ from skipviz.analysis.task_depth import TASKS
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import Progress, trace
 from skipviz.texts import Document
+from skipviz.trace import Trace
 
 PASSAGES = (
     (
@@ -112,13 +113,31 @@ def task_prompts(*, seed: int) -> list[Prompt]:
     return sorted(made, key=lambda prompt: TASKS.index(prompt.task))
 
 
+@dataclass(frozen=True, eq=False)
+class TaskDepths:
+    """What a model did with the prompts and their answers.
+
+    Attributes
+    ----------
+    prompts
+        One row a prompt: ``task``, ``prompt``, ``answer``; ``tokens`` of the answer; ``layers``,
+        the mean of layers used by the tokens from which they are predicted, the last of the prompt
+        first; ``nll``, their mean loss in nats.
+    trace
+        Their trace, a sequence each.
+    """
+
+    prompts: pl.DataFrame
+    trace: Trace
+
+
 def task_depths(
     model: SkipModel,
     *,
     seed: int,
     progress: Progress = lambda _: None,
     stop: threading.Event | None = None,
-) -> pl.DataFrame:
+) -> TaskDepths:
     """Run the prompts with their answers, and return how many layers each answer took.
 
     Parameters
@@ -131,13 +150,6 @@ def task_depths(
         Called with the share of the work done, 0 to 1.
     stop
         Set it from another thread to stop.
-
-    Returns
-    -------
-    pl.DataFrame
-        One row a prompt: ``task``, ``prompt``, ``answer``; ``tokens`` of the answer; ``layers``,
-        the mean of layers used by the tokens from which they are predicted, the last of the prompt
-        first; ``nll``, their mean loss in nats.
 
     Raises
     ------
@@ -162,7 +174,7 @@ def task_depths(
         schema=["task", "prompt", "answer"],
         orient="row",
     )
-    return pl.concat([names, found.drop("sequence")], how="horizontal")
+    return TaskDepths(pl.concat([names, found.drop("sequence")], how="horizontal"), traced)
 
 
 def _of_text(text: str, rest: str, summary: str) -> list[Prompt]:

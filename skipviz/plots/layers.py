@@ -19,7 +19,6 @@ from skipviz.plots.palette import (
     MARGINS,
     UNIT_COLOURS,
     UNIT_NAMES,
-    layers_used_range,
     scale,
 )
 from skipviz.trace import Trace
@@ -221,10 +220,10 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     bars = (
-        ("settled", "prediction settled behind", UNIT_COLOURS["block"], ""),
-        ("exit_depth", "deepest gated layer that ran", "#E69F00", "/"),
+        ("settled", "prediction settled behind", UNIT_COLOURS["block"]),
+        ("exit_depth", "deepest gated layer that ran", "#E69F00"),
     )
-    for column, name, colour, pattern in bars:
+    for column, name, colour in bars:
         counted = settled[column].drop_nulls().value_counts().sort(column)
         if counted.is_empty():
             continue
@@ -234,7 +233,7 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
                 y=(counted["count"] / settled.height).to_list(),
                 customdata=counted["count"].to_list(),
                 name=name,
-                marker={"color": colour, "pattern": {"shape": pattern}},
+                marker_color=colour,
                 hovertemplate="layer %{x}: %{y:.1%} of tokens (%{customdata:,})<extra></extra>",
             )
         )
@@ -287,7 +286,7 @@ def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
 def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.Figure:
     """Draw layers used in equal parts of the tokens by one measure of difficulty.
 
-    The axis of layers is that of the model, so that measures and texts can be compared.
+    The axis of layers is the same for every measure, so that they can be compared.
 
     Parameters
     ----------
@@ -316,15 +315,23 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
             mode="markers" if holds else "lines+markers",
             line={"color": UNIT_COLOURS["block"]},
             marker={"size": 8},
-            name="mean, and 95% interval",
             hovertemplate="%{x}: %{y:.2f} layers, %{customdata:,} tokens<extra></extra>",
         )
     )
-    fewest, most = layers_used_range(trace)
     figure.update_xaxes(title=DIFFICULTIES[measure], type="category" if holds else "linear")
-    figure.update_yaxes(title="layers used", range=[fewest, most])
+    figure.update_yaxes(title="layers used (95% interval)", range=_reached(parts))
     dress(figure, trace, title=_titled(measure), height=330)
+    figure.update_layout(showlegend=False, margin={"b": 60})
     return figure if part.height else explain(figure, "Not known for these tokens.")
+
+
+def _reached(parts: pl.DataFrame) -> list[float] | None:
+    """Return the layers that means and intervals reach, and one more at either end."""
+    if parts.is_empty():
+        return None
+    layers = parts["layers"].to_numpy()
+    width = 1.96 * parts["error"].fill_null(0.0).to_numpy()
+    return [float((layers - width).min()) - 1, float((layers + width).max()) + 1]
 
 
 def _titled(measure: str) -> str:
@@ -382,7 +389,7 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
     Parameters
     ----------
     trace
-        Any trace of the model that ran the prompts.
+        The trace of the prompts.
     table
         What ``skipviz.analysis.task_depth.by_task`` returned.
     """

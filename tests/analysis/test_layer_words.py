@@ -58,20 +58,19 @@ def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
 
 def test_probes_are_said_with_their_best_layer() -> None:
     rows = [
-        ("kind", -1, "all", 0.5, 0.05, 0.05),
         ("kind", 3, "all", 0.9, 0.30, 0.05),
         ("kind", 3, "executed", 0.9, 0.35, 0.05),
         ("kind", 3, "skipped", 0.9, 0.25, 0.05),
         ("casing", -1, "all", 0.8, 0.01, 0.05),
         ("casing", 3, "all", 0.8, -0.01, 0.05),
+        ("kind", -1, "all", 0.5, 0.05, 0.05),
     ]
     schema = ["feature", "layer", "part", "accuracy", "selectivity", "error"]
     assert probe_reading(pl.DataFrame(rows, schema=schema, orient="row")) == (
-        "Beyond what the words alone give, probes read most of the kind of token behind layer 3 "
-        "(90% right, +30 points over its control); the casing in the embeddings (80% right, +1 "
-        "points over its control, within chance). On average over features and layers "
-        "that choose, selectivity is +10 points for tokens that ran the layer against those that "
-        "skipped it."
+        "Where probes gain most over what words alone give: kind of token behind layer 3 (90% "
+        "right, +30 points over its control); casing in the embeddings (80% right, +1 points over "
+        "its control, within chance). For tokens that ran the layer the gain is 10 points higher "
+        "than for those that skipped it, on average over features and layers that choose."
     )
 
 

@@ -25,11 +25,16 @@ from skipviz.experiments.states import record_states
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 240_000
-TEXT = (
-    "The lighthouse keeper had counted the same 42 ships for thirty years. Nobody answered. "
-    "In 1987 the council of Bristol sent him 3 letters, and then no more; he kept them all.\n\n"
-    "Why did he stay? Because the lamp, he said, does not ask who is looking at it. "
-) * 3
+TEXT = """The lighthouse keeper had counted the same 42 ships for thirty years. Nobody answered his
+letters. In 1987 the council of Bristol sent him 3 questions about the lamp, and then no more; he
+kept them all in a tin, under the stairs.
+
+Why did he stay? Because the lamp, he said, does not ask who is looking at it. On clear evenings the
+doctor's children rowed out with bread, onions and a newspaper, usually 2 or 3 days old. They never
+came upstairs. “It turns by itself,” Maria told her mother, “and he only watches.” When the engine
+was replaced by a motor in March, he wound the old clockwork every morning at 6:15, as before, and
+nobody had the heart to mention it. The inspector wrote: “Everything in order; 1 lamp, 1 keeper.”
+"""
 
 
 def trace_text(page: Page, text: str) -> None:
@@ -39,7 +44,8 @@ def trace_text(page: Page, text: str) -> None:
     page.get_by_role("button", name="Trace the text").click()
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     page.get_by_role("link", name="Layers").click()
-    expect(page.get_by_role("heading", name="What do layers specialise in?")).to_be_visible()
+    heading = page.get_by_role("heading", name="What do layers specialise in?")
+    expect(heading).to_be_visible(timeout=RUN_SECONDS)
 
 
 def choose(page: Page, view: str) -> None:
@@ -56,7 +62,7 @@ def test_every_view_says_what_the_engine_finds(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/layers")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible()
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
     trace_text(page, TEXT)
     model = skipviz.load("smollm2-gated")
     trace = skipviz.trace(model, TEXT)

@@ -33,7 +33,9 @@ def test_the_seed_makes_the_numbers() -> None:
 
 
 def test_layers_are_those_of_the_tokens_that_predict_the_answer(gated: skipviz.SkipModel) -> None:
-    found = task_depths(gated, seed=0)
+    depths = task_depths(gated, seed=0)
+    found = depths.prompts
+    assert depths.trace.tokens["sequence"].n_unique() == found.height
     assert found.height == EACH * len(TASKS)
     for place in (0, 20, 47):
         row = found.row(place, named=True)
