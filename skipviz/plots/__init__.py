@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from skipviz.plots.attribution import (
+    attribution_html,
+    correlation_figure,
+    depth_bars,
+    depth_map,
+    share_scatter,
+)
 from skipviz.plots.audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.frontier import frontier_figure
 from skipviz.plots.layer_map import layer_map
+from skipviz.plots.layers import (
+    attention_figure,
+    difficulty_curve,
+    influence_bars,
+    probe_accuracy,
+    probe_selectivity,
+    settled_histogram,
+    specialty_map,
+    task_figure,
+)
 from skipviz.plots.one_token import next_tokens, token_path
 from skipviz.plots.token_html import token_html
 from skipviz.plots.whole_text import (
@@ -14,14 +31,27 @@ from skipviz.plots.whole_text import (
 )
 
 __all__ = [
+    "attention_figure",
+    "attribution_html",
     "compute_share_figure",
+    "correlation_figure",
+    "depth_bars",
+    "depth_map",
+    "difficulty_curve",
     "execution_rate_by_layer",
     "frontier_figure",
+    "influence_bars",
     "layer_map",
     "layers_used_histogram",
     "next_tokens",
+    "probe_accuracy",
+    "probe_selectivity",
     "ranking_by_layer",
     "reliability_figure",
+    "settled_histogram",
+    "share_scatter",
+    "specialty_map",
+    "task_figure",
     "token_html",
     "token_path",
     "utility_map",

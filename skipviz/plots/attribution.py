@@ -154,6 +154,7 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
             )
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title="loss lowered by (nats)", row=1, col=1)
+    figure.update_yaxes(title="nats", row=1, col=2)
     dress(figure, trace, title="Which layers made the difference", height=420)
     return figure.update_layout(barmode="group", margin={"t": 100})
 

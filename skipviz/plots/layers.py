@@ -120,6 +120,7 @@ def _log_odds(figure: go.Figure, cells: pl.DataFrame, classes: list[str], place:
         col=1,
     )  # fmt: skip
     figure.update_yaxes(
+        title="class of token",
         categoryorder="array",
         categoryarray=[html.escape(name) for name in classes],
         automargin=True,
@@ -424,7 +425,9 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
         )
     )
     figure.update_xaxes(title="layers used, share of all", tickformat=".0%")
-    figure.update_yaxes(categoryorder="array", categoryarray=tasks[::-1], automargin=True)
+    figure.update_yaxes(
+        title="task", categoryorder="array", categoryarray=tasks[::-1], automargin=True
+    )
     return dress(figure, trace, title="Layers that tasks take", height=400)
 
 

@@ -9,8 +9,12 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-import skipviz.plots
+from skipviz import plots
+from skipviz.analysis.agreement import beside_flips, worth_of_cells
+from skipviz.analysis.difficulty import depth_by_difficulty, difficulty
 from skipviz.analysis.gate_quality import judged, quality_by, reliability
+from skipviz.analysis.specialties import specialties
+from skipviz.analysis.task_depth import TASKS, by_task
 from skipviz.trace import Trace
 from tests.plots.test_frontier import TABLE
 from tests.synthetic import make_trace
@@ -27,29 +31,75 @@ def _cells(trace: Trace) -> pl.DataFrame:
 
 
 CELLS = _cells(TRACE)
+KIND = pl.Series(["words", "digits"] * 20)
+DEPTHS = worth_of_cells(
+    TRACE,
+    CELLS.select(
+        "token", "site", from_skipped=CELLS["utility"] * CELLS["executed"],
+        to_all=CELLS["utility"] * ~CELLS["executed"],
+    ),
+)  # fmt: skip
+PROBES = pl.DataFrame(
+    {"feature": "kind", "layer": [-1, 0, 1], "part": "all", "tokens": 40, "accuracy": 0.9,
+     "majority": 0.5, "control": 0.6, "selectivity": 0.3, "error": 0.1}
+)  # fmt: skip
+ATTENTION = pl.DataFrame(
+    {"layer": [1, 2], "tokens": 9, "first": 0.5, "own": 0.2, "earlier": 0.3, "paid": 0.1,
+     "blind": 0.2, "changed": 0.5}
+)  # fmt: skip
+TURNED = pl.DataFrame(
+    {"layer": [0, 1], "influence": 0.2, "executed": 0.3, "executed_tokens": 7, "skipped": 0.1,
+     "skipped_tokens": 3}
+)  # fmt: skip
+PROMPTS = pl.DataFrame({"task": TASKS * 8, "layers": 4.0, "nll": 1.0})
+CORRELATIONS = pl.DataFrame(
+    {"scope": ["all", "all", "site", "site"], "layer": [None, None, 1, 1],
+     "label": [None, None, "L1.attn", "L1.attn"], "method": "spearman",
+     "controlled": [False, True] * 2, "r": 0.2, "low": 0.1, "high": 0.3, "p": 0.01, "q": 0.02}
+)  # fmt: skip
 FIGURES: dict[str, Callable[[], go.Figure]] = {
-    "compute_share_figure": lambda: skipviz.plots.compute_share_figure(TRACE),
-    "execution_rate_by_layer": lambda: skipviz.plots.execution_rate_by_layer(TRACE),
-    "frontier_figure": lambda: skipviz.plots.frontier_figure(TABLE),
-    "layer_map": lambda: skipviz.plots.layer_map(TRACE),
-    "layers_used_histogram": lambda: skipviz.plots.layers_used_histogram(TRACE),
-    "next_tokens": lambda: skipviz.plots.next_tokens(TRACE, 3),
-    "ranking_by_layer": lambda: skipviz.plots.ranking_by_layer(TRACE, quality_by(CELLS, "label")),
-    "reliability_figure": lambda: skipviz.plots.reliability_figure(TRACE, reliability(CELLS)),
-    "token_path": lambda: skipviz.plots.token_path(TRACE, 3),
-    "utility_map": lambda: skipviz.plots.utility_map(TRACE, CELLS),
+    "attention_figure": lambda: plots.attention_figure(TRACE, ATTENTION),
+    "compute_share_figure": lambda: plots.compute_share_figure(TRACE),
+    "correlation_figure": lambda: plots.correlation_figure(
+        TRACE, CORRELATIONS, method="spearman", value="utility"
+    ),
+    "depth_bars": lambda: plots.depth_bars(TRACE, DEPTHS),
+    "depth_map": lambda: plots.depth_map(TRACE, DEPTHS, what="the text"),
+    "difficulty_curve": lambda: plots.difficulty_curve(
+        TRACE, depth_by_difficulty(difficulty(TRACE)), measure="surprisal"
+    ),
+    "execution_rate_by_layer": lambda: plots.execution_rate_by_layer(TRACE),
+    "frontier_figure": lambda: plots.frontier_figure(TABLE),
+    "influence_bars": lambda: plots.influence_bars(TRACE, TURNED),
+    "layer_map": lambda: plots.layer_map(TRACE),
+    "layers_used_histogram": lambda: plots.layers_used_histogram(TRACE),
+    "next_tokens": lambda: plots.next_tokens(TRACE, 3),
+    "probe_accuracy": lambda: plots.probe_accuracy(TRACE, PROBES, feature="kind"),
+    "probe_selectivity": lambda: plots.probe_selectivity(TRACE, PROBES, feature="kind"),
+    "ranking_by_layer": lambda: plots.ranking_by_layer(TRACE, quality_by(CELLS, "label")),
+    "reliability_figure": lambda: plots.reliability_figure(TRACE, reliability(CELLS)),
+    "settled_histogram": lambda: plots.settled_histogram(
+        TRACE, pl.DataFrame({"settled": [-1, 5], "exit_depth": [4, 3]})
+    ),
+    "share_scatter": lambda: plots.share_scatter(TRACE, beside_flips(DEPTHS, CELLS)),
+    "specialty_map": lambda: plots.specialty_map(
+        TRACE, specialties(TRACE, pl.DataFrame({"kind": KIND}), seed=0), feature="kind"
+    ),
+    "task_figure": lambda: plots.task_figure(TRACE, by_task(PROMPTS, layers=6, seed=0)),
+    "token_path": lambda: plots.token_path(TRACE, 3),
+    "utility_map": lambda: plots.utility_map(TRACE, CELLS),
 }
-NO_FIGURES = {"token_html"}
+NO_FIGURES = {"attribution_html", "token_html"}
 """Coloured text, which has no axes."""
 QUANTITIES = (
     *("layer", "token", "decisions", "forward pass", "share", "nats", "probability", "score"),
-    "AUROC",
+    *("AUROC", "coefficient", "accuracy", "log-odds", "Block Influence", "class", "task"),
 )
 """What an axis may be in: its unit, or what is counted along it."""
 
 
 def test_every_export_is_looked_at_here() -> None:
-    assert set(skipviz.plots.__all__) - NO_FIGURES == set(FIGURES)
+    assert set(plots.__all__) - NO_FIGURES == set(FIGURES)
 
 
 @pytest.mark.parametrize("name", FIGURES)
