@@ -42,7 +42,8 @@ def trace_text(page: Page, text: str) -> None:
     page.get_by_label("Paste a text").fill(text)
     page.get_by_label("Paste a text").press("Control+Enter")
     page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    end = text.strip().splitlines()[-1]
+    expect(page.locator(".tokens")).to_contain_text(end, timeout=RUN_SECONDS)
     page.get_by_role("link", name="Layers").click()
     heading = page.get_by_role("heading", name="What do layers specialise in?")
     expect(heading).to_be_visible(timeout=RUN_SECONDS)
@@ -115,9 +116,17 @@ def test_tasks_beside_what_was_published_narrow_and_dark(
 ) -> None:
     page.goto(url)
     page.emulate_media(color_scheme="dark")
+    trace_text(page, TEXT)
+    page.set_viewport_size({"width": 420, "height": 900})
+    figures = page.locator(".js-plotly-plot .main-svg")
+    expect(figures.first).to_be_visible(timeout=RUN_SECONDS)
+    screenshot(page, "layers-narrow-dark-classes")
+    choose(page, "Difficulty")
+    expect(page.get_by_text("By surprisal")).to_be_visible(timeout=RUN_SECONDS)
+    screenshot(page, "layers-narrow-dark-difficulty")
+    page.set_viewport_size({"width": 1280, "height": 900})
     trace_text(page, "Too short to probe.")
     page.set_viewport_size({"width": 420, "height": 900})
-    screenshot(page, "layers-narrow-dark-classes")
     choose(page, "Probes")
     expect(page.get_by_text(re.compile("probes need 160"))).to_be_visible()
     choose(page, "Tasks")
@@ -126,4 +135,7 @@ def test_tasks_beside_what_was_published_narrow_and_dark(
     expect(page.get_by_text(re.compile("14 pairs of tasks are in the order"))).to_be_visible(
         timeout=RUN_SECONDS
     )
+    expect(figures.first).to_be_visible()
     screenshot(page, "layers-narrow-dark-tasks")
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
