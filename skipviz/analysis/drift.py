@@ -115,6 +115,24 @@ def drift(
     return table.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(level=level)
 
 
+def part(trace: Trace, kept: npt.NDArray[np.bool_]) -> Trace:
+    """Return a trace of some of the tokens, as a corpus of its own.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+    kept
+        Which of its tokens, [tokens].
+    """
+    return Trace(
+        run=trace.run,
+        sites=trace.sites,
+        tokens=trace.tokens.filter(kept),
+        matrices={name: matrix[kept] for name, matrix in trace.matrices.items()},
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Corpus:
     """A corpus as arrays.

@@ -33,7 +33,7 @@ def wait(job: Job[Any]) -> None:
     if job.future.done():
         st.rerun()
     st.progress(job.share, text=f"{job.stage}: {job.share:.0%}")
-    if st.button("Stop", key="stop"):
+    if st.button("Stop", key=f"stop {id(job)}"):
         job.stop.set()
         st.caption("Stopping after this layer.")
 
@@ -42,7 +42,7 @@ def explain(error: BaseException) -> None:
     """Say what went wrong, in a sentence."""
     if isinstance(error, Stopped):
         st.info("Stopped. Press the button to run it again.")
-    elif isinstance(error, TextError | ModelError | ValueError):
+    elif isinstance(error, TextError | ModelError | ValueError | ImportError):
         st.error(str(error))
     else:
         st.error(

@@ -1,0 +1,60 @@
+"""What a page tries at the press of a button, and texts that are shown as they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import streamlit as st
+
+from skipviz.app.jobs import Job, Request
+from skipviz.app.run_view import explain, wait
+
+Result = TypeVar("Result")
+
+_MARKS = re.compile(r"([\\`*_{}\[\]<>#$~|:])")
+
+
+def tried(
+    key: str,
+    label: str,
+    request: Request,
+    start: Callable[[], Job[Result]],
+    *,
+    settings: str = "",
+) -> Result | None:
+    """Show a button and the run it starts; return what came out, once it has.
+
+    Parameters
+    ----------
+    key
+        Of the button.
+    label
+        On it.
+    request
+        What was traced; results of another request are not shown.
+    start
+        Starts the run, or finds it.
+    settings
+        Whatever else the result depends on.
+    """
+    if st.button(label, type="primary", key=f"try {key}"):
+        st.session_state[f"job of {key}"] = start()
+        st.session_state[f"asked of {key}"] = (request.key, settings)
+    job: Job[Any] | None = st.session_state.get(f"job of {key}")
+    if job is None or st.session_state[f"asked of {key}"] != (request.key, settings):
+        return None
+    if not job.future.done():
+        wait(job)
+        return None
+    if (error := job.future.exception()) is not None:
+        explain(error)
+        return None
+    result: Result = job.future.result()
+    return result
+
+
+def plain(text: str) -> str:
+    """Return a text so that Markdown shows it as it is."""
+    return _MARKS.sub(r"\\\1", text)

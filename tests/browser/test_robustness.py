@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from skipviz.analysis.drift import drift, part
+from skipviz.analysis.moves import summary
+from skipviz.analysis.robustness_words import drift_words, surface_words, tails_words
+from skipviz.analysis.tails import over_dense, tails
+from skipviz.experiments.robustness import surface_changes
+from tests.browser.conftest import PageLog, Screenshot
+
+RUN_SECONDS = 240_000
+STORY = (
+    "The lighthouse keeper had counted the same ships for thirty years. On the last evening of "
+    "November he counted one more than there should have been. It came in without lights, slowly, "
+    "against the wind, and it did not answer when he called. He went down the hundred and twelve "
+    "steps, took the lantern from its hook, and walked out along the stones."
+)
+CODE = 'def area(radius):\n    """Return the area of a circle."""\n    return 3.14 * radius ** 2\n'
+
+
+def trace_pasted(page: Page, url: str, text: str) -> None:
+    page.goto(url)
+    page.get_by_label("Paste a text").fill(text)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Robustness").click()
+
+
+def press(page: Page, name: str) -> None:
+    page.get_by_role("button", name=name).click()
+
+
+def downloaded(page: Page, name: str) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).first.click()
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+
+
+def test_a_text_is_tried_and_the_figures_are_the_engines(
+    page: Page, url: str, screenshot: Screenshot, page_log: PageLog
+) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    page.goto(f"{url}/robustness")
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    text = f"{STORY}\n\n{CODE}\n{STORY[::-1]}"
+    trace_pasted(page, url, text)
+    model, document = skipviz.load("smollm2-gated"), skipviz.Document("pasted text", text)
+    trace, dense = skipviz.trace(model, text), skipviz.trace(skipviz.load("smollm2-135m"), text)
+
+    press(page, "Compare with the dense model")
+    costs = over_dense(trace, dense)
+    wanted = tails_words(tails(trace, costs), costs, layers=30)
+    expect(page.get_by_text(wanted)).to_be_visible(timeout=RUN_SECONDS)
+    rows = downloaded(page, "Every token (CSV)")
+    assert len(rows) == costs.height
+    assert float(rows[7]["over_dense"]) == pytest.approx(costs["over_dense"][7], abs=1e-3)
+
+    press(page, "Compare the two")
+    first = trace.tokens["token"].to_numpy() < len(trace) // 2
+    table = drift(part(trace, first), part(trace, ~first), seed=0)
+    expect(page.get_by_text(drift_words(table))).to_be_visible(timeout=RUN_SECONDS)
+
+    press(page, "Change the surface")
+    words = surface_changes(model, [document], seed=0)
+    expect(page.get_by_text(surface_words(summary(words, seed=0)))).to_be_visible(
+        timeout=RUN_SECONDS
+    )
+    found = downloaded(page, "Every word (CSV)")
+    assert [row["after"] for row in found] == words["after"].to_list()
+
+    press(page, "Change the context")
+    expect(page.get_by_text("With no context")).to_be_visible(timeout=RUN_SECONDS)
+    press(page, "Change the batch")
+    expect(page.get_by_text("came out otherwise in the batch")).to_be_visible(timeout=RUN_SECONDS)
+    press(page, "Compare 12 pairs")
+    expect(page.get_by_text("In 12 pairs")).to_be_visible(timeout=RUN_SECONDS)
+    page.wait_for_timeout(1500)  # the figures settle
+    screenshot(page, "robustness")
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.wait_for_timeout(1500)
+    screenshot(page, "robustness-dark-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
+
+
+def test_short_texts_and_several_get_sentences(
+    page: Page, url: str, tmp_path: Path, screenshot: Screenshot
+) -> None:
+    trace_pasted(page, url, "Nobody answered.")
+    press(page, "Change the context")
+    expect(page.get_by_text("Give a longer text")).to_be_visible(timeout=RUN_SECONDS)
+    press(page, "Compare the two")
+    expect(page.get_by_text("Give at least 128 tokens on each side")).to_be_visible()
+    page.get_by_text("The pairs").click()
+    page.get_by_label("One pair a line").fill("a | b\nno pair")
+    page.get_by_label("One pair a line").press("Control+Enter")
+    expect(page.get_by_text("Line 2 is no pair")).to_be_visible()
+
+    # A saved trace as the reference.
+    saved = tmp_path / "reference.parquet"
+    reference = skipviz.trace(skipviz.load("smollm2-gated"), STORY * 2)
+    reference.save(saved)
+    page.get_by_text("A saved trace", exact=True).click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files(saved)
+    expect(page.get_by_text("Before: reference.parquet")).to_be_visible()
+    page.get_by_role("button", name="Remove reference.parquet").click()
+    expect(page.get_by_text("Before: reference.parquet")).to_be_hidden()
+    broken = tmp_path / "broken.parquet"
+    broken.write_bytes(b"no trace")
+    page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files(broken)
+    expect(page.get_by_text("cannot be read as a trace")).to_be_visible()
+
+    page.get_by_role("link", name="Skip paths").click()
+    page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
+    several = tmp_path / "two_*texts*.jsonl"
+    several.write_text('{"text": "One text."}\n{"text": "Another text."}\n', encoding="utf-8")
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(several)
+    press(page, "Trace the text")
+    expect(page.locator(".tokens h4")).to_have_count(2, timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Robustness").click()
+    expect(page.get_by_text("The text: two_*texts*.jsonl:1 and 1 more")).to_be_visible()
+    expect(page.get_by_text("1: two_*texts*.jsonl:1")).to_be_visible()
+    press(page, "Compare the two")
+    expect(page.get_by_text("Give at least 128 tokens on each side")).to_be_visible()
+    screenshot(page, "robustness-short")
