@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import polars as pl
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from skipviz.analysis.cluster_file import PROFILES, RUN, TABLES, read_tables, write_tables
 from skipviz.analysis.cluster_test import ALPHA, judge, resampled, sample
 from skipviz.analysis.grouping import (
     METHODS,
@@ -42,8 +42,6 @@ MOST = 8
 FEWEST_TOKENS = 40
 GROUPED = 5000
 """Tokens that are grouped; further ones go to the nearest cluster."""
-FORMAT = 1
-METADATA_KEY = "skipviz.clusters"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -124,20 +122,34 @@ class Clusters:
             If the traces are of another model, or lack scores where clusters are made on them.
         """
         several = as_list(traces)
+        return _tokens(several, self.scaled(several), self._grouping(), self.run["metric"][0])
+
+    def scaled(self, traces: Trace | Sequence[Trace]) -> Floats:
+        """Return the profiles of texts as these clusters see them, [tokens, sites].
+
+        Decisions are 0 or 1, scores on the scale in ``sites``.
+
+        Parameters
+        ----------
+        traces
+            Of the same model.
+
+        Raises
+        ------
+        ValueError
+            As ``assign``.
+        """
+        several = as_list(traces)
         check_same_model(several[0], self.sites, self.run["weights_sha256"][0])
         scale = Scale(
             centre=self.sites["centre"].to_numpy(), spread=self.sites["spread"].to_numpy()
         )
         on: On = self.run["on"][0]
-        profiles = scaled(raw_profiles(several, on), scale)
-        return _tokens(several, profiles, self._grouping(), self.run["metric"][0])
+        return scaled(raw_profiles(several, on), scale)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write everything to one Parquet file of one row, each table a list in it."""
-        tables = {name: [getattr(self, name).to_struct()] for name in TABLES}
-        pl.DataFrame(tables).write_parquet(
-            target, metadata={METADATA_KEY: json.dumps({"format": FORMAT})}
-        )
+        write_tables({name: getattr(self, name) for name in TABLES}, target)
 
     @classmethod
     def load(cls, source: Path | str | io.BytesIO) -> Clusters:
@@ -146,36 +158,13 @@ class Clusters:
         Raises
         ------
         ValueError
-            If the file holds no clusters, or clusters of another format.
+            If the file holds no clusters, clusters of another format, or not all of them.
         """
-        name = "The data" if isinstance(source, io.BytesIO) else str(source)
-        try:
-            metadata = pl.read_parquet_metadata(source)
-            if isinstance(source, io.BytesIO):
-                source.seek(0)
-            frame = pl.read_parquet(source)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ValueError(
-                f"{name} cannot be read as clusters: {error}. Give a file that Clusters.save wrote."
-            ) from error
-        if METADATA_KEY not in metadata:
-            raise ValueError(
-                f"{name} is a Parquet file without clusters. Give a file that Clusters.save wrote."
-            )
-        written = json.loads(metadata[METADATA_KEY])["format"]
-        if written != FORMAT:
-            raise ValueError(
-                f"{name} has clusters of format {written}; this version of skipviz reads format "
-                f"{FORMAT}."
-            )
-        return cls(**{table: frame[table][0].struct.unnest() for table in TABLES})
+        return cls(**read_tables(source))
 
     def _grouping(self) -> Grouping:
         labels = self.references["cluster"].fill_null(NOBODY).to_numpy().astype(np.int64)
         return Grouping(references=self.references["profile"].to_numpy(), labels=labels)
-
-
-TABLES = ("run", "sites", "tokens", "profiles", "criterion", "references")
 
 
 def cluster(
@@ -236,15 +225,16 @@ def cluster(
     profiles = scaled(raw, scale)
     grouped = profiles[sample(len(profiles), GROUPED, np.random.default_rng(seed))]
     grouper = Grouper(method=method, metric=chosen_metric, seed=seed)
-    verdict = judge(
-        grouped, grouper, counts=_counts(grouped, method, clusters), seed=seed, progress=progress
-    )
-    wanted = clusters if clusters is not None else verdict.best
-    if clusters is None and (verdict.p > ALPHA or verdict.best < 2):
-        wanted = 1
-    asked = wanted if method != "hdbscan" or wanted == 1 else None
-    grouping = _by_size(grouper.group(grouped, asked), grouped, chosen_metric)
-    agreed = resampled(grouped, grouper, count=asked, seed=seed) if wanted > 1 else []
+    # Several hundred small groupings: threads that wait for each other would take the time.
+    with threadpool_limits(1, user_api="openmp"):
+        counts = _counts(grouped, method, clusters)
+        verdict = judge(grouped, grouper, counts=counts, seed=seed, progress=progress)
+        wanted = clusters if clusters is not None else verdict.best
+        if clusters is None and (verdict.p > ALPHA or verdict.best < 2):
+            wanted = 1
+        asked = wanted if method != "hdbscan" or wanted == 1 else None
+        grouping = _by_size(grouper.group(grouped, asked), grouped, chosen_metric)
+        agreed = resampled(grouped, grouper, count=asked, seed=seed) if wanted > 1 else []
     tokens = _tokens(several, profiles, grouping, chosen_metric)
     run = {
         "model": several[0].run["model"][0],
@@ -267,24 +257,10 @@ def cluster(
         run=pl.DataFrame([run], schema=RUN),
         sites=sites,
         tokens=tokens,
-        profiles=_profiles(several, tokens),
+        profiles=mean_profiles(several, tokens),
         criterion=verdict.criterion,
         references=_references(grouping),
     )
-
-
-RUN: dict[str, Any] = {
-    "model": pl.String,
-    "weights_sha256": pl.String,
-    "on": pl.String,
-    "method": pl.String,
-    "metric": pl.String,
-    "seed": pl.Int64,
-    "chosen": pl.Boolean,
-    "p": pl.Float64,
-    "p_continuum": pl.Float64,
-    "stability": pl.Float64,
-}
 
 
 def _metric(on: On, method: Method, metric: Metric | None) -> Metric:
@@ -379,20 +355,35 @@ def _from_centre(profiles: Floats, labels: Labels, grouping: Grouping, metric: M
     return found
 
 
-def _profiles(traces: Sequence[Trace], tokens: pl.DataFrame) -> pl.DataFrame:
+def mean_profiles(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return what the tokens of each cluster did at each site.
+
+    Parameters
+    ----------
+    traces
+        Of one model.
+    tokens
+        Their clusters, ``Clusters.tokens`` or what ``Clusters.assign`` returned.
+
+    Returns
+    -------
+    pl.DataFrame
+        As ``Clusters.profiles``, without clusters that no token belongs to.
+    """
+    several = as_list(traces)
     labels = tokens["cluster"].fill_null(NOBODY).to_numpy()
-    ran = np.concatenate([trace.matrix("exec_count") > 0 for trace in traces])
-    scores = np.concatenate([trace.matrix("score") for trace in traces]).astype(np.float64)
-    sites = traces[0].sites.select("site", "label", "layer", "unit")
-    tables = []
-    for label in range(int(labels.max()) + 1):
+    ran = np.concatenate([trace.matrix("exec_count") > 0 for trace in several])
+    scores = np.concatenate([trace.matrix("score") for trace in several]).astype(np.float64)
+    sites = several[0].sites.select("site", "label", "layer", "unit")
+    tables = [pl.DataFrame(schema=PROFILES)]
+    for label in np.unique(labels[labels != NOBODY]):
         mine = labels == label
         score = np.where(np.isfinite(scores[mine]), scores[mine], np.nan)
         asked = np.isfinite(score).sum(axis=0)
         mean = np.where(asked > 0, np.nansum(score, axis=0) / np.maximum(asked, 1), np.nan)
         tables.append(
             sites.select(
-                pl.lit(label, dtype=pl.Int64).alias("cluster"),
+                pl.lit(int(label), dtype=pl.Int64).alias("cluster"),
                 pl.lit(int(mine.sum()), dtype=pl.Int64).alias("tokens"),
                 pl.all(),
                 rate=pl.Series(ran[mine].mean(axis=0), dtype=pl.Float64),

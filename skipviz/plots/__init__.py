@@ -10,6 +10,8 @@ from skipviz.plots.attribution import (
     share_scatter,
 )
 from skipviz.plots.audit import ranking_by_layer, reliability_figure, utility_map
+from skipviz.plots.cluster_text import cluster_text
+from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
 from skipviz.plots.frontier import frontier_figure
 from skipviz.plots.layer_map import layer_map
 from skipviz.plots.layers import (
@@ -33,6 +35,10 @@ from skipviz.plots.whole_text import (
 __all__ = [
     "attention_figure",
     "attribution_html",
+    "cluster_criterion",
+    "cluster_map",
+    "cluster_profiles",
+    "cluster_text",
     "compute_share_figure",
     "correlation_figure",
     "depth_bars",

@@ -37,6 +37,14 @@ CIVIDIS = (
 )  # fmt: skip
 """Layers used, from few (dark blue) to many (yellow), at equal steps."""
 
+CLUSTER_COLOURS = (
+    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#8B4513",
+)  # fmt: skip
+"""Clusters in order; from Okabe and Ito, with a brown for their black."""
+
+NO_CLUSTER = "#8C8C8C"
+"""Tokens that belong to no cluster."""
+
 LOSS = "#D55E00"
 """Losses: the stronger the colour, the higher the loss."""
 
@@ -45,6 +53,11 @@ MARGINS = ("#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#5
 
 LOSS_RANGE = (0.0, 10.0)
 """Nats. A guess among 49,152 tokens costs 10.8; what lies beyond shows as the end of the scale."""
+
+
+def cluster_colour(cluster: int | None) -> str:
+    """Return the colour of a cluster, from 0; after the eighth they come again."""
+    return NO_CLUSTER if cluster is None else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
 
 
 def layers_used_range(trace: Trace) -> tuple[float, float]:

@@ -102,7 +102,7 @@ def token_html(
         source = here
         class_ = f' class="{scale.prefix}{level}"' if level >= 0 else ""
         tip = html.escape(_tip(span, trace.run["layers"][0])).replace("\n", "&#10;")
-        pieces.append(f'<span{class_} title="{tip}">{html_text(_characters(span))}</span>')
+        pieces.append(f'<span{class_} title="{tip}">{html_text(characters(span))}</span>')
     return (
         f'<div class="skipviz"><style>{_style(scale)}</style>'
         f"{_legend(trace, colour, scale)}"
@@ -153,7 +153,7 @@ def _levels(values: npt.NDArray[np.float64], ends: tuple[float, float]) -> npt.N
     return levels
 
 
-def _characters(span: pl.DataFrame) -> str:
+def characters(span: pl.DataFrame) -> str:
     """Return the text of tokens that share characters, each character once."""
     starts, ends, texts = span["char_start"], span["char_end"], span["text"]
     if starts.null_count():

@@ -10,7 +10,8 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 import skipviz
-from skipviz.analysis.clusters import TABLES, Clusters, cluster
+from skipviz.analysis.cluster_file import TABLES
+from skipviz.analysis.clusters import Clusters, cluster
 from skipviz.analysis.grouping import distances, silhouette
 from skipviz.analysis.profiles import Continuum, raw_profiles, scale_of, scaled, shuffled
 from skipviz.trace import Trace
