@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.drift import drift, part
+from skipviz.analysis.drift import SHIFTED, drift, part
 from skipviz.analysis.robustness_words import drift_words
 from skipviz.app.jobs import Request
 from skipviz.app.run_view import jobs
@@ -126,7 +126,7 @@ def _show(traced: Trace, table: pl.DataFrame) -> None:
     st.dataframe(
         table.select(
             "figure",
-            "level",
+            _level(),
             pl.col("psi").round(3).alias("stability index"),
             pl.col("psi_chance").round(3).alias("without drift"),
             pl.col("ks").round(3).alias("KS distance"),
@@ -143,3 +143,9 @@ def _show(traced: Trace, table: pl.DataFrame) -> None:
     st.download_button(
         "Drift (CSV)", table.write_csv, file_name="drift.csv", mime="text/csv", on_click="ignore"
     )
+
+
+def _level() -> pl.Expr:
+    """Return the level in words; a high index that may be chance is not called stable."""
+    unsure = (pl.col("level") == "stable") & (pl.col("psi") >= SHIFTED)
+    return pl.when(unsure).then(pl.lit("perhaps chance")).otherwise("level").alias("level")
