@@ -93,7 +93,6 @@ def _log_odds(figure: go.Figure, cells: pl.DataFrame, classes: list[str], place:
             customdata=[[_shown(value) for value in row] for row in hover],
             coloraxis="coloraxis",
             hoverongaps=False,
-            xgap=1,
             ygap=1,
             hovertemplate=(
                 "%{customdata[6]}, %{y}: runs for %{customdata[0]}<br>"
