@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
 import streamlit as st
 
+from skipviz import plots
 from skipviz.analysis.gate_quality import (
     controls,
     implied_price,
@@ -16,15 +17,21 @@ from skipviz.analysis.gate_quality import (
     quality_by,
     reliability,
 )
-from skipviz.app.jobs import Job, Request
-from skipviz.app.run_view import explain, jobs, traced_now, wait
-from skipviz.experiments.audit import Downstream, audit
-from skipviz.plots.audit import Shown, ranking_by_layer, reliability_figure, utility_map
+from skipviz.analysis.token_classes import token_classes
+from skipviz.app.jobs import Request
+from skipviz.app.one_text import audited, in_context, unfit
+from skipviz.app.run_view import traced_now
+from skipviz.experiments.audit import Downstream
+from skipviz.plots.audit import (
+    Shown,
+    quality_by_class,
+    ranking_by_layer,
+    reliability_figure,
+    utility_map,
+)
 from skipviz.plots.labels import provenance
 from skipviz.trace import Trace
 
-FORWARDS = 40
-"""About how many runs of the text an audit takes."""
 WORST = 30
 MAPS = {"Worth": "net", "Score": "margin", "Wrong decisions": "regret"}
 PRICES = {"Free": False, "As the budget implies": True}
@@ -44,52 +51,14 @@ def page() -> None:
     if request is None or traced is None:
         st.info("Trace a text on the page “Skip paths” first; it is what will be audited here.")
         return
-    problem = _unfit(traced)
+    problem = unfit(traced)
     if problem is not None:
         st.info(problem)
         return
     downstream = _choose_downstream()
-    speed = jobs().tokens_per_second or 150
-    seconds = FORWARDS * len(traced) / speed
-    st.caption(
-        f"The text: {traced.tokens['source'][0]}, {len(traced):,} tokens, "
-        f"{(len(traced) - 1) * traced.sites.height:,} decisions, about {max(1, seconds):,.0f} s. "
-        "You can stop at any time."
-    )
-    if st.button("Audit this text", type="primary", key="audit"):
-        st.session_state.audit_job = jobs().experiment(
-            request,
-            f"audit {downstream}",
-            lambda model, progress, stop: audit(
-                model, traced, downstream=downstream, progress=progress, stop=stop
-            ),
-        )
-        st.session_state.audit_key = (request.key, downstream)
-    job: Job[pl.DataFrame] | None = st.session_state.get("audit_job")
-    if job is None or st.session_state.audit_key != (request.key, downstream):
-        return
-    if not job.future.done():
-        wait(job)
-    elif (error := job.future.exception()) is not None:
-        explain(error)
-    else:
-        _show(traced, job.future.result())
-
-
-def _unfit(traced: Trace) -> str | None:
-    run = traced.run.row(0, named=True)
-    if run["family"] != "gated":
-        return (
-            f"{run['model']} has no gates on single units (family {run['family']}), so there are "
-            "no decisions to flip one by one. Trace the text with another model."
-        )
-    if traced.tokens["sequence"].n_unique() != 1:
-        return "Several texts were traced; an audit takes one. Trace one of them alone."
-    if traced.tokens["context"].to_list() != list(range(1, len(traced) + 1)):
-        return "The text was traced in several windows; an audit takes one. Trace a part of it."
-    if len(traced) < 2:
-        return "A single token predicts nothing that is known. Trace a longer text."
-    return None
+    cells = audited(request, traced, downstream)
+    if cells is not None:
+        _show(traced, cells)
 
 
 def _choose_downstream() -> Downstream:
@@ -124,9 +93,10 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
     sites = quality_by(marked, "label")
     right.plotly_chart(ranking_by_layer(traced, sites), key="ranking")
+    classes = _classes(traced, marked)
     _worst(traced, marked)
     st.subheader("Downloads")
-    first, second = st.columns(2)
+    first, second, third = st.columns(3)
     first.download_button(
         "Every decision (CSV)", marked.write_csv(), file_name="audit.csv", mime="text/csv",
         on_click="ignore", width="stretch",
@@ -134,6 +104,10 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     second.download_button(
         "By site (CSV)", sites.write_csv(), file_name="audit-sites.csv", mime="text/csv",
         on_click="ignore", width="stretch",
+    )  # fmt: skip
+    third.download_button(
+        "By token class (CSV)", classes.write_csv(), file_name="audit-classes.csv",
+        mime="text/csv", on_click="ignore", width="stretch",
     )  # fmt: skip
     st.caption(provenance(traced))
 
@@ -172,11 +146,40 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
         column.metric(label, value, help=meaning)
 
 
+def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
+    """Show how good the decisions are for each kind of token, and return the table."""
+    kinds = token_classes(traced).select("token", "kind")
+    known = marked.join(kinds, on="token", how="left")
+    tokens = known.group_by("kind").agg(tokens=pl.col("token").n_unique())
+    table = quality_by(known, "kind").join(tokens, on="kind", maintain_order="left")
+    st.subheader("By token class")
+    left, right = st.columns(2)
+    left.plotly_chart(quality_by_class(traced, table), key="classes")
+    right.dataframe(
+        table.select(
+            pl.col("kind").alias("token class"),
+            "tokens",
+            pl.col("right").round(3).alias("decided rightly"),
+            pl.col("worth").round(3).alias("worth executing"),
+            pl.col("auroc").fill_nan(None).round(3).alias("AUROC"),
+            (pl.col("regret") / pl.col("tokens")).round(3).alias("regret a token, nats"),
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    return table
+
+
+@st.fragment
 def _worst(traced: Trace, marked: pl.DataFrame) -> None:
     st.subheader("The most wrong decisions")
-    texts = traced.tokens["text"]
     worst = marked.filter(pl.col("regret") > 0).sort("regret", descending=True).head(WORST)
-    st.dataframe(
+    if worst.is_empty():
+        st.info("Every decision was right at this price.")
+        return
+    st.caption("Choose a row, at its left edge, to see the token in its text and its path.")
+    texts = traced.tokens["text"]
+    event = st.dataframe(
         worst.select(
             "token",
             pl.col("token").map_elements(lambda t: repr(texts[t]), pl.String).alias("text"),
@@ -188,4 +191,29 @@ def _worst(traced: Trace, marked: pl.DataFrame) -> None:
         ),
         hide_index=True,
         width="stretch",
+        on_select="rerun",
+        selection_mode="single-row",
+        key="worst",
     )
+    rows = event["selection"]["rows"]
+    if rows and rows[0] < worst.height:
+        _one(traced, worst.row(rows[0], named=True))
+
+
+def _one(traced: Trace, wrong: dict[str, Any]) -> None:
+    """Show the token of a wrong decision in its text, and its path."""
+    token = wrong["token"]
+    st.markdown(f"**Token {token} at {wrong['label']}**")
+    st.text(in_context(traced, token))
+    better = (
+        f"skipping would have lowered the loss by {-wrong['utility']:.3f} nats"
+        if wrong["utility"] < 0
+        else f"it lowered the loss by {wrong['utility']:.3f} nats, less than its FLOPs were worth"
+    )
+    st.caption(
+        f"It ran; {better}."
+        if wrong["executed"]
+        else f"It was skipped; running it would have lowered the loss by {wrong['utility']:.3f} "
+        f"nats, to {wrong['nll'] - wrong['utility']:.3f}."
+    )
+    st.plotly_chart(plots.token_path(traced, token), key="wrong_path")

@@ -21,7 +21,7 @@ import torch
 from skipviz.models import SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
 from skipviz.models.samples import model_folder
-from skipviz.recording.tracing import Progress, trace
+from skipviz.recording.tracing import Progress, Stopped, trace
 from skipviz.texts import Document
 from skipviz.trace import Trace
 
@@ -123,7 +123,14 @@ class Jobs:
 
         def work(job: Job[Any]) -> Result:
             job.stage = "Computing"
-            return run(_shown_by(job))
+            shown = _shown_by(job)
+
+            def progress(share: float) -> None:
+                if job.stop.is_set():
+                    raise Stopped
+                shown(share)
+
+            return run(progress)
 
         return self._start(f"{name} {request.key}", work)
 

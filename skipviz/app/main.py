@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import streamlit as st
 
-from skipviz.app import audit_page, layers_page, paths_page, policies_page, robustness_page
+from skipviz.app import (
+    attribution_page,
+    audit_page,
+    layers_page,
+    paths_page,
+    policies_page,
+    robustness_page,
+)
 
 
 def run() -> None:
@@ -13,6 +20,7 @@ def run() -> None:
     pages = [
         st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
         st.Page(audit_page.page, title="Audit", url_path="audit"),
+        st.Page(attribution_page.page, title="Attribution", url_path="attribution"),
         st.Page(layers_page.page, title="Layers", url_path="layers"),
         st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),

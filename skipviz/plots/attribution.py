@@ -88,7 +88,7 @@ def attribution_html(
     return (
         '<div style="font-family:system-ui,sans-serif;line-height:1.9">'
         f"{_legend(end, what, unit)}"
-        '<div dir="auto" style="white-space:pre-wrap;overflow-wrap:anywhere">'
+        '<div dir="auto" style="white-space:pre-wrap;overflow-wrap:anywhere;font-size:1.1em">'
         f"{''.join(written)}</div>"
         f'<div style="font-size:.85em;margin:.3em 0">{provenance(trace)}</div></div>'
     )
@@ -111,7 +111,7 @@ def depth_map(trace: Trace, cells: pl.DataFrame, *, what: str) -> go.Figure:
     return cell_map(
         trace,
         values,
-        title=f"What executing was, or would have been, worth to {what}",
+        title=f"Worth of executing to {what}",
         unit="nats by which it lowers the loss",
     )
 
@@ -234,7 +234,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
     for column, controlled in enumerate(titles, start=1):
         part = mine.filter(pl.col("controlled") == controlled)
         over_all = part.filter(pl.col("scope") == "all").row(0, named=True)
-        if over_all["r"] is not None:
+        if over_all["low"] is not None:
             figure.add_hrect(
                 y0=over_all["low"], y1=over_all["high"], fillcolor=INK, opacity=0.2, line_width=0,
                 row=1, col=column,
@@ -264,7 +264,10 @@ def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter
             "thickness": 1,
             "width": 0,
         },
-        customdata=sites.select("p", "q", "low", "high").rows(),
+        customdata=[
+            (p, q, "" if low is None else f" (95%: {low:.3f} to {high:.3f})")
+            for p, q, low, high in sites.select("p", "q", "low", "high").rows()
+        ],
         mode="markers",
         name=UNIT_NAMES[unit],
         legendgroup=unit,
@@ -275,8 +278,8 @@ def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter
             "size": 8,
         },
         hovertemplate=(
-            f"{UNIT_NAMES[unit]} of layer %{{x}}<br>%{{y:.3f}} (95%: %{{customdata[2]:.3f}} to "
-            "%{customdata[3]:.3f})<br>p %{customdata[0]:.4f}, q %{customdata[1]:.4f}"
+            f"{UNIT_NAMES[unit]} of layer %{{x}}<br>%{{y:.3f}}%{{customdata[2]}}<br>"
+            "p %{customdata[0]:.4f}, q %{customdata[1]:.4f}"
             "<extra></extra>"
         ),
     )

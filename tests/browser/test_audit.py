@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.analysis.gate_quality import implied_price, judged, quality
+from skipviz.analysis.token_classes import token_classes
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 180_000
@@ -20,7 +21,7 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/audit")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible()
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
     page.get_by_role("link", name="Skip paths").click()
     page.get_by_label("Paste a text").fill(TEXT)
     page.get_by_label("Paste a text").press("Control+Enter")
@@ -37,6 +38,15 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     metric = page.get_by_test_id("stMetric")
     expect(metric.filter(has_text="AUROC of the score")).to_contain_text(f"{found.auroc:.3f}")
     expect(metric.filter(has_text="Decided rightly")).to_contain_text(f"{found.right:.1%}")
+
+    wrong = judged(trace, cells, price=implied_price(trace, cells))
+    worst = wrong.sort("regret", descending=True).row(0, named=True)
+    table = page.get_by_test_id("stDataFrame").filter(has_text="regret, nats")
+    table.click(position={"x": 15, "y": 52})  # the box beside the first row
+    expect(page.get_by_text(f"Token {worst['token']} at {worst['label']}")).to_be_visible()
+    expect(page.get_by_text(f"⟦{trace.tokens['text'][worst['token']]}⟧")).to_be_visible()
+    path = page.get_by_test_id("stPlotlyChart").filter(has_text="layers")
+    expect(path.filter(has_text=f"Token {worst['token']},")).to_be_visible()
     screenshot(page, "audit")
 
     page.get_by_text("Free", exact=True).click()
@@ -50,3 +60,14 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
     assert len(rows) == cells.height
     assert float(rows[5]["utility"]) == pytest.approx(cells["utility"][5], abs=1e-4)
+
+    with page.expect_download() as download:
+        page.get_by_role("button", name="By token class (CSV)").click()
+    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    kinds = token_classes(trace).head(len(trace) - 1)["kind"]  # the last one predicts nothing
+    assert {row["kind"]: int(row["tokens"]) for row in rows} == dict(kinds.value_counts().rows())
+
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    screenshot(page, "audit-dark-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from skipviz.analysis.agreement import agreement, beside_flips, worth_of_cells
+from skipviz.analysis.score_correlation import score_correlations
+from skipviz.experiments.attribution import attribute
+from skipviz.experiments.depth_attribution import attribute_depth, flips_beside
+from skipviz.experiments.explained import Target
+from tests.browser.conftest import PageLog, Screenshot
+
+RUN_SECONDS = 300_000
+TEXT = "The keeper had counted <b>unbelievably</b> many ships. Nobody answered him."
+STEPS = 2
+
+
+def downloaded(page: Page, name: str) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).click()
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+
+
+def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
+    page: Page, url: str, screenshot: Screenshot, page_log: PageLog
+) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    page.goto(f"{url}/attribution")
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Skip paths").click()
+    page.get_by_label("Paste a text").fill(TEXT)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    model = skipviz.load("smollm2-gated")
+    trace = skipviz.trace(model, TEXT)
+    token = len(trace) - 2
+
+    page.get_by_role("link", name="Attribution").click()
+    page.get_by_role("button", name="Attribute over the text").click()
+    expect(page.get_by_text("Sum of the shares")).to_be_visible(timeout=RUN_SECONDS)
+    found = attribute(model, trace, Target(token=token), method="feature_ablation")
+    metric = page.get_by_test_id("stMetric")
+    expect(metric.filter(has_text="Explained")).to_contain_text(f"{found.value:.3f}")
+    pieces = page.get_by_test_id("stHtml").locator("span[title*='token']")
+    assert "".join(pieces.all_text_contents()) == TEXT
+    assert page.get_by_test_id("stHtml").locator("b").count() == 0
+    rows = downloaded(page, "Tokens (CSV)")
+    shares = found.table["attribution"].to_list()
+    assert [float(row["attribution"]) for row in rows] == pytest.approx(shares, abs=1e-3)
+    tokens = pieces.count()
+    page.get_by_text("Words", exact=True).click()
+    expect(pieces.filter(has_text="unbelievably")).to_have_count(1)
+    assert pieces.count() < tokens
+
+    page.get_by_role("spinbutton").last.fill(str(STEPS))
+    page.get_by_role("spinbutton").last.press("Enter")
+    page.get_by_role("button", name="Attribute over depth").click()
+    expect(page.get_by_text("Where shares and flips differ most")).to_be_visible(
+        timeout=RUN_SECONDS
+    )
+    cells = worth_of_cells(trace, attribute_depth(model, trace, steps=STEPS).table)
+    agreed = agreement(beside_flips(cells, flips_beside(model, trace, seed=0)))
+    expect(page.get_by_text(f"Spearman {agreed.rank:.2f}")).to_be_visible()
+    rows = downloaded(page, "Shares over depth (CSV)")
+    assert len(rows) == cells.height
+    assert float(rows[9]["share"]) == pytest.approx(cells["share"][9], abs=1e-2)
+
+    page.get_by_role("button", name="Audit this text").click()
+    page.get_by_role("button", name="Correlate scores").click(timeout=RUN_SECONDS)
+    expect(page.get_by_text("fewer than 4 blocks")).to_be_visible(timeout=RUN_SECONDS)
+    audited = skipviz.audit(model, trace)
+    table = score_correlations(trace, audited, "utility", methods=["spearman"], seed=0)
+    over_all = table.row(0, named=True)
+    expect(page.get_by_text(f"Spearman {over_all['r']:.2f}, q {over_all['q']:.3f}")).to_be_visible()
+    screenshot(page, "attribution")
+    rows = downloaded(page, "Correlations (CSV)")
+    assert len(rows) == table.height
+    assert float(rows[3]["r"]) == pytest.approx(table["r"][3], abs=1e-3)
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    screenshot(page, "attribution-dark-narrow")
+    overflow = page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert overflow <= 0
+
+
+def test_a_gates_score_is_explained_and_words_are_held_against_each_other(
+    page: Page, url: str, screenshot: Screenshot
+) -> None:
+    page.goto(url)
+    page.get_by_label("Paste a text").fill("Two <i>words</i> & more.")
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_role("link", name="Attribution").click()
+    page.get_by_label("What to explain").click()
+    page.get_by_role("option", name="one word against another").click()
+    expect(page.get_by_label("Against")).to_be_visible()
+    page.get_by_label("What to explain").click()
+    page.get_by_role("option", name="score of a gate").click()
+    expect(page.get_by_text(re.compile("this gate says .* so it"))).to_be_visible()
+    page.get_by_text("Straight through", exact=True).first.click()
+    page.get_by_label("Method").click()
+    page.get_by_role("option", name="Integrated gradients").click()
+    page.get_by_role("spinbutton").first.fill("3")
+    page.get_by_role("spinbutton").first.press("Enter")
+    page.get_by_role("button", name="Attribute over the text").click()
+    expect(page.get_by_text("The shares should add up to")).to_be_visible(timeout=RUN_SECONDS)
+    screenshot(page, "attribution-score")
