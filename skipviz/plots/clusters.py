@@ -102,7 +102,7 @@ def cluster_map(
     figure.update_yaxes(title=names[1], zeroline=False)
     total = tokens.height
     title = f"{total:,} tokens by their depth profiles, {PROJECTED[mapped.method]}"
-    dress(figure, several[0], title=title, height=480)
+    dress(figure, several, title=title, height=480)
     return figure.update_layout(dragmode="select", hovermode="closest")
 
 
@@ -148,7 +148,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
     figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
     figure.update_xaxes(title="layer (blank: no gate)", row=len(rows))
     height = 150 + len(rows) * (60 + 30 * max(1, len(names)))
-    dress(figure, trace, title="What each cluster runs", height=height)
+    dress(figure, traces, title="What each cluster runs", height=height)
     return figure.update_layout(
         coloraxis={
             "colorscale": scale(CIVIDIS),

@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import csv
+import io
+import json
+import random
+import re
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+import polars as pl
+import pytest
+from playwright.sync_api import Download, Locator, Page, expect
+from sklearn.metrics import adjusted_rand_score
+
+import skipviz
+from skipviz.analysis.cluster_words import reading
+from skipviz.analysis.clusters import Clusters, cluster
+from skipviz.app.inputs import SAMPLES
+from tests.browser.conftest import PageLog, Screenshot, Serve
+
+RUN_SECONDS = 600_000
+TOKENS = 5000
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    """An app that says how often a model was run."""
+    with serve(Path(__file__).parent / "counted_app.py") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three files, about 5,000 tokens in all: the samples, and sentences of their words."""
+    folder = tmp_path_factory.mktemp("texts")
+    samples = [
+        (files("skipviz.app") / "samples" / name).read_text("utf-8") for name in SAMPLES.values()
+    ]
+    generator = random.Random(0)
+    paths = []
+    for number, sample in enumerate(samples):
+        words = re.findall(r"[A-Za-z']+", " ".join(samples))
+        parts = [sample]
+        while sum(map(len, parts)) < TOKENS * 4 / len(samples):
+            sentence = " ".join(generator.choices(words, k=generator.randint(4, 14)))
+            parts.append(sentence.capitalize() + generator.choice([".", "?", ", 12 + 7 = 19."]))
+        paths.append(folder / f"text{number}.txt")
+        paths[-1].write_text(" ".join(parts), encoding="utf-8")
+    return paths
+
+
+def runs(page: Page) -> int:
+    said = page.get_by_text(re.compile(r"^Model runs: \d+$")).inner_text()
+    return int(said.split(": ")[1])
+
+
+def trace_files(page: Page, url: str, paths: list[Path]) -> None:
+    page.goto(url)
+    expect(page.get_by_role("button", name="Trace the text")).to_be_visible(timeout=RUN_SECONDS)
+    page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(paths)
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+
+
+def saved(page: Page, button: str, *, exact: bool = False) -> Path:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=button, exact=exact).click()
+    return _path(download.value)
+
+
+def _path(download: Download) -> Path:
+    return Path(download.path())
+
+
+def lit(page: Page) -> set[int]:
+    """The tokens of the text that are not faint."""
+    spans = page.locator(".tokens span:not(.faint)")
+    return {int(token) for token in spans.evaluate_all("s => s.map(e => e.dataset.token)")}
+
+
+def of_cluster(clusters: Clusters, trace: skipviz.Trace, number: int) -> set[int]:
+    """The first tokens of each group that share characters, of a cluster by any of them."""
+    table = trace.tokens.select("token", "span").with_columns(clusters.tokens["cluster"])
+    first = table.with_columns(pl.col("token").first().over("span"))
+    return set(first.filter(cluster=number)["token"])
+
+
+def map_of(page: Page) -> Locator:
+    return page.get_by_test_id("stPlotlyChart").first
+
+
+def test_clusters_of_five_thousand_tokens(
+    page: Page, url: str, texts: list[Path], screenshot: Screenshot, page_log: PageLog
+) -> None:
+    """What is shown is the engine's; map and text light each other up; no model runs again."""
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    page.goto(f"{url}/clusters")
+    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    trace_files(page, url, texts)
+    trace = skipviz.Trace.load(saved(page, "Trace", exact=True))
+    assert len(trace) == pytest.approx(TOKENS, rel=0.2)
+    page.get_by_role("link", name="Clusters").click()
+    page.get_by_role("button", name="Find clusters").click()
+    expect(page.get_by_text("What the tokens have in common")).to_be_visible(timeout=RUN_SECONDS)
+    before = runs(page)
+    assert before > 0
+
+    wanted = cluster(trace)
+    shown = Clusters.load(saved(page, "The clusters, to assign texts to"))
+    assert shown.count == wanted.count
+    assert shown.tokens.equals(wanted.tokens)
+    expect(page.get_by_text(reading(wanted))).to_be_visible()
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
+    assert [int(row["cluster"]) for row in rows] == wanted.tokens["cluster"].to_list()
+    assert [json.loads(row["text"]) for row in rows] == trace.tokens["text"].to_list()
+    expect(page.locator(".tokens h4")).to_have_text([path.name for path in texts])
+    screenshot(page, "clusters-long")
+
+    # A cluster lights up in the text.
+    page.get_by_role("radio", name="cluster 1", exact=True).click()
+    some = of_cluster(wanted, trace, 1)
+    expect(page.locator(".tokens span:not(.faint)")).to_have_count(len(some))
+    assert lit(page) == some
+    page.get_by_role("radio", name="all tokens").click()
+    expect(page.locator(".tokens span.faint")).to_have_count(0)
+
+    # What a box on the map holds lights up in the text, and in nothing else.
+    area = map_of(page).locator(".nsewdrag").bounding_box()
+    assert area is not None
+    x, y, width, height = (area[side] for side in ("x", "y", "width", "height"))
+    page.mouse.move(x + 0.02 * width, y + 0.02 * height)
+    page.mouse.down()
+    page.mouse.move(x + 0.3 * width, y + 0.6 * height, steps=4)
+    page.mouse.move(x + 0.4 * width, y + 0.98 * height, steps=4)
+    page.mouse.up()
+    said = page.get_by_text(re.compile("tokens are lit up in the text"))
+    expect(said).to_be_visible()
+    boxed = lit(page)
+    assert 0 < len(boxed) < trace.tokens["span"].n_unique()
+    count = int(said.inner_text().split(" of ")[0].replace(",", ""))
+    assert len(boxed) <= count
+
+    # A token of the text is ringed on the map.
+    page.locator(".tokens span").nth(5).click()
+    row = wanted.tokens.row(5, named=True)
+    expect(page.get_by_text(re.compile(f"^Token 5, .*: cluster {row['cluster']}"))).to_be_visible()
+    expect(map_of(page).get_by_text("selected token")).to_be_visible()
+    screenshot(page, "clusters-long-selected")
+
+    page.get_by_role("link", name="Layers").click()
+    page.get_by_role("link", name="Clusters").click()
+    expect(page.get_by_text("What the tokens have in common")).to_be_visible()
+    assert runs(page) == before, "looking at clusters runs no model"
+
+
+def test_a_text_goes_to_clusters_of_a_file(
+    page: Page, url: str, tmp_path: Path, screenshot: Screenshot
+) -> None:
+    page.emulate_media(color_scheme="dark")
+    sample = (files("skipviz.app") / "samples" / "prose.txt").read_text("utf-8")
+    text = tmp_path / "<b>short & sweet.txt"
+    text.write_text(sample, encoding="utf-8")
+    trace_files(page, url, [text])
+    trace = skipviz.Trace.load(saved(page, "Trace", exact=True))
+    made = cluster(trace, clusters=3)
+    made.save(tmp_path / "made.parquet")
+    trace.save(tmp_path / "trace.parquet")
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 no table")
+
+    page.get_by_role("link", name="Clusters").click()
+    page.get_by_text("From a file", exact=True).click()
+    chooser = page.get_by_test_id("stMain").get_by_test_id("stFileUploaderDropzoneInput")
+    for name, sentence in (
+        ("broken.parquet", "broken.parquet cannot be read as clusters"),
+        ("trace.parquet", "trace.parquet is a Parquet file without clusters"),
+    ):
+        chooser.set_input_files(tmp_path / name)
+        expect(page.get_by_text(name)).to_be_visible()
+        page.get_by_role("button", name="Assign this text").click()
+        expect(page.get_by_test_id("stAlert")).to_contain_text(sentence)
+    chooser.set_input_files(tmp_path / "made.parquet")
+    page.get_by_role("button", name="Assign this text").click()
+    expect(page.get_by_text("go to the nearest of 3 clusters")).to_be_visible(timeout=RUN_SECONDS)
+    rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
+    labels = [int(row["cluster"]) for row in rows]
+    assert adjusted_rand_score(labels, made.tokens["cluster"]) == 1
+    assert labels == made.tokens["cluster"].to_list()
+    screenshot(page, "clusters-file-dark")
+    page.set_viewport_size({"width": 420, "height": 900})
+    expect(page.get_by_text("What the tokens have in common")).to_be_visible()
+    screenshot(page, "clusters-dark-narrow")
+    assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
