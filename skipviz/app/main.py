@@ -7,6 +7,7 @@ import streamlit as st
 from skipviz.app import (
     attribution_page,
     audit_page,
+    clusters_page,
     layers_page,
     paths_page,
     policies_page,
@@ -21,6 +22,7 @@ def run() -> None:
         st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
         st.Page(audit_page.page, title="Audit", url_path="audit"),
         st.Page(attribution_page.page, title="Attribution", url_path="attribution"),
+        st.Page(clusters_page.page, title="Clusters", url_path="clusters"),
         st.Page(layers_page.page, title="Layers", url_path="layers"),
         st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),
