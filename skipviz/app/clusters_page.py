@@ -353,9 +353,12 @@ def _cards(found: Found) -> None:
                     pl.col("token"),
                     pl.col("distance").round(3),
                 ),
+                column_config={
+                    name: st.column_config.Column(width="small")
+                    for name in ("typical token", "token", "distance")
+                },
                 hide_index=True,
                 width="stretch",
-                height=316,
             )
             right.dataframe(
                 found.classes.filter(cluster=number)
@@ -368,7 +371,6 @@ def _cards(found: Found) -> None:
                 },
                 hide_index=True,
                 width="stretch",
-                height=316,
             )
 
 

@@ -118,7 +118,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
     """
     trace = as_list(traces)[0]
     sizes = profiles.group_by("cluster").agg(pl.col("tokens").first()).sort("cluster")
-    names = [f"{cluster_name(c)} ({n:,})" for c, n in sizes.iter_rows()]
+    names = [f"{cluster} ({tokens:,})" for cluster, tokens in sizes.iter_rows()]
     rows = units(trace)
     figure = make_subplots(rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.08)
     for place, unit in enumerate(rows, start=1):
@@ -138,13 +138,14 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
                 coloraxis="coloraxis",
                 xgap=1,
                 ygap=1,
-                hovertemplate="%{y}<br>" + UNIT_NAMES[unit] + " of layer %{x} ran for "
+                hovertemplate="cluster %{y}<br>" + UNIT_NAMES[unit] + " of layer %{x} ran for "
                 "%{z:.1%} of its tokens<extra></extra>",
             ),
             row=place,
             col=1,
         )
-        figure.update_yaxes(title=UNIT_NAMES[unit], autorange="reversed", row=place, col=1)
+        words = f"{UNIT_NAMES[unit]}<br>cluster (tokens)"
+        figure.update_yaxes(title=words, autorange="reversed", row=place, col=1)
     figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
     figure.update_xaxes(title="layer (blank: no gate)", row=len(rows))
     height = 150 + len(rows) * (60 + 30 * max(1, len(names)))
@@ -161,17 +162,17 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
             },
         },
         showlegend=False,
-        margin={"l": 130, "b": 60},
+        margin={"l": 110, "b": 60},
     )
 
 
-def cluster_criterion(trace: Trace, clusters: Clusters) -> go.Figure:
+def cluster_criterion(traces: Trace | Sequence[Trace], clusters: Clusters) -> go.Figure:
     """Draw how clear the groups are for each number of clusters, and how clear without any.
 
     Parameters
     ----------
-    trace
-        One of the texts, for what the figure says of the model.
+    traces
+        The texts.
     clusters
         What ``skipviz.cluster`` returned.
     """
@@ -198,7 +199,7 @@ def cluster_criterion(trace: Trace, clusters: Clusters) -> go.Figure:
     )
     figure.update_xaxes(title="number of clusters", dtick=1)
     figure.update_yaxes(title="mean silhouette (-1 to 1)", rangemode="tozero")
-    dress(figure, trace, title="How many clusters, if any", height=420)
+    dress(figure, traces, title="How many clusters, if any", height=420)
     if not (table["silhouette"] > 0).any():
         explain(figure, "No grouping is clearer than none.", above=True)
     return figure

@@ -89,7 +89,7 @@ def test_the_heatmap_has_every_rate_in_its_place(trace: Trace, found: Clusters) 
         for row in found.profiles.filter(unit=unit).iter_rows(named=True):
             at = list(part.x).index(row["layer"])
             assert part.z[row["cluster"]][at] == pytest.approx(row["rate"])
-        assert part.y[2].startswith("cluster 2 (")
+        assert part.y[2].startswith("2 (")
     axis = figure.layout.coloraxis
     assert (axis.cmin, axis.cmax) == (0, 1)
 
