@@ -22,7 +22,8 @@ unit: browser backbone
 
 # Runs the notebooks and leaves them as they are.
 notebooks-run: backbone
-	HF_HUB_OFFLINE=1 $(BIN)/pytest -q --durations=5 --nbmake examples
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q --durations=5 --nbmake \
+	  --nbmake-timeout=1200 examples
 
 # Runs the notebooks and keeps what they show.
 notebooks: backbone

@@ -25,6 +25,7 @@ from skipviz.plots.layers import (
     task_figure,
 )
 from skipviz.plots.one_token import next_tokens, token_path
+from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
 from skipviz.plots.token_html import token_html
 from skipviz.plots.whole_text import (
     compute_share_figure,
@@ -35,6 +36,7 @@ from skipviz.plots.whole_text import (
 __all__ = [
     "attention_figure",
     "attribution_html",
+    "change_figure",
     "cluster_criterion",
     "cluster_map",
     "cluster_profiles",
@@ -44,6 +46,7 @@ __all__ = [
     "depth_bars",
     "depth_map",
     "difficulty_curve",
+    "drift_figure",
     "execution_rate_by_layer",
     "frontier_figure",
     "influence_bars",
@@ -57,6 +60,7 @@ __all__ = [
     "settled_histogram",
     "share_scatter",
     "specialty_map",
+    "tails_figure",
     "task_figure",
     "token_html",
     "token_path",

@@ -89,7 +89,7 @@ def cluster_text(
     )
     return (
         f'<div class="skipviz"><style>{STYLE}</style>'
-        f'<div class="skipviz-note">{_legend(tokens)}<br>{provenance(several[0])}</div>'
+        f'<div class="skipviz-note">{_legend(tokens)}<br>{provenance(several)}</div>'
         f'<div class="skipviz-text" dir="auto">{"".join(pieces)}</div>{rest}</div>'
     )
 

@@ -251,5 +251,5 @@ def _axes(mapped: ClusterMap) -> tuple[str, str]:
     first, second = mapped.variance
     return (
         f"first principal component ({first:.0%} of the variance)",
-        f"second ({second:.0%})",
+        f"second component ({second:.0%})",
     )

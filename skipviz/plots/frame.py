@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.analysis.profiles import as_list
 from skipviz.plots.labels import provenance
 from skipviz.plots.palette import INK
 from skipviz.trace import Trace
@@ -28,15 +30,17 @@ TEMPLATE = go.layout.Template(
 )
 
 
-def dress(figure: go.Figure, trace: Trace, *, title: str, height: int) -> go.Figure:
+def dress(
+    figure: go.Figure, traces: Trace | Sequence[Trace], *, title: str, height: int
+) -> go.Figure:
     """Give a figure its title, its provenance and a look that suits light and dark pages.
 
     Parameters
     ----------
     figure
         Changed in place and returned.
-    trace
-        Whose figure it is.
+    traces
+        Whose figure it is; several of one model.
     title
         What it shows, already escaped.
     height
@@ -46,7 +50,7 @@ def dress(figure: go.Figure, trace: Trace, *, title: str, height: int) -> go.Fig
         template=TEMPLATE,
         title={
             "text": title,
-            "subtitle": {"text": provenance(trace), "font": {"size": 12}},
+            "subtitle": {"text": provenance(traces), "font": {"size": 12}},
             "x": 0.0,
             "xref": "paper",
             "xanchor": "left",
@@ -60,7 +64,10 @@ def dress(figure: go.Figure, trace: Trace, *, title: str, height: int) -> go.Fig
         showlegend=True,
         # At the very bottom: above the axes it would run into the subtitle in a narrow column.
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
-        meta={"provenance": provenance(trace), "weights_sha256": trace.run["weights_sha256"][0]},
+        meta={
+            "provenance": provenance(traces),
+            "weights_sha256": as_list(traces)[0].run["weights_sha256"][0],
+        },
     )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 
+from skipviz.analysis.profiles import as_list
 from skipviz.trace import Trace
 
 _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}
@@ -41,13 +43,21 @@ def html_text(text: str) -> str:
     return html.escape(text).translate(_PICTURES)
 
 
-def provenance(trace: Trace) -> str:
-    """Return model, policy, budget, number of tokens and number format in one line, escaped."""
-    run = trace.run.row(0, named=True)
+def provenance(traces: Trace | Sequence[Trace]) -> str:
+    """Return model, policy, budget, number of tokens and number format in one line, escaped.
+
+    Parameters
+    ----------
+    traces
+        A trace, or several under one model.
+    """
+    several = as_list(traces)
+    tokens = sum(len(trace) for trace in several)
+    run = several[0].run.row(0, named=True)
     parts = [run["model"], f"{run['policy']} policy"]
     if run["budget"] is not None:
         parts.append(f"budget {run['budget']:.2f}")
-    parts.append("1 token" if len(trace) == 1 else f"{len(trace):,} tokens")
+    parts.append("1 token" if tokens == 1 else f"{tokens:,} tokens")
     parts.append(run["dtype"])
     return html.escape(" · ".join(parts), quote=False).replace("$", "&#36;")
 

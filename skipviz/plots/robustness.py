@@ -93,6 +93,7 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
         if shown == "moved":
             _apart(figure, part, kinds, offset, first=not figure.data[:-1])
     figure.update_yaxes(
+        title="change",
         tickvals=list(range(len(kinds))),
         ticktext=kinds,
         range=[len(kinds) - 0.5, -0.5],
@@ -181,7 +182,11 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
             )
         )  # fmt: skip
     figure.update_yaxes(
-        tickvals=places, ticktext=names, range=[len(places) - 0.5, -0.5], automargin=True
+        title="document",
+        tickvals=places,
+        ticktext=names,
+        range=[len(places) - 0.5, -0.5],
+        automargin=True,
     )
     figure.update_xaxes(title=axis)
     if shown == "layers_used":

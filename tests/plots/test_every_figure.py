@@ -11,9 +11,14 @@ import pytest
 
 from skipviz import plots
 from skipviz.analysis.agreement import beside_flips, worth_of_cells
+from skipviz.analysis.cluster_maps import map_profiles
+from skipviz.analysis.clusters import cluster
 from skipviz.analysis.difficulty import depth_by_difficulty, difficulty
+from skipviz.analysis.drift import drift
 from skipviz.analysis.gate_quality import judged, quality_by, reliability
+from skipviz.analysis.moves import summary
 from skipviz.analysis.specialties import specialties
+from skipviz.analysis.tails import tails
 from skipviz.analysis.task_depth import TASKS, by_task
 from skipviz.trace import Trace
 from tests.plots.test_frontier import TABLE
@@ -57,8 +62,18 @@ CORRELATIONS = pl.DataFrame(
      "label": [None, None, "L1.attn", "L1.attn"], "method": "spearman",
      "controlled": [False, True] * 2, "r": 0.2, "low": 0.1, "high": 0.3, "p": 0.01, "q": 0.02}
 )  # fmt: skip
+CLUSTERS = cluster(TRACE)
+CHANGES = pl.DataFrame(
+    {"kind": "typos", "touched": [True, False] * 20, "unit": [str(i // 4) for i in range(40)],
+     "moved": 0.1, "apart": 0.3, "layers_before": 4.0, "layers_after": 3.0, "loss_before": 1.0,
+     "loss_after": 2.0}
+)  # fmt: skip
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "attention_figure": lambda: plots.attention_figure(TRACE, ATTENTION),
+    "change_figure": lambda: plots.change_figure(TRACE, summary(CHANGES, seed=0)),
+    "cluster_criterion": lambda: plots.cluster_criterion(TRACE, CLUSTERS),
+    "cluster_map": lambda: plots.cluster_map(TRACE, CLUSTERS.tokens, map_profiles(CLUSTERS, TRACE)),
+    "cluster_profiles": lambda: plots.cluster_profiles(TRACE, CLUSTERS.profiles),
     "compute_share_figure": lambda: plots.compute_share_figure(TRACE),
     "correlation_figure": lambda: plots.correlation_figure(
         TRACE, CORRELATIONS, method="spearman", value="utility"
@@ -67,6 +82,9 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "depth_map": lambda: plots.depth_map(TRACE, DEPTHS, what="the text"),
     "difficulty_curve": lambda: plots.difficulty_curve(
         TRACE, depth_by_difficulty(difficulty(TRACE)), measure="surprisal"
+    ),
+    "drift_figure": lambda: plots.drift_figure(
+        TRACE, drift(*(make_trace(seed=s, tokens=128) for s in (0, 1)), permutations=19, seed=0)
     ),
     "execution_rate_by_layer": lambda: plots.execution_rate_by_layer(TRACE),
     "frontier_figure": lambda: plots.frontier_figure(TABLE),
@@ -85,15 +103,17 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "specialty_map": lambda: plots.specialty_map(
         TRACE, specialties(TRACE, pl.DataFrame({"kind": KIND}), seed=0), feature="kind"
     ),
+    "tails_figure": lambda: plots.tails_figure(TRACE, tails(TRACE)),
     "task_figure": lambda: plots.task_figure(TRACE, by_task(PROMPTS, layers=6, seed=0)),
     "token_path": lambda: plots.token_path(TRACE, 3),
     "utility_map": lambda: plots.utility_map(TRACE, CELLS),
 }
-NO_FIGURES = {"attribution_html", "token_html"}
+NO_FIGURES = {"attribution_html", "cluster_text", "token_html"}
 """Coloured text, which has no axes."""
 QUANTITIES = (
     *("layer", "token", "decisions", "forward pass", "share", "nats", "probability", "score"),
     *("AUROC", "coefficient", "accuracy", "log-odds", "Block Influence", "class", "task"),
+    *("change", "document", "cluster", "silhouette", "component", "index"),
 )
 """What an axis may be in: its unit, or what is counted along it."""
 

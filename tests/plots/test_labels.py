@@ -46,5 +46,7 @@ def test_labels_hold_no_markup_and_keep_their_text(text: str) -> None:
 def test_provenance_names_model_policy_budget_tokens_and_numbers() -> None:
     trace = make_trace(tokens=1234)
     assert provenance(trace) == "synthetic · learned policy · budget 0.80 · 1,234 tokens · float32"
+    both = provenance([trace, make_trace(tokens=10)])
+    assert both == "synthetic · learned policy · budget 0.80 · 1,244 tokens · float32"
     dense = make_trace(tokens=1, budget=None, model="<i>x</i>", policy="none")
     assert provenance(dense) == "&lt;i&gt;x&lt;/i&gt; · none policy · 1 token · float32"
