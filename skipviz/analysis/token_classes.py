@@ -116,6 +116,11 @@ def token_words(trace: Trace) -> pl.DataFrame:
     return pl.concat(parts).sort("token")
 
 
+def text_of(tokens: pl.DataFrame) -> str:
+    """Return the text that the tokens of one sequence were cut from."""
+    return _text_of(tokens)[0]
+
+
 @dataclass(frozen=True)
 class _Layout:
     """What each character of a text is.

@@ -1,4 +1,4 @@
-"""The side bar: which text, which model."""
+"""The side bar: which text and which model, or which trace that is there already."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from skipviz.app.jobs import Request
+from skipviz.app.stored import stored_trace
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
 from skipviz.models.load import of_policy
@@ -19,6 +20,7 @@ SAMPLES = {
     "A question and some Python": "code.txt",
     "Lists, sums and scripts": "repetition.txt",
 }
+TRACE = "Trace"
 FOLDER = "A folder on this machine"
 CHARS_PER_TOKEN = 4
 FIRST_GUESS = 150
@@ -30,12 +32,14 @@ def choose() -> Request | None:
     with st.sidebar:
         st.title("skipviz")
         st.caption("Which layers did each token use, and why?")
+        kind = st.segmented_control(
+            "Text", ["Paste", "Upload", "Sample", TRACE], default="Paste", key="kind", required=True
+        )
+        if kind == TRACE:
+            return _choose_stored()
         model = _choose_model()
         policy = _choose_policy(model)
         budget = _choose_budget(model, policy)
-        kind = st.segmented_control(
-            "Text", ["Paste", "Upload", "Sample"], default="Paste", key="kind", required=True
-        )
         documents, problem = _documents(str(kind))
         pressed = st.button(
             "Trace the text", type="primary", width="stretch", key="run", disabled=model == ""
@@ -49,6 +53,21 @@ def choose() -> Request | None:
         return None
     st.session_state.documents = documents
     return Request(model=model, documents=documents, budget=budget, policy=policy)
+
+
+def _choose_stored() -> Request | None:
+    """Offer a trace instead of a text; return what made it when the button is pressed."""
+    try:
+        request = stored_trace()
+    except TextError as error:
+        st.info(str(error))
+        return None
+    texts = "1 text" if len(request.documents) == 1 else f"{len(request.documents):,} texts"
+    st.caption(f"{texts}, traced by {request.model}; nothing is run to look at it.")
+    if not st.button("Show the trace", type="primary", width="stretch", key="show"):
+        return None
+    st.session_state.documents = request.documents
+    return request
 
 
 def _choose_model() -> str:

@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from skipviz.models import SkipModel, load
+from skipviz.models import ModelError, SkipModel, load
 from skipviz.models.load import at_budget, at_limit, with_policy
 from skipviz.models.samples import model_folder
 from skipviz.recording.tracing import Progress, Stopped, trace
@@ -46,6 +46,8 @@ class Request:
         One of the model's policies; None for its own choice.
     limit
         The nats over dense that the guarded policy may lose; None for any other.
+    weights
+        SHA-256 of the weights that it must be run on, as for a stored trace; None if it may be any.
     """
 
     model: str
@@ -53,12 +55,14 @@ class Request:
     budget: float | None = None
     policy: str | None = None
     limit: float | None = None
+    weights: str | None = None
 
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
-            f"{self.budget} {self.policy} {self.limit} {_stamped(self.model)}".encode()
+            f"{self.budget} {self.policy} {self.limit} {self.weights} "
+            f"{_stamped(self.model)}".encode()
         )
         for document in self.documents:
             for part in (document.source, document.text):
@@ -99,6 +103,14 @@ class Jobs:
     def submit(self, request: Request) -> Job[Trace]:
         """Start a request, or find the job that already does it."""
         return self._start(request.key, lambda job: self._trace(request, job))
+
+    def keep(self, request: Request, traced: Trace) -> None:
+        """Take in a trace made elsewhere as what a request came to."""
+        job: Job[Trace] = Job(future=Future())
+        job.future.set_result(traced)
+        with self._lock:
+            self._jobs[request.key] = job
+            self._forget()
 
     def experiment(self, request: Request, name: str, run: Experiment[Result]) -> Job[Result]:
         """Start an experiment on a request's model, or find the job that already does it.
@@ -169,7 +181,14 @@ class Jobs:
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
         job.stage = f"Loading {request.model}"
-        model = _under(self._model(request.model), request)
+        model = self._model(request.model)
+        if request.weights not in (None, model.weights_sha256):
+            raise ModelError(
+                f"The trace is of other weights of {request.model} than those here "
+                f"({str(request.weights)[:12]}, {model.weights_sha256[:12]}): it can be looked at, "
+                "but not followed up with runs of the model. Trace the text anew."
+            )
+        model = _under(model, request)
         job.stage = f"Running {request.model}"
         return model
 

@@ -1,0 +1,59 @@
+"""A trace saved before, taken up again: its pages open without a run of the model."""
+
+from __future__ import annotations
+
+import io
+
+import streamlit as st
+
+from skipviz.analysis.token_classes import text_of
+from skipviz.app.jobs import Request
+from skipviz.app.run_view import jobs
+from skipviz.texts import Document, TextError
+from skipviz.trace import Trace, TraceError
+
+FREE = ("learned", "guarded", "static", "random", "dense", "none")
+"""Policies that are a model's only one, or that a limit names; others are chosen by name."""
+
+
+def stored_trace() -> Request:
+    """Offer an upload and return what would have made the trace in it.
+
+    Raises
+    ------
+    TextError
+        If nothing has been uploaded, or it is no trace with tokens.
+    """
+    upload = st.file_uploader(
+        "Upload a trace", type=["parquet"], key="stored",
+        help="What “Trace” among the downloads gave, or `skipviz trace --parquet`: many texts "
+        "traced once, to be looked at again.",
+    )  # fmt: skip
+    if upload is None:
+        raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
+    try:
+        trace = Trace.load(io.BytesIO(upload.getvalue()))
+    except TraceError as error:
+        raise TextError(str(error)) from error
+    if not len(trace):
+        raise TextError(f"{upload.name} holds a trace of 0 tokens; save one of a text.")
+    request = request_of(trace)
+    jobs().keep(request, trace)
+    return request
+
+
+def request_of(trace: Trace) -> Request:
+    """Return the request that a trace is the result of."""
+    run = trace.run.row(0, named=True)
+    return Request(
+        model=run["model"],
+        documents=tuple(_documents(trace)),
+        budget=run["budget"],
+        policy=None if run["policy"] in FREE else run["policy"],
+        weights=run["weights_sha256"],
+    )
+
+
+def _documents(trace: Trace) -> list[Document]:
+    ordered = trace.tokens.group_by("sequence", maintain_order=True)
+    return [Document(source=tokens["source"][0], text=text_of(tokens)) for (_,), tokens in ordered]

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+import skipviz
+from skipviz.app.jobs import Jobs, Request
+from skipviz.app.stored import request_of
+from skipviz.models import ModelError
+from tests import tiny
+
+TEXTS = (tiny.TEXT, "Two 🤷🏽‍♀️ lines\nand a tab\t.")
+
+
+@pytest.fixture
+def trace(gated: skipviz.SkipModel) -> skipviz.Trace:
+    documents = [skipviz.Document(f"doc{n}", text) for n, text in enumerate(TEXTS)]
+    return skipviz.trace(gated, documents)
+
+
+def test_a_trace_gives_back_its_texts_and_its_model(trace: skipviz.Trace) -> None:
+    request = request_of(trace)
+    assert tuple(document.text for document in request.documents) == TEXTS
+    assert [document.source for document in request.documents] == ["doc0", "doc1"]
+    run = trace.run.row(0, named=True)
+    assert (request.model, request.weights) == (run["model"], run["weights_sha256"])
+
+
+def test_a_kept_trace_is_found_and_nothing_is_run(trace: skipviz.Trace) -> None:
+    jobs = Jobs()
+    request = request_of(trace)
+    jobs.keep(request, trace)
+    assert jobs.submit(request).future.result(timeout=5) is trace
+    assert jobs.runs == 0
+
+
+def test_other_weights_are_refused(
+    gated: skipviz.SkipModel, trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skipviz.app.jobs.load", lambda name: gated)
+    jobs = Jobs()
+    right = dataclasses.replace(request_of(trace), weights=gated.weights_sha256)
+    wrong = dataclasses.replace(right, weights="0" * 64)
+
+    def ask(request: Request) -> skipviz.SkipModel:
+        job = jobs.experiment(request, "nothing", lambda model, progress, stop: model)
+        return job.future.result(timeout=5)
+
+    assert ask(right) is gated
+    with pytest.raises(ModelError, match="other weights"):
+        ask(wrong)
