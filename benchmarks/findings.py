@@ -24,6 +24,7 @@ from skipviz.analysis.gate_quality import (
     quality,
     quality_by,
 )
+from skipviz.analysis.score_correlation import score_correlations
 from skipviz.analysis.token_classes import token_classes
 from skipviz.experiments.audit import audit
 from skipviz.experiments.depth_attribution import attribute_depth
@@ -131,6 +132,19 @@ class Text:
             float(stats.spearmanr(near, free).statistic), float(np.mean((near > 0) == (free > 0))),
         ]  # fmt: skip
 
+    def correlations(self) -> list[object]:
+        """Return how far scores go with utilities, over all sites, plainly and controlled."""
+        found = score_correlations(
+            self.trace, self.cells, "utility", methods=("spearman",), seed=self.seed
+        )
+        whole = found.filter(scope="all").sort("controlled")
+        cells: list[object] = []
+        for each in whole.rows(named=True):
+            cells += [each["r"], f"{each['low']:.3f} to {each['high']:.3f}", each["p"]]
+        sites = found.filter(scope="site", controlled=True)
+        beyond = sites.filter(pl.col("q") < 0.05)
+        return [*cells, f"{beyond.height} of {sites.height}"]
+
     def depth(self) -> list[object]:
         """Hold attribution over depth against exact utilities, each token's own sites."""
         generator = np.random.default_rng(self.seed)
@@ -206,6 +220,11 @@ def main() -> None:
         ("text", "mean utility, next token", "mean, all that follow", "rank correlation",
          "same sign", "held against reacting: rank correlation", "same sign"),
         [(kind, *t.horizons()) for kind, t in texts.items()],
+    )  # fmt: skip
+    table(
+        "Scores against utilities, Spearman's coefficient, mean of the sites",
+        ("text", "plain", "95%", "p", "covariates taken out", "95%", "p", "sites with q < 0.05"),
+        [(kind, *t.correlations()) for kind, t in texts.items()],
     )  # fmt: skip
     table(
         "Attribution over depth against exact utilities, rank correlation within a token",

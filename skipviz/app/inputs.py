@@ -32,7 +32,7 @@ def choose() -> Request | None:
     with st.sidebar:
         st.title("skipviz")
         st.caption("Which layers did each token use, and why?")
-        kind = st.segmented_control(
+        kind = st.pills(  # which wrap, where the side bar is narrow
             "Text", ["Paste", "Upload", "Sample", TRACE], default="Paste", key="kind", required=True
         )
         if kind == TRACE:
