@@ -24,6 +24,7 @@ from skipviz.analysis.grouping import Method
 from skipviz.analysis.profiles import On
 from skipviz.app.cluster_text_view import cluster_text_view, payload
 from skipviz.app.jobs import Request
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs, traced_now
 from skipviz.app.trials import tried
 from skipviz.plots.cluster_text import cluster_text
@@ -91,8 +92,8 @@ def page() -> None:
         return
     if not traced.sites.height:
         st.info(
-            f"{traced.run['model'][0]} has no gates: all tokens use all layers, so they are all "
-            "alike. Trace the text with another model."
+            f"{plain(traced.run['model'][0])} has no gates: all tokens use all layers, so they are "
+            "all alike. Trace the text with another model."
         )
         return
     origin = st.segmented_control(
@@ -261,9 +262,17 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
     names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
     left_out = [LEFT_OUT] if tokens["cluster"].null_count() else []
     chosen = st.segmented_control(
-        "Light up", [ALL, *names, *left_out], default=ALL, required=True, key=f"lit {key}"
+        "Light up",
+        [ALL, *names, *left_out],
+        default=ALL,
+        required=True,
+        key=f"lit {key}",
+        on_change=_let_go,
+        args=(key,),
     )
-    points = _selected_points(st.session_state.get(f"map {key}"))
+    points: set[int] = st.session_state.get(f"points {key}", set())
+    if points:
+        st.button("Let go of the selection", on_click=_let_go, args=(key,))
     of_name = tokens["cluster"].map_elements(cluster_name, pl.String, skip_nulls=False)
     lit = mapped.tokens["point"].is_in(points) if points else of_name == chosen
     every = not points and chosen == ALL
@@ -274,19 +283,18 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
         if selected is not None and selected >= len(traced):
             selected = None
     with left:
-        # The map itself makes faint what lies outside a selection.
         of_points = mapped.tokens.filter(lit)["point"].unique().to_list()
         figure = cluster_map(
             traced,
             tokens,
             mapped,
-            lit=None if points or chosen == ALL else set(of_points),
+            lit=None if every else set(of_points),
             marked=None if selected is None else int(mapped.tokens["point"][selected]),
         )
         st.plotly_chart(
             figure,
             key=f"map {key}",
-            on_select="rerun",
+            on_select=lambda: _keep_selected(key),
             selection_mode=("points", "box", "lasso"),
         )
     st.caption(_caption(tokens.height, mapped, None if every else int(lit.sum())))
@@ -294,16 +302,23 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
         st.text(_token_words(traced, tokens, selected, mapped))
 
 
-def _selected_points(state: Any) -> set[int]:
-    """Return the points that are selected on the map; the ring around a token is none."""
-    points = state["selection"]["points"] if state else []
-    return {int(point["customdata"][0]) for point in points if point.get("customdata")}
+def _keep_selected(key: str) -> None:
+    """Keep which points are selected: a map drawn anew, with other points faint, has forgotten."""
+    points = st.session_state[f"map {key}"]["selection"]["points"]
+    # The ring around a token is no point.
+    st.session_state[f"points {key}"] = {
+        int(point["customdata"][0]) for point in points if point.get("customdata")
+    }
+
+
+def _let_go(key: str) -> None:
+    st.session_state[f"points {key}"] = set()
 
 
 def _caption(total: int, mapped: ClusterMap, lit: int | None) -> str:
     said = (
         "Click, box or lasso points of the map to light up their tokens in the text; click a "
-        "token of the text to see it ringed on the map. A double click on the map lets go."
+        "token of the text to see it ringed on the map."
         if lit is None
         else f"{lit:,} of {total:,} tokens are lit up in the text."
     )
@@ -344,18 +359,18 @@ def _cards(found: Found) -> None:
                 f"<b>Cluster {number}</b>"
             )
             st.markdown(card_words(found.figures, found.classes, cluster=number))
-            left, right = st.columns([3, 2])
+            left, right = st.columns([2, 1])
             left.dataframe(
                 found.typical.filter(cluster=number).select(
                     "before",
-                    pl.col("text").alias("typical token"),
+                    pl.col("text").alias("typical"),
                     "after",
                     pl.col("token"),
                     pl.col("distance").round(3),
                 ),
                 column_config={
                     name: st.column_config.Column(width="small")
-                    for name in ("typical token", "token", "distance")
+                    for name in ("typical", "token", "distance")
                 },
                 hide_index=True,
                 width="stretch",

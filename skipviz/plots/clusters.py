@@ -22,6 +22,8 @@ SYMBOLS = (
     "hexagon", "star",
 )  # fmt: skip
 LEFT_OUT = "no cluster"
+RING = "#D41159"
+"""Around the selected token: no cluster has this colour, and it shows on white and on black."""
 FAINT = 0.12
 """Opacity of points that are not looked at."""
 PROJECTED = {"pca": "PCA", "umap": "UMAP"}
@@ -88,12 +90,7 @@ def cluster_map(
                 y=place["y"].to_numpy(),
                 mode="markers",
                 name="selected token",
-                marker={
-                    "symbol": "circle-open",
-                    "size": 20,
-                    "color": INK,
-                    "line": {"width": 3},
-                },
+                marker={"symbol": "circle-open", "size": 20, "color": RING, "line": {"width": 3}},
                 hoverinfo="skip",
             )
         )

@@ -128,7 +128,9 @@ def test_clusters_of_five_thousand_tokens(
     expect(page.locator(".tokens span.faint")).to_have_count(0)
 
     # What a box on the map holds lights up in the text, and in nothing else.
-    area = map_of(page).locator(".nsewdrag").bounding_box()
+    drawn = map_of(page).locator(".nsewdrag").first
+    drawn.scroll_into_view_if_needed()
+    area = drawn.bounding_box()
     assert area is not None
     x, y, width, height = (area[side] for side in ("x", "y", "width", "height"))
     page.mouse.move(x + 0.02 * width, y + 0.02 * height)
@@ -137,7 +139,7 @@ def test_clusters_of_five_thousand_tokens(
     page.mouse.move(x + 0.4 * width, y + 0.98 * height, steps=4)
     page.mouse.up()
     said = page.get_by_text(re.compile("tokens are lit up in the text"))
-    expect(said).to_be_visible()
+    expect(said).to_be_visible(timeout=RUN_SECONDS)
     boxed = lit(page)
     assert 0 < len(boxed) < trace.tokens["span"].n_unique()
     count = int(said.inner_text().split(" of ")[0].replace(",", ""))
@@ -148,7 +150,10 @@ def test_clusters_of_five_thousand_tokens(
     row = wanted.tokens.row(5, named=True)
     expect(page.get_by_text(re.compile(f"^Token 5, .*: cluster {row['cluster']}"))).to_be_visible()
     expect(map_of(page).get_by_text("selected token")).to_be_visible()
+    assert lit(page) == boxed, "the box still holds"
     screenshot(page, "clusters-long-selected")
+    page.get_by_role("button", name="Let go of the selection").click()
+    expect(page.locator(".tokens span.faint")).to_have_count(0)
 
     page.get_by_role("link", name="Layers").click()
     page.get_by_role("link", name="Clusters").click()
