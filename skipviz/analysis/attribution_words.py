@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from skipviz.analysis.agreement import Agreement
@@ -71,20 +73,26 @@ def sum_reading(delta: float | None, total: float) -> str:
     )
 
 
-def paths_reading(delta: float, ran: float, skipped: float) -> str:
+def paths_reading(deltas: Sequence[float], sums: Sequence[float]) -> str:
     """Say whether the shares of the two paths over depth add up to what they should.
 
     Parameters
     ----------
-    delta
-        The larger miss of the two.
-    ran, skipped
+    deltas
+        The misses: of the path to what ran, and of the path from there to all run.
+    sums
         Sums of the shares of each path.
     """
-    words = f"The shares of the two paths miss what they should add up to by at most {delta:+.3f}"
-    if abs(delta) <= NEAR * max(abs(ran - delta), abs(skipped - delta)):
-        return f"{words} nats: they were walked finely enough."
-    return f"{words} nats. **Do not trust their sizes**: take more steps."
+    names = ("what ran", "what was skipped")
+    sentences = []
+    for name, delta, total in zip(names, deltas, sums, strict=True):
+        due = total - delta
+        fine = abs(delta) <= NEAR * abs(due)
+        sentences.append(
+            f"The shares of {name} should add up to {due:+.3f} nats and miss it by {delta:+.3f}"
+            + (": finely enough." if fine else ". **Do not trust their sizes**: take more steps.")
+        )
+    return " ".join(sentences)
 
 
 def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:

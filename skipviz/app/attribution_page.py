@@ -22,10 +22,12 @@ from skipviz.analysis.correlation import BLOCK
 from skipviz.analysis.correlation import METHODS as COEFFICIENTS
 from skipviz.analysis.pieces import pieces
 from skipviz.analysis.score_correlation import score_correlations
+from skipviz.app.downloads import csv_of
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import about, audited, seconds, unfit
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs, traced_now
-from skipviz.app.trials import plain, tried
+from skipviz.app.trials import tried
 from skipviz.experiments.attribution import Gates, Method, attribute, runs
 from skipviz.experiments.depth_attribution import attribute_depth, flips_beside
 from skipviz.experiments.explained import Attribution, Target
@@ -101,7 +103,7 @@ def page() -> None:
     if problem is not None:
         st.info(problem)
         return
-    st.caption(f"The text: {traced.tokens['source'][0]}, {len(traced):,} tokens.")
+    st.caption(f"The text: {plain(traced.tokens['source'][0])}, {len(traced):,} tokens.")
     token = _choose_token(traced)
     st.subheader("Over the text")
     _over_text(request, traced, token)
@@ -351,7 +353,7 @@ def _over_depth(request: Request, traced: Trace, token: int) -> pl.DataFrame | N
     agreed = agreement(found.compared)
     st.markdown(depth_reading(found.cells, agreed, what=what))
     sums = found.attributed.table.select(pl.col("from_skipped", "to_all").sum()).row(0)
-    st.markdown(paths_reading(found.attributed.delta or 0.0, *sums))
+    st.markdown(paths_reading(found.attributed.deltas, sums))
     st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
@@ -494,6 +496,6 @@ def _correlations(request: Request, traced: Trace, shares: pl.DataFrame | None) 
 def _downloads(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
         column.download_button(
-            f"{label} (CSV)", table.write_csv(), file_name=f"{name}.csv", mime="text/csv",
+            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
             on_click="ignore", width="stretch",
         )  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from skipviz.app.jobs import Request
+from skipviz.app.plain_text import plain
 from skipviz.app.stored import stored_trace
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
@@ -47,7 +48,7 @@ def choose() -> Request | None:
         if documents and not problem:
             _estimate(documents)
     if problem is not None and (pressed or kind == "Upload"):
-        st.error(problem)
+        st.error(plain(problem))
         return None
     if not (pressed and documents):
         return None
@@ -60,10 +61,10 @@ def _choose_stored() -> Request | None:
     try:
         request = stored_trace()
     except TextError as error:
-        st.info(str(error))
+        st.info(plain(str(error)))
         return None
     texts = "1 text" if len(request.documents) == 1 else f"{len(request.documents):,} texts"
-    st.caption(f"{texts}, traced by {request.model}; nothing is run to look at it.")
+    st.caption(f"{texts}, traced by {plain(request.model)}; nothing is run to look at it.")
     if not st.button("Show the trace", type="primary", width="stretch", key="show"):
         return None
     st.session_state.documents = request.documents
@@ -82,7 +83,12 @@ def _choose_model() -> str:
         help="A transformers causal LM (config.json and .safetensors), or gates trained with "
         "skipviz (skipviz.json). No Python code in it is run.",
     )
-    return str(Path(path).expanduser().absolute()) if path.strip() else ""
+    if not path.strip():
+        return ""
+    try:
+        return str(Path(path).expanduser().absolute())
+    except RuntimeError:  # ~somebody who is not a user here
+        return str(Path(path).absolute())
 
 
 def _settings(model: str) -> ModelConfig | None:

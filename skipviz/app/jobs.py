@@ -48,6 +48,8 @@ class Request:
         The nats over dense that the guarded policy may lose; None for any other.
     weights
         SHA-256 of the weights that it must be run on, as for a stored trace; None if it may be any.
+    stored
+        SHA-256 of the file that the trace came from; None if it is run here.
     """
 
     model: str
@@ -56,17 +58,20 @@ class Request:
     policy: str | None = None
     limit: float | None = None
     weights: str | None = None
+    stored: str | None = None
 
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
-            f"{self.budget} {self.policy} {self.limit} {self.weights} "
+            f"{self.budget} {self.policy} {self.limit} {self.weights} {self.stored} "
             f"{_stamped(self.model)}".encode()
         )
         for document in self.documents:
             for part in (document.source, document.text):
-                digest.update(len(part).to_bytes(8, "little") + part.encode())
+                digest.update(
+                    len(part).to_bytes(8, "little") + part.encode("utf-8", "surrogatepass")
+                )
         return digest.hexdigest()
 
 
@@ -204,8 +209,10 @@ class Jobs:
 
 def _stamped(name: str) -> str:
     """Return a model's name and when its folder was last written: it may be written again."""
-    folder = model_folder(name)
-    written = max((path.stat().st_mtime for path in folder.glob("*")), default=0.0)
+    try:
+        written = max((p.lstat().st_mtime for p in model_folder(name).glob("*")), default=0.0)
+    except OSError as error:
+        raise ModelError(f"{name[:80]} is no folder of a model: {error.strerror}.") from error
     return f"{name}@{written}"
 
 

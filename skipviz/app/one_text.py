@@ -6,6 +6,7 @@ import polars as pl
 import streamlit as st
 
 from skipviz.app.jobs import Request
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs
 from skipviz.app.token_view import span_texts
 from skipviz.app.trials import tried
@@ -25,8 +26,8 @@ def unfit(traced: Trace) -> str | None:
     run = traced.run.row(0, named=True)
     if run["family"] != "gated":
         return (
-            f"{run['model']} has no gates on single units (family {run['family']}), so there are "
-            "no decisions to look into one by one. Trace the text with another model."
+            f"{plain(run['model'])} has no gates on single units (family {run['family']}), so "
+            "there are no decisions to look into one by one. Trace the text with another model."
         )
     if traced.tokens["sequence"].n_unique() != 1:
         return "Several texts were traced; this page takes one. Trace one of them alone."
@@ -53,7 +54,7 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
     It is the same audit on every page: where one page has made it, the others have it.
     """
     st.caption(
-        f"The text: {traced.tokens['source'][0]}, {len(traced):,} tokens, "
+        f"The text: {plain(traced.tokens['source'][0])}, {len(traced):,} tokens, "
         f"{(len(traced) - 1) * traced.sites.height:,} decisions, about "
         f"{about(seconds(FORWARDS, len(traced)))}. You can stop at any time."
     )

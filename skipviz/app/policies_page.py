@@ -10,6 +10,7 @@ import streamlit as st
 
 from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Job, Request
+from skipviz.app.plain_text import plain
 from skipviz.app.results import show
 from skipviz.app.run_view import explain, jobs, wait
 from skipviz.models.samples import samples_folder
@@ -89,7 +90,7 @@ def _choose(table: pl.DataFrame, clicked: Any) -> int:
 def _compare(row: dict[str, Any]) -> None:
     """Run the text of the other page, or a sample, under a policy, and show it."""
     documents: tuple[Document, ...] = st.session_state.get("documents") or (sample_document(),)
-    what = ", ".join(document.source for document in documents[:3])
+    what = ", ".join(plain(document.source) for document in documents[:3])
     st.caption(
         f"The text: {what}{' and others' if len(documents) > 3 else ''}. Trace another on the "
         "page “Skip paths” and come back."

@@ -7,6 +7,7 @@ from typing import Any
 import streamlit as st
 
 from skipviz.app.jobs import Job, Jobs
+from skipviz.app.plain_text import plain
 from skipviz.models import ModelError
 from skipviz.recording.tracing import Stopped
 from skipviz.texts import TextError
@@ -43,9 +44,9 @@ def explain(error: BaseException) -> None:
     if isinstance(error, Stopped):
         st.info("Stopped. Press the button to run it again.")
     elif isinstance(error, TextError | ModelError | ValueError | ImportError):
-        st.error(str(error))
+        st.error(plain(str(error)))
     else:
         st.error(
-            f"The run failed ({type(error).__name__}: {error}). Your text is kept; try a shorter "
-            "one or another model."
+            f"The run failed ({type(error).__name__}: {plain(str(error))}). Your text is kept; try "
+            "a shorter one or another model."
         )

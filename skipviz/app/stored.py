@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 
 import streamlit as st
@@ -12,8 +13,9 @@ from skipviz.app.run_view import jobs
 from skipviz.texts import Document, TextError
 from skipviz.trace import Trace, TraceError
 
-FREE = ("learned", "guarded", "static", "random", "dense", "none")
-"""Policies that are a model's only one, or that a limit names; others are chosen by name."""
+FREE = ("learned", "static", "random", "dense", "none")
+"""Policies that are a model's only one. Others are chosen by name; where a model has none of that
+name, as of a guarded or a forced trace, it says so instead of deciding otherwise."""
 
 
 def stored_trace() -> Request:
@@ -37,13 +39,14 @@ def stored_trace() -> Request:
         raise TextError(str(error)) from error
     if not len(trace):
         raise TextError(f"{upload.name} holds a trace of 0 tokens; save one of a text.")
-    request = request_of(trace)
+    digest = hashlib.sha256(upload.getvalue()).hexdigest()
+    request = request_of(trace, stored=digest)
     jobs().keep(request, trace)
     return request
 
 
-def request_of(trace: Trace) -> Request:
-    """Return the request that a trace is the result of."""
+def request_of(trace: Trace, *, stored: str) -> Request:
+    """Return the request that a trace is the result of; ``stored`` is the SHA-256 of its file."""
     run = trace.run.row(0, named=True)
     return Request(
         model=run["model"],
@@ -51,6 +54,7 @@ def request_of(trace: Trace) -> Request:
         budget=run["budget"],
         policy=None if run["policy"] in FREE else run["policy"],
         weights=run["weights_sha256"],
+        stored=stored,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,8 +11,6 @@ from skipviz.app.jobs import Job, Request
 from skipviz.app.run_view import explain, wait
 
 Result = TypeVar("Result")
-
-_MARKS = re.compile(r"([\\`*_{}\[\]<>#$~|:])")
 
 
 def tried(
@@ -53,8 +50,3 @@ def tried(
         return None
     result: Result = job.future.result()
     return result
-
-
-def plain(text: str) -> str:
-    """Return a text so that Markdown shows it as it is."""
-    return _MARKS.sub(r"\\\1", text)

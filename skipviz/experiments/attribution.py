@@ -151,7 +151,7 @@ def attribute(
     return Attribution(
         pl.DataFrame({"token": range(seen), "attribution": shares.double().cpu().tolist()}),
         value,
-        delta,
+        () if delta is None else (delta,),
     )
 
 

@@ -77,7 +77,7 @@ def attribute_depth(
     -------
     Attribution
         ``from_skipped``: what executing added over skipping; ``to_all``: what executing would have
-        added. ``delta`` is the larger miss of the two paths.
+        added. ``deltas`` are the misses of the two paths, in this order.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def attribute_depth(
     with torch.no_grad():
         value = float(plain(mask))
     progress(1.0)
-    return Attribution(table, value, max((missed for _, missed in paths), key=abs))
+    return Attribution(table, value, tuple(missed for _, missed in paths))
 
 
 def flips_beside(

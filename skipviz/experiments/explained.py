@@ -58,14 +58,19 @@ class Attribution:
         ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
     value
         The target on the text as it is.
-    delta
-        By how much the shares miss the difference that they should add up to; None for methods
-        that promise no sum.
+    deltas
+        By how much the shares of each path miss the difference that they should add up to; empty
+        for methods that promise no sum.
     """
 
     table: pl.DataFrame
     value: float
-    delta: float | None
+    deltas: tuple[float, ...]
+
+    @property
+    def delta(self) -> float | None:
+        """The largest miss; None for methods that promise no sum."""
+        return max(self.deltas, key=abs, default=None)
 
 
 def captum() -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from skipviz.analysis.robustness_words import OTHER
 from skipviz.analysis.words import Words
 from skipviz.experiments.perturbations import Surface, surface
 from skipviz.experiments.robustness import aligned_words, beginnings, check_gates
@@ -27,7 +28,7 @@ PREFIX = 200
 """Characters before a sentence that make its context, about 50 tokens."""
 SHORTEST, LONGEST = 4, 40
 """Words of a sentence; what is longer is cut."""
-ALONE, OTHER = "no context", "another context"
+OWN, ALONE = "its own context", "no context"
 TIE = 1e-5
 """So near a threshold, rounding decides."""
 LENGTHS = (5, 10, 20, 40, 80)
@@ -66,6 +67,8 @@ def context_changes(
     pl.DataFrame
         As ``surface_changes`` has it, each sentence a unit; ``kind`` is ``no context`` or
         ``another context``, ``word`` is the place in the sentence, ``before`` its own context.
+        The other context is what precedes a sentence of another text, or else of a place so far
+        away that the two share nothing; a sentence without any such has no rows of that kind.
 
     Raises
     ------
@@ -84,26 +87,26 @@ def context_changes(
         )
     generator = random.Random(seed)
     chosen = generator.sample(found, min(sentences, len(found)))
-    # Each gets what stands before the next one of them, in the order drawn.
-    strangers = [*chosen[1:], chosen[0]]
-    texts: list[str] = []
-    for own, other in zip(chosen, strangers, strict=True):
-        texts += [own.prefix + own.text, own.text, other.prefix + own.text]
+    others = generator.sample(found, len(found))
+    runs = [(own, _contexts(own, others)) for own in chosen]
+    texts = [prefix + own.text for own, contexts in runs for prefix in contexts.values()]
     traced = trace(model, texts, progress=progress, stop=stop)
     parts = []
-    for number, own in enumerate(chosen):
+    number = 0
+    for own, contexts in runs:
         base = surface(own.text)
-        starts = (len(own.prefix), 0, len(strangers[number].prefix))
-        here, alone, elsewhere = (
-            _words(traced, 3 * number + place, base, start) for place, start in enumerate(starts)
-        )
-        for kind, there in ((ALONE, alone), (OTHER, elsewhere)):
+        words: dict[str, Words] = {}
+        for kind, prefix in contexts.items():
+            words[kind] = _words(traced, number, base, len(prefix))
+            number += 1
+        here = words.pop(OWN)
+        for kind, there in words.items():
             rows = aligned_words(
                 (base, here),
                 (base, there),
                 [(i, i) for i in range(len(base.spans))],
                 kind=kind,
-                source=f"{own.source}, character {own.start}",
+                source=f"{own.document.source}, character {own.start}",
                 unit=None,
             )
             parts.append(rows)
@@ -177,9 +180,22 @@ def batch_changes(
 
 @dataclass(frozen=True)
 class _Sentence:
-    """A sentence, white space first, and what precedes it."""
+    """A sentence, white space first, and what precedes it.
 
-    source: str
+    Attributes
+    ----------
+    document
+        The text that it is of.
+    begin, start
+        The characters at which it and its first word begin.
+    text
+        From ``begin`` on.
+    prefix
+        What ends at ``begin``.
+    """
+
+    document: Document
+    begin: int
     start: int
     text: str
     prefix: str
@@ -199,13 +215,36 @@ def _sentences(document: Document) -> list[_Sentence]:
         cut = prefix.find(" ") + 1 if start > PREFIX else 0
         found.append(
             _Sentence(
-                source=document.source,
+                document=document,
+                begin=start,
                 start=start + spans[0][0],
                 text=text[start : start + spans[-1][1]],
                 prefix=prefix[cut:],
             )
         )
     return found
+
+
+def _contexts(own: _Sentence, others: Sequence[_Sentence]) -> dict[str, str]:
+    """Return what a sentence is run after; no other context if all there are overlap its own."""
+    contexts = {OWN: own.prefix, ALONE: ""}
+    strangers = [other for other in others if _strange(own, other)]
+    # Those of other texts first; the order among them stays as it is.
+    strangers.sort(key=lambda other: other.document.text == own.document.text)
+    if strangers:
+        contexts[OTHER] = strangers[0].prefix
+    return contexts
+
+
+def _strange(own: _Sentence, other: _Sentence) -> bool:
+    """Return whether what precedes another sentence has nothing of this one and its context."""
+    # A sentence may stand in a text twice, and a text may be given twice.
+    if own.text.strip() in other.prefix:
+        return False
+    if own.document.text != other.document.text:
+        return True
+    behind = other.begin - len(other.prefix) >= own.begin + len(own.text)
+    return behind or other.begin <= own.begin - len(own.prefix)
 
 
 def _words(traced: Trace, sequence: int, base: Surface, start: int) -> Words:

@@ -43,8 +43,14 @@ def test_shares_are_trusted_if_they_nearly_add_up(
 
 def test_no_promise_no_miss() -> None:
     assert "promises no sum" in sum_reading(None, 3.0)
-    assert "finely enough" in paths_reading(0.5, -20.0, 0.1)
-    assert "Do not trust" in paths_reading(5.0, -20.0, 0.1)
+
+
+def test_each_path_is_judged_by_its_own_sum() -> None:
+    assert "Do not trust" not in paths_reading((0.5, 0.01), (-20.0, 0.3))
+    assert "Do not trust" in paths_reading((5.0, 0.01), (-20.0, 0.3))
+    # The second should be 0.3 and is 2.1, which the first's size would hide.
+    assert "what was skipped should add up to +0.300" in paths_reading((0.0, 1.8), (20.0, 2.1))
+    assert "Do not trust" in paths_reading((0.0, 1.8), (20.0, 2.1))
 
 
 def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:

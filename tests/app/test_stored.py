@@ -20,7 +20,7 @@ def trace(gated: skipviz.SkipModel) -> skipviz.Trace:
 
 
 def test_a_trace_gives_back_its_texts_and_its_model(trace: skipviz.Trace) -> None:
-    request = request_of(trace)
+    request = request_of(trace, stored="file")
     assert tuple(document.text for document in request.documents) == TEXTS
     assert [document.source for document in request.documents] == ["doc0", "doc1"]
     run = trace.run.row(0, named=True)
@@ -29,7 +29,7 @@ def test_a_trace_gives_back_its_texts_and_its_model(trace: skipviz.Trace) -> Non
 
 def test_a_kept_trace_is_found_and_nothing_is_run(trace: skipviz.Trace) -> None:
     jobs = Jobs()
-    request = request_of(trace)
+    request = request_of(trace, stored="file")
     jobs.keep(request, trace)
     assert jobs.submit(request).future.result(timeout=5) is trace
     assert jobs.runs == 0
@@ -40,7 +40,7 @@ def test_other_weights_are_refused(
 ) -> None:
     monkeypatch.setattr("skipviz.app.jobs.load", lambda name: gated)
     jobs = Jobs()
-    right = dataclasses.replace(request_of(trace), weights=gated.weights_sha256)
+    right = dataclasses.replace(request_of(trace, stored="file"), weights=gated.weights_sha256)
     wrong = dataclasses.replace(right, weights="0" * 64)
 
     def ask(request: Request) -> skipviz.SkipModel:
