@@ -44,7 +44,12 @@ _SAME = ("model", "weights_sha256", "family", "policy", "budget")
 
 
 def drift(
-    before: Traces, after: Traces, *, permutations: int = PERMUTATIONS, seed: int
+    before: Traces,
+    after: Traces,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Return how far scores and layers used of one corpus lie from those of another.
 
@@ -56,6 +61,8 @@ def drift(
         How often documents or blocks of tokens change corpus for the p-values.
     seed
         Seed of that.
+    progress
+        Called with the share of the permutations done, 0 to 1.
 
     Returns
     -------
@@ -91,8 +98,11 @@ def drift(
     exchanged, unit = _exchangeable(*corpora)
     values = np.vstack([corpus.values for corpus in corpora])
     later = np.repeat([False, True], [len(corpus.values) for corpus in corpora])
-    ks, p = _distances(values, later, unit, permutations=permutations, seed=seed)
-    psi, chance = _stability(values, later, unit, permutations=permutations, seed=seed)
+    draws = _Draws(permutations, seed, progress)
+    ks, p = _distances(values, later, unit, draws)
+    # The same ones once more, for the other half of the work.
+    draws = _Draws(permutations, seed, progress, begun=0.5)
+    psi, chance = _stability(values, later, unit, draws)
     if exchanged == "blocks":
         p[1:][sites["scope"].to_numpy() != "token"] = np.nan
     figures = {
@@ -131,6 +141,16 @@ def part(trace: Trace, kept: npt.NDArray[np.bool_]) -> Trace:
         tokens=trace.tokens.filter(kept),
         matrices={name: matrix[kept] for name, matrix in trace.matrices.items()},
     )
+
+
+@dataclass(frozen=True)
+class _Draws:
+    """Permutations, and who is told how many of them are done; ``begun`` is done before them."""
+
+    count: int
+    seed: int
+    progress: Callable[[float], None]
+    begun: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,7 +235,7 @@ def _exchangeable(before: _Corpus, after: _Corpus) -> tuple[str, Ints]:
 
 
 def _distances(
-    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, *, permutations: int, seed: int
+    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, draws: _Draws
 ) -> tuple[Floats, Floats]:
     """Return the Kolmogorov-Smirnov distance of each figure and its p-value."""
     counts = _Counts.of(values, unit, [_places(column, POINTS) for column in values.T], later)
@@ -231,15 +251,15 @@ def _distances(
 
     own = counts.of_data(statistic)
     extreme = np.zeros(len(own))
-    for shuffled in counts.of_permutations(statistic, permutations, seed):
+    for shuffled in counts.of_permutations(statistic, draws):
         # Ties with the data's own distance count, up to rounding.
         extreme += (shuffled >= own - 1e-6).sum(axis=0)
-    p = (extreme + 1) / (permutations + 1)
+    p = (extreme + 1) / (draws.count + 1)
     return own, np.where(np.isfinite(own), p, np.nan)
 
 
 def _stability(
-    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, *, permutations: int, seed: int
+    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, draws: _Draws
 ) -> tuple[Floats, Floats]:
     """Return the population stability index of each figure, and its mean without drift."""
     # The bins stay those of the data's own reference while units change places.
@@ -260,9 +280,9 @@ def _stability(
 
     own = counts.of_data(statistic)
     total = np.zeros(len(own))
-    for shuffled in counts.of_permutations(statistic, permutations, seed):
+    for shuffled in counts.of_permutations(statistic, draws):
         total += shuffled.sum(axis=0)
-    return own, np.where(np.isfinite(own), total / permutations, np.nan)
+    return own, np.where(np.isfinite(own), total / draws.count, np.nan)
 
 
 def _places(column: Floats, most: int) -> Floats:
@@ -331,16 +351,15 @@ class _Counts:
         found = self._parted(statistic, self.later[None])[0]
         return np.where(self.enough, found, np.nan)
 
-    def of_permutations(
-        self, statistic: Statistic, permutations: int, seed: int
-    ) -> Iterator[Floats]:
+    def of_permutations(self, statistic: Statistic, draws: _Draws) -> Iterator[Floats]:
         """Yield the statistic of some permutations at a time, [permutations, figures]."""
-        generator = np.random.default_rng(seed)
-        for start in range(0, permutations, _CHUNK):
-            rows = min(_CHUNK, permutations - start)
+        generator = np.random.default_rng(draws.seed)
+        for start in range(0, draws.count, _CHUNK):
+            rows = min(_CHUNK, draws.count - start)
             yield self._parted(
                 statistic, generator.permuted(np.tile(self.later, (rows, 1)), axis=1)
             )
+            draws.progress(draws.begun + (start + rows) / draws.count / 2)
 
     def _parted(self, statistic: Statistic, later: npt.NDArray[np.bool_]) -> Floats:
         after = (later.astype(np.float32) @ self.table).reshape(-1, *self.real.shape)

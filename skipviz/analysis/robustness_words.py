@@ -12,6 +12,8 @@ from skipviz.analysis.drift import LAYERS_USED, LEVEL, SHIFTED
 from skipviz.analysis.specialty_words import site_words
 from skipviz.analysis.tails import carried
 
+OTHER = "another context"
+"""The kind of rows of sentences that were put behind other words than their own."""
 LARGEST = 3
 """Sites that a sentence names."""
 
@@ -50,7 +52,7 @@ def surface_words(table: pl.DataFrame) -> str:
                 else f"{last['moved']:.0%} ({last['kind']}) to {first['moved']:.0%} "
                 f"({first['kind']})"
             )
-            + ": what changed before them reaches their gates."
+            + f": {_reach(others)}."
         )
     return " ".join([*said, *_without_interval(table)])
 
@@ -84,12 +86,27 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
 
 
 def context_words(table: pl.DataFrame) -> str:
-    """Say what other contexts do, from what ``summary`` returned."""
+    """Say what other contexts do, from what ``summary`` returned.
+
+    Sentences without another context, because any overlaps their own, are counted.
+    """
     parts = []
     for row in table.drop_nulls("moved").iter_rows(named=True):
         parts.append(
             f"With {row['kind']}, {_share(row, 'moved')} of the decisions of a sentence come out "
             f"otherwise{_against_apart(row)}{_cost(row)}"
+        )
+    tried = int(table.filter(kind=OTHER)["units"].sum())
+    missing = int(table["units"].to_numpy().max(initial=0)) - tried
+    if not tried:
+        parts.append(
+            "No sentence was put into another context: in a text so short, what precedes another "
+            "sentence overlaps its own."
+        )
+    elif missing:
+        parts.append(
+            f"{missing} {'sentence was' if missing == 1 else 'sentences were'} not put into "
+            "another context, as any there is overlaps their own."
         )
     return " ".join([*parts, *_without_interval(table)])
 
@@ -149,7 +166,9 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
             f"more than {worst['over_dense_p99']:.1f} nats."
         )
     if len(values) < 100:
-        said.append("With fewer than 100 tokens, the last hundredth is the highest token.")
+        said.append(
+            "With fewer than 100 tokens, the last hundredth begins between the two highest."
+        )
     return " ".join(said)
 
 
@@ -186,6 +205,17 @@ def drift_words(table: pl.DataFrame) -> str:
             "were: that tells these texts apart, not the kinds of text they stand for."
         )
     return " ".join(said)
+
+
+def _reach(others: pl.DataFrame) -> str:
+    """Say whether changes reach words that were not changed themselves."""
+    if (others["moved_low"].fill_null(0.0) > 0).any():
+        return "what changed before them reaches their gates"
+    if not others["moved"].to_numpy().any():
+        return "nothing of what changed before them reaches their gates"
+    if others["moved_low"].null_count() == others.height:
+        return "the text is too short to say whether what changed before reaches their gates"
+    return "nothing that could be told from 0 reaches their gates"
 
 
 def _share(row: dict[str, Any], name: str) -> str:

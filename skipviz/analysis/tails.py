@@ -82,8 +82,8 @@ def tails(trace: Trace, costs: pl.DataFrame | None = None) -> pl.DataFrame:
         One row a document, in order: ``sequence``, ``source``, ``tokens``; then for
         ``layers_used``, for ``nll`` in nats and, with ``costs``, for ``over_dense`` in nats the
         ``_mean`` and the quantiles ``_p50``, ``_p95`` and ``_p99`` of its tokens, between values
-        as NumPy has it. The last hundredth of a document of fewer than 100 tokens is its highest
-        token. Null where there are no losses.
+        as NumPy has it. The last hundredth of a document of fewer than 100 tokens begins
+        between its two highest. Null where there are no losses.
     """
     figures = ["layers_used", "nll"]
     rows = trace.tokens.select("token", "sequence", "source", *figures)

@@ -101,13 +101,14 @@ def compared(before: Words, after: Words, pairs: Sequence[tuple[int, int]]) -> p
         One row a pair: ``word``, its place in the first text; ``tokens_before``,
         ``tokens_after``; ``moved``, 0 to 1, the mean over sites of how far the shares of the
         word's tokens that executed lie apart, which for words of one token is the share of
-        decisions that differ; ``apart``, the same against the word of the next pair instead (the
-        first after the last), which says how far two words of the texts lie apart that have
-        nothing to do with each other; ``layers_before``, ``layers_after``, mean layers used of
+        decisions that differ; ``apart``, the same against the word of the pair that stands
+        half of all pairs further on (from the first again after the last), which says how far
+        two words lie apart that have as little to do with each other as the texts allow:
+        neighbours are alike; ``layers_before``, ``layers_after``, mean layers used of
         its tokens; ``loss_before``, ``loss_after``, nats a word. Null where it is not known.
     """
     first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    other = np.roll(second, -1)
+    other = np.roll(second, -(len(second) // 2))
     figures = {
         "moved": np.abs(before.rates[first] - after.rates[second]).mean(axis=1),
         "apart": np.abs(before.rates[first] - after.rates[other]).mean(axis=1)

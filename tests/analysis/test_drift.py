@@ -135,6 +135,20 @@ def test_several_traces_are_one_corpus() -> None:
     )
 
 
+def test_the_share_done_is_told_and_whoever_is_told_can_stop_it() -> None:
+    first, second = corpus(0, 256), corpus(1, 256)
+    shares: list[float] = []
+    table = drift(first, second, permutations=1100, seed=0, progress=shares.append)
+    assert shares == pytest.approx([x / 2200 for x in (500, 1000, 1100, 1600, 2100, 2200)])
+    assert table.equals(drift(first, second, permutations=1100, seed=0))
+
+    def stop(_: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        drift(first, second, permutations=1100, seed=0, progress=stop)
+
+
 def test_a_gate_that_was_never_asked_has_no_figures() -> None:
     first = corpus(0, 256)
     scores = corpus(1, 256).matrix("score").astype(np.float64)

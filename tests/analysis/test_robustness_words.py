@@ -6,6 +6,7 @@ import polars as pl
 
 from skipviz.analysis.drift import LAYERS_USED
 from skipviz.analysis.robustness_words import (
+    OTHER,
     batch_words,
     context_words,
     drift_words,
@@ -22,7 +23,8 @@ def row(kind: str, touched: bool, moved: float | None, **more: float | None) -> 
         for end in ("", "_low", "_high")
     ]
     figures: dict[str, Any] = dict.fromkeys(names)
-    return figures | {"kind": kind, "touched": touched, "words": 9, "moved": moved, **more}
+    counts = {"words": 9, "units": 3}
+    return figures | {"kind": kind, "touched": touched, "moved": moved, **counts, **more}
 
 
 def table(*rows: dict[str, Any]) -> pl.DataFrame:
@@ -56,6 +58,28 @@ def test_surface() -> None:
     alone = surface_words(table(row("upper case", False, 0.0, moved_low=0.0, moved_high=0.0)))
     assert alone.startswith("None of the changes found a word")
     assert "too little text" not in alone
+
+
+def test_a_reach_is_claimed_only_from_an_interval_above_zero() -> None:
+    def said(*rows: dict[str, Any]) -> str:
+        return surface_words(table(*rows))
+
+    nothing = row("typos", False, 0.0, moved_low=0.0, moved_high=0.0)
+    unsure = row("spacing", False, 0.02, moved_low=0.0, moved_high=0.05)
+    sure = row("capitals", False, 0.02, moved_low=0.01, moved_high=0.05)
+    assert "nothing of what changed before them reaches their gates" in said(nothing)
+    assert "nothing that could be told from 0 reaches their gates" in said(nothing, unsure)
+    assert "(capitals): what changed before them reaches their gates" in said(nothing, sure)
+    assert "too short to say whether" in said(row("typos", False, 0.05))
+
+
+def test_sentences_without_another_context_are_counted() -> None:
+    alone, other = (row(kind, False, 0.5) for kind in ("no context", OTHER))
+    assert "No sentence was put" in context_words(table(alone | {"units": 3}))
+    said = context_words(table(alone | {"units": 3}, other | {"units": 2}))
+    assert "1 sentence was not put" in said
+    said = context_words(table(alone | {"units": 3}, other | {"units": 3}))
+    assert "put into another" not in said
 
 
 def test_paraphrases_and_contexts() -> None:

@@ -70,6 +70,16 @@ def test_single_tokens_move_by_the_share_of_decisions_that_differ() -> None:
     assert table["loss_before"].to_list()[0] is None
 
 
+def test_a_word_of_no_relation_is_no_neighbour() -> None:
+    """Words whose neighbours run the same sites, and those far away others."""
+    executed = np.zeros((8, 8), dtype=np.int64)
+    executed[4:] = 1
+    text = [f" {letter}" for letter in "abcdefgh"]
+    trace = say(make_trace(tokens=8, exec_count=executed), text)
+    words = Words.of(trace, 0, [(2 * i + 1, 2 * i + 2) for i in range(8)])
+    assert compared(words, words, [(i, i) for i in range(8)])["apart"].to_list() == [1.0] * 8
+
+
 def test_one_pair_has_no_other_to_lie_apart_from() -> None:
     trace = say(make_trace(tokens=2), ["a", " b"])
     words = Words.of(trace, 0, [(0, 1), (2, 3)])

@@ -1,9 +1,13 @@
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 import pytest
 
 import skipviz
+from skipviz.analysis.moves import summary
+from skipviz.analysis.robustness_words import context_words
 from skipviz.experiments import neighbours
 from skipviz.experiments.neighbours import ALONE, OTHER, batch_changes, context_changes
 from tests import planted
@@ -28,8 +32,9 @@ def document() -> skipviz.Document:
 def test_sentences_are_run_in_three_contexts(
     gated: skipviz.SkipModel, document: skipviz.Document
 ) -> None:
-    table = context_changes(gated, [document], seed=0)
-    assert table["unit"].n_unique() == len(SENTENCES)
+    others = skipviz.Document("numbers", "One two three four. Five six seven eight nine")
+    table = context_changes(gated, [document, others], seed=0)
+    assert table["unit"].n_unique() == len(SENTENCES) + 1
     for sentence in SENTENCES:
         source = f"story, character {TEXT.index(sentence)}"
         for kind in (ALONE, OTHER):
@@ -49,6 +54,59 @@ def test_sentences_are_run_in_three_contexts(
     for name, tokens in (("before", own.tokens[own_rows]), ("after", alone.tokens)):
         total = (part[f"layers_{name}"] * weights).sum()
         assert total == pytest.approx(tokens["layers_used"].sum(), rel=1e-6)
+
+
+def contexts(
+    model: skipviz.SkipModel, *texts: str, monkeypatch: pytest.MonkeyPatch
+) -> tuple[pl.DataFrame, list[str]]:
+    """Return the changes, and the texts that were run for them."""
+    run: list[str] = []
+
+    def watched(model: skipviz.SkipModel, texts: list[str], **settings: Any) -> skipviz.Trace:
+        run.extend(texts)
+        return skipviz.trace(model, texts, **settings)
+
+    monkeypatch.setattr(neighbours, "trace", watched)
+    documents = [skipviz.Document(f"{number}", text) for number, text in enumerate(texts)]
+    return context_changes(model, documents, seed=0), run
+
+
+def test_another_context_shares_nothing_with_the_sentence_and_its_own(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = " ".join(f"Of line {i} and {i}a there is so much." for i in range(40))
+    table, run = contexts(gated, long, monkeypatch=monkeypatch)
+    assert len(run) == 3 * neighbours.SENTENCES
+    assert table.filter(kind=OTHER)["unit"].n_unique() == neighbours.SENTENCES
+    for own, alone, other in zip(run[::3], run[1::3], run[2::3], strict=True):
+        before, elsewhere = own.removesuffix(alone), other.removesuffix(alone)
+        place = long.index(own)
+        taken = range(place, place + len(own))
+        assert before
+        assert elsewhere
+        first = long.index(elsewhere)
+        assert first not in taken
+        assert first + len(elsewhere) - 1 not in taken
+
+
+def test_another_context_is_of_another_text_if_there_is_one(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = [" ".join(f"Of {name} {i} there is so much." for i in range(20)) for name in "xy"]
+    _, run = contexts(gated, *texts, monkeypatch=monkeypatch)
+    for alone, other in zip(run[1::3], run[2::3], strict=True):
+        assert (" x " in alone) != (" x " in other.removesuffix(alone))
+
+
+def test_a_sentence_without_a_strange_context_has_no_rows_of_it(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short text, and the same text twice: every other context overlaps the own one."""
+    for texts in ([TEXT], [TEXT, TEXT]):
+        table, run = contexts(gated, *texts, monkeypatch=monkeypatch)
+        assert table["kind"].unique().to_list() == [ALONE]
+        assert len(run) == 2 * len(SENTENCES) * len(texts)
+        assert "No sentence was put" in context_words(summary(table, seed=0))
 
 
 def test_gates_that_do_not_look_back_do_not_move() -> None:
