@@ -222,8 +222,9 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     right.plotly_chart(cluster_criterion(traced, found.clusters), key="cluster_criterion")
     right.caption(
         "The higher the silhouette, the nearer tokens lie to their own cluster and the farther "
-        "from the next. In texts shuffled within sites, and in a continuum whose sites go together "
-        "as much as these but which has no groups, 19 of 20 lie below the upper line."
+        "from the next. Dotted are means of draws without groups: texts shuffled within sites, and "
+        "a continuum whose sites go together as much as these. The line above each is the 95th "
+        "percentile of its draws."
     )
     _cards(found)
     _downloads(traced, found)
