@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +14,11 @@ import streamlit as st
 
 from skipviz.analysis.drift import SHIFTED, drift, part
 from skipviz.analysis.robustness_words import drift_words
+from skipviz.app.downloads import csv_of
 from skipviz.app.jobs import Request
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs
-from skipviz.app.trials import plain, tried
+from skipviz.app.trials import tried
 from skipviz.plots.robustness import DRIFTS, drift_figure
 from skipviz.trace import Trace, TraceError
 
@@ -41,7 +44,9 @@ def show_drift(request: Request, traced: Trace) -> None:
         "Compare the two",
         request,
         lambda: jobs().analysis(
-            request, f"drift {settings}", lambda progress: drift(before, after, seed=SEED)
+            request,
+            f"drift {settings}",
+            lambda progress: drift(before, after, seed=SEED, progress=progress),
         ),
         settings=settings,
     )
@@ -103,7 +108,7 @@ def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
     try:
         reference = Trace.load(io.BytesIO(data))
     except TraceError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return None
     st.caption(
         f"Before: {plain(upload.name)}, {len(reference):,} tokens. After: the text last traced."
@@ -141,8 +146,9 @@ def _show(traced: Trace, table: pl.DataFrame) -> None:
         width="stretch",
     )
     st.download_button(
-        "Drift (CSV)", table.write_csv, file_name="drift.csv", mime="text/csv", on_click="ignore"
-    )
+        "Drift (CSV)", partial(csv_of, table), file_name="drift.csv", mime="text/csv",
+        on_click="ignore",
+    )  # fmt: skip
 
 
 def _level() -> pl.Expr:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import polars as pl
 import streamlit as st
 
@@ -14,10 +16,12 @@ from skipviz.analysis.robustness_words import (
     tails_words,
 )
 from skipviz.analysis.tails import over_dense, tails, worst_places
+from skipviz.app.downloads import csv_of
 from skipviz.app.drift_view import show_drift
 from skipviz.app.jobs import Request
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs, traced_now
-from skipviz.app.trials import plain, tried
+from skipviz.app.trials import tried
 from skipviz.experiments import paraphrases
 from skipviz.experiments.neighbours import SENTENCES, batch_changes, context_changes
 from skipviz.experiments.robustness import MOST, paraphrase_changes, surface_changes
@@ -47,8 +51,8 @@ def page() -> None:
         return
     if not traced.sites.height:
         st.info(
-            f"{traced.run['model'].item()} has no gates, so there are no paths that could move. "
-            "Trace the text with a model that skips."
+            f"{plain(traced.run['model'].item())} has no gates, so there are no paths that could "
+            "move. Trace the text with a model that skips."
         )
         return
     documents = traced.tokens["sequence"].n_unique()
@@ -106,7 +110,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     try:
         pairs = paraphrases.read(text)
     except ValueError as error:
-        st.error(str(error))
+        st.error(plain(str(error)))
         return
     found = tried(
         "paraphrases",
@@ -231,7 +235,7 @@ def _worst(request: Request, traced: Trace) -> None:
     try:
         costs = over_dense(traced, dense)
     except (TraceError, ValueError) as error:
-        st.info(str(error))
+        st.info(plain(str(error)))
         return
     table = tails(traced, costs)
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
@@ -276,7 +280,7 @@ def _downloads(key: str, tables: dict[str, pl.DataFrame]) -> None:
     for column, (label, table) in zip(st.columns(len(tables)), tables.items(), strict=True):
         column.download_button(
             label,
-            table.write_csv,
+            partial(csv_of, table),
             file_name=f"{key}-{label.split(' (')[0].lower().replace(' ', '-')}.csv",
             mime="text/csv",
             on_click="ignore",
