@@ -30,6 +30,7 @@ from skipviz.analysis.specialties import specialties
 from skipviz.analysis.specialty_words import found
 from skipviz.analysis.task_depth import by_task
 from skipviz.analysis.token_classes import token_classes
+from skipviz.app.downloads import csv_of
 from skipviz.app.jobs import Job, Request
 from skipviz.app.run_view import explain, jobs, traced_now, wait
 from skipviz.experiments.attention_paid import AttentionPaid, attention_paid
@@ -377,7 +378,7 @@ def _result(job: Job[Result]) -> Result | None:
 def _downloads(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
         column.download_button(
-            f"{label} (CSV)", table.write_csv(), file_name=f"{name}.csv", mime="text/csv",
+            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
             on_click="ignore", width="stretch",
         )  # fmt: skip
     st.caption(provenance(traced))
