@@ -4,6 +4,10 @@ Tokens of a text are not independent: what holds for one tends to hold for the n
 one by one destroys that and finds significance in noise; here whole blocks of neighbours change
 places, and whole blocks are drawn for the bootstrap (Kunsch, "The jackknife and the bootstrap for
 general stationary observations", 1989).
+
+Texts differ as wholes, in both figures at once, and a few of them cannot tell whether that goes
+together. So of several texts it is asked what holds within them: figures are taken less their mean
+in the text, and blocks change places within it.
 """
 
 from __future__ import annotations
@@ -59,6 +63,7 @@ def correlate(
     *,
     method: Method = "spearman",
     covariates: Floats | None = None,
+    documents: Indices | None = None,
     block: int = BLOCK,
     permutations: int = PERMUTATIONS,
     seed: int,
@@ -74,8 +79,12 @@ def correlate(
     covariates
         Figures to control for, [tokens, figures]: the coefficient is that of what a linear
         regression on them leaves of both, of their ranks unless the method is ``pearson``.
+    documents
+        The text of each token, [tokens]; None if it is one. Of several, the coefficient is that
+        within texts: of figures, or their ranks, less their mean in the text.
     block
-        Neighbouring tokens that stay together; 1 takes tokens for independent.
+        Neighbouring tokens that stay together; 1 takes tokens for independent. A shorter text
+        stays together whole.
     permutations
         How many; also of the bootstrap.
     seed
@@ -87,7 +96,9 @@ def correlate(
         If the figures differ in length, are fewer than three, or are no finite numbers, or the
         method or the block does not exist.
     """
-    resampling = Resampling.of(len(x), block=block, permutations=permutations, seed=seed)
+    resampling = Resampling.of(
+        len(x), documents=documents, block=block, permutations=permutations, seed=seed
+    )
     found = coefficients(x, y, method=method, covariates=covariates, resampling=resampling)
     return summary(found, method=method, tokens=len(x))
 
@@ -102,23 +113,41 @@ class Resampling:
         Orders in which blocks changed places, [permutations, tokens].
     draws
         Tokens drawn in blocks with replacement, [permutations, tokens].
+    documents
+        The text of each token, counted from 0, [tokens]; None if it is one.
     """
 
     orders: Indices
     draws: Indices
+    documents: Indices | None = None
 
     @classmethod
-    def of(cls, length: int, *, block: int, permutations: int, seed: int) -> Resampling:
-        """Draw them for a text of ``length`` tokens; the rest is as for ``correlate``."""
+    def of(
+        cls,
+        length: int,
+        *,
+        documents: Indices | None = None,
+        block: int,
+        permutations: int,
+        seed: int,
+    ) -> Resampling:
+        """Draw them for ``length`` tokens; the rest is as for ``correlate``."""
         if length < 3:
             raise ValueError(f"{length} tokens are too few to correlate anything; give at least 3.")
         if block < 1:
             raise ValueError(f"block={block} must be at least 1 token.")
         if permutations < 1:
             raise ValueError(f"permutations={permutations} must be at least 1.")
+        if documents is not None and len(documents) != length:
+            raise ValueError(
+                f"{len(documents)} texts are named for {length} tokens; name the text of each."
+            )
         generator = np.random.default_rng(seed)
-        orders = block_orders(length, block, permutations, generator)
-        return cls(orders, _draws(length, block, permutations, generator))
+        orders = block_orders(length, block, permutations, generator, documents=documents)
+        if documents is None or len(np.unique(documents)) == 1:
+            return cls(orders, _draws(length, block, permutations, generator))
+        _, document = np.unique(documents, return_inverse=True)
+        return cls(orders, _draws_of_several(document, block, permutations, generator), document)
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,8 +200,11 @@ def coefficients(
         Of as many tokens.
     """
     _check(x, y, covariates, method)
-    known = _basis(covariates, method)
-    left, right = (_left_over(_ranked(each, method), known) for each in (x, y))
+    document = resampling.documents
+    known = _basis(covariates, method, document)
+    left, right = (
+        _left_over(_less_means(_ranked(each, method), document), known) for each in (x, y)
+    )
     own = float(_coefficients(left[None], right[None], method)[0])
     if not np.isfinite(own):
         nan = np.full(len(resampling.orders), np.nan)
@@ -244,12 +276,28 @@ def _ranked(values: Floats, method: Method) -> Floats:
     return np.asarray(ranked, dtype=np.float64)
 
 
-def _basis(covariates: Floats | None, method: Method) -> Floats | None:
+def _less_means(values: Floats, document: Indices | None) -> Floats:
+    """Return figures less their mean in the text, [tokens, ...], or as they are if it is one."""
+    if document is None:
+        return values
+    total = np.zeros((document.max() + 1, *values.shape[1:]))
+    np.add.at(total, document, values)
+    count = np.bincount(document).reshape(-1, *[1] * (values.ndim - 1))
+    return _unrounded(values - (total / count)[document], values, axis=0)
+
+
+def _unrounded(rest: Floats, values: Floats, *, axis: int) -> Floats:
+    """Return what is left of figures, 0 where that is no more than rounding."""
+    scale = np.maximum(values.std(axis=axis, keepdims=True), 1e-300)
+    return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
+
+
+def _basis(covariates: Floats | None, method: Method, document: Indices | None) -> Floats | None:
     """Return orthonormal columns that span a constant and the covariates, [tokens, columns]."""
     if covariates is None:
         return None
     design = np.column_stack([np.ones(len(covariates)), _ranked(covariates, method)])
-    found: Floats = linalg.orth(design)
+    found: Floats = linalg.orth(_less_means(design, document))
     return found
 
 
@@ -258,23 +306,50 @@ def _left_over(values: Floats, basis: Floats | None) -> Floats:
     if basis is None:
         return values
     rest: Floats = values - (values @ basis) @ basis.T
-    # What is left of a figure that the covariates explain wholly is rounding.
-    scale = np.maximum(values.std(axis=-1, keepdims=True), 1e-300)
-    return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
+    return _unrounded(rest, values, axis=-1)
 
 
-def block_orders(length: int, block: int, count: int, generator: np.random.Generator) -> Indices:
-    """Return orders in which blocks changed places, [count, length].
+def block_orders(
+    length: int,
+    block: int,
+    count: int,
+    generator: np.random.Generator,
+    *,
+    documents: Indices | None = None,
+) -> Indices:
+    """Return orders in which blocks changed places, within texts, [count, length].
 
-    The text is a ring cut anew each time, so that no token is always at the edge of its block.
+    A text is a ring cut anew each time, so that no token is always at the edge of its block.
+
+    Parameters
+    ----------
+    length
+        Tokens.
+    block
+        Neighbouring tokens that stay together; a shorter text is turned as a whole.
+    count
+        How many orders.
+    generator
+        Where chance comes from.
+    documents
+        The text of each token, [length]; None if it is one.
     """
-    starts = np.arange(0, length, block)
     orders = np.empty((count, length), dtype=np.int64)
+    texts = _texts(np.zeros(length, dtype=np.int64) if documents is None else documents)
     for row in orders:
-        ring = np.roll(np.arange(length), -int(generator.integers(length)))
-        parts = [ring[start : start + block] for start in generator.permutation(starts)]
-        row[:] = np.concatenate(parts)
+        for text in texts:
+            cut = int(generator.integers(len(text)))
+            ring = np.concatenate([text[cut:], text[:cut]])
+            starts = generator.permutation(np.arange(0, len(text), block))
+            row[text] = np.concatenate([ring[start : start + block] for start in starts])
     return orders
+
+
+def _texts(documents: Indices) -> list[Indices]:
+    """Return the tokens of each text."""
+    ordered = np.argsort(documents, kind="stable")
+    _, starts = np.unique(documents[ordered], return_index=True)
+    return np.split(ordered, starts[1:])
 
 
 def _draws(length: int, block: int, count: int, generator: np.random.Generator) -> Indices:
@@ -284,6 +359,32 @@ def _draws(length: int, block: int, count: int, generator: np.random.Generator) 
     drawn = (starts[:, :, None] + np.arange(block)) % length
     found: Indices = drawn.reshape(count, -1)[:, :length]
     return found
+
+
+def _draws_of_several(
+    document: Indices, block: int, count: int, generator: np.random.Generator
+) -> Indices:
+    """Return tokens of several texts drawn in blocks with replacement, [count, tokens].
+
+    A block lies within a text, which is a ring, and may be of any. Texts shorter than a block are
+    drawn whole: drawn from themselves alone they would never vary.
+    """
+    sizes = np.bincount(document)
+    ordered = np.concatenate(_texts(document))
+    first = (np.cumsum(sizes) - sizes)[document]
+    place = np.argsort(ordered) - first
+    width = np.minimum(block, sizes)[document]
+    # So that each token is drawn as often as any other.
+    share = np.cumsum(1 / width)
+    draws = np.empty((count, len(document)), dtype=np.int64)
+    for row in draws:
+        chance = generator.random(len(document)) * share[-1]
+        starts = np.minimum(np.searchsorted(share, chance, side="right"), len(document) - 1)
+        widths = width[starts]
+        start = np.repeat(starts, widths)[: len(document)]
+        along = np.arange(len(start)) - np.repeat(np.cumsum(widths) - widths, widths)[: len(start)]
+        row[:] = ordered[first[start] + (place[start] + along) % sizes[document[start]]]
+    return draws
 
 
 def _check(x: Floats, y: Floats, covariates: Floats | None, method: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import polars as pl
 
@@ -35,10 +37,11 @@ def difficulty(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``layers_used``; ``surprisal``, ``entropy`` and ``nll`` in nats,
-        null where unknown; ``log_frequency`` of its word as ``covariates`` gives it, null outside
-        words; ``token_before``, whether the same token occurs earlier in its text, and
-        ``bigram_before``, whether it does so after the same token as here.
+        One row a token: ``token``; ``sequence``, its text; ``layers_used``; ``surprisal``,
+        ``entropy`` and ``nll`` in nats, null where unknown; ``log_frequency`` of its word as
+        ``covariates`` gives it, null outside words; ``token_before``, whether the same token
+        occurs earlier in its text, and ``bigram_before``, whether it does so after the same token
+        as here.
 
     Raises
     ------
@@ -48,6 +51,7 @@ def difficulty(trace: Trace) -> pl.DataFrame:
     before = pl.col("token_id").shift(1).over("sequence")
     columns = trace.tokens.with_columns(before=before).select(
         "token",
+        "sequence",
         pl.col("layers_used").cast(pl.Float64),
         *(pl.col(name).cast(pl.Float64) for name in ("surprisal", "entropy", "nll")),
         token_before=pl.int_range(pl.len()).over("sequence", "token_id") > 0,
@@ -58,9 +62,15 @@ def difficulty(trace: Trace) -> pl.DataFrame:
 
 
 def depth_against_difficulty(
-    table: pl.DataFrame, *, permutations: int = PERMUTATIONS, seed: int
+    table: pl.DataFrame,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Return how layers used go with each measure of difficulty.
+
+    Of several texts, how they do so within texts, as ``correlate`` says.
 
     Parameters
     ----------
@@ -70,6 +80,8 @@ def depth_against_difficulty(
         How many, and draws of the bootstrap.
     seed
         Seed of both.
+    progress
+        Called with the share of the work done, 0 to 1.
 
     Returns
     -------
@@ -81,14 +93,18 @@ def depth_against_difficulty(
         either is the same for all.
     """
     rows = []
-    for name in DIFFICULTIES:
-        known = table.select("layers_used", pl.col(name).cast(pl.Float64)).drop_nulls()
+    for done, name in enumerate(DIFFICULTIES):
+        progress(done / len(DIFFICULTIES))
+        known = table.select("layers_used", pl.col(name).cast(pl.Float64), "sequence").drop_nulls()
         row: dict[str, str | int | float | None] = {"measure": name, "tokens": known.height}
         if known.height >= LEAST:
-            depth, hard = (column.to_numpy() for column in known)
-            found = correlate(hard, depth, permutations=permutations, seed=seed)
+            depth, hard, documents = (column.to_numpy() for column in known)
+            found = correlate(
+                hard, depth, documents=documents, permutations=permutations, seed=seed
+            )
             row |= {"r": found.r, "low": found.low, "high": found.high, "p": found.p}
         rows.append(row)
+    progress(1.0)
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "tokens": pl.Int64}
     schema |= dict.fromkeys(("r", "low", "high", "p"), pl.Float64)
     frame = pl.DataFrame(rows, schema=schema).with_columns(pl.col("p").fill_null(np.nan))
@@ -103,8 +119,8 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
     table
         What ``difficulty`` returned.
     bins
-        Parts of each measure; fewer where many tokens share a value, two of those that hold or
-        do not.
+        Parts of each measure; fewer where many tokens share a value; what holds or does not is
+        parted by that.
 
     Returns
     -------
@@ -121,7 +137,10 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
         if known.is_empty():
             continue
         depth, hard, block = (column.to_numpy() for column in known)
-        edges = np.unique(np.quantile(hard, np.linspace(0, 1, bins + 1)[1:-1]))
+        if table[name].dtype == pl.Boolean:
+            edges = np.array([0.5])
+        else:
+            edges = np.unique(np.quantile(hard, np.linspace(0, 1, bins + 1)[1:-1]))
         _, part = np.unique(np.searchsorted(edges, hard, side="left"), return_inverse=True)
         for number in range(part.max() + 1):
             inside = part == number

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from skipviz.analysis.correlation import BLOCK
 from skipviz.analysis.specialties import LEVEL
@@ -96,7 +97,10 @@ def features_of(table: pl.DataFrame) -> list[str]:
 
 
 def probe_reading(table: pl.DataFrame) -> str:
-    """Say where each feature is read best, beyond what words alone give.
+    """Say where probes of each feature gain most over their control task.
+
+    The best of many layers is far from 0 by chance alone, so that a gain counts only if it is
+    beyond chance among all features and layers looked at (Bonferroni).
 
     Parameters
     ----------
@@ -104,11 +108,13 @@ def probe_reading(table: pl.DataFrame) -> str:
         What ``skipviz.experiments.probes.probes`` returned.
     """
     words = []
+    looked_at = table.filter(part="all").height
+    beyond = stats.norm.isf(LEVEL / 2 / looked_at)
     for feature in features_of(table):
         part = table.filter(feature=feature, part="all")
         best = part.sort("selectivity", descending=True).row(0, named=True)
         where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
-        sure = best["selectivity"] > 1.96 * best["error"]
+        sure = best["selectivity"] > beyond * best["error"]
         words.append(
             f"{FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
             f"{100 * best['selectivity']:+.0f} points over its control"
@@ -116,7 +122,7 @@ def probe_reading(table: pl.DataFrame) -> str:
             + ")"
         )
     apart = table.filter(pl.col("part") != "all")
-    reading = f"Where probes gain most over what words alone give: {'; '.join(words)}."
+    reading = f"Where probes gain most over their control task: {'; '.join(words)}."
     both = apart.group_by("feature", "layer").agg(
         (pl.col("selectivity").filter(pl.col("part") == part).first().alias(part))
         for part in ("executed", "skipped")
@@ -149,9 +155,13 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         f"not change it any more. {_mean(settled['layers_after']):.1f} layers run after a "
         "prediction is settled, on average."
     ]
-    stops = settled.drop_nulls("exit_depth")
-    if stops.height:
-        early = _mean(stops["exit_depth"] < stops["settled"])
+    gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
+    if gated.height:
+        # Behind the last gated layer nobody chooses; where none ran, it stopped before the first.
+        chosen = settled["exit_depth"].fill_null(-1).to_numpy()
+        early = np.mean(
+            chosen < np.minimum(settled["settled"].to_numpy(), gated["layer"].to_numpy().max())
+        )
         words.append(
             f"{early:.0%} of the tokens stop choosing layers before their prediction is settled."
         )

@@ -2,7 +2,8 @@
 
 Sites differ in the level and scale of their scores and of their utilities, which says nothing of
 tokens. So a layer's coefficient, and the one over all, is the mean of its sites' own; with ranks
-that is the coefficient of all cells ranked within their sites.
+that is the coefficient of all cells ranked within their sites. Of several texts it is asked what
+holds within them, as ``correlate`` says.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ def score_correlations(
             "site, too few to correlate anything; give cells of at least 3 whole tokens."
         )
     values, scores, known = values[whole], scores[whole], known[whole]
-    resampling = Resampling.of(len(values), block=block, permutations=permutations, seed=seed)
+    documents = trace.tokens["sequence"].to_numpy()[whole]
+    resampling = Resampling.of(
+        len(values), documents=documents, block=block, permutations=permutations, seed=seed
+    )
     rows = []
     asked = [(method, controlled) for method in methods for controlled in (False, True)]
     for done, (method, controlled) in enumerate(asked):

@@ -2,10 +2,13 @@
 
 Neighbouring tokens are alike, in class and in what runs for them, so tests that take tokens for
 independent find specialties in noise. Here p-values come from moving whole blocks of decisions
-about, and intervals from the spread between blocks.
+about, and intervals from the spread between blocks. Of several texts blocks move within each, so
+that p-values ask what holds within texts: whole texts differ in class and in what runs alike.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -22,10 +25,16 @@ LEVEL = 0.05
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Indices = npt.NDArray[np.int64]
 
 
 def specialties(
-    trace: Trace, classes: pl.DataFrame, *, permutations: int = PERMUTATIONS, seed: int
+    trace: Trace,
+    classes: pl.DataFrame,
+    *,
+    permutations: int = PERMUTATIONS,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
     """Return how the execution of each site goes with each class of tokens.
 
@@ -37,9 +46,11 @@ def specialties(
         One row a token of the trace: every column of strings is a feature and parts the tokens
         into classes, null being none of them, such as ``token_classes`` returns.
     permutations
-        How often blocks of tokens change places for the p-values.
+        How often blocks of tokens change places, within their text, for the p-values.
     seed
         Seed of that.
+    progress
+        Called with the share of the work done, 0 to 1.
 
     Returns
     -------
@@ -76,7 +87,14 @@ def specialties(
     named, members = memberships(classes.select(features))
     executed = trace.matrix("exec_count") > 0
     counts = _Counts(members, executed)
-    p = _p_values(members, executed, permutations=permutations, seed=seed)
+    orders = block_orders(
+        len(trace),
+        BLOCK,
+        permutations,
+        np.random.default_rng(seed),
+        documents=trace.tokens["sequence"].to_numpy(),
+    )
+    p = _p_values(members, executed, orders, progress=progress)
     # One decision for a whole text is not one for each of its tokens.
     p[:, trace.sites["scope"].to_numpy() != "token"] = np.nan
     log_odds = counts.log_odds()
@@ -202,7 +220,9 @@ def _block_variance(members: Bools, executed: Bools, counts: _Counts) -> Floats:
     return total * len(starts) / max(1, len(starts) - 1)
 
 
-def _p_values(members: Bools, executed: Bools, *, permutations: int, seed: int) -> Floats:
+def _p_values(
+    members: Bools, executed: Bools, orders: Indices, *, progress: Callable[[float], None]
+) -> Floats:
     """Return p-values of each class and site, two-sided, [classes, sites].
 
     Blocks of classes are moved along the decisions. A thousand permutations cannot tell 1e-3 from
@@ -210,13 +230,14 @@ def _p_values(members: Bools, executed: Bools, *, permutations: int, seed: int) 
     a Pearson III law, and that the p-value (Winkler et al., "Faster permutation inference in brain
     imaging", 2016).
     """
-    generator = np.random.default_rng(seed)
     ran = executed.astype(np.float32)
     inside = np.ascontiguousarray(members.T, dtype=np.float32)
     observed = (inside.T @ ran).astype(np.float64)
-    moved = np.empty((permutations, *observed.shape))
-    for place, order in enumerate(block_orders(len(ran), BLOCK, permutations, generator)):
+    moved = np.empty((len(orders), *observed.shape))
+    for place, order in enumerate(orders):
+        progress(place / len(orders))
         moved[place] = inside[order].T @ ran
+    progress(1.0)
     centre, spread = moved.mean(axis=0), moved.std(axis=0, ddof=1)
     free = spread > 0
     spread = np.where(free, spread, 1.0)

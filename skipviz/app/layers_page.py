@@ -32,6 +32,7 @@ from skipviz.analysis.task_depth import by_task
 from skipviz.analysis.token_classes import token_classes
 from skipviz.app.downloads import csv_of
 from skipviz.app.jobs import Job, Request
+from skipviz.app.plain_text import plain
 from skipviz.app.run_view import explain, jobs, traced_now, wait
 from skipviz.experiments.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.prediction_by_depth import exit_heads, settling, turning
@@ -54,6 +55,10 @@ from skipviz.recording.tracing import Progress
 from skipviz.trace import Trace
 
 SEED = 0
+WITHIN = (
+    " Of several texts they ask what holds within each, blocks moving within their text; rates and "
+    "log-odds are over all texts."
+)
 LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
 
 Result = TypeVar("Result")
@@ -69,7 +74,7 @@ def page() -> None:
         st.info("Trace a text on the page “Skip paths” first; its layers will be looked at here.")
         return
     names = traced.tokens["source"].unique(maintain_order=True)
-    shown = names[0] if len(names) == 1 else f"{len(names):,} texts"
+    shown = plain(names[0]) if len(names) == 1 else f"{len(names):,} texts"
     st.caption(f"{shown}, {len(traced):,} tokens")
     views = {
         "Token classes": _token_classes,
@@ -94,14 +99,15 @@ def _token_classes(request: Request, traced: Trace) -> None:
     st.subheader("Which tokens run which layers")
     if not traced.sites.height:
         st.info(
-            f"{traced.run['model'][0]} has no gates: every layer runs for every token, so none "
-            "prefers any. Trace the text with another model."
+            f"{plain(traced.run['model'][0])} has no gates: every layer runs for every token, so "
+            "none prefers any. Trace the text with another model."
         )
         return
     linguistic = st.toggle(LINGUISTIC, key="layers_linguistic")
 
-    def run(_: Progress) -> pl.DataFrame:
-        return specialties(traced, token_classes(traced, linguistic=linguistic), seed=SEED)
+    def run(progress: Progress) -> pl.DataFrame:
+        classes = token_classes(traced, linguistic=linguistic)
+        return specialties(traced, classes, seed=SEED, progress=progress)
 
     table = _analysed(request, f"specialties {linguistic}", run)
     if table is None:
@@ -116,6 +122,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
         "more often, orange less; at the end of the scale the odds are 20 times as high or low. "
         "Where there is no colour, the layer ran for all tokens or for none. Tests move whole "
         "blocks of neighbouring tokens and are corrected over the whole table."
+        + (WITHIN if traced.tokens["sequence"].n_unique() > 1 else "")
     )
     sure = found(table)
     if sure.height:
@@ -142,9 +149,10 @@ def _token_classes(request: Request, traced: Trace) -> None:
 def _difficulty(request: Request, traced: Trace) -> None:
     st.subheader("Do hard tokens use more layers?")
 
-    def run(_: Progress) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    def run(progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
         table = difficulty(traced)
-        return table, depth_against_difficulty(table, seed=SEED), depth_by_difficulty(table)
+        found = depth_against_difficulty(table, seed=SEED, progress=progress)
+        return table, found, depth_by_difficulty(table)
 
     tables = _analysed(request, "difficulty", run)
     if tables is None:
@@ -169,6 +177,11 @@ def _difficulty(request: Request, traced: Trace) -> None:
         hide_index=True,
         width="stretch",
     )
+    if traced.tokens["sequence"].n_unique() > 1:
+        st.caption(
+            "Of several texts, coefficients and tests are of tokens against others of their text; "
+            "the curves are over all texts."
+        )
     _downloads(
         traced,
         {
@@ -262,8 +275,8 @@ def _attention(request: Request, traced: Trace) -> None:
     st.subheader("Attention to tokens that skipped")
     if not set(traced.sites["unit"]) & {"attn", "block"}:
         st.info(
-            f"No attention of {traced.run['model'][0]} can be skipped, so every token has run what "
-            "others look at. Trace the text with another model."
+            f"No attention of {plain(traced.run['model'][0])} can be skipped, so every token has "
+            "run what others look at. Trace the text with another model."
         )
         return
     st.markdown(

@@ -25,6 +25,8 @@ from skipviz.trace import Trace
 
 ODDS_SHOWN = 3.0
 """Where the colours of log-odds end, the same for every text: odds 20 times as high or low."""
+FOLDS = 5
+"""Texts from which on probes are judged by whole texts that they have not seen."""
 PART_COLOURS = {"all": INK, "executed": "#009E73", "skipped": "#CC79A7"}
 """Tokens that ran a layer, and that skipped it."""
 PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped it"}
@@ -160,7 +162,9 @@ def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Fig
             )
         )
     _by_layer(figure)
-    figure.update_yaxes(title="accuracy on unseen texts", tickformat=".0%", range=[0, 1.02])
+    several = trace.tokens["sequence"].n_unique() >= FOLDS
+    unseen = "unseen texts" if several else "unseen stretches of text"
+    figure.update_yaxes(title=f"accuracy on {unseen}", tickformat=".0%", range=[0, 1.02])
     return dress(figure, trace, title="What a linear probe reads", height=420)
 
 
@@ -201,7 +205,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         )
     _by_layer(figure)
     figure.update_yaxes(title="accuracy less control (95% interval)")
-    return dress(figure, trace, title="What it reads beyond the words", height=420)
+    return dress(figure, trace, title="Accuracy over the control task", height=420)
 
 
 def _by_layer(figure: go.Figure) -> None:
@@ -308,7 +312,7 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
     holds = measure.endswith("_before")
     figure = go.Figure(
         go.Scatter(
-            x=["no", "yes"][-part.height :] if holds else part["value"].to_list(),
+            x=[("yes" if value else "no") if holds else value for value in part["value"]],
             y=part["layers"].to_list(),
             error_y={"array": (1.96 * part["error"].fill_null(0.0)).to_list()},
             customdata=part["tokens"].to_list(),

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from skipviz.analysis.correlation import METHODS, Method, corrected, correlate
+from skipviz.analysis.correlation import METHODS, Method, Resampling, corrected, correlate
 
 Floats = npt.NDArray[np.float64]
 SEEDS = 500
@@ -137,3 +137,51 @@ def test_corrected_leaves_missing_ones_out() -> None:
 def test_bad_figures_are_refused(x: Floats, options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         correlate(x.astype(np.float64), np.arange(4.0), seed=0, **options)  # type: ignore[arg-type]
+
+
+def texts_apart(seed: int, sizes: list[int]) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
+    """Two figures that have nothing to do with each other, each with a level of the text's own."""
+    generator = np.random.default_rng(seed)
+    documents = np.repeat(np.arange(len(sizes)), sizes)
+    x, y = (
+        generator.standard_normal(len(documents)) + generator.standard_normal(len(sizes))[documents]
+        for _ in range(2)
+    )
+    return x, y, documents
+
+
+@pytest.mark.parametrize("sizes", [[100] * 5, [10] * 40])
+def test_texts_that_differ_as_wholes_do_not_go_together(sizes: list[int]) -> None:
+    found = []
+    for seed in range(60):
+        x, y, documents = texts_apart(seed, sizes)
+        found.append(correlate(x, y, documents=documents, permutations=99, seed=seed))
+    assert np.mean([each.p <= 0.05 for each in found]) <= 0.12
+    assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.8
+
+
+def test_what_holds_within_texts_is_found_though_texts_differ_the_other_way() -> None:
+    x, y, documents = texts_apart(0, [80] * 6)
+    x, y = x + 3 * documents, y - 3 * documents + 0.6 * x
+    found = correlate(x, y, documents=documents, method="pearson", permutations=199, seed=0)
+    within = [each - np.repeat(each.reshape(6, 80).mean(axis=1), 80) for each in (x, y)]
+    assert found.r == pytest.approx(np.corrcoef(*within)[0, 1])
+    assert found.p == pytest.approx(1 / 200)
+    assert found.low > 0
+    # What is the same throughout each text says nothing within them.
+    assert np.isnan(correlate(x, documents * 0.1, documents=documents, permutations=9, seed=0).r)
+
+
+def test_blocks_stay_in_their_text_and_one_text_is_as_none_named() -> None:
+    documents = np.repeat([3, 1, 2], [50, 7, 20])
+    drawn = Resampling.of(77, documents=documents, block=8, permutations=2000, seed=0)
+    assert (documents[drawn.orders] == documents).all()
+    assert (np.sort(drawn.orders, axis=1) == np.arange(77)).all()
+    often = np.bincount(drawn.draws.ravel(), minlength=77) / 2000
+    assert often == pytest.approx(1, abs=0.15)
+    one, none = (
+        Resampling.of(77, documents=each, block=8, permutations=5, seed=0)
+        for each in (np.zeros(77, dtype=np.int64), None)
+    )
+    assert (one.orders == none.orders).all()
+    assert (one.draws == none.draws).all()

@@ -59,6 +59,7 @@ def planted(seed: int, *, tokens: int = 800) -> pl.DataFrame:
     return pl.DataFrame(
         {
             "token": np.arange(tokens),
+            "sequence": np.zeros(tokens, dtype=np.int64),
             "layers_used": depth,
             **columns,
             "log_frequency": generator.standard_normal(tokens),
@@ -119,3 +120,32 @@ def test_a_trace_without_losses_has_the_rest() -> None:
     assert found.filter(measure="surprisal")["tokens"].item() == 0
     assert found.filter(measure="token_before")["r"].item() is not None
     assert "surprisal" not in depth_by_difficulty(table)["measure"].to_list()
+
+
+def test_what_holds_for_nearly_all_tokens_is_parted_by_that() -> None:
+    table = planted(0).with_columns(
+        token_before=pl.col("token") % 20 > 0, bigram_before=pl.lit(True)
+    )
+    found = depth_by_difficulty(table)
+    assert found.filter(measure="token_before").select("value", "tokens").rows() == [
+        (0.0, 40),
+        (1.0, 760),
+    ]
+    assert found.filter(measure="bigram_before")["value"].to_list() == [1.0]
+
+
+def test_texts_that_differ_as_wholes_are_no_finding_and_progress_is_told() -> None:
+    shares: list[float] = []
+    claimed = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        text = np.repeat(np.arange(5), 160)
+        table = planted(seed).with_columns(
+            sequence=pl.Series(text),
+            layers_used=pl.Series(generator.standard_normal(800) + generator.normal(size=5)[text]),
+            nll=pl.Series(generator.standard_normal(800) + generator.normal(size=5)[text]),
+        )
+        found = depth_against_difficulty(table, permutations=99, seed=seed, progress=shares.append)
+        claimed += found.filter(measure="nll")["p"].item() <= 0.05
+    assert claimed <= 4
+    assert shares[:7] == pytest.approx(np.linspace(0, 1, 7))

@@ -197,3 +197,22 @@ def test_five_thousand_tokens_and_fifty_two_sites_take_seconds() -> None:
     began = time.perf_counter()
     assert specialties(trace, classes, seed=0).height == 40 * 52
     assert time.perf_counter() - began < 8
+
+
+def test_texts_that_differ_as_wholes_have_no_specialties_for_that() -> None:
+    shares: list[float] = []
+    claimed = []
+    for seed in range(15):
+        generator = np.random.default_rng(seed)
+        text = np.repeat(np.arange(6), 120)
+        ran = generator.random((720, 8)) < generator.uniform(0.1, 0.9, (6, 8))[text]
+        inside = generator.random(720) < generator.uniform(0.1, 0.9, 6)[text]
+        classes = pl.DataFrame({"f": np.where(inside, "in", "out").tolist()})
+        trace = make_trace(tokens=720, sequences=6, exec_count=ran)
+        table = specialties(
+            trace, classes, permutations=99, seed=seed, progress=shares.append
+        ).filter(pl.col("class") == "in")
+        claimed.append((table["p"] <= 0.05).mean())
+    assert np.mean(claimed) < 0.12
+    assert shares[0] == 0
+    assert shares[-1] == 1

@@ -70,6 +70,9 @@ def test_probes_are_drawn_by_layer_and_part(trace: Trace) -> None:
     assert list(named(accuracy, "probe").y) == whole["accuracy"].to_list()
     assert list(named(accuracy, "control").y) == whole["control"].to_list()
     assert list(named(accuracy, "always").y) == whole["majority"].to_list()
+    assert accuracy.layout.yaxis.title.text == "accuracy on unseen stretches of text"
+    several = probe_accuracy(make_trace(tokens=400, sequences=5), table, feature="kind")
+    assert several.layout.yaxis.title.text == "accuracy on unseen texts"
     selectivity = probe_selectivity(trace, table, feature="kind")
     assert list(named(selectivity, "all tokens").y) == whole["selectivity"].to_list()
     skipped = table.filter(feature="kind", part="skipped")
@@ -110,6 +113,10 @@ def test_difficulties_are_drawn_on_one_axis(trace: Trace) -> None:
         assert high > max(parts["layers"])
         assert figure.layout.xaxis.title.text == DIFFICULTIES[measure]
     assert list(difficulty_curve(trace, parts, measure="token_before").data[0].x) == ["no", "yes"]
+    seen = parts.filter(measure="token_before")
+    for value, label in ((0.0, "no"), (1.0, "yes")):
+        figure = difficulty_curve(trace, seen.filter(value=value), measure="token_before")
+        assert list(figure.data[0].x) == [label]
     empty = difficulty_curve(trace, parts.clear(), measure="nll")
     assert "Not known" in empty.layout.annotations[0].text
     with pytest.raises(ValueError, match="measure='other' is not one of"):
