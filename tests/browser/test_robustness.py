@@ -70,7 +70,7 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
         timeout=RUN_SECONDS
     )
     found = downloaded(page, "Every word (CSV)")
-    assert [row["after"] for row in found] == words["after"].to_list()
+    assert [json.loads(row["after"]) for row in found] == words["after"].to_list()
 
     press(page, "Change the context")
     expect(page.get_by_text("With no context")).to_be_visible(timeout=RUN_SECONDS)
