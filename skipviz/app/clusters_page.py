@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +22,7 @@ from skipviz.analysis.clusters import FEWEST_TOKENS, MOST, Clusters, cluster, me
 from skipviz.analysis.grouping import Method
 from skipviz.analysis.profiles import On
 from skipviz.app.cluster_text_view import cluster_text_view, payload
+from skipviz.app.downloads import csv_of
 from skipviz.app.jobs import Request
 from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs, traced_now
@@ -403,7 +403,7 @@ def _downloads(traced: Trace, found: Found) -> None:
     places = st.columns(4) + st.columns(4)
     for place, (label, (name, table)) in zip(places, tables.items(), strict=False):
         place.download_button(
-            f"{label} (CSV)", _csv(table), file_name=f"{name}.csv", mime="text/csv",
+            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
             on_click="ignore", width="stretch",
         )  # fmt: skip
     saved = io.BytesIO()
@@ -418,12 +418,3 @@ def _downloads(traced: Trace, found: Found) -> None:
         lambda: cluster_text(traced, found.tokens, limit=len(traced)).encode(),
         file_name="clusters.html", mime="text/html", on_click="ignore", width="stretch",
     )  # fmt: skip
-
-
-def _csv(table: pl.DataFrame) -> str:
-    """Return a table as CSV, texts in JSON's notation: no spreadsheet takes them for formulas."""
-    texts = [name for name in ("before", "text", "after", "source") if name in table.columns]
-    return table.with_columns(
-        pl.Series(name, [json.dumps(text, ensure_ascii=False) for text in table[name]])
-        for name in texts
-    ).write_csv()
