@@ -91,8 +91,8 @@ Losses in nats a token; brackets are 95% bootstrap intervals over documents, dif
 ## Limits
 
 Trained on English prose, documentation and program code in windows of at most 256 tokens; other
-languages and longer contexts were not measured. Skipped units are computed and masked here, so FLOPs are
-saved on paper, not in time.
+languages and longer contexts were not measured. Skipped units are computed and masked here, so
+FLOPs are saved on paper, not in time.
 
 ## Licence
 
