@@ -7,9 +7,9 @@ import json
 import polars as pl
 
 TEXTS = frozenset(
-    {"after", "before", "document", "file", "next", "piece", "prompt", "source", "text", "word",
-     "word_text", "one", "other"}
-)  # fmt: skip
+    ("after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt")
+    + ("source", "text", "word", "word_text")
+)
 """Columns that hold what a user wrote, or the name of a file of theirs."""
 
 
