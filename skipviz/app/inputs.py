@@ -21,6 +21,8 @@ SAMPLES = {
     "A question and some Python": "code.txt",
     "Lists, sums and scripts": "repetition.txt",
 }
+FIRST = "smollm2-gated"
+"""The model that is offered first: its gates can be looked at on every page."""
 TRACE = "Trace"
 FOLDER = "A folder on this machine"
 CHARS_PER_TOKEN = 4
@@ -73,7 +75,7 @@ def _choose_stored() -> Request | None:
 
 def _choose_model() -> str:
     names = [*sample_folders(), BACKBONE, FOLDER]
-    name = st.selectbox("Model", names, key="model")
+    name = st.selectbox("Model", names, index=names.index(FIRST), key="model")
     if name != FOLDER:
         return str(name)
     path = st.text_input(
