@@ -9,6 +9,7 @@ import streamlit as st
 
 from skipviz.app.jobs import Request
 from skipviz.app.plain_text import plain
+from skipviz.app.run_view import jobs
 from skipviz.app.stored import stored_trace
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.errors import ModelError
@@ -61,7 +62,7 @@ def choose() -> Request | None:
 def _choose_stored() -> Request | None:
     """Offer a trace instead of a text; return what made it when the button is pressed."""
     try:
-        request = stored_trace()
+        request, trace = stored_trace()
     except TextError as error:
         st.info(plain(str(error)))
         return None
@@ -69,6 +70,7 @@ def _choose_stored() -> Request | None:
     st.caption(f"{texts}, traced by {plain(request.model)}; nothing is run to look at it.")
     if not st.button("Show the trace", type="primary", width="stretch", key="show"):
         return None
+    jobs().keep(request, trace)
     st.session_state.documents = request.documents
     return request
 

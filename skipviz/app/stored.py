@@ -9,7 +9,6 @@ import streamlit as st
 
 from skipviz.analysis.token_classes import text_of
 from skipviz.app.jobs import Request
-from skipviz.app.run_view import jobs
 from skipviz.texts import Document, TextError
 from skipviz.trace import Trace, TraceError
 
@@ -18,8 +17,8 @@ FREE = ("learned", "static", "random", "dense", "none")
 name, as of a guarded or a forced trace, it says so instead of deciding otherwise."""
 
 
-def stored_trace() -> Request:
-    """Offer an upload and return what would have made the trace in it.
+def stored_trace() -> tuple[Request, Trace]:
+    """Offer an upload and return the trace in it, behind what would have made it.
 
     Raises
     ------
@@ -33,6 +32,9 @@ def stored_trace() -> Request:
     )  # fmt: skip
     if upload is None:
         raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
+    known: tuple[str, Request, Trace] | None = st.session_state.get("stored_trace")
+    if known is not None and known[0] == upload.file_id:
+        return known[1:]  # read once, and not at every rerun of the page
     try:
         trace = Trace.load(io.BytesIO(upload.getvalue()))
     except TraceError as error:
@@ -41,8 +43,8 @@ def stored_trace() -> Request:
         raise TextError(f"{upload.name} holds a trace of 0 tokens; save one of a text.")
     digest = hashlib.sha256(upload.getvalue()).hexdigest()
     request = request_of(trace, stored=digest)
-    jobs().keep(request, trace)
-    return request
+    st.session_state.stored_trace = (upload.file_id, request, trace)
+    return request, trace
 
 
 def request_of(trace: Trace, *, stored: str) -> Request:
