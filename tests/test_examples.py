@@ -48,7 +48,7 @@ def test_nothing_tells_of_the_machine_that_ran_it(path: Path) -> None:
 
 
 def test_paths_are_told_from_addresses_and_markup() -> None:
-    for seen in ("/home/someone/x.py", "in '/work/main'", r"C:\Users", "file:///tmp/x"):
+    for seen in ("/home/someone/x.py", "in '/srv/project'", r"C:\Users", "file:///tmp/x"):
         assert ABSOLUTE.search(seen), seen
     for fine in ("https://docs.pola.rs/api/x", "runs/mine/model", "</td></tr>", "1/2", "and/or/x"):
         assert not ABSOLUTE.search(fine), fine
