@@ -3,7 +3,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import random
 import re
 from collections.abc import Iterator
 from importlib.resources import files
@@ -17,11 +16,11 @@ from sklearn.metrics import adjusted_rand_score
 import skipviz
 from skipviz.analysis.cluster_words import reading
 from skipviz.analysis.clusters import Clusters, cluster
-from skipviz.app.inputs import SAMPLES
 from tests.browser.conftest import PageLog, Screenshot, Serve
+from tests.browser.counted_runs import runs
+from tests.browser.long_texts import TOKENS, long_texts
 
 RUN_SECONDS = 600_000
-TOKENS = 5000
 
 
 @pytest.fixture(scope="module")
@@ -33,27 +32,8 @@ def url(serve: Serve) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Three files, about 5,000 tokens in all: the samples, and sentences of their words."""
-    folder = tmp_path_factory.mktemp("texts")
-    samples = [
-        (files("skipviz.app") / "samples" / name).read_text("utf-8") for name in SAMPLES.values()
-    ]
-    generator = random.Random(0)
-    paths = []
-    for number, sample in enumerate(samples):
-        words = re.findall(r"[A-Za-z']+", " ".join(samples))
-        parts = [sample]
-        while sum(map(len, parts)) < TOKENS * 4 / len(samples):
-            sentence = " ".join(generator.choices(words, k=generator.randint(4, 14)))
-            parts.append(sentence.capitalize() + generator.choice([".", "?", ", 12 + 7 = 19."]))
-        paths.append(folder / f"text{number}.txt")
-        paths[-1].write_text(" ".join(parts), encoding="utf-8")
-    return paths
-
-
-def runs(page: Page) -> int:
-    said = page.get_by_text(re.compile(r"^Model runs: \d+$")).inner_text()
-    return int(said.split(": ")[1])
+    """Three files, about 5,000 tokens in all."""
+    return long_texts(tmp_path_factory.mktemp("texts"))
 
 
 def trace_files(page: Page, url: str, paths: list[Path]) -> None:

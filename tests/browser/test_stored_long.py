@@ -1,0 +1,112 @@
+"""A stored trace of 5,000 tokens on the pages of layers and robustness: no model is run."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+import skipviz
+from skipviz.analysis.difficulty import depth_against_difficulty, difficulty
+from skipviz.analysis.drift import drift, part
+from skipviz.analysis.layer_words import difficulty_reading, specialty_reading
+from skipviz.analysis.robustness_words import drift_words
+from skipviz.analysis.specialties import specialties
+from skipviz.analysis.token_classes import token_classes
+from tests.browser.conftest import PageLog, Screenshot, Serve
+from tests.browser.counted_runs import runs
+from tests.browser.long_texts import TOKENS, long_texts
+
+RUN_SECONDS = 600_000
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    """An app that says how often a model was run."""
+    with serve(Path(__file__).parent / "counted_app.py") as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[skipviz.Trace, Path]:
+    """A trace of three texts, and the file it was saved to."""
+    folder = tmp_path_factory.mktemp("stored")
+    documents = [
+        skipviz.Document(path.name, path.read_text("utf-8")) for path in long_texts(folder)
+    ]
+    trace = skipviz.trace(skipviz.load("smollm2-gated"), documents)
+    assert len(trace) == pytest.approx(TOKENS, rel=0.2)
+    trace.save(folder / "long.parquet")
+    return trace, folder / "long.parquet"
+
+
+def open_stored(page: Page, url: str, path: Path) -> None:
+    page.goto(url)
+    page.get_by_text("Trace", exact=True).click()
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(path)
+    page.get_by_role("button", name="Show the trace").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    assert runs(page) == 0
+
+
+def expect_reading(page: Page, reading: str) -> None:
+    shown = page.get_by_test_id("stMain").get_by_text(reading)
+    expect(shown).to_be_visible(timeout=RUN_SECONDS)
+
+
+def downloaded(page: Page, name: str) -> list[dict[str, str]]:
+    with page.expect_download() as download:
+        page.get_by_role("button", name=name).click()
+    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+
+
+def test_layers_of_five_thousand_stored_tokens(
+    page: Page,
+    url: str,
+    stored: tuple[skipviz.Trace, Path],
+    screenshot: Screenshot,
+    page_log: PageLog,
+) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    trace, path = stored
+    open_stored(page, url, path)
+    page.get_by_role("link", name="Layers").click()
+    table = specialties(trace, token_classes(trace), seed=0)
+    expect_reading(page, specialty_reading(table))
+    rows = downloaded(page, "Classes and sites (CSV)")
+    assert [row["class"] for row in rows] == table["class"].to_list()
+    assert [float(row["rate"]) for row in rows] == pytest.approx(table["rate"].to_list(), abs=1e-6)
+    screenshot(page, "layers-long-classes")
+    page.get_by_role("radio", name="Difficulty", exact=True).click()
+    found = depth_against_difficulty(difficulty(trace), seed=0)
+    expect_reading(page, difficulty_reading(found))
+    screenshot(page, "layers-long-difficulty")
+    assert runs(page) == 0
+
+
+def test_drift_of_five_thousand_stored_tokens(
+    page: Page,
+    url: str,
+    stored: tuple[skipviz.Trace, Path],
+    screenshot: Screenshot,
+    page_log: PageLog,
+) -> None:
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    trace, path = stored
+    open_stored(page, url, path)
+    page.get_by_role("link", name="Robustness").click()
+    page.get_by_role("button", name="Compare the two").click()
+    # The first of three texts is before, the others are after.
+    first = (trace.tokens["sequence"] == 0).to_numpy()
+    table = drift(part(trace, first), part(trace, np.logical_not(first)), seed=0)
+    expect_reading(page, drift_words(table))
+    rows = downloaded(page, "Drift (CSV)")
+    assert [row["level"] for row in rows] == table["level"].to_list()
+    page.wait_for_timeout(1500)  # the figures settle
+    screenshot(page, "robustness-long")
+    assert runs(page) == 0
