@@ -1,6 +1,7 @@
 """The command line: look at models, trace, train, calibrate, guard and evaluate.
 
-What runs a model is imported inside the commands, so that ``skipviz --help`` need not wait for it.
+What a command needs is imported inside it: ``skipviz --help`` waits for the package and for nothing
+else.
 """
 
 from __future__ import annotations
@@ -416,7 +417,7 @@ def evaluate(
         typer.Option(
             "--limit",
             help="Add the guarded policy: the cheapest threshold that, with 95% confidence, loses "
-            "no more nats over dense than this.",
+            "no more nats over dense than this; of models guarded for it, if any is.",
         ),
     ] = None,
     texts: Annotated[

@@ -278,6 +278,20 @@ def test_evaluate_adds_the_guarded_policy(
     )
 
 
+def test_evaluate_passes_over_models_that_were_not_guarded_where_others_were(
+    tmp_path: Path, model: Path, text: Path, tiny_model_folder: Path
+) -> None:
+    kept = write_gated(tmp_path / "guarded", backbone=tiny_model_folder)
+    settings = json.loads((kept / "skipviz.json").read_text())
+    settings["guards"] = {"0.5": 0.0}  # a threshold of 0 is one too
+    (kept / "skipviz.json").write_text(json.dumps(settings))
+    table = tmp_path / "table.csv"
+    outcome = run("evaluate", model, kept, "--text", text, "--limit", "0.5", "--csv", table)
+    assert outcome.exit_code == 0, outcome.output
+    assert pl.read_csv(table).filter(policy="guarded")["model"].to_list() == [str(kept)]
+    assert "keeps no threshold for 0.5 nats and is passed over" in " ".join(outcome.stderr.split())
+
+
 def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: Path) -> None:
     assert "is not calibrated" in sentence(
         run("evaluate", model, "--text", text, "--budget", "0.123")

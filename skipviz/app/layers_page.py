@@ -139,6 +139,8 @@ def _token_classes(request: Request, traced: Trace) -> None:
                 pl.col("q"),
                 "tokens",
             ),
+            # So small where texts are long that it would not fit written out.
+            column_config={"q": st.column_config.NumberColumn(format="%.1e")},
             hide_index=True,
             width="stretch",
             height=300,

@@ -117,7 +117,11 @@ def guarded_candidates(
     limits: Sequence[float],
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Candidate]:
-    """Return the guarded policy of each model of learned gates, at each limit.
+    """Return the guarded policy of models of learned gates, at each limit.
+
+    Finding a threshold takes many runs over the calibration texts. So a limit that some of the
+    models have been guarded for is measured on these alone; it is sought for all only where none
+    has.
 
     Parameters
     ----------
@@ -128,15 +132,23 @@ def guarded_candidates(
     texts
         Calibration texts.
     limits
-        Nats over dense that may be lost; a threshold is sought where a model has none for one.
+        Nats over dense that may be lost.
     progress
         Called with a sentence now and then.
     """
+    models = {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values()
     found = []
-    for model in {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values():
-        known = model.settings.guards if isinstance(model.settings, GatedModelConfig) else {}
-        for limit in dict.fromkeys(limits):
-            threshold = known.get(f"{limit:g}")
+    for limit in dict.fromkeys(limits):
+        kept = {model: _kept(model, limit) for model in models}
+        anyone = any(threshold is not None for threshold in kept.values())
+        for model, known in kept.items():
+            if known is None and anyone:
+                progress(
+                    f"{model.name} keeps no threshold for {limit:g} nats and is passed over; "
+                    f"`skipviz guard {model.name} --limit {limit:g}` finds one."
+                )
+                continue
+            threshold = known
             if threshold is None:
                 threshold = guard(model, dense, texts, limit=limit, progress=progress).threshold
             found.append(
@@ -149,3 +161,10 @@ def guarded_candidates(
                 )
             )
     return found
+
+
+def _kept(model: SkipModel, limit: float) -> float | None:
+    """Return the threshold that a model was guarded at for a limit, if it was."""
+    if not isinstance(model.settings, GatedModelConfig):
+        return None
+    return model.settings.guards.get(f"{limit:g}")
