@@ -156,7 +156,7 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
     figure.update_yaxes(title="loss lowered by (nats)", row=1, col=1)
     figure.update_yaxes(title="nats", row=1, col=2)
     dress(figure, trace, title="Which layers made the difference", height=420)
-    return figure.update_layout(barmode="group", margin={"t": 100})
+    return figure.update_layout(barmode="group", margin={"t": 116})
 
 
 def share_scatter(trace: Trace, compared: pl.DataFrame) -> go.Figure:
@@ -249,7 +249,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title=f"{method.capitalize()} coefficient", row=1, col=1)
     dress(figure, trace, title=f"Do scores go with {value}?", height=440)
-    return figure.update_layout(margin={"t": 100})
+    return figure.update_layout(margin={"t": 116})
 
 
 def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter:

@@ -50,7 +50,7 @@ def dress(
         template=TEMPLATE,
         title={
             "text": title,
-            "subtitle": {"text": provenance(traces), "font": {"size": 12}},
+            "subtitle": {"text": _in_two_lines(provenance(traces)), "font": {"size": 12}},
             "x": 0.0,
             "xref": "paper",
             "xanchor": "left",
@@ -60,7 +60,7 @@ def dress(
             "font": {"size": 17},
         },
         height=height,
-        margin={"l": 60, "r": 20, "t": 70, "b": 105},
+        margin={"l": 60, "r": 20, "t": 86, "b": 105},
         showlegend=True,
         # At the very bottom: above the axes it would run into the subtitle in a narrow column.
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
@@ -128,6 +128,12 @@ def margin_limit(trace: Trace, *, share: float) -> float:
     margins = np.abs(trace.margin)
     finite = margins[np.isfinite(margins)]
     return max(float(np.quantile(finite, share)), 1e-6) if len(finite) else 1.0
+
+
+def _in_two_lines(line: str) -> str:
+    """Break provenance before the number of tokens: one line is wider than a narrow page."""
+    who, tokens, dtype = line.rsplit(" · ", 2)
+    return f"{who}<br>{tokens} · {dtype}"
 
 
 def _no_token(trace: Trace, token: int) -> str:

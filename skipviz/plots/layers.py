@@ -80,7 +80,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
             },
         },
         legend={"itemclick": False, "itemdoubleclick": False},
-        margin={"l": 10, "t": 90},
+        margin={"l": 10, "t": 106},
     )
 
 

@@ -127,7 +127,7 @@ def test_figures_say_what_where_and_of_whom(name: str) -> None:
     layout = FIGURES[name]().layout
     assert layout.title.text
     assert layout.meta["provenance"]
-    assert layout.meta["provenance"] in layout.title.subtitle.text
+    assert layout.meta["provenance"] in layout.title.subtitle.text.replace("<br>", " · ")
     for word in ("tokens",) if name == "frontier_figure" else ("synthetic", "learned", "40 tokens"):
         assert word in layout.meta["provenance"]
 

@@ -44,7 +44,9 @@ def test_map_shows_what_ran_layer_by_layer() -> None:
     assert names(figure) == ["attention ran", "MLP ran", "skipped", "always runs (no gate)"]
     assert figure.layout.yaxis.title.text == "attention: layer"
     assert figure.layout.yaxis2.title.text == "MLP: layer"
-    assert figure.layout.meta["provenance"] == figure.layout.title.subtitle.text
+    assert figure.layout.meta["provenance"] == figure.layout.title.subtitle.text.replace(
+        "<br>", " · "
+    )
 
 
 def test_map_shows_a_stretch() -> None:
