@@ -18,9 +18,8 @@ from skipviz.analysis.gate_quality import (
     reliability,
 )
 from skipviz.analysis.token_classes import token_classes
-from skipviz.app.jobs import Request
-from skipviz.app.one_text import audited, in_context, unfit
-from skipviz.app.run_view import traced_now
+from skipviz.app.downloads import csv_buttons
+from skipviz.app.one_text import audited, in_context, text_to_look_into
 from skipviz.experiments.audit import Downstream
 from skipviz.plots.audit import (
     Shown,
@@ -46,15 +45,10 @@ def page() -> None:
         "next token tells what executing was worth: **its utility, in nats**. Then the scores are "
         "held against it."
     )
-    request: Request | None = st.session_state.get("request")
-    traced = traced_now()
-    if request is None or traced is None:
-        st.info("Trace a text on the page “Skip paths” first; it is what will be audited here.")
+    chosen = text_to_look_into("audited")
+    if chosen is None:
         return
-    problem = unfit(traced)
-    if problem is not None:
-        st.info(problem)
-        return
+    request, traced = chosen
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
@@ -96,19 +90,13 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     classes = _classes(traced, marked)
     _worst(traced, marked)
     st.subheader("Downloads")
-    first, second, third = st.columns(3)
-    first.download_button(
-        "Every decision (CSV)", marked.write_csv(), file_name="audit.csv", mime="text/csv",
-        on_click="ignore", width="stretch",
-    )  # fmt: skip
-    second.download_button(
-        "By site (CSV)", sites.write_csv(), file_name="audit-sites.csv", mime="text/csv",
-        on_click="ignore", width="stretch",
-    )  # fmt: skip
-    third.download_button(
-        "By token class (CSV)", classes.write_csv(), file_name="audit-classes.csv",
-        mime="text/csv", on_click="ignore", width="stretch",
-    )  # fmt: skip
+    csv_buttons(
+        {
+            "Every decision": ("audit", marked),
+            "By site": ("audit-sites", sites),
+            "By token class": ("audit-classes", classes),
+        }
+    )
     st.caption(provenance(traced))
 
 

@@ -1,10 +1,12 @@
-"""Tables as files to keep."""
+"""Tables as files to keep, and the buttons that give them."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import polars as pl
+import streamlit as st
 
 TEXTS = frozenset(
     {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
@@ -20,3 +22,23 @@ def csv_of(table: pl.DataFrame) -> str:
         pl.Series(name, [json.dumps(text, ensure_ascii=False) for text in table[name]])
         for name in texts
     ).write_csv()
+
+
+def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
+    """Offer tables as CSV, side by side.
+
+    Parameters
+    ----------
+    tables
+        Name of the file, without its ending, and the table, by the words on the button.
+    """
+    for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
+        column.download_button(
+            f"{label} (CSV)",
+            partial(csv_of, table),
+            file_name=f"{name}.csv",
+            mime="text/csv",
+            on_click="ignore",
+            width="stretch",
+            key=f"csv {name}",
+        )

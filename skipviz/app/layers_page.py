@@ -30,7 +30,7 @@ from skipviz.analysis.specialties import specialties
 from skipviz.analysis.specialty_words import found
 from skipviz.analysis.task_depth import by_task
 from skipviz.analysis.token_classes import token_classes
-from skipviz.app.downloads import csv_of
+from skipviz.app.downloads import csv_buttons
 from skipviz.app.jobs import Job, Request
 from skipviz.app.plain_text import plain
 from skipviz.app.run_view import explain, jobs, traced_now, wait
@@ -40,17 +40,12 @@ from skipviz.experiments.probes import LEAST_TOKENS, probes
 from skipviz.experiments.states import MOST, record_states
 from skipviz.experiments.task_prompts import TaskDepths, task_depths
 from skipviz.models import SkipModel
+from skipviz.plots.attention_paid import attention_figure
+from skipviz.plots.difficulty import difficulty_curve, task_figure
 from skipviz.plots.labels import provenance
-from skipviz.plots.layers import (
-    attention_figure,
-    difficulty_curve,
-    influence_bars,
-    probe_accuracy,
-    probe_selectivity,
-    settled_histogram,
-    specialty_map,
-    task_figure,
-)
+from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
+from skipviz.plots.probes import probe_accuracy, probe_selectivity
+from skipviz.plots.specialties import specialty_map
 from skipviz.recording.tracing import Progress
 from skipviz.trace import Trace
 
@@ -145,7 +140,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
             width="stretch",
             height=300,
         )
-    _downloads(traced, {"Classes and sites": ("specialties", table)})
+    _offer(traced, {"Classes and sites": ("specialties", table)})
 
 
 def _difficulty(request: Request, traced: Trace) -> None:
@@ -184,7 +179,7 @@ def _difficulty(request: Request, traced: Trace) -> None:
             "Of several texts, coefficients and tests are of tokens against others of their text; "
             "the curves are over all texts."
         )
-    _downloads(
+    _offer(
         traced,
         {
             "Correlations": ("depth-difficulty", correlations),
@@ -226,7 +221,7 @@ def _probes(request: Request, traced: Trace) -> None:
     left, right = st.columns(2)
     left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
     right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
-    _downloads(traced, {"Probes": ("probes", table)})
+    _offer(traced, {"Probes": ("probes", table)})
 
 
 @dataclass(frozen=True)
@@ -270,7 +265,7 @@ def _predictions(request: Request, traced: Trace) -> None:
         )
         st.dataframe(result.exits, hide_index=True, width="stretch")
         tables["Exits"] = ("exits", result.exits)
-    _downloads(traced, tables)
+    _offer(traced, tables)
 
 
 def _attention(request: Request, traced: Trace) -> None:
@@ -297,7 +292,7 @@ def _attention(request: Request, traced: Trace) -> None:
     st.markdown(attention_reading(result.layers, result.losses))
     if result.layers.height:
         st.plotly_chart(attention_figure(traced, result.layers), key="attention")
-    _downloads(
+    _offer(
         traced,
         {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)},
     )
@@ -327,7 +322,7 @@ def _tasks(request: Request, traced: Trace) -> None:
             hide_index=True,
             width="stretch",
         )
-    _downloads(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+    _offer(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
 
 
 def _choose_feature(table: pl.DataFrame, key: str) -> str | None:
@@ -390,10 +385,6 @@ def _result(job: Job[Result]) -> Result | None:
     return None
 
 
-def _downloads(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
-    for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
-        column.download_button(
-            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
-            on_click="ignore", width="stretch",
-        )  # fmt: skip
+def _offer(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
+    csv_buttons(tables)
     st.caption(provenance(traced))

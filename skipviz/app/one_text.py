@@ -7,7 +7,7 @@ import streamlit as st
 
 from skipviz.app.jobs import Request
 from skipviz.app.plain_text import plain
-from skipviz.app.run_view import jobs
+from skipviz.app.run_view import jobs, traced_now
 from skipviz.app.token_view import span_texts
 from skipviz.app.trials import tried
 from skipviz.experiments.audit import Downstream, audit
@@ -19,6 +19,22 @@ AROUND = 24
 """Tokens shown before and after one in its context."""
 FIRST_GUESS = 150
 """Tokens a second before anything has run here."""
+WITH_GRADIENT = 3
+"""How many times as long a run takes that is walked back for gradients."""
+
+
+def text_to_look_into(will_be: str) -> tuple[Request, Trace] | None:
+    """Return what was traced last, or say why there is nothing that can be ``will_be`` here."""
+    request: Request | None = st.session_state.get("request")
+    traced = traced_now()
+    if request is None or traced is None:
+        st.info(f"Trace a text on the page “Skip paths” first; it is what will be {will_be} here.")
+        return None
+    problem = unfit(traced)
+    if problem is not None:
+        st.info(problem)
+        return None
+    return request, traced
 
 
 def unfit(traced: Trace) -> str | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import polars as pl
 import streamlit as st
 
@@ -16,7 +14,7 @@ from skipviz.analysis.robustness_words import (
     tails_words,
 )
 from skipviz.analysis.tails import over_dense, tails, worst_places
-from skipviz.app.downloads import csv_of
+from skipviz.app.downloads import csv_buttons
 from skipviz.app.drift_view import show_drift
 from skipviz.app.jobs import Request
 from skipviz.app.plain_text import plain
@@ -94,7 +92,9 @@ def _surface(request: Request, traced: Trace) -> None:
     table = summary(words, seed=SEED)
     st.markdown(plain(surface_words(table)))
     _changes("surface", traced, table)
-    _downloads("surface", {"By change (CSV)": table, "Every word (CSV)": words})
+    csv_buttons(
+        {"By change": ("surface-by-change", table), "Every word": ("surface-every-word", words)}
+    )
 
 
 def _paraphrases(request: Request, traced: Trace) -> None:
@@ -142,7 +142,12 @@ def _paraphrases(request: Request, traced: Trace) -> None:
         hide_index=True,
         width="stretch",
     )
-    _downloads("paraphrases", {"By pair (CSV)": by_pair, "Every word (CSV)": words})
+    csv_buttons(
+        {
+            "By pair": ("paraphrases-by-pair", by_pair),
+            "Every word": ("paraphrases-every-word", words),
+        }
+    )
 
 
 def _context(request: Request, traced: Trace) -> None:
@@ -168,7 +173,9 @@ def _context(request: Request, traced: Trace) -> None:
     table = summary(words, seed=SEED)
     st.markdown(plain(context_words(table)))
     _changes("context", traced, table)
-    _downloads("context", {"By context (CSV)": table, "Every word (CSV)": words})
+    csv_buttons(
+        {"By context": ("context-by-context", table), "Every word": ("context-every-word", words)}
+    )
 
 
 def _batch(request: Request) -> None:
@@ -208,7 +215,7 @@ def _batch(request: Request) -> None:
         hide_index=True,
         width="stretch",
     )  # fmt: skip
-    _downloads("batch", {"By piece (CSV)": table})
+    csv_buttons({"By piece": ("batch-by-piece", table)})
 
 
 def _worst(request: Request, traced: Trace) -> None:
@@ -260,9 +267,12 @@ def _worst(request: Request, traced: Trace) -> None:
         hide_index=True,
         width="stretch",
     )
-    _downloads(
-        "worst",
-        {"By document (CSV)": table, "Every token (CSV)": costs, "Worst places (CSV)": worst},
+    csv_buttons(
+        {
+            "By document": ("worst-by-document", table),
+            "Every token": ("worst-every-token", costs),
+            "Worst places": ("worst-places", worst),
+        }
     )
 
 
@@ -274,19 +284,6 @@ def _changes(key: str, traced: Trace, table: pl.DataFrame) -> None:
 def _end_of(column: str) -> pl.Expr:
     long = pl.col(column).str.len_chars() > SHOWN
     return pl.when(long).then(pl.lit("…") + pl.col(column).str.tail(SHOWN)).otherwise(column)
-
-
-def _downloads(key: str, tables: dict[str, pl.DataFrame]) -> None:
-    for column, (label, table) in zip(st.columns(len(tables)), tables.items(), strict=True):
-        column.download_button(
-            label,
-            partial(csv_of, table),
-            file_name=f"{key}-{label.split(' (')[0].lower().replace(' ', '-')}.csv",
-            mime="text/csv",
-            on_click="ignore",
-            width="stretch",
-            key=f"{key} {label}",
-        )
 
 
 def _backbone(model: str) -> str | None:

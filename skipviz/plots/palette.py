@@ -42,6 +42,11 @@ CLUSTER_COLOURS = (
 )  # fmt: skip
 """Clusters in order; from Okabe and Ito, with a brown for their black."""
 
+PART_COLOURS = {"all": INK, "executed": "#009E73", "skipped": "#CC79A7"}
+"""All tokens, those that ran a layer, and those that skipped it."""
+
+PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped it"}
+
 NO_CLUSTER = "#8C8C8C"
 """Tokens that belong to no cluster."""
 

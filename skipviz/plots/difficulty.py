@@ -1,0 +1,123 @@
+"""Layers used against what makes a token hard, and against the task."""
+
+from __future__ import annotations
+
+import html
+
+import plotly.graph_objects as go
+import polars as pl
+
+from skipviz.analysis.difficulty import DIFFICULTIES
+from skipviz.analysis.task_depth import PUBLISHED_NAME
+from skipviz.plots.frame import dress, explain
+from skipviz.plots.palette import UNIT_COLOURS
+from skipviz.trace import Trace
+
+
+def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.Figure:
+    """Draw layers used in equal parts of the tokens by one measure of difficulty.
+
+    The axis of layers is the same for every measure, so that they can be compared.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    parts
+        What ``skipviz.analysis.difficulty.depth_by_difficulty`` returned.
+    measure
+        One of ``skipviz.analysis.difficulty.DIFFICULTIES``.
+
+    Raises
+    ------
+    ValueError
+        If there is no such measure.
+    """
+    if measure not in DIFFICULTIES:
+        raise ValueError(f"measure={measure!r} is not one of {', '.join(DIFFICULTIES)}.")
+    part = parts.filter(measure=measure).sort("part")
+    holds = measure.endswith("_before")
+    figure = go.Figure(
+        go.Scatter(
+            x=[("yes" if value else "no") if holds else value for value in part["value"]],
+            y=part["layers"].to_list(),
+            error_y={"array": (1.96 * part["error"].fill_null(0.0)).to_list()},
+            customdata=part["tokens"].to_list(),
+            mode="markers" if holds else "lines+markers",
+            line={"color": UNIT_COLOURS["block"]},
+            marker={"size": 8},
+            hovertemplate="%{x}: %{y:.2f} layers, %{customdata:,} tokens<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title=DIFFICULTIES[measure], type="category" if holds else "linear")
+    figure.update_yaxes(title="layers used (95% interval)", range=_reached(parts))
+    dress(figure, trace, title=_titled(measure), height=330)
+    figure.update_layout(showlegend=False, margin={"b": 60})
+    return figure if part.height else explain(figure, "Not known for these tokens.")
+
+
+def _reached(parts: pl.DataFrame) -> list[float] | None:
+    """Return the layers that means and intervals reach, and one more at either end."""
+    if parts.is_empty():
+        return None
+    layers = parts["layers"].to_numpy()
+    width = 1.96 * parts["error"].fill_null(0.0).to_numpy()
+    return [float((layers - width).min()) - 1, float((layers + width).max()) + 1]
+
+
+def _titled(measure: str) -> str:
+    return {
+        "surprisal": "By surprisal",
+        "entropy": "By ambiguity",
+        "nll": "By loss",
+        "log_frequency": "By frequency",
+        "token_before": "By repetition of the token",
+        "bigram_before": "By repetition of the pair",
+    }[measure]
+
+
+def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
+    """Draw the share of all layers that each task takes, beside what was published.
+
+    Parameters
+    ----------
+    trace
+        The trace of the prompts.
+    table
+        What ``skipviz.analysis.task_depth.by_task`` returned.
+    """
+    layers = trace.run["layers"][0]
+    share, low, high = ((table[name] / layers) for name in ("layers", "low", "high"))
+    tasks = table["task"].to_list()
+    figure = go.Figure()
+    figure.add_trace(
+        go.Scatter(
+            x=share.to_list(),
+            y=tasks,
+            error_x={"array": (high - share).to_list(), "arrayminus": (share - low).to_list()},
+            customdata=table.select("layers", "prompts", "nll").rows(),
+            mode="markers",
+            name=f"{html.escape(trace.run['model'][0])} ({layers} layers), 95% interval",
+            marker={"color": UNIT_COLOURS["block"], "size": 10},
+            hovertemplate=(
+                "%{y}: %{x:.1%}, %{customdata[0]:.2f} layers<br>%{customdata[1]} prompts, loss "
+                "%{customdata[2]:.2f} nats<extra></extra>"
+            ),
+        )
+    )
+    figure.add_trace(
+        go.Scatter(
+            x=table["published_share"].to_list(),
+            y=tasks,
+            customdata=table["published"].to_list(),
+            mode="markers",
+            name=PUBLISHED_NAME,
+            marker={"color": "#E69F00", "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
+            hovertemplate="%{y}: %{x:.1%}, about %{customdata} layers<extra></extra>",
+        )
+    )
+    figure.update_xaxes(title="layers used, share of all", tickformat=".0%")
+    figure.update_yaxes(
+        title="task", categoryorder="array", categoryarray=tasks[::-1], automargin=True
+    )
+    return dress(figure, trace, title="Layers that tasks take", height=400)
