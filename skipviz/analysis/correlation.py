@@ -335,7 +335,7 @@ def block_orders(
         The text of each token, [length]; None if it is one.
     """
     orders = np.empty((count, length), dtype=np.int64)
-    texts = _texts(np.zeros(length, dtype=np.int64) if documents is None else documents)
+    texts = texts_of(np.zeros(length, dtype=np.int64) if documents is None else documents)
     for row in orders:
         for text in texts:
             cut = int(generator.integers(len(text)))
@@ -345,7 +345,7 @@ def block_orders(
     return orders
 
 
-def _texts(documents: Indices) -> list[Indices]:
+def texts_of(documents: Indices) -> list[Indices]:
     """Return the tokens of each text."""
     ordered = np.argsort(documents, kind="stable")
     _, starts = np.unique(documents[ordered], return_index=True)
@@ -370,7 +370,7 @@ def _draws_of_several(
     drawn whole: drawn from themselves alone they would never vary.
     """
     sizes = np.bincount(document)
-    ordered = np.concatenate(_texts(document))
+    ordered = np.concatenate(texts_of(document))
     first = (np.cumsum(sizes) - sizes)[document]
     place = np.argsort(ordered) - first
     width = np.minimum(block, sizes)[document]

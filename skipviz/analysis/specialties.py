@@ -4,6 +4,7 @@ Neighbouring tokens are alike, in class and in what runs for them, so tests that
 independent find specialties in noise. Here p-values come from moving whole blocks of decisions
 about, and intervals from the spread between blocks. Of several texts blocks move within each, so
 that p-values ask what holds within texts: whole texts differ in class and in what runs alike.
+Intervals are of the rates over all texts; where there are many, from the spread between these.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, block_orders, corrected
+from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, block_orders, corrected, texts_of
 from skipviz.trace import Trace
 
 LEAST = 10
 """Tokens that a class must have, and leave outside, to be looked at."""
+MANY = 10
+"""Texts from which on intervals are drawn from the spread between whole texts."""
 LEVEL = 0.05
 """Share of false findings among those that are called specialties."""
 
@@ -64,9 +67,10 @@ def specialties(
         log-odds and no p; one that decides for more than a token at once has no p.
 
         The log-odds add half a token to each count (Haldane, "The estimation and significance of
-        the logarithm of a ratio of frequencies", 1956). Their variance is summed over blocks
-        (Liang and Zeger, "Longitudinal data analysis using generalized linear models", 1986) and
-        never less than that of independent tokens.
+        the logarithm of a ratio of frequencies", 1956). Their variance is summed over blocks of a
+        text, or over whole texts where there are ``MANY`` (Liang and Zeger, "Longitudinal data
+        analysis using generalized linear models", 1986), and never less than that of independent
+        tokens.
 
     Raises
     ------
@@ -87,20 +91,19 @@ def specialties(
     named, members = memberships(classes.select(features))
     executed = trace.matrix("exec_count") > 0
     counts = _Counts(members, executed)
+    documents = trace.tokens["sequence"].to_numpy()
     orders = block_orders(
-        len(trace),
-        BLOCK,
-        permutations,
-        np.random.default_rng(seed),
-        documents=trace.tokens["sequence"].to_numpy(),
+        len(trace), BLOCK, permutations, np.random.default_rng(seed), documents=documents
     )
     p = _p_values(members, executed, orders, progress=progress)
     # One decision for a whole text is not one for each of its tokens.
     p[:, trace.sites["scope"].to_numpy() != "token"] = np.nan
     log_odds = counts.log_odds()
-    error = np.sqrt(np.maximum(counts.variance(), _block_variance(members, executed, counts)))
-    # Student's, since the spread of few blocks is itself uncertain.
-    width = error * stats.t.ppf(0.975, max(1, -(-len(trace) // BLOCK) - 1))
+    groups = _groups(documents)
+    spread = _grouped_variance(members, executed, counts, groups)
+    error = np.sqrt(np.maximum(counts.variance(), spread))
+    # Student's, since the spread of few groups is itself uncertain.
+    width = error * stats.t.ppf(0.975, max(1, len(groups) - 1))
     figures = {
         "rate": counts.both / counts.size,
         "rate_outside": (counts.ran - counts.both) / (len(trace) - counts.size),
@@ -202,22 +205,30 @@ class _Counts:
         return found
 
 
-def _block_variance(members: Bools, executed: Bools, counts: _Counts) -> Floats:
-    """Return the variance of the log-odds by the spread of what blocks of tokens add to it."""
-    starts = np.arange(0, len(executed), BLOCK)
+def _groups(documents: Indices) -> list[Indices]:
+    """Return the tokens that may depend on each other: those of a text, or of a block of it."""
+    texts = texts_of(documents)
+    if len(texts) >= MANY:
+        return texts
+    return [tokens[at : at + BLOCK] for tokens in texts for at in range(0, len(tokens), BLOCK)]
+
+
+def _grouped_variance(
+    members: Bools, executed: Bools, counts: _Counts, groups: list[Indices]
+) -> Floats:
+    """Return the variance of the log-odds by the spread of what groups of tokens add to it."""
     ran = executed.astype(np.float64)
     a, b, c, d = counts.cells() + 0.5
     total: Floats = np.zeros(counts.both.shape)
-    for start in starts:
-        inside = members[:, start : start + BLOCK].astype(np.float64)
-        part = ran[start : start + BLOCK]
+    for tokens in groups:
+        inside, part = members[:, tokens].astype(np.float64), ran[tokens]
         both, size = inside @ part, inside.sum(axis=1, keepdims=True)
         others, rest = part.sum(axis=0) - both, len(part) - size
         added = (both - size * a / (a + b)) * (1 / a + 1 / b)
         added -= (others - rest * c / (c + d)) * (1 / c + 1 / d)
         total += added**2
-    # Few blocks spread less around their own mean than around the true one.
-    return total * len(starts) / max(1, len(starts) - 1)
+    # Few groups spread less around their own mean than around the true one.
+    return total * len(groups) / max(1, len(groups) - 1)
 
 
 def _p_values(

@@ -216,3 +216,25 @@ def test_texts_that_differ_as_wholes_have_no_specialties_for_that() -> None:
     assert np.mean(claimed) < 0.12
     assert shares[0] == 0
     assert shares[-1] == 1
+
+
+def test_intervals_hold_the_truth_where_whole_texts_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def held() -> float:
+        each = []
+        for seed in range(25):
+            generator = np.random.default_rng(seed)
+            text = np.repeat(np.arange(30), 60)
+            ran = generator.random((1800, 8)) < generator.uniform(0.1, 0.9, (30, 8))[text]
+            inside = generator.random(1800) < generator.uniform(0.1, 0.9, 30)[text]
+            classes = pl.DataFrame({"f": np.where(inside, "in", "out").tolist()})
+            trace = make_trace(tokens=1800, sequences=30, exec_count=ran)
+            table = specialties(trace, classes, permutations=19, seed=seed)
+            part = table.filter(pl.col("class") == "in")
+            each.append(((part["low"] <= 0) & (part["high"] >= 0)).mean())
+        return float(np.mean(each))
+
+    assert 0.9 <= held() <= 0.99
+    monkeypatch.setattr(module, "MANY", 31)
+    assert held() < 0.85, "blocks of a text are no sample of texts"
