@@ -16,7 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, summary
-from skipviz.experiments.evaluate import estimate
+from skipviz.experiments.equal_budget import over_learned
+from skipviz.experiments.evaluate import Losses, estimate
 from skipviz.models import SkipModel
 from skipviz.recording.recorder import record
 from skipviz.spans import encode
@@ -25,7 +26,7 @@ from skipviz.written import written
 
 ROWS = 64
 """Rows of logits compared at once."""
-MEANS = ("nll", "gap", "over_learned", "kl", "top1", "layers_used")
+MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
@@ -45,7 +46,8 @@ class Candidate:
     model
         The model; several candidates may share one.
     policy
-        ``dense``, ``learned``, ``guarded``, ``static`` or ``random``.
+        ``dense``, ``learned``, ``guarded``, ``static``, ``random``, or the rule of early exits:
+        ``confidence``, ``entropy`` or ``patience``.
     budget
         The budget asked for; None where none was.
     limit
@@ -193,35 +195,23 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     pl.DataFrame
         One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
-        by document), ``over_learned`` (loss over that of the first learned gates measured at the
-        same budget, paired by document; null where there are none), ``kl``, ``top1`` and
-        ``layers_used``, each with ``_low`` and ``_high``; ``realised`` and the FLOP shares, over
-        all tokens.
+        by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
+        learned gates at the budget realised, paired by document, as
+        ``skipviz.experiments.equal_budget`` says; null where there are none), each with ``_low``
+        and ``_high``; ``realised`` and the FLOP shares, over all tokens.
     """
     if measured.select(*KEY, "text_sha256").is_duplicated().any():
         raise ValueError("Some candidates were measured twice on one text; keep one of each.")
     dense = measured.filter(policy="dense").select("text_sha256", dense_nll="nll")
-    learned = measured.filter(policy="learned").unique(
-        ["budget", "text_sha256"], keep="first", maintain_order=True
-    )
-    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left").join(
-        learned.select("budget", "text_sha256", learned_nll="nll"),
-        on=["budget", "text_sha256"], how="left", maintain_order="left",
-    )  # fmt: skip
-    paired = paired.with_columns(
-        gap=pl.col("nll") - pl.col("dense_nll"), over_learned=pl.col("nll") - pl.col("learned_nll")
-    )
+    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left")
+    paired = paired.with_columns(gap=pl.col("nll") - pl.col("dense_nll"))
     rows = []
     for key, part in paired.group_by(KEY, maintain_order=True):
         row: dict[str, Any] = dict(zip(KEY, key, strict=True))
         row |= {"documents": part.height, "tokens": int(part["tokens"].sum())}
         for name in MEANS:
-            ends = (name, f"{name}_low", f"{name}_high")
-            if part[name].null_count():
-                row |= dict.fromkeys(ends)
-                continue
-            found = estimate(part[name].to_numpy(), seed=seed)
-            row |= dict(zip(ends, (found.mean, found.low, found.high), strict=True))
+            row |= _ends(name, part[name].to_numpy(), seed)
+        row |= _ends("over_learned", over_learned(part, measured), seed)
         weights = part["tokens"].to_numpy()
         for name in part.columns:
             if name == "realised" or name.endswith("_share"):
@@ -229,6 +219,15 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         rows.append(row)
     floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
     return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
+
+
+def _ends(name: str, values: Losses | None, seed: int) -> dict[str, float | None]:
+    """Return a mean and the ends of its interval, by name."""
+    ends = (name, f"{name}_low", f"{name}_high")
+    if values is None:
+        return dict.fromkeys(ends)
+    found = estimate(values, seed=seed)
+    return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
 
 
 def _key(candidate: Candidate, document: Document) -> Key:
@@ -257,6 +256,8 @@ def _read(store: Path | None) -> dict[Key, dict[str, float]]:
 def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
     if store is None:
         return
+    # Another run may have written meanwhile.
+    known = _read(store) | known
     rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
     with written(store) as partial:
         pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
