@@ -57,7 +57,10 @@ class _Sentences(TyperGroup):
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except KeyboardInterrupt:
-            err.print("Stopped. No output file was changed; run the command again to begin anew.")
+            err.print(
+                "Stopped. Run the command again: training, and what a store holds, go on where "
+                "they were; anything else begins anew."
+            )
             raise typer.Exit(STOPPED) from None
         except (ValueError, RuntimeError, OSError, ArithmeticError) as error:
             err.print(Text(str(error) or type(error).__name__, style="red"), soft_wrap=True)
@@ -234,7 +237,12 @@ def train(
         Path | None,
         typer.Option(help="Gates to train on; static and random start from their adapters."),
     ] = None,
-    price: Annotated[float, typer.Option(help="Price to start from, nats.")] = 0.0,
+    price: Annotated[
+        float,
+        typer.Option(
+            help="Nats for the whole dense budget: where to start, or, of a policy gradient, all along."
+        ),
+    ] = 0.0,
     temperature: Annotated[
         float, typer.Option(help="Policy gradient: how undecided, on the scale of the score.")
     ] = 0.003,
@@ -261,6 +269,7 @@ def train(
     from skipviz.families.exit_modules import ExitConfig
     from skipviz.families.gated_modules import GatedConfig, decoder_layers
     from skipviz.models import load
+    from skipviz.models.samples import model_folder
     from skipviz.spans import encode
     from skipviz.training.held_out import calibration_texts
     from skipviz.training.recipe import Recipe, fast_dtype
@@ -276,6 +285,12 @@ def train(
 
     if objective == "policy-gradient" and start is None:
         raise ValueError("--objective policy-gradient needs --start, a folder of learned gates.")
+    if objective == "policy-gradient" and price <= 0:
+        raise ValueError(
+            f"At --price {price:g} running everything is never wrong, and the gates would learn "
+            "that; give a policy gradient a price above 0, such as the last of its start's run."
+        )
+    start = None if start is None else model_folder(start)
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
         length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
@@ -342,7 +357,7 @@ def train(
 
 @app.command()
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="A folder of learned gates; it is changed.")],
+    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
     texts: Annotated[
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
@@ -353,9 +368,10 @@ def calibrate(
 
     import skipviz
     from skipviz.experiments.calibrate import calibrate as run
-    from skipviz.models.samples import learned_settings
+    from skipviz.models.samples import learned_settings, model_folder
     from skipviz.training.held_out import calibration_texts
 
+    folder = model_folder(folder)
     settings = learned_settings(folder)
     documents = _read_all(texts) or calibration_texts()
     model = skipviz.load(folder)
@@ -363,12 +379,13 @@ def calibrate(
     for budget, start in settings.thresholds.items():
         found[budget] = run(model, documents, budget=float(budget), start=start)
         err.print(f"Budget {budget}: threshold {start:.6f} became {found[budget]:.6f}.")
-    dataclasses.replace(settings, thresholds=found).write(folder)
+        known = {**settings.thresholds, **found}
+        dataclasses.replace(settings, thresholds=known).write(folder)
 
 
 @app.command()
 def guard(
-    folder: Annotated[Path, typer.Argument(help="A folder of learned gates; it is changed.")],
+    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
     limits: Annotated[
         list[float], typer.Option("--limit", help="Nats a token over dense that may be lost.")
     ],
@@ -382,9 +399,10 @@ def guard(
 
     import skipviz
     from skipviz.experiments.guard import guard as run
-    from skipviz.models.samples import learned_settings
+    from skipviz.models.samples import learned_settings, model_folder
     from skipviz.training.held_out import calibration_texts
 
+    folder = model_folder(folder)
     settings = learned_settings(folder)
     documents = _read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
@@ -397,7 +415,7 @@ def guard(
             f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "
             f"{last['gap']:.3f} nats over dense on the calibration texts."
         )
-    dataclasses.replace(settings, guards=guards).write(folder)
+        dataclasses.replace(settings, guards=guards).write(folder)
 
 
 @app.command()
@@ -435,7 +453,9 @@ def evaluate(
     figure: Annotated[Path | None, typer.Option(help="Write the frontier here, as HTML.")] = None,
     card: Annotated[
         Path | None,
-        typer.Option(help="Write one model's card here; its figures are on Brown files alone."),
+        typer.Option(
+            help="Write one model's card here; that of learned gates has figures of its own."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
 ) -> None:
@@ -468,7 +488,12 @@ def evaluate(
 
     documents = _read_all(texts) or reporting_texts()
     wanted = policies
-    if limits and policies is not None and "guarded" in policies:
+    if policies is not None and ("guarded" in policies) != bool(limits):
+        raise ValueError(
+            "The guarded policy and its limit go together: give both --policy guarded and --limit, "
+            "such as --limit 0.1, or neither."
+        )
+    if policies is not None and limits:
         wanted = [*policies, "learned"]  # whose gates are guarded
     dense, candidates = candidates_of(chosen, policies=wanted, budgets=budgets)
     candidates += guarded_candidates(
@@ -480,7 +505,9 @@ def evaluate(
     measured = _measured(candidates, dense, documents, most=most, store=store)
     table = frontier(measured, seed=seed)
     learnt = {name: training_tokens(name) for name in table["model"].unique()}
-    table = table.with_columns(training_tokens=pl.col("model").replace_strict(learnt))
+    table = table.with_columns(
+        training_tokens=pl.col("model").replace_strict(learnt, return_dtype=pl.Int64)
+    )
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         with written(csv) as path:

@@ -11,7 +11,7 @@ from typing import Any
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
 import skipviz
@@ -292,6 +292,39 @@ def test_evaluate_passes_over_models_that_were_not_guarded_where_others_were(
     assert "keeps no threshold for 0.5 nats and is passed over" in " ".join(outcome.stderr.split())
 
 
+def test_evaluate_says_so_where_nothing_would_come_of_what_was_asked(
+    tmp_path: Path, model: Path, text: Path
+) -> None:
+    for options in (["--policy", "guarded"], ["--policy", "learned", "--limit", "0.5"]):
+        assert "go together" in sentence(run("evaluate", model, "--text", text, *options))
+    said = sentence(run("evaluate", model, "--policy", "learned", "--budget", "0.5"))
+    assert "is not calibrated for a budget of 0.5 under learned; there are 0.8, 0.6." in said
+
+
+def test_train_refuses_gates_and_windows_of_another_backbone(
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    start = write_gated(tmp_path / "start", backbone=tiny_model_folder)
+    settings = json.loads((start / "skipviz.json").read_text())
+    (start / "skipviz.json").write_text(json.dumps({**settings, "backbone_sha256": "other"}))
+    made = tmp_path / "made"
+    command = ["train", "--backbone", tiny_model_folder, "--out", made, "--steps", "1"]
+    assert "has other weights" in sentence(run(*command, "--start", start))
+    assert not made.exists()
+    windows = tmp_path / "windows"
+    windows.mkdir()
+    ids = {"windows": torch.ones(480, 257, dtype=torch.long)}
+    save_file(ids, windows / "windows.safetensors", metadata={"backbone": "other"})
+    assert "token ids of another backbone" in sentence(run(*command, "--windows", windows))
+    like = write_gated(tmp_path / "like", backbone=tiny_model_folder)
+    assert "does not gate layers 2 to 3" in sentence(
+        run(*command, "--objective", "random", "--like", like)
+    )
+
+
 def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: Path) -> None:
     assert "is not calibrated" in sentence(
         run("evaluate", model, "--text", text, "--budget", "0.123")
@@ -485,7 +518,8 @@ def test_train_goes_on_from_gates_by_policy_gradient(
         "--length", "16", "--objective", "policy-gradient", "--budget", "0.8",
     ]  # fmt: skip
     assert "needs --start" in sentence(run(*command))
-    outcome = run(*command, "--start", start)
+    assert "At --price 0 running everything" in sentence(run(*command, "--start", start))
+    outcome = run(*command, "--start", start, "--price", "0.5")
     assert outcome.exit_code == 0, outcome.output
     curve = pl.read_csv(made / "model" / "learning_curve.csv")
     assert curve["step"].to_list() == [1, 2, 3]

@@ -55,11 +55,13 @@ def candidates_of(
         config = read_config(model_folder(name))
         backbones.add(config.backbone)
         loaded = load(name)
+        has: dict[float, None] = {}
         for policy in config.policies:
             if policies and policy not in policies:
                 continue
             model = with_policy(loaded, policy)
             own = [] if model.settings is None else [float(each) for each in model.settings.budgets]
+            has |= dict.fromkeys(own)
             for budget in [b for b in dict.fromkeys(budgets or own) if b in own]:
                 candidates.append(
                     Candidate(
@@ -70,9 +72,13 @@ def candidates_of(
                         prepare=functools.partial(at_budget, model, budget),
                     )
                 )
-        for budget in budgets or []:
-            if not any(c.model.name == loaded.name and c.budget == budget for c in candidates):
-                at_budget(loaded, budget)  # says which budgets there are
+        lacking = [f"{budget:g}" for budget in budgets or [] if budget not in has]
+        if has and lacking:
+            raise ValueError(
+                f"{name} is not calibrated for a budget of {', '.join(lacking)} under "
+                f"{', '.join(policies or config.policies)}; there are "
+                f"{', '.join(f'{budget:g}' for budget in has)}."
+            )
     if len(backbones) != 1:
         raise ValueError(
             f"The models stand on different backbones: {', '.join(sorted(backbones))}. Evaluate "
@@ -81,12 +87,12 @@ def candidates_of(
     return load(backbones.pop()), candidates
 
 
-def training_tokens(name: str) -> int:
-    """Return how many tokens a model learnt from, in all its runs; 0 where that is not recorded."""
+def training_tokens(name: str) -> int | None:
+    """Return how many tokens a model's gates learnt from, in all its runs; None if not recorded."""
     path = model_folder(name) / TRAINING
     if not path.exists():
-        return 0
-    return sum(run["training_tokens"] for run in json.loads(path.read_text(encoding="utf-8")))
+        return None
+    return sum(int(run["training_tokens"]) for run in json.loads(path.read_text(encoding="utf-8")))
 
 
 def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> None:

@@ -90,9 +90,8 @@ Losses in nats a token; brackets are 95% bootstrap intervals over documents, dif
 
 ## Limits
 
-Trained on English prose, documentation and program code in windows of at most 256 tokens; other
-languages and longer contexts were not measured. Skipped units are computed and masked here, so
-FLOPs are saved on paper, not in time.
+Trained on English prose, documentation and program code{_windows(folder)}; other languages were
+not measured. Skipped units are computed and masked here, so FLOPs are saved on paper, not in time.
 
 ## Licence
 
@@ -238,6 +237,12 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
     path = folder / TRAINING
     runs: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
     return runs
+
+
+def _windows(folder: Path) -> str:
+    """Return in how long windows a model was trained, in words; nothing if not recorded."""
+    lengths = [run["length"] for run in _runs(folder) if "length" in run]
+    return f" in windows of at most {max(lengths)} tokens" if lengths else ""
 
 
 def rates_table(found: Evaluation) -> str:

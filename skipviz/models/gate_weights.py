@@ -13,6 +13,7 @@ from torch import nn
 from skipviz.families.exit_modules import EarlyExits, exit_parameters
 from skipviz.families.gated_modules import gate_parameters
 from skipviz.models.errors import ModelError
+from skipviz.written import written
 
 Rates = Mapping[str, Sequence[float]]
 
@@ -24,7 +25,8 @@ def write_gates(model: Any, path: Path, *, rates: Rates, adapters: bool = True) 
         for name, value in _stored(model, rates).items()
         if adapters or not _is_adapter(name)
     }
-    save_file(tensors, path)
+    with written(path) as partial:
+        save_file(tensors, partial)
 
 
 def read_gates(model: Any, path: Path, *, rates: Rates, adapters: Path | None = None) -> None:

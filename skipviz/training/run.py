@@ -10,7 +10,8 @@ from typing import Any
 
 import polars as pl
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from skipviz.analysis.cost import execution_rates
 from skipviz.experiments.calibrate import EXIT_TEXTS, calibrate, calibrate_exits
@@ -31,6 +32,7 @@ from skipviz.models.samples import (
     GATES,
     ExitModelConfig,
     GatedModelConfig,
+    ModelConfig,
     adapters_file,
     learned_settings,
     sample_folders,
@@ -56,6 +58,7 @@ from skipviz.training.selection import (
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
 from skipviz.training.windows import SHARES, training_windows
+from skipviz.written import written
 
 WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
@@ -107,7 +110,7 @@ def train_gates(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say)
+    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say, start=start)
     torch.manual_seed(recipe.seed)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, config)
@@ -175,7 +178,7 @@ def train_fixed(
     Path
         The folder of the finished model, ``folder / "model"``.
     """
-    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say)
+    sha256, teacher, texts = _prepare(backbone, recipe, folder, windows, device, say, start=start)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_rates(student, config, seed=recipe.seed)
     fitted, chosen = folder / "fitted.safetensors", folder / "rates.json"
@@ -192,7 +195,8 @@ def train_fixed(
     if not chosen.exists():
         say("Choosing sites")
         made_rates = {"by": chosen_by, "rates": choose(student, texts)}
-        chosen.write_text(json.dumps(made_rates), encoding="utf-8")
+        with written(chosen) as partial:
+            partial.write_text(json.dumps(made_rates), encoding="utf-8")
     known = json.loads(chosen.read_text(encoding="utf-8"))
     rates = known["rates"]
     if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in recipe.budgets]:
@@ -261,7 +265,7 @@ def train_policy(
             f"{', '.join(settings.thresholds)}."
         )
     begun = {budget: settings.thresholds[f"{budget:g}"] for budget in recipe.budgets}
-    sha256, _, texts = _prepare(backbone, recipe, folder, windows, device, say)
+    sha256, _, texts = _prepare(backbone, recipe, folder, windows, device, say, start=start)
     student = load(backbone, dtype=recipe.dtype, device=device).model
     install_gates(student, settings.gates)
     owned = adapters_file(settings, start)
@@ -400,10 +404,18 @@ def matched_choice(
 
     ``length`` is that of the texts which are to meet the budgets.
     """
+    like = load(model)
+    for budget in recipe.budgets:
+        at_budget(like, budget)  # says now, and not after an hour, which budgets there are
+    if like.settings is None or _layers(like.settings) != _layers(config):
+        raise ValueError(
+            f"{model} does not gate layers {config.first_layer} to {config.last_layer}, as the "
+            "random policy is to; name gates of this backbone with --like."
+        )
 
     def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
         savings = site_savings(student, config, length=length)
-        rates, like = {}, load(model)
+        rates = {}
         for budget in recipe.budgets:
             seen = trace(at_budget(like, budget), texts, statistics=False)
             matched = execution_rates(seen)["rate"].to_list()
@@ -414,18 +426,38 @@ def matched_choice(
 
 
 def _prepare(
-    backbone: str, recipe: Recipe, folder: Path, windows: Path | None, device: str, say: Say
+    backbone: str,
+    recipe: Recipe,
+    folder: Path,
+    windows: Path | None,
+    device: str,
+    say: Say,
+    *,
+    start: Path | None = None,
 ) -> tuple[str, Teacher, torch.Tensor]:
     """Return the backbone's hash, what it says to the training windows, and these."""
     if windows is not None and not windows.is_dir():
         raise ValueError(f"There is no run in {windows} to take the windows of; name its folder.")
+    dense = load(backbone, dtype=recipe.dtype, device=device)
+    if start is not None:
+        begun = learned_settings(start)
+        if begun.backbone_sha256 != dense.weights_sha256:
+            raise ValueError(
+                f"The gates in {start} were made for {begun.backbone}, and {backbone} has other "
+                f"weights; train them on with --backbone {begun.backbone}."
+            )
     folder.mkdir(parents=True, exist_ok=True)
     kept = windows or folder
-    dense = load(backbone, dtype=recipe.dtype, device=device)
     say("Collecting texts")
     texts = _windows(dense, recipe, kept)
     states = f"{dense.weights_sha256[:12]}-{recipe.dtype}.f16"
     return dense.weights_sha256, Teacher(dense.model, texts, kept / states), texts
+
+
+def _layers(described: GatedConfig | ModelConfig) -> tuple[int, int] | None:
+    """Return the first and the last gated layer."""
+    gates = described.gates if isinstance(described, GatedModelConfig) else described
+    return (gates.first_layer, gates.last_layer) if isinstance(gates, GatedConfig) else None
 
 
 def _made(folder: Path) -> Path:
@@ -512,7 +544,14 @@ def _windows(dense: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:
     path = folder / "windows.safetensors"
     count = max(recipe.steps * recipe.batch, WARM_START_WINDOWS)
     if path.exists():
-        made = load_file(path)["windows"]
+        with safe_open(path, framework="pt") as file:
+            of = (file.metadata() or {}).get("backbone")
+            made: torch.Tensor = file.get_tensor("windows")
+        if of != dense.weights_sha256:
+            raise ValueError(
+                f"The windows in {folder} are token ids of another backbone than {dense.name}; "
+                "train on windows of its own."
+            )
         if len(made) < count or made.shape[1] != recipe.length + 1:
             raise ValueError(
                 f"{folder} holds {len(made)} windows of {made.shape[1] - 1} tokens; this run needs "
@@ -526,5 +565,8 @@ def _windows(dense: SkipModel, recipe: Recipe, folder: Path) -> torch.Tensor:
         length=recipe.length + 1,
         seed=recipe.seed,
     )
-    save_file({"windows": windows.contiguous()}, path)
+    with written(path) as partial:
+        save_file(
+            {"windows": windows.contiguous()}, partial, metadata={"backbone": dense.weights_sha256}
+        )
     return windows
