@@ -240,7 +240,7 @@ def train(
     price: Annotated[
         float,
         typer.Option(
-            help="Nats for the whole dense budget: where to start, or, of a policy gradient, all along."
+            help="Nats for the whole dense budget: to start from; of a policy gradient, all along."
         ),
     ] = 0.0,
     temperature: Annotated[
