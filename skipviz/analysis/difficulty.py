@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, corrected, correlate
+from skipviz.analysis.correlation import PERMUTATIONS, corrected, correlate
 from skipviz.analysis.covariates import covariates
-from skipviz.analysis.spread import grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_error
 from skipviz.trace import Trace
 
 DIFFICULTIES = {
@@ -127,16 +127,17 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
     pl.DataFrame
         One row a measure and part: ``measure``; ``part``, from 0; ``value``, the mean of the
         measure; ``tokens``; ``layers``, the mean of layers used, and its standard ``error``, by
-        blocks of neighbours, null for a single block.
+        ``dependent_groups``, null for a single group.
     """
+    groups = pl.Series(dependent_groups(table["sequence"].to_numpy()))
     rows = []
     for name in DIFFICULTIES:
         known = table.select(
-            "layers_used", pl.col(name).cast(pl.Float64), block=pl.col("token") // BLOCK
+            "layers_used", pl.col(name).cast(pl.Float64), group=groups
         ).drop_nulls()
         if known.is_empty():
             continue
-        depth, hard, block = (column.to_numpy() for column in known)
+        depth, hard, group = (column.to_numpy() for column in known)
         if table[name].dtype == pl.Boolean:
             edges = np.array([0.5])
         else:
@@ -151,7 +152,7 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
                     "value": float(hard[inside].mean()),
                     "tokens": int(inside.sum()),
                     "layers": float(depth[inside].mean()),
-                    "error": grouped_error(depth[inside], block[inside]),
+                    "error": grouped_error(depth[inside], group[inside]),
                 }
             )
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "part": pl.Int64}

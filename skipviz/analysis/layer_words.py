@@ -8,10 +8,9 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.correlation import BLOCK
 from skipviz.analysis.specialties import LEVEL
 from skipviz.analysis.specialty_words import found, sentences
-from skipviz.analysis.spread import grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_error
 from skipviz.analysis.task_depth import PUBLISHED_NAME, orders_agree
 
 FEATURES = {
@@ -147,21 +146,31 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         What ``settling`` and ``turning`` of ``skipviz.experiments.prediction_by_depth`` returned.
     """
     last = turned.height - 1
-    before = _mean(settled["settled"] < last)
-    median = np.median(settled["settled"].to_numpy())
-    words = [
-        f"Half of the tokens have their prediction settled behind layer {median:.0f} of 0 to "
-        f"{last}; for {before:.0%} the last layer does "
-        f"not change it any more. {_mean(settled['layers_after']):.1f} layers run after a "
-        "prediction is settled, on average."
-    ]
-    gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
-    if gated.height:
-        # Behind the last gated layer nobody chooses; where none ran, it stopped before the first.
-        chosen = settled["exit_depth"].fill_null(-1).to_numpy()
-        early = np.mean(
-            chosen < np.minimum(settled["settled"].to_numpy(), gated["layer"].to_numpy().max())
+    read = settled.drop_nulls("settled")
+    words, half = [], "Half of the tokens"
+    if read.height < settled.height:
+        words.append(
+            f"Behind some layer the logit lens says what the model predicts for "
+            f"{read.height / settled.height:.0%} of the tokens; the others left early, and only "
+            "the translator of their exit says it."
         )
+        half = "Of the former, half"
+    if read.height:
+        before = _mean(read["settled"] < last)
+        median = np.median(read["settled"].to_numpy())
+        words.append(
+            f"{half} have their prediction settled behind layer {median:.0f} of 0 to "
+            f"{last}; for {before:.0%} the last layer does "
+            f"not change it any more. {_mean(read['layers_after']):.1f} layers run after a "
+            "prediction is settled, on average."
+        )
+    gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
+    # Of those that left early it has been said.
+    if gated.height and read.height == settled.height:
+        gates = gated["layer"].to_numpy()
+        # Behind the last gated layer nobody chooses; where none ran, it stopped before the first.
+        chosen = read["exit_depth"].fill_null(gates.min() - 1).to_numpy()
+        early = np.mean(chosen < np.minimum(read["settled"].to_numpy(), gates.max()))
         words.append(
             f"{early:.0%} of the tokens stop choosing layers before their prediction is settled."
         )
@@ -189,7 +198,7 @@ def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
     weight = (seen["tokens"] * seen["earlier"]).to_numpy()
     paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
     more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
-    error = 1.96 * grouped_error(more, losses["token"].to_numpy() // BLOCK)
+    error = 1.96 * grouped_error(more, dependent_groups(losses["sequence"].to_numpy()))
     sure = "" if np.isnan(error) else f", give or take {error:.3f}"
     return (
         f"Of the attention that tokens pay to earlier ones, {paid:.0%} goes to tokens that skipped "

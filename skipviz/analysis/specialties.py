@@ -17,12 +17,11 @@ import polars as pl
 from scipy import stats
 
 from skipviz.analysis.correlation import BLOCK, PERMUTATIONS, block_orders, corrected, texts_of
+from skipviz.analysis.spread import dependent_groups
 from skipviz.trace import Trace
 
 LEAST = 10
 """Tokens that a class must have, and leave outside, to be looked at."""
-MANY = 10
-"""Texts from which on intervals are drawn from the spread between whole texts."""
 LEVEL = 0.05
 """Share of false findings among those that are called specialties."""
 
@@ -67,10 +66,9 @@ def specialties(
         log-odds and no p; one that decides for more than a token at once has no p.
 
         The log-odds add half a token to each count (Haldane, "The estimation and significance of
-        the logarithm of a ratio of frequencies", 1956). Their variance is summed over blocks of a
-        text, or over whole texts where there are ``MANY`` (Liang and Zeger, "Longitudinal data
-        analysis using generalized linear models", 1986), and never less than that of independent
-        tokens.
+        the logarithm of a ratio of frequencies", 1956). Their variance is summed over
+        ``dependent_groups`` (Liang and Zeger, "Longitudinal data analysis using generalized linear
+        models", 1986), and never less than that of independent tokens.
 
     Raises
     ------
@@ -99,7 +97,7 @@ def specialties(
     # One decision for a whole text is not one for each of its tokens.
     p[:, trace.sites["scope"].to_numpy() != "token"] = np.nan
     log_odds = counts.log_odds()
-    groups = _groups(documents)
+    groups = texts_of(dependent_groups(documents))
     spread = _grouped_variance(members, executed, counts, groups)
     error = np.sqrt(np.maximum(counts.variance(), spread))
     # Student's, since the spread of few groups is itself uncertain.
@@ -203,14 +201,6 @@ class _Counts:
         each = [mutual_info_score(None, None, contingency=table) for table in tables]
         found: Floats = np.maximum(0.0, np.array(each)).reshape(shape)
         return found
-
-
-def _groups(documents: Indices) -> list[Indices]:
-    """Return the tokens that may depend on each other: those of a text, or of a block of it."""
-    texts = texts_of(documents)
-    if len(texts) >= MANY:
-        return texts
-    return [tokens[at : at + BLOCK] for tokens in texts for at in range(0, len(tokens), BLOCK)]
 
 
 def _grouped_variance(

@@ -5,6 +5,34 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from skipviz.analysis.correlation import BLOCK, texts_of
+
+MANY = 10
+"""Texts from which on whole texts are groups, as they differ as wholes."""
+
+
+def dependent_groups(documents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return groups of tokens such that tokens of different ones are independent, or nearly so.
+
+    Parameters
+    ----------
+    documents
+        The text of each token, in reading order within each, of shape [n].
+
+    Returns
+    -------
+    ndarray
+        The group of each token, of shape [n]: its text where there are ``MANY``, else its block of
+        ``BLOCK`` tokens of the text.
+    """
+    texts = texts_of(documents)
+    size = len(documents) if len(texts) >= MANY else BLOCK
+    groups, count = np.empty(len(documents), dtype=np.int64), 0
+    for tokens in texts:
+        groups[tokens] = count + np.arange(len(tokens)) // size
+        count += -(-len(tokens) // size)
+    return groups
+
 
 def grouped_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
     """Return the standard error of the mean of values that are independent only between groups.

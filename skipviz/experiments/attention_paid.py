@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from skipviz.experiments.states import MOST, trace_windows
+from skipviz.experiments.states import MOST, OTHERWISE, trace_windows
 from skipviz.families import Plan
 from skipviz.families.gated_modules import GatedUnit, decoder_layers
 from skipviz.models import SkipModel
@@ -44,7 +44,12 @@ LAYERS = {
     "blind": pl.Float64,
     "changed": pl.Float64,
 }
-LOSSES = {"token": pl.Int64, "nll": pl.Float64, "hidden_nll": pl.Float64}
+LOSSES = {
+    "token": pl.Int64,
+    "sequence": pl.Int64,
+    "nll": pl.Float64,
+    "hidden_nll": pl.Float64,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +68,9 @@ class AttentionPaid:
         change with the keys and values of those that skipped it hidden, as a share of its length,
         the mean over tokens.
     losses
-        One row a token whose next one is known: ``token``; ``nll``, its loss in nats, and
-        ``hidden_nll``, that with the keys and values of skipping tokens hidden at every layer, all
-        decisions held.
+        One row a token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
+        loss in nats, and ``hidden_nll``, that with the keys and values of skipping tokens hidden
+        at every layer, all decisions held.
     """
 
     layers: pl.DataFrame
@@ -102,7 +107,8 @@ def attention_paid(
     Raises
     ------
     ValueError
-        If no attention of the model can be skipped, or the trace has no tokens.
+        If no attention of the model can be skipped, the trace has no tokens, or the model decides
+        otherwise than the trace says.
     Stopped
         If ``stop`` was set.
     """
@@ -114,7 +120,8 @@ def attention_paid(
     sums = {layer: _Sums() for layer in gated}
     parts = [pl.DataFrame(schema=LOSSES)]
     windows = list(trace_windows(trace))
-    steps, done = len(windows) * 2 * len(decoder_layers(model.model)), 0
+    sequence, decided = trace.tokens["sequence"].to_numpy(), trace.matrix("exec_count") > 0
+    steps, done, otherwise = len(windows) * 2 * len(decoder_layers(model.model)), 0, 0
 
     def advance() -> None:
         nonlocal done
@@ -128,12 +135,21 @@ def attention_paid(
             wanted = np.isin(tokens, kept) & (np.arange(len(tokens)) >= max(report, 2))
             window = _Window.of(model, trace, tokens, report)
             executed, losses = window.run(sums, torch.from_numpy(wanted), gated, advance)
+            otherwise += int((executed.numpy() != decided[tokens])[report:].sum())
             hidden = window.run_hidden(executed, gated, advance)
-            parts.append(
-                pl.DataFrame(
-                    {"token": window.token, "nll": losses, "hidden_nll": hidden}, schema=LOSSES
-                )
-            )
+            columns = {
+                "token": window.token,
+                "sequence": sequence[window.token],
+                "nll": losses,
+                "hidden_nll": hidden,
+            }
+            parts.append(pl.DataFrame(columns, schema=LOSSES))
+    if otherwise > OTHERWISE * decided.size:
+        raise ValueError(
+            f"{otherwise / decided.size:.1%} of the decisions came out otherwise than in the "
+            f"trace. Give the model that was traced ({trace.run['model'].item()}), at the same "
+            "budget."
+        )
     rows = [{"layer": layer, **each.row()} for layer, each in sums.items() if each.tokens]
     return AttentionPaid(pl.DataFrame(rows, schema=LAYERS), pl.concat(parts))
 

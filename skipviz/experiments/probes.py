@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.correlation import BLOCK
-from skipviz.analysis.spread import grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_error
 from skipviz.experiments.states import States
 from skipviz.recording.tracing import Progress, Stopped
 from skipviz.trace import Trace
@@ -49,7 +49,7 @@ def probes(
 
     The probes are ridge regressions on indicators of the classes. They are fitted on all tokens
     and judged on those of documents that they have not seen; on blocks of ``BLOCK`` tokens that
-    they have not seen if there are fewer than ``FOLDS`` documents.
+    they have not seen if there are fewer than ``FOLDS`` documents, each within its document.
 
     Parameters
     ----------
@@ -157,8 +157,9 @@ def _control(label: Ints, word: Ints, generator: np.random.Generator) -> Ints:
 
 
 def _groups(trace: Trace, token: Ints) -> Ints:
-    document = trace.tokens["sequence"].to_numpy()[token]
-    return document if len(np.unique(document)) >= FOLDS else token // BLOCK
+    documents = trace.tokens["sequence"].to_numpy()
+    many = len(np.unique(documents[token])) >= FOLDS
+    return documents[token] if many else dependent_groups(documents)[token]
 
 
 def _parts(trace: Trace, token: Ints, layer: int) -> dict[str, Bools]:

@@ -13,6 +13,7 @@ from skipviz.analysis.difficulty import (
     depth_by_difficulty,
     difficulty,
 )
+from skipviz.analysis.spread import grouped_error
 from tests.synthetic import make_trace, say
 
 
@@ -111,6 +112,20 @@ def test_parts_are_means_of_equal_parts_of_the_tokens() -> None:
     assert seen["value"].to_list() == [0.0, 1.0]
     wanted = table.group_by("token_before").agg(pl.col("layers_used").mean()).sort("token_before")
     assert seen["layers"].to_numpy() == pytest.approx(wanted["layers_used"].to_numpy())
+
+
+def test_errors_are_by_texts_where_there_are_many_and_else_by_blocks_of_each() -> None:
+    table = planted(0)
+    depth = (
+        table.select(pl.col("layers_used").filter(pl.col("token_before"))).to_series().to_numpy()
+    )
+    for size, block in ((40, 40), (200, 32)):
+        several = table.with_columns(sequence=pl.col("token") // size)
+        inside = several.filter(pl.col("token_before"))
+        of_text = inside["token"].to_numpy() % size // block
+        groups = 100 * inside["sequence"].to_numpy() + of_text
+        row = depth_by_difficulty(several).filter(measure="token_before", part=1)
+        assert row["error"].item() == pytest.approx(grouped_error(depth, groups))
 
 
 def test_a_trace_without_losses_has_the_rest() -> None:

@@ -90,15 +90,62 @@ def test_settling_says_when_and_what_runs_after() -> None:
     )
 
 
+def test_settling_says_which_predictions_no_layer_reads() -> None:
+    settled = pl.DataFrame(
+        {
+            "settled": [1, None, 3, 3],
+            "exit_depth": [None, 1, 3, 3],
+            "layers_after": [1.0, None, 0, 0],
+        }
+    )
+    turned = pl.DataFrame(
+        {"layer": range(4), "executed": [None, None, 0.1, 0.1], "skipped": [None, None, 0.2, 0.2]}
+    )
+    said = settling_reading(settled, turned)
+    assert said.startswith(
+        "Behind some layer the logit lens says what the model predicts for 75% of the tokens; the "
+        "others left early, and only the translator of their exit says it. Of the former, half "
+        "have their prediction settled behind layer 3 of 0 to 3; for 33% the last layer does not "
+        "change it any more. 0.3 layers run after a prediction is settled, on average. A layer"
+    )
+    none = settling_reading(settled.filter(pl.col("settled").is_null()), turned)
+    assert "for 0% of the tokens" in none
+    assert "settled behind" not in none
+
+
+def test_a_token_that_ran_no_gated_layer_stopped_just_before_the_first() -> None:
+    settled = pl.DataFrame(
+        {"settled": [0, 1], "exit_depth": [None, None], "layers_after": [1.0, 0]}
+    )
+    turned = pl.DataFrame(
+        {"layer": range(3), "executed": [None, 0.2, 0.1], "skipped": [None, 0.1, 0.2]}
+    )
+    assert "50% of the tokens stop choosing" in settling_reading(
+        settled.cast({"exit_depth": pl.Int64}), turned
+    )
+
+
 def test_attention_says_shares_weighted_by_attention_and_the_loss() -> None:
     layers = pl.DataFrame(
         {"tokens": [10, 30], "earlier": [0.5, 0.5], "paid": [0.4, 0.2], "blind": [0.2, 0.6]}
     )
-    losses = pl.DataFrame({"token": range(64), "nll": [1.0] * 64, "hidden_nll": [1.5] * 64})
+    losses = pl.DataFrame(
+        {"token": range(64), "sequence": [0] * 64, "nll": [1.0] * 64, "hidden_nll": [1.5] * 64}
+    )
     said = attention_reading(layers, losses)
     assert "25% goes to tokens that skipped the layer they look from; it would be 50%" in said
     assert "from 1.000 to 1.500 nats a token (+0.500, give or take 0.000, 95% interval)" in said
     assert attention_reading(layers.clear(), losses).startswith("Too few tokens")
+
+
+def test_the_interval_of_what_hiding_costs_counts_texts_where_there_are_many() -> None:
+    layers = pl.DataFrame({"tokens": [10], "earlier": [0.5], "paid": [0.4], "blind": [0.2]})
+    generator = np.random.default_rng(0)
+    text = np.repeat(np.arange(20), 100)
+    more = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(2000)
+    losses = pl.DataFrame({"token": range(2000), "sequence": text, "nll": 0.0, "hidden_nll": more})
+    off = 1.96 * more.reshape(20, 100).mean(axis=1).std(ddof=1) / np.sqrt(20)
+    assert f"give or take {off:.3f}" in attention_reading(layers, losses)
 
 
 def test_tasks_are_said_from_most_to_least() -> None:

@@ -11,6 +11,7 @@ from scipy.stats.contingency import odds_ratio
 from sklearn.metrics import mutual_info_score
 
 from skipviz.analysis import specialties as module
+from skipviz.analysis import spread
 from skipviz.analysis.specialties import LEVEL, specialties
 from skipviz.analysis.specialty_words import found, sentences
 from skipviz.trace import Trace
@@ -236,5 +237,5 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         return float(np.mean(each))
 
     assert 0.9 <= held() <= 0.99
-    monkeypatch.setattr(module, "MANY", 31)
+    monkeypatch.setattr(spread, "MANY", 31)
     assert held() < 0.85, "blocks of a text are no sample of texts"

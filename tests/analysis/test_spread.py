@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipviz.analysis.spread import grouped_error
+from skipviz.analysis import spread
+from skipviz.analysis.spread import dependent_groups, grouped_error
 
 
 def test_it_is_the_spread_of_the_mean_over_many_draws() -> None:
@@ -25,3 +26,31 @@ def test_groups_of_one_are_independent_values() -> None:
 
 def test_a_single_group_says_nothing() -> None:
     assert np.isnan(grouped_error(np.array([1.0, 2.0]), np.array([7, 7])))
+
+
+def test_few_texts_are_parted_into_blocks_that_cross_none() -> None:
+    groups = dependent_groups(np.repeat([7, 3, 5], [40, 20, 64]))
+    assert np.bincount(groups).tolist() == [20, 32, 32, 32, 8]
+    assert (groups == np.repeat([3, 4, 0, 1, 2], [32, 8, 20, 32, 32])).all()
+    mixed = dependent_groups(np.tile([0, 1], 40))
+    assert (mixed == np.tile([0, 2], 40) + np.repeat([0, 1], [64, 16])).all()
+    assert len(dependent_groups(np.zeros(0, dtype=np.int64))) == 0
+
+
+def test_intervals_hold_the_truth_where_whole_texts_differ(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = np.repeat(np.arange(20), 200)
+
+    def held() -> float:
+        generator = np.random.default_rng(0)
+        groups = dependent_groups(text)
+        each = []
+        for _ in range(600):
+            values = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(len(text))
+            each.append(abs(values.mean()) < 1.96 * grouped_error(values, groups))
+        return float(np.mean(each))
+
+    assert 0.91 < held() < 0.98
+    monkeypatch.setattr(spread, "MANY", 21)
+    assert held() < 0.7, "blocks of a text are no sample of texts"

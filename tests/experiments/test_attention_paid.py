@@ -13,7 +13,12 @@ from torch import Tensor
 
 import skipviz
 from skipviz.experiments.attention_paid import attention_paid
-from skipviz.families.gated_modules import GatedUnit, gated_units, install_gates
+from skipviz.families.gated_modules import (
+    GatedUnit,
+    gated_units,
+    install_gates,
+    set_threshold,
+)
 from skipviz.spans import encode
 from tests import tiny
 from tests.families.test_exits import with_exits
@@ -148,7 +153,11 @@ def test_losses_and_changes_are_those_of_a_loop_by_hand() -> None:
 
 def test_each_text_and_each_window_is_for_itself(gated: skipviz.SkipModel) -> None:
     texts = [tiny.TEXT, TEXT]
-    together = attention_paid(gated, skipviz.trace(gated, texts), seed=0).losses
+    trace = skipviz.trace(gated, texts)
+    together = attention_paid(gated, trace, seed=0).losses
+    texts_of = trace.tokens["sequence"].gather(together["token"])
+    assert together["sequence"].to_list() == texts_of.to_list()
+    assert together["sequence"].n_unique() == 2
     apart = [attention_paid(gated, skipviz.trace(gated, text), seed=0).losses for text in texts]
     wanted = np.concatenate([each["hidden_nll"].to_numpy() for each in apart])
     assert together["hidden_nll"].to_numpy() == pytest.approx(wanted, abs=1e-4)
@@ -209,6 +218,13 @@ def test_what_cannot_be_looked_at_is_refused(
     stop.set()
     with pytest.raises(skipviz.Stopped):
         attention_paid(gated, skipviz.trace(gated, TEXT), seed=0, stop=stop)
+
+
+def test_a_model_that_decides_otherwise_is_refused(gated: skipviz.SkipModel) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    set_threshold(gated.model, 1.0)
+    with pytest.raises(ValueError, match=r"decisions came out otherwise.*tiny-gated"):
+        attention_paid(gated, trace, seed=0)
 
 
 def test_a_single_token_has_nothing_before_it(gated: skipviz.SkipModel) -> None:

@@ -136,6 +136,9 @@ def test_what_cannot_be_judged_is_refused() -> None:
     few = States(np.arange(100), noise(0)[:, :100])
     with pytest.raises(ValueError, match="100 tokens make 4 blocks of 32"):
         probes(traced(sequences=1), few, classes_of(f=label), seed=0)
+    edge = States(np.arange(280, 320), noise(0)[:, 280:320])
+    with pytest.raises(ValueError, match="40 tokens make 3 blocks of 32"):  # none across texts
+        probes(traced(sequences=4), edge, classes_of(f=label), seed=0)
     with pytest.raises(ValueError, match="classes of 5 tokens and 1200"):
         probes(trace, states_of(noise(0)), classes_of(f=label[:5]), seed=0)
     with pytest.raises(ValueError, match="None of the columns f has two classes"):
