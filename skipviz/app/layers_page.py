@@ -236,7 +236,7 @@ def _predictions(request: Request, traced: Trace) -> None:
     st.markdown(
         "The model's last norm and head read the hidden state behind every layer (the logit lens). "
         "A prediction is **settled** behind the lowest layer from which the likeliest next token "
-        "stays what it ends as. **Block Influence** is how far a layer turns the state. A "
+        "stays what the model predicts. **Block Influence** is how far a layer turns the state. A "
         "layer counts as run where its last gated unit ran."
     )
 
@@ -259,6 +259,11 @@ def _predictions(request: Request, traced: Trace) -> None:
         "Block Influence": ("influence", result.turned),
     }
     if result.exits is not None:
+        st.caption(
+            "A token that left is predicted through its exit's translator, and no layer above "
+            "changes its state: it is settled at its exit at the latest, or nowhere, if the logit "
+            "lens says something else there; such tokens are missing from the figure."
+        )
         st.caption(
             "Of the tokens that never left, the share whose likeliest next token at the exit is "
             "that of the end: through the exit's own translator, and by the logit lens."

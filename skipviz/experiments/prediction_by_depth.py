@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from torch import Tensor
+from torch import nn
 
 from skipviz.experiments.states import States
 from skipviz.models import SkipModel
@@ -43,6 +43,10 @@ def settling(
 ) -> pl.DataFrame:
     """Return the layer behind which each token's likeliest next token stays what it ends as.
 
+    What it ends as is the model's own prediction, after a token that left early the one through
+    its exit's translator. No layer above changes the state of such a token, so it is settled at
+    its exit at the latest, or the logit lens never says what the model does.
+
     Parameters
     ----------
     model
@@ -59,9 +63,10 @@ def settling(
     pl.DataFrame
         One row a token of ``states``: ``token``; ``settled``, the lowest layer behind which the
         likeliest next token is that of the end, and so behind every layer above it, -1 if the
-        embedding says so already; ``exit_depth``, the deepest gated layer that ran for the token,
-        where it stops choosing to compute, or null; ``layers_after``, layers that ran for it above
-        the settled one, attention and MLP half each, layers without gates counted as run.
+        embedding says so already, null if it is not even so behind the last; ``exit_depth``, the
+        deepest gated layer that ran for the token, where it stops choosing to compute, or null;
+        ``layers_after``, layers that ran for it above the settled one, attention and MLP half
+        each, layers without gates counted as run, null where ``settled`` is.
 
     Raises
     ------
@@ -69,17 +74,17 @@ def settling(
         If ``stop`` was set.
     """
     layers = len(states.values) - 1
-    final = _likeliest(model, states.values[-1])
-    settled = np.full(len(states.token), layers - 1)
+    final = _ends(model, trace, states)
+    settled = np.full(len(states.token), layers)
     # From the top downwards, and only for tokens that have not differed yet.
     open_rows = np.arange(len(states.token))
-    for behind in range(layers - 1, -1, -1):
+    for behind in range(layers, -1, -1):
         if stop is not None and stop.is_set():
             raise Stopped("The run was stopped.")
         same = _likeliest(model, states.values[behind][open_rows]) == final[open_rows]
         open_rows = open_rows[same]
         settled[open_rows] = behind - 1
-        progress(1 - behind / layers)
+        progress(1 - behind / (layers + 1))
         if not len(open_rows):
             break
     progress(1.0)
@@ -88,8 +93,10 @@ def settling(
             "token": states.token,
             "settled": settled,
             "exit_depth": trace.tokens["exit_depth"].gather(states.token),
-            "layers_after": _layers_above(trace, states.token, settled),
+            "layers_after": _layers_above(trace, states.token, np.minimum(settled, layers - 1)),
         }
+    ).with_columns(
+        pl.when(pl.col("settled") < layers).then(name) for name in ("settled", "layers_after")
     )
 
 
@@ -126,10 +133,8 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     final = _likeliest(model, states.values[-1][stayed])
     rows = []
     for layer, translator in zip(exits.config.exits, exits.translators, strict=True):
-        state = torch.from_numpy(states.values[layer + 1][stayed])
-        state = state.to(model.device, model.model.dtype)
-        with torch.inference_mode():
-            said = {"head": _read(model, translator(state)), "lens": _read(model, state)}
+        behind = states.values[layer + 1][stayed]
+        said = {"head": _likeliest(model, behind, translator), "lens": _likeliest(model, behind)}
         shares = {
             name: float((likeliest == final).mean()) if len(final) else None
             for name, likeliest in said.items()
@@ -173,13 +178,31 @@ def turning(trace: Trace, states: States) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=TURNING)
 
 
-def _likeliest(model: SkipModel, states: npt.NDArray[np.float32]) -> Ints:
-    return _read(model, torch.from_numpy(states).to(model.device, model.model.dtype))
+def _ends(model: SkipModel, trace: Trace, states: States) -> Ints:
+    """Return the next token that the model itself finds likeliest."""
+    final = _likeliest(model, states.values[-1])
+    exits = getattr(model.model, "exits", None)
+    if model.family.name != "exit" or exits is None:
+        return final
+    # Of those that left, the last state is the untranslated one.
+    inside = np.ones(len(states.token), dtype=np.bool_)
+    for layer, translator in zip(exits.config.exits, exits.translators, strict=True):
+        site = trace.sites.filter(layer=layer + 1)["site"].item()
+        stays = trace.matrix("exec_count")[states.token, site] > 0
+        leaves = inside & ~stays
+        final[leaves] = _likeliest(model, states.values[layer + 1][leaves], translator)
+        inside = stays
+    return final
 
 
 @torch.inference_mode()
-def _read(model: SkipModel, states: Tensor) -> Ints:
+def _likeliest(
+    model: SkipModel, values: npt.NDArray[np.float32], translator: nn.Module | None = None
+) -> Ints:
     head, norm = model.model.get_output_embeddings(), model.model.model.norm
+    states = torch.from_numpy(values).to(model.device, model.model.dtype)
+    if translator is not None:
+        states = translator(states)
     # Not called: a hook on the norm may be for what leaves the model.
     likeliest = [head(norm.forward(rows)).argmax(dim=-1) for rows in states.split(HEAD_ROWS)]
     found: Ints = torch.cat(likeliest).cpu().numpy() if likeliest else np.zeros(0, dtype=np.int64)

@@ -112,7 +112,31 @@ def test_an_exit_is_read_through_its_translator() -> None:
         assert row["head"] == pytest.approx((head == said).mean())
         assert row["lens"] == pytest.approx((read == said).mean())
     assert (found["head"] != found["lens"]).any()
-    assert settling(model, trace, states)["settled"].is_between(-1, tiny.LAYERS - 1).all()
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_a_token_that_left_ends_as_the_model_predicts(statistics: bool) -> None:
+    model = skipviz.from_parts(with_exits(), tiny.tokenizer(), name="tiny-exits")
+    trace = skipviz.trace(model, TEXTS, statistics=statistics)
+    states = record_states(model, trace, seed=0)
+    found = settling(model, trace, states)
+    predicted = skipviz.trace(model, TEXTS).tokens["top_ids"].to_numpy()[:, 0]
+    dense = tiny.backbone(seed=0)
+    with torch.no_grad():
+        said = dense.lm_head(dense.model.norm(torch.from_numpy(states.values))).argmax(-1).numpy()
+    wanted: list[int | None] = []
+    for token, last in enumerate(predicted):
+        layer = tiny.LAYERS + 1
+        while layer > 0 and said[layer - 1, token] == last:
+            layer -= 1
+        wanted.append(layer - 1 if layer <= tiny.LAYERS else None)
+    assert found["settled"].to_list() == wanted
+    assert (found["settled"].is_null() == found["layers_after"].is_null()).all()
+    left = ~(trace.matrix("exec_count") > 0).all(axis=1)
+    known = found["settled"].is_not_null().to_numpy()
+    assert known[~left].all()
+    assert 0 < known[left].sum() < left.sum()
+    assert (said[-1] != predicted)[left].any()
 
 
 def test_what_has_no_exits_is_refused(
