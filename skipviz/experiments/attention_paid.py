@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from skipviz.experiments.states import MOST, OTHERWISE, trace_windows
+from skipviz.experiments.states import MOST, check_decisions, trace_windows
 from skipviz.families import Plan
 from skipviz.families.gated_modules import GatedUnit, decoder_layers
 from skipviz.models import SkipModel
@@ -144,12 +144,7 @@ def attention_paid(
                 "hidden_nll": hidden,
             }
             parts.append(pl.DataFrame(columns, schema=LOSSES))
-    if otherwise > OTHERWISE * decided.size:
-        raise ValueError(
-            f"{otherwise / decided.size:.1%} of the decisions came out otherwise than in the "
-            f"trace. Give the model that was traced ({trace.run['model'].item()}), at the same "
-            "budget."
-        )
+    check_decisions(trace, otherwise)
     rows = [{"layer": layer, **each.row()} for layer, each in sums.items() if each.tokens]
     return AttentionPaid(pl.DataFrame(rows, schema=LAYERS), pl.concat(parts))
 

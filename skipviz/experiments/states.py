@@ -110,13 +110,18 @@ def record_states(
             everyone = torch.ones(ids.shape, dtype=torch.bool, device=model.device)
             ran = events.matrices(trace.sites.height, everyone)["exec_count"][report:]
             otherwise += int((ran != trace.matrix("exec_count")[tokens[report:]]).sum())
+    check_decisions(trace, otherwise)
+    return States(kept, values)
+
+
+def check_decisions(trace: Trace, otherwise: int) -> None:
+    """Raise ``ValueError`` if more decisions than rounding explains came out otherwise."""
     decisions = trace.matrix("exec_count").size
     if otherwise > OTHERWISE * decisions:
         raise ValueError(
             f"{otherwise / decisions:.1%} of the decisions came out otherwise than in the trace. "
             f"Give the model that was traced ({trace.run['model'].item()}), at the same budget."
         )
-    return States(kept, values)
 
 
 def trace_windows(trace: Trace) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
