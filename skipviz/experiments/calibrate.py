@@ -121,7 +121,7 @@ def calibrate_exits(
         Calibration texts; never those that are reported on.
     rule
         ``confidence``, ``entropy`` or ``patience``. Patience counts exits: it takes whole
-        numbers, and the budgets that these come to instead of those asked for.
+        numbers, and the budgets below 1 that these come to instead of those asked for.
     budgets
         The budgets to realise, where the rule can.
     tolerance, attempts
@@ -142,8 +142,9 @@ def calibrate_exits(
             float(count): round(realised_budget(run(float(count))), 2)
             for count in range(1, len(model.model.exits.stays))
         }
-        # Of counts that come to the same budget, the first says it.
-        return {f"{b:g}": count for count, b in reversed(by_count.items())}
+        # Of counts that come to the same budget, the first says it. Where tokens stay long,
+        # translators cost more than leaving saves.
+        return {f"{b:g}": count for count, b in reversed(by_count.items()) if b < 1}
     nobody = run(np.inf if rule == "confidence" else -np.inf)
     scores = nobody.matrix("score")
     bounds = (float(scores.min()), float(scores.max()))

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,6 +24,7 @@ from skipviz.experiments.evaluate import document_losses
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import trace
+from skipviz.spans import encode
 from skipviz.texts import Document
 
 BUDGETS = tuple(round(0.98 - 0.02 * step, 2) for step in range(20))
@@ -68,7 +70,8 @@ def guard(
     gated, dense
         A model of learned gates, whose threshold is changed, and its backbone.
     documents
-        Calibration texts, at least twenty; never those that are reported on.
+        Calibration texts, at least twenty, each of two tokens or more; never those that are
+        reported on.
     limit
         Nats a token over dense that the mean may not exceed.
     confidence
@@ -79,8 +82,8 @@ def guard(
     Raises
     ------
     ValueError
-        If there are too few documents, ``limit`` or ``confidence`` is out of range, or even the
-        safest threshold does not pass.
+        If there are too few documents, one is too short, ``limit`` or ``confidence`` is out of
+        range, or even the safest threshold does not pass or is out of reach.
     """
     if len(documents) < FEWEST_DOCUMENTS:
         raise ValueError(
@@ -91,13 +94,25 @@ def guard(
         raise ValueError(
             f"limit={limit} must be above 0 nats and confidence={confidence} between 0 and 1."
         )
+    for document in documents:
+        if len(encode(gated.tokenizer, document.text).ids) < 2:
+            raise ValueError(
+                f"{document.source!r} is a single token, so there is no loss in it to promise "
+                "anything on; leave it out."
+            )
     progress("Running the dense model")
     reference = document_losses(trace(dense, documents))
     seen = trace(gated, documents, statistics=False)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for budget in BUDGETS:
+        try:
+            threshold = threshold_for(seen, budget)
+        except ValueError:
+            # With few gated layers the cheaper budgets are out of reach; what passed still holds.
+            if rows:
+                break
+            raise
         progress(f"Testing about budget {budget:.0%}")
-        threshold = threshold_for(seen, budget)
         set_threshold(gated.model, threshold)
         seen = trace(gated, documents)
         gaps = document_losses(seen) - reference

@@ -5,7 +5,7 @@ import pytest
 import skipviz
 from skipviz.analysis.cost import realised_budget
 from skipviz.experiments.calibrate import calibrate_exits, leaving
-from skipviz.families.exit_modules import ExitRule, set_exit_rule
+from skipviz.families.exit_modules import ExitConfig, ExitRule, install_exits, set_exit_rule
 from tests import tiny
 from tests.families.test_exits import with_exits
 
@@ -25,8 +25,22 @@ def test_a_calibrated_threshold_realises_its_budget(rule: ExitRule) -> None:
 
 
 def test_patience_takes_whole_numbers() -> None:
+    model = tiny.backbone(seed=0)
+    install_exits(model, ExitConfig(exits=(0, 1, 2), adapter_rank=1, head_rank=1))
+    loaded = skipviz.from_parts(model.eval(), tiny.tokenizer())
+    found = calibrate_exits(loaded, TEXTS, "patience", [0.5])
+    assert list(found.values()) == [2.0, 1.0]
+    for budget, count in found.items():
+        set_exit_rule(loaded.model, "patience", count)
+        assert realised_budget(skipviz.trace(loaded, TEXTS)) == pytest.approx(
+            float(budget), abs=0.005
+        )
+
+
+def test_patience_that_costs_more_than_it_saves_is_left_out() -> None:
     loaded = skipviz.from_parts(with_exits(rule="patience"), tiny.tokenizer())
-    assert list(calibrate_exits(loaded, TEXTS, "patience", [0.5]).values()) == [1.0]
+    assert realised_budget(skipviz.trace(loaded, TEXTS)) > 1
+    assert calibrate_exits(loaded, TEXTS, "patience", [0.5]) == {}
 
 
 def test_leaving_is_the_run_where_scores_do_not_change() -> None:

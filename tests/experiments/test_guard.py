@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import skipviz
+from skipviz.experiments import guard as module
 from skipviz.experiments.evaluate import document_losses
 from skipviz.experiments.guard import BUDGETS, FEWEST_DOCUMENTS, guard
-from skipviz.families.gated_modules import gated_units
+from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from tests import tiny
 
 
@@ -15,6 +17,16 @@ def documents() -> list[skipviz.Document]:
         skipviz.Document(f"doc{number}", tiny.TEXT[number : number + 50])
         for number in range(FEWEST_DOCUMENTS)
     ]
+
+
+@pytest.fixture
+def of_few_gates() -> skipviz.SkipModel:
+    """One gated layer of six, so that even skipping it always leaves five."""
+    model = tiny.backbone(seed=0)
+    install_gates(model, GatedConfig(first_layer=2, last_layer=2, gate_hidden=4, adapter_rank=2))
+    for _, _, unit in gated_units(model):
+        torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
+    return skipviz.from_parts(model.eval(), tiny.tokenizer())
 
 
 def threshold(model: skipviz.SkipModel) -> float:
@@ -47,6 +59,35 @@ def test_more_confidence_never_takes_a_cheaper_threshold(
     bold = guard(gated, dense, documents, limit=limit, confidence=0.6)
     careful = guard(gated, dense, documents, limit=limit, confidence=0.999)
     assert careful.tested.height <= bold.tested.height
+
+
+def test_budgets_out_of_reach_take_nothing_from_what_passed(
+    of_few_gates: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = guard(of_few_gates, dense, documents, limit=1e6)
+    assert 1 < found.tested.height < len(BUDGETS)
+    assert found.tested["passed"].all()
+    assert found.threshold == found.tested["threshold"][-1]
+    assert found.threshold == pytest.approx(threshold(of_few_gates))
+
+
+def test_a_first_budget_out_of_reach_is_a_sentence(
+    of_few_gates: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "BUDGETS", (0.5, 0.4))
+    with pytest.raises(ValueError, match=r"Budget 0\.5 is out of reach"):
+        guard(of_few_gates, dense, documents, limit=1e6)
+
+
+def test_a_document_of_one_token_is_refused_by_name(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    documents[3] = skipviz.Document("short.txt", "a")
+    with pytest.raises(ValueError, match=r"'short\.txt' is a single token"):
+        guard(gated, dense, documents, limit=1e6)
 
 
 def test_a_limit_that_nothing_keeps_is_a_sentence(
