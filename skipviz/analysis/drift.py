@@ -87,7 +87,7 @@ def drift(
     Raises
     ------
     TraceError
-        If the traces are of different models, policies or budgets.
+        If the traces are of different models, policies, budgets or thresholds.
     ValueError
         If a corpus is too small for any p-value to be low.
     """
@@ -212,7 +212,22 @@ def _same_model(before: Traces, after: Traces) -> pl.DataFrame:
                 )
         if not traced.sites.equals(first.sites):
             raise TraceError("The traces have different sites; trace both corpora with one model.")
+        limits, their_limits = _thresholds(first), _thresholds(traced)
+        known = ~np.isnan(limits) & ~np.isnan(their_limits)
+        for site in np.flatnonzero(known & (limits != their_limits)):
+            raise TraceError(
+                f"The traces differ in the threshold of {first.sites['label'][int(site)]}, "
+                f"{limits[site]!s} and {their_limits[site]!s}; trace both corpora with one model "
+                "under one policy."
+            )
     return first.sites
+
+
+def _thresholds(traced: Trace) -> npt.NDArray[Any]:
+    """Return the threshold of each site, NaN where it has none or not one for all tokens."""
+    each = traced.matrix("threshold")
+    lowest, highest = (end.reduce(each, axis=0, initial=np.nan) for end in (np.fmin, np.fmax))
+    return np.where(lowest == highest, lowest, np.float32(np.nan))
 
 
 def _exchangeable(before: _Corpus, after: _Corpus) -> tuple[str, Ints]:

@@ -126,7 +126,8 @@ def worst_places(
     most
         How many places at most.
     around
-        Tokens to show on each side; of tokens so near each other only the worst is a place.
+        Tokens to show on each side; of tokens of one text so near each other only the worst is
+        a place.
 
     Returns
     -------
@@ -143,16 +144,17 @@ def worst_places(
     if most < 1 or around < 1:
         raise ValueError(f"most={most} and around={around} must both be at least 1.")
     chosen: list[dict[str, Any]] = []
-    taken: set[int] = set()
+    taken: set[tuple[int, int]] = set()
     losing = costs.filter(pl.col("over_dense") > 0).sort(
         "over_dense", descending=True, maintain_order=True
     )
     for row in losing.iter_rows(named=True):
         if len(chosen) == most:
             break
-        if row["token"] not in taken:
+        sequence, position = row["sequence"], row["position"]
+        if (sequence, position) not in taken:
             chosen.append(row | _context(trace, row, around))
-            taken |= set(range(row["token"] - around, row["token"] + around + 1))
+            taken |= {(sequence, position + step) for step in range(-around, around + 1)}
     return pl.DataFrame(chosen, schema=costs.schema | {"before": pl.String, "after": pl.String})
 
 

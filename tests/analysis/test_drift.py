@@ -28,7 +28,10 @@ def scored(scores: npt.NDArray[np.float64], *, sequences: int = 1, **about: obje
     made = make_trace(
         tokens=len(scores), sequences=sequences, exec_count=scores > 0, **about  # type: ignore[arg-type]
     )  # fmt: skip
-    matrices = dict(made.matrices) | {"score": scores.astype(np.float32)}
+    matrices = dict(made.matrices) | {
+        "score": scores.astype(np.float32),
+        "threshold": np.zeros(scores.shape, dtype=np.float32),
+    }
     return Trace(run=made.run, sites=made.sites, tokens=made.tokens, matrices=matrices)
 
 
@@ -171,6 +174,38 @@ def test_what_cannot_be_compared_gets_a_sentence() -> None:
         drift([], first, seed=0)
     with pytest.raises(ValueError, match="permutations=0"):
         drift(first, first, permutations=0, seed=0)
+
+
+def at_thresholds(trace: Trace, thresholds: npt.ArrayLike) -> Trace:
+    matrices = dict(trace.matrices) | {
+        "threshold": np.broadcast_to(thresholds, trace.matrix("score").shape).astype(np.float32)
+    }
+    return Trace(run=trace.run, sites=trace.sites, tokens=trace.tokens, matrices=matrices)
+
+
+def test_other_thresholds_are_another_policy() -> None:
+    first, second = corpus(0, 128), corpus(1, 128)
+    limits = np.full(SITES, 0.1)
+    for other in (0.5, np.inf):
+        limits[2] = other
+        with pytest.raises(TraceError, match=rf"threshold of L2\.attn, 0\.1 and {other}; trace"):
+            drift(at_thresholds(first, 0.1), at_thresholds(second, limits), seed=0)
+
+
+@pytest.mark.parametrize(
+    "thresholds",
+    [
+        np.full(SITES, np.nan),
+        np.linspace(0, 1, 128)[:, None],
+        np.where(np.arange(SITES) == 3, np.nan, np.arange(SITES)),
+    ],
+)
+def test_thresholds_that_are_none_or_change_by_token_are_not_compared(
+    thresholds: npt.NDArray[np.float64],
+) -> None:
+    first = at_thresholds(corpus(0, 128), np.arange(SITES))
+    table = drift(first, at_thresholds(corpus(1, 128), thresholds), permutations=9, seed=0)
+    assert table.height == SITES + 1
 
 
 def test_whole_text_decisions_have_no_p_while_blocks_change_places() -> None:

@@ -96,6 +96,14 @@ def test_context_ends_with_the_text_and_shows_whole_characters() -> None:
     assert second["before"] == "The fox"  # and nothing of the text before
 
 
+def test_a_place_hides_nothing_of_another_text() -> None:
+    made = make_trace(tokens=24, sequences=2)
+    losses = np.zeros(24)
+    losses[[10, 12]] = [2.0, 1.0]  # the last but one of a text, the first of the next
+    costs = over_dense(with_losses(made, losses), with_losses(made, np.zeros(24)))
+    assert worst_places(made, costs, around=4)["token"].to_list() == [10, 12]
+
+
 def test_the_worst_tokens_carry_a_share() -> None:
     made = make_trace(tokens=201)
     losses = np.full(201, 0.1)
