@@ -42,8 +42,8 @@ def unfit(traced: Trace) -> str | None:
     run = traced.run.row(0, named=True)
     if run["family"] != "gated":
         return (
-            f"{plain(run['model'])} has no gates on single units (family {run['family']}), so "
-            "there are no decisions to look into one by one. Trace the text with another model."
+            f"{plain(run['model'])} has no gates on single units (family {plain(run['family'])}), "
+            "so there are no decisions to look into one by one. Trace the text with another model."
         )
     if traced.tokens["sequence"].n_unique() != 1:
         return "Several texts were traced; this page takes one. Trace one of them alone."

@@ -227,8 +227,8 @@ def _worst(request: Request, traced: Trace) -> None:
     backbone = _backbone(request.model)
     if backbone is None:
         st.info(
-            f"It is not written beside {request.model} which dense model it was made from, so "
-            "there is nothing to compare it with."
+            f"It is not written beside {plain(request.model)} which dense model it was made from, "
+            "so there is nothing to compare it with."
         )
         return
     dense = tried(

@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import polars as pl
+
+from skipviz.app.one_text import unfit
+from skipviz.trace import Trace
+from tests.synthetic import make_trace
+
+
+def test_what_a_trace_says_of_its_model_is_no_markdown() -> None:
+    made = make_trace(model="[m](x)")
+    run = made.run.with_columns(family=pl.lit("[f](x)"))
+    said = unfit(Trace(run=run, sites=made.sites, tokens=made.tokens, matrices=made.matrices))
+    assert said is not None
+    assert r"\[m\](x)" in said
+    assert r"(family \[f\](x))" in said
