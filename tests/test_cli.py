@@ -482,7 +482,7 @@ def test_train_makes_early_exits(
     outcome = run(*command)
     assert outcome.exit_code == 0, outcome.output
     config = json.loads((made / "model" / "skipviz.json").read_text())
-    assert list(config["thresholds"]["patience"].values()) == [1.0]
+    assert "patience" not in config["thresholds"]  # so small, its exits cost more than they save
     config |= {"policy": "confidence", "budget": "0.8"}
     config["thresholds"] |= {"confidence": {"0.8": 0.05}, "patience": {"0.9": 1.0}}
     (made / "model" / "skipviz.json").write_text(json.dumps(config))

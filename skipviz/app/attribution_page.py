@@ -9,7 +9,7 @@ from skipviz.app.attribution_text_view import show_text
 from skipviz.app.correlation_view import show_correlations
 from skipviz.app.one_text import text_to_look_into
 from skipviz.app.plain_text import plain
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.trace import Trace
 
 
@@ -33,7 +33,7 @@ def page() -> None:
     shares = show_depth(request, traced, token)
     st.subheader("Do scores go with what executing is worth?")
     show_correlations(request, traced, shares)
-    st.caption(provenance(traced))
+    st.caption(plain(said_of(traced)))
 
 
 def _choose_token(traced: Trace) -> int:

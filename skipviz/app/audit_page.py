@@ -20,6 +20,7 @@ from skipviz.analysis.gate_quality import (
 from skipviz.analysis.token_classes import token_classes
 from skipviz.app.downloads import csv_buttons
 from skipviz.app.one_text import audited, in_context, text_to_look_into
+from skipviz.app.plain_text import plain
 from skipviz.experiments.audit import Downstream
 from skipviz.plots.audit import (
     Shown,
@@ -28,7 +29,7 @@ from skipviz.plots.audit import (
     reliability_figure,
     utility_map,
 )
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.trace import Trace
 
 WORST = 30
@@ -97,7 +98,7 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
             "By token class": ("audit-classes", classes),
         }
     )
-    st.caption(provenance(traced))
+    st.caption(plain(said_of(traced)))
 
 
 def _numbers(marked: pl.DataFrame, price: float) -> None:

@@ -35,7 +35,7 @@ from skipviz.plots.clusters import (
     cluster_name,
     cluster_profiles,
 )
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.plots.palette import cluster_colour
 from skipviz.recording.tracing import Progress
 from skipviz.trace import Trace
@@ -228,7 +228,7 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     )
     _cards(found)
     _downloads(traced, found)
-    st.caption(provenance(traced))
+    st.caption(plain(said_of(traced)))
 
 
 def _choose_map(request: Request, traced: Trace, found: Found, settings: str) -> ClusterMap | None:

@@ -42,7 +42,7 @@ from skipviz.experiments.task_prompts import TaskDepths, task_depths
 from skipviz.models import SkipModel
 from skipviz.plots.attention_paid import attention_figure
 from skipviz.plots.difficulty import difficulty_curve, task_figure
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
@@ -392,4 +392,4 @@ def _result(job: Job[Result]) -> Result | None:
 
 def _offer(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     csv_buttons(tables)
-    st.caption(provenance(traced))
+    st.caption(plain(said_of(traced)))

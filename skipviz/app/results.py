@@ -9,8 +9,9 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.cost import summary
+from skipviz.app.plain_text import plain
 from skipviz.app.token_view import payload, token_view
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.trace import Trace
 
 
@@ -25,7 +26,7 @@ def show(trace: Trace, *, key: str) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
-    st.caption(provenance(trace))
+    st.caption(plain(said_of(trace)))
 
 
 def _numbers(trace: Trace) -> None:

@@ -25,7 +25,7 @@ from skipviz.experiments.neighbours import SENTENCES, batch_changes, context_cha
 from skipviz.experiments.robustness import MOST, paraphrase_changes, surface_changes
 from skipviz.models.errors import ModelError
 from skipviz.models.samples import model_folder, read_config
-from skipviz.plots.labels import provenance
+from skipviz.plots.labels import said_of
 from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
 from skipviz.trace import Trace, TraceError
 
@@ -65,7 +65,7 @@ def page() -> None:
     _batch(request)
     _worst(request, traced)
     show_drift(request, traced)
-    st.caption(provenance(traced))
+    st.caption(plain(said_of(traced)))
 
 
 def _surface(request: Request, traced: Trace) -> None:

@@ -44,7 +44,12 @@ def html_text(text: str) -> str:
 
 
 def provenance(traces: Trace | Sequence[Trace]) -> str:
-    """Return model, policy, budget, number of tokens and number format in one line, escaped.
+    """Return ``said_of`` traces, escaped for a Plotly figure or HTML."""
+    return html.escape(said_of(traces), quote=False).replace("$", "&#36;")
+
+
+def said_of(traces: Trace | Sequence[Trace]) -> str:
+    """Return model, policy, budget, number of tokens and number format in one line.
 
     Parameters
     ----------
@@ -59,7 +64,7 @@ def provenance(traces: Trace | Sequence[Trace]) -> str:
         parts.append(f"budget {run['budget']:.2f}")
     parts.append("1 token" if tokens == 1 else f"{tokens:,} tokens")
     parts.append(run["dtype"])
-    return html.escape(" · ".join(parts), quote=False).replace("$", "&#36;")
+    return " · ".join(parts)
 
 
 def _show_edges(text: str) -> str:

@@ -347,7 +347,7 @@ def train_exits(
         rule: calibrate_exits(ready, calibration[::EXIT_TEXTS], rule, recipe.budgets)
         for rule in EXIT_RULES
     }
-    # Patience always comes to some budget; the others may reach none of those asked for.
+    # A rule may reach none of the budgets asked for, and patience may save nothing.
     thresholds = {rule: levels for rule, levels in thresholds.items() if levels}
     if not thresholds:
         raise ValueError(

@@ -84,7 +84,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
         TRACE, depth_by_difficulty(difficulty(TRACE)), measure="surprisal"
     ),
     "drift_figure": lambda: plots.drift_figure(
-        TRACE, drift(*(make_trace(seed=s, tokens=128) for s in (0, 1)), permutations=19, seed=0)
+        TRACE, drift(*[make_trace(tokens=128)] * 2, permutations=19, seed=0)
     ),
     "execution_rate_by_layer": lambda: plots.execution_rate_by_layer(TRACE),
     "frontier_figure": lambda: plots.frontier_figure(TABLE),
