@@ -1,0 +1,38 @@
+"""The command line: look at models, trace, train, calibrate, guard and evaluate.
+
+What a command needs is imported inside it: ``skipviz --help`` waits for the package and for nothing
+else.
+"""
+
+from __future__ import annotations
+
+import typer
+
+from skipviz.cli.console import Sentences
+from skipviz.cli.evaluate import evaluate
+from skipviz.cli.models import info, list_models, pull
+from skipviz.cli.thresholds import calibrate, guard
+from skipviz.cli.trace import trace
+from skipviz.cli.train import train
+
+app = typer.Typer(
+    cls=Sentences,
+    help="See which layers each token of a dynamic-depth transformer used, and why.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="Find and fetch models.", no_args_is_help=True)
+models_app.command("list")(list_models)
+models_app.command()(pull)
+models_app.command()(info)
+app.add_typer(models_app, name="models")
+app.command()(trace)
+app.command()(train)
+app.command()(calibrate)
+app.command()(guard)
+app.command()(evaluate)
+
+
+def main() -> None:
+    """Run the command line; what goes wrong becomes one sentence."""
+    app()

@@ -1,0 +1,71 @@
+"""Set the thresholds of learned gates: for budgets, and for limits of loss."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipviz.cli.console import err, read_all
+
+
+def calibrate(
+    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
+    ] = None,
+) -> None:
+    """Set the thresholds of learned gates anew, so that they realise their budgets."""
+    import dataclasses
+
+    import skipviz
+    from skipviz.experiments.calibrate import calibrate as run
+    from skipviz.models.samples import learned_settings, model_folder
+    from skipviz.training.held_out import calibration_texts
+
+    folder = model_folder(folder)
+    settings = learned_settings(folder)
+    documents = read_all(texts) or calibration_texts()
+    model = skipviz.load(folder)
+    found = {}
+    for budget, start in settings.thresholds.items():
+        found[budget] = run(model, documents, budget=float(budget), start=start)
+        err.print(f"Budget {budget}: threshold {start:.6f} became {found[budget]:.6f}.")
+        known = {**settings.thresholds, **found}
+        dataclasses.replace(settings, thresholds=known).write(folder)
+
+
+def guard(
+    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
+    limits: Annotated[
+        list[float], typer.Option("--limit", help="Nats a token over dense that may be lost.")
+    ],
+    texts: Annotated[
+        list[str] | None,
+        typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
+    ] = None,
+) -> None:
+    """Find the cheapest thresholds that, with 95% confidence, lose no more than the limits."""
+    import dataclasses
+
+    import skipviz
+    from skipviz.experiments.guard import guard as run
+    from skipviz.models.samples import learned_settings, model_folder
+    from skipviz.training.held_out import calibration_texts
+
+    folder = model_folder(folder)
+    settings = learned_settings(folder)
+    documents = read_all(texts) or calibration_texts()
+    model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
+    guards = dict(settings.guards)
+    for limit in limits:
+        made = run(model, dense, documents, limit=limit, progress=err.print)
+        guards[f"{limit:g}"] = made.threshold
+        last = made.tested.filter("passed").row(-1, named=True)
+        err.print(
+            f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "
+            f"{last['gap']:.3f} nats over dense on the calibration texts."
+        )
+        dataclasses.replace(settings, guards=guards).write(folder)

@@ -1,0 +1,168 @@
+"""Train gates, adapters and exits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from skipviz.cli.console import err, progress
+
+SHOWN = ("ce", "kl", "budget", "target", "reward", "greedy_reward")
+"""Figures of a training step that the progress bar shows, where there are such."""
+
+
+def train(
+    folder: Annotated[Path, typer.Option("--out", help="Checkpoints, log and model go here.")],
+    backbone: Annotated[str, typer.Option(help="Name or path.")] = "smollm2-135m",
+    objective: Annotated[
+        Literal["cost", "policy-gradient", "exit", "static", "random"],
+        typer.Option(
+            help="cost: gates, with a price on compute. policy-gradient: the gates of --start, by "
+            "what drawn decisions gained. exit: translators for early exits. static, random: "
+            "adapters for sites that are dropped for every token, or at random."
+        ),
+    ] = "cost",
+    choose: Annotated[
+        Literal["block-influence", "greedy"],
+        typer.Option(help="How a static policy chooses the sites to drop."),
+    ] = "greedy",
+    like: Annotated[
+        str, typer.Option(help="The gated model whose rates a random policy takes.")
+    ] = "smollm2-gated",
+    budget: Annotated[float, typer.Option(help="Share of dense FLOPs, 0 to 1.")] = 0.8,
+    further_budgets: Annotated[
+        list[float] | None,
+        typer.Option("--also", help="A further budget for the same gates; may be repeated."),
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1500,
+    batch: Annotated[int, typer.Option(help="Windows a step.")] = 2,
+    length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
+    gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 2e-3,
+    adapter_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 1e-3,
+    start: Annotated[
+        Path | None,
+        typer.Option(help="Gates to train on; static and random start from their adapters."),
+    ] = None,
+    price: Annotated[
+        float,
+        typer.Option(
+            help="Nats for the whole dense budget: to start from; of a policy gradient, all along."
+        ),
+    ] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Policy gradient: how undecided, on the scale of the score.")
+    ] = 0.003,
+    exits: Annotated[
+        list[int] | None, typer.Option("--exit-after", help="A layer to leave after; repeat.")
+    ] = None,
+    descent: Annotated[float, typer.Option(help="Share of steps to reach the budget.")] = 0.25,
+    collapse_after: Annotated[
+        int,
+        typer.Option(help="Stop when a gate does the same for all tokens of so many steps; 0: no."),
+    ] = 200,
+    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    windows: Annotated[
+        Path | None,
+        typer.Option(help="Train on the windows of this run, to compare or to spare the time."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="bfloat16 where the device multiplies it faster, if not given."),
+    ] = None,
+) -> None:
+    """Train gates and adapters; the same command takes up an interrupted run."""
+    from skipviz.families.exit_modules import ExitConfig
+    from skipviz.families.gated_modules import GatedConfig, decoder_layers
+    from skipviz.models import load
+    from skipviz.models.samples import model_folder
+    from skipviz.spans import encode
+    from skipviz.training.held_out import calibration_texts
+    from skipviz.training.recipe import Recipe, fast_dtype
+    from skipviz.training.run import (
+        matched_choice,
+        static_choice,
+        train_exits,
+        train_fixed,
+        train_gates,
+        train_policy,
+    )
+    from skipviz.training.selection import equal_length
+
+    if objective == "policy-gradient" and start is None:
+        raise ValueError("--objective policy-gradient needs --start, a folder of learned gates.")
+    if objective == "policy-gradient" and price <= 0:
+        raise ValueError(
+            f"At --price {price:g} running everything is never wrong, and the gates would learn "
+            "that; give a policy gradient a price above 0, such as the last of its start's run."
+        )
+    start = None if start is None else model_folder(start)
+    recipe = Recipe(
+        budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
+        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
+        collapse_after=collapse_after, dtype=dtype or fast_dtype(device), seed=seed,
+    )  # fmt: skip
+    backbone_model = load(backbone)
+    dense = backbone_model.model
+    layers = len(decoder_layers(dense))
+    with progress("Training", total=steps, unit="steps") as advance:
+
+        def report(figures: dict[str, Any]) -> None:
+            shown = (f"{name} {figures[name]:.3f}" for name in SHOWN if name in figures)
+            advance(float(figures["step"]), ", ".join(shown))
+
+        config = GatedConfig(
+            first_layer=2,
+            last_layer=layers - 3,
+            gate_hidden=32 if objective == "cost" else 0,
+            adapter_rank=min(48, dense.config.hidden_size),
+        )
+        shared: dict[str, Any] = {
+            "recipe": recipe, "folder": folder, "device": device, "windows": windows,
+            "say": err.print, "report": report,
+        }  # fmt: skip
+        texts = calibration_texts()
+        lengths = [len(encode(backbone_model.tokenizer, text.text).ids) for text in texts]
+        if objective == "cost":
+            made = train_gates(backbone, config=config, calibration=texts, start=start, **shared)
+        elif objective == "policy-gradient" and start is not None:
+            made = train_policy(
+                backbone, temperature=temperature, start=start, calibration=texts, **shared
+            )
+        elif objective == "exit":
+            shape = ExitConfig(
+                exits=tuple(exits or _spread(layers)),
+                adapter_rank=min(64, dense.config.hidden_size),
+                head_rank=min(64, dense.config.hidden_size),
+            )
+            made = train_exits(backbone, config=shape, calibration=texts, **shared)
+        elif objective == "static":
+            choice = static_choice(
+                choose, recipe, config, length=equal_length(lengths), say=err.print
+            )
+            made = train_fixed(
+                backbone,
+                config=config,
+                choose=choice,
+                chosen_by=f"by {choose}",
+                start=start,
+                **shared,
+            )
+        else:
+            choice = matched_choice(like, recipe, config, texts, length=equal_length(lengths))
+            made = train_fixed(
+                backbone,
+                config=config,
+                choose=choice,
+                chosen_by=f"like {like}",
+                start=start,
+                **shared,
+            )
+    err.print(f"The model is in {made}; trace with --model {made}.")
+
+
+def _spread(layers: int) -> list[int]:
+    """Return where to leave a model of so many layers: four places in its upper two thirds."""
+    return [round(layers * share) - 1 for share in (0.4, 0.55, 0.7, 0.85)]
