@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from skipviz.analysis.frontier_words import frontier_reading
 from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Job, Request
 from skipviz.app.plain_text import plain
@@ -28,6 +29,11 @@ COLUMNS: dict[str, Any] = {
     "gap": st.column_config.NumberColumn("Loss over dense, nats", format="%.3f"),
     "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
+    "over_learned": st.column_config.NumberColumn(
+        "Over learned gates at this budget, nats", format="%.3f"
+    ),
+    "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
+    "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
     "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
     "top1": st.column_config.NumberColumn("Same likeliest token", format="percent"),
     "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
@@ -54,6 +60,7 @@ def page() -> None:
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
     )
+    st.markdown(plain(frontier_reading(table)))
     row = _choose(table, clicked)
     _compare(table.row(row, named=True))
     st.subheader("The table")

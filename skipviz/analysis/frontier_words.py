@@ -1,0 +1,50 @@
+"""What the frontier says, in words."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def frontier_reading(table: pl.DataFrame) -> str:
+    """Return how policies compare with the learned gates at equal budget.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.experiments.frontier.frontier`` returned.
+
+    Returns
+    -------
+    str
+        A sentence for each model and policy; empty where nothing stands beside learned gates.
+    """
+    learned = table.filter(policy="learned")
+    if learned.is_empty():
+        return ""
+    first = learned["model"][0]
+    others = table.filter(
+        pl.col("over_learned").is_not_null()
+        & ~((pl.col("model") == first) & (pl.col("policy") == "learned"))
+    )
+    sentences = [
+        _sentence(model, policy, rows)
+        for (model, policy), rows in others.group_by("model", "policy", maintain_order=True)
+    ]
+    if not sentences:
+        return ""
+    return f"At equal budget, held against the learned gates of {first}: {'; '.join(sentences)}."
+
+
+def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
+    worse = rows.filter(pl.col("over_learned_low") > 0).height
+    better = rows.filter(pl.col("over_learned_high") < 0).height
+    least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
+    span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
+    at = "" if rows.height == 1 else f" at {{}} of {rows.height} budgets"
+    if worse:
+        sure = "surely more" + at.format(worse)
+    elif better:
+        sure = "surely less" + at.format(better)
+    else:
+        sure = "which cannot be told from none"
+    return f"{model} ({policy}) loses {span} nats, {sure}"
