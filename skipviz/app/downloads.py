@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from functools import partial
 
 import polars as pl
 import streamlit as st
@@ -35,7 +34,7 @@ def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
         column.download_button(
             f"{label} (CSV)",
-            partial(csv_of, table),
+            csv_of(table),
             file_name=f"{name}.csv",
             mime="text/csv",
             on_click="ignore",

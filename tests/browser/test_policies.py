@@ -4,6 +4,7 @@ import polars as pl
 from playwright.sync_api import Page, expect
 
 import skipviz
+from skipviz.analysis.frontier_words import frontier_reading
 from skipviz.models.samples import samples_folder
 from tests.browser.conftest import PageLog, Screenshot
 
@@ -55,8 +56,13 @@ def _click_worst_point(page: Page, name: str) -> None:
 def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log: PageLog) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/policies")
-    page.get_by_label("Policy").click()
     table = pl.read_csv(samples_folder() / "frontier.csv")
+    # A page that is still drawn, or scrolled, would close the list again.
+    expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
+    expect(page.get_by_text(frontier_reading(table))).to_be_visible()
+    page.get_by_role("heading", name="The table").scroll_into_view_if_needed()
+    page.wait_for_timeout(500)
+    page.get_by_label("Policy").click()
     expect(page.get_by_role("option").first).to_be_visible()
     for row in table.rows(named=True):
         skipviz.load(
