@@ -22,10 +22,8 @@ def frontier_reading(table: pl.DataFrame) -> str:
     if learned.is_empty():
         return ""
     first = learned["model"][0]
-    others = table.filter(
-        pl.col("over_learned").is_not_null()
-        & ~((pl.col("model") == first) & (pl.col("policy") == "learned"))
-    )
+    # Of the same gates at another threshold nothing is to be said but how the line bends.
+    others = table.filter(pl.col("over_learned").is_not_null() & (pl.col("model") != first))
     sentences = [
         _sentence(model, policy, rows)
         for (model, policy), rows in others.group_by("model", "policy", maintain_order=True)
