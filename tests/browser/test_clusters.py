@@ -72,6 +72,25 @@ def map_of(page: Page) -> Locator:
     return page.get_by_test_id("stPlotlyChart").first
 
 
+def points_area(page: Page) -> tuple[float, float, float, float]:
+    """Where the map's points are: x, y, width and height, once it is drawn and in view.
+
+    A selection draws the map anew, some time after the page has answered: what was its area is
+    then no longer on the page, so it is looked for until it is found twice in the same place.
+    """
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
+    map_of(page).scroll_into_view_if_needed()
+    area = map_of(page).locator(".nsewdrag").first
+    before = None
+    for _ in range(60):
+        box = area.bounding_box()
+        if box is not None and box == before:
+            return box["x"], box["y"], box["width"], box["height"]
+        before = box
+        page.wait_for_timeout(500)
+    raise AssertionError("the map does not come to rest")
+
+
 def test_clusters_of_five_thousand_tokens(
     page: Page, url: str, texts: list[Path], screenshot: Screenshot, page_log: PageLog
 ) -> None:
@@ -108,11 +127,7 @@ def test_clusters_of_five_thousand_tokens(
     expect(page.locator(".tokens span.faint")).to_have_count(0)
 
     # What a box on the map holds lights up in the text, and in nothing else.
-    drawn = map_of(page).locator(".nsewdrag").first
-    drawn.scroll_into_view_if_needed()
-    area = drawn.bounding_box()
-    assert area is not None
-    x, y, width, height = (area[side] for side in ("x", "y", "width", "height"))
+    x, y, width, height = points_area(page)
     page.mouse.move(x + 0.02 * width, y + 0.02 * height)
     page.mouse.down()
     page.mouse.move(x + 0.3 * width, y + 0.6 * height, steps=4)
