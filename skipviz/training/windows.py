@@ -12,15 +12,16 @@ from torch import Tensor
 from skipviz.training.texts import sample_documents
 
 SHARES = {
-    "nlp_corpus": 0.25,
-    "sotu": 0.08,
-    "moby_dick": 0.07,
+    "brown": 0.35,
+    "sotu": 0.1,
+    "moby_dick": 0.05,
     "documentation": 0.15,
-    "code": 0.35,
+    "code": 0.25,
     "self": 0.1,
 }
-MAX_DOCUMENT_CHARS = 8000
+MAX_DOCUMENT_CHARS = 16000
 CHARS_PER_TOKEN = 3
+PROMPT_CHARS = 200
 SELF_BATCH = 64
 
 
@@ -43,7 +44,8 @@ def training_windows(
     for source, share in SHARES.items():
         wanted = round(share * count)
         if source == "self":
-            starts = [text[:200] for text in sources["nlp_corpus"][-wanted:]]
+            openings = sources["brown"] + sources["documentation"]
+            starts = [text[:PROMPT_CHARS] for text in openings[:wanted]]
             windows.append(written_by_backbone(model, tokenizer, starts, length=length, seed=seed))
         else:
             windows.append(_cut(tokenizer, sources[source], count=wanted, length=length))
@@ -56,10 +58,13 @@ def training_windows(
 def written_by_backbone(
     model: Any, tokenizer: Any, starts: list[str], *, length: int, seed: int
 ) -> Int[Tensor, "count length"]:
-    """Let the backbone answer ``starts`` in its chat format, and keep prompt and answer."""
+    """Let the backbone answer ``starts`` in its chat format, and keep prompt and answer.
+
+    What stands before a prompt that is shorter than others is no text, and left out.
+    """
     random.Random(seed).shuffle(starts)
     torch.manual_seed(seed)
-    written = []
+    written: list[Tensor] = []
     for first in range(0, len(starts), SELF_BATCH):
         prompts = [
             tokenizer.apply_chat_template(
@@ -73,12 +78,15 @@ def written_by_backbone(
             do_sample=True,
             temperature=1.0,
             top_k=0,
-            max_length=length,
-            min_length=length,
+            max_new_tokens=length,
+            min_new_tokens=length,
             pad_token_id=tokenizer.pad_token_id,
         )
-        written.append(ids[:, -length:].cpu())
-    return torch.cat(written)
+        blank = (batch["attention_mask"] == 0).sum(1).tolist()
+        written += [
+            row[start : start + length].cpu() for row, start in zip(ids, blank, strict=True)
+        ]
+    return torch.stack(written)
 
 
 def _cut(tokenizer: Any, documents: list[str], *, count: int, length: int) -> Tensor:
