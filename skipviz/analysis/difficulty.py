@@ -9,7 +9,7 @@ import polars as pl
 
 from skipviz.analysis.correlation import PERMUTATIONS, corrected, correlate
 from skipviz.analysis.covariates import covariates
-from skipviz.analysis.spread import dependent_groups, grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_margin
 from skipviz.trace import Trace
 
 DIFFICULTIES = {
@@ -126,8 +126,8 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
     -------
     pl.DataFrame
         One row a measure and part: ``measure``; ``part``, from 0; ``value``, the mean of the
-        measure; ``tokens``; ``layers``, the mean of layers used, and its standard ``error``, by
-        ``dependent_groups``, null for a single group.
+        measure; ``tokens``; ``layers``, the mean of layers used; ``margin``, half the width of its
+        95% interval over ``dependent_groups``, null for a single group.
     """
     groups = pl.Series(dependent_groups(table["sequence"].to_numpy()))
     rows = []
@@ -152,9 +152,9 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
                     "value": float(hard[inside].mean()),
                     "tokens": int(inside.sum()),
                     "layers": float(depth[inside].mean()),
-                    "error": grouped_error(depth[inside], group[inside]),
+                    "margin": grouped_margin(depth[inside], group[inside]),
                 }
             )
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "part": pl.Int64}
-    schema |= {"value": pl.Float64, "tokens": pl.Int64, "layers": pl.Float64, "error": pl.Float64}
-    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("error").fill_nan(None))
+    schema |= {"value": pl.Float64, "tokens": pl.Int64, "layers": pl.Float64, "margin": pl.Float64}
+    return pl.DataFrame(rows, schema=schema).with_columns(pl.col("margin").fill_nan(None))

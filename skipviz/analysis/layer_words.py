@@ -10,7 +10,7 @@ from scipy import stats
 
 from skipviz.analysis.specialties import LEVEL
 from skipviz.analysis.specialty_words import found, sentences
-from skipviz.analysis.spread import dependent_groups, grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_margin
 from skipviz.analysis.task_depth import PUBLISHED_NAME, orders_agree
 
 FEATURES = {
@@ -108,11 +108,11 @@ def probe_reading(table: pl.DataFrame) -> str:
     """
     words = []
     looked_at = table.filter(part="all").height
-    beyond = stats.norm.isf(LEVEL / 2 / looked_at)
     for feature in features_of(table):
         part = table.filter(feature=feature, part="all")
         best = part.sort("selectivity", descending=True).row(0, named=True)
         where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
+        beyond = stats.t.isf(LEVEL / 2 / looked_at, best["groups"] - 1)
         sure = best["selectivity"] > beyond * best["error"]
         words.append(
             f"{FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
@@ -198,8 +198,8 @@ def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
     weight = (seen["tokens"] * seen["earlier"]).to_numpy()
     paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
     more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
-    error = 1.96 * grouped_error(more, dependent_groups(losses["sequence"].to_numpy()))
-    sure = "" if np.isnan(error) else f", give or take {error:.3f}"
+    margin = grouped_margin(more, dependent_groups(losses["sequence"].to_numpy()))
+    sure = "" if np.isnan(margin) else f", give or take {margin:.3f}"
     return (
         f"Of the attention that tokens pay to earlier ones, {paid:.0%} goes to tokens that skipped "
         f"the layer they look from; it would be {blind:.0%} if they looked at all alike. With keys "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
 from skipviz.analysis.correlation import BLOCK, texts_of
 
@@ -59,3 +60,24 @@ def grouped_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
     # Few groups spread less around their own mean than around the true one.
     few = len(off) / (len(off) - 1)
     return float(np.sqrt(few * (off**2).sum()) / len(values))
+
+
+def grouped_margin(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
+    """Return half the width of the 95% interval of the mean, by Student's t.
+
+    Parameters
+    ----------
+    values, groups
+        As of ``grouped_error``.
+
+    Returns
+    -------
+    float
+        NaN where there is a single group.
+    """
+    return margin_of(grouped_error(values, groups), len(np.unique(groups)))
+
+
+def margin_of(error: float, groups: int) -> float:
+    """Return half the width of the 95% interval with a standard error told by so many groups."""
+    return float(stats.t.ppf(0.975, groups - 1) * error) if groups > 1 else float("nan")

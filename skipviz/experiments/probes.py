@@ -75,8 +75,8 @@ def probes(
         or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST``;
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
         always saying the part's largest class; ``control``, the accuracy on the control task;
-        ``selectivity``, accuracy less control, and ``error``, its standard error over documents
-        or blocks, NaN for a single one.
+        ``selectivity``, accuracy less control, and ``error``, its standard error over ``groups``
+        of tokens, documents or blocks, NaN for a single one.
 
     Raises
     ------
@@ -206,4 +206,5 @@ def _judged(
         "control": float(control[inside].mean()),
         "selectivity": float(gain.mean()),
         "error": grouped_error(gain, groups[inside]),
+        "groups": len(np.unique(groups[inside])),
     }

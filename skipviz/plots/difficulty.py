@@ -41,7 +41,7 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
         go.Scatter(
             x=[("yes" if value else "no") if holds else value for value in part["value"]],
             y=part["layers"].to_list(),
-            error_y={"array": (1.96 * part["error"].fill_null(0.0)).to_list()},
+            error_y={"array": part["margin"].fill_null(0.0).to_list()},
             customdata=part["tokens"].to_list(),
             mode="markers" if holds else "lines+markers",
             line={"color": UNIT_COLOURS["block"]},
@@ -61,7 +61,7 @@ def _reached(parts: pl.DataFrame) -> list[float] | None:
     if parts.is_empty():
         return None
     layers = parts["layers"].to_numpy()
-    width = 1.96 * parts["error"].fill_null(0.0).to_numpy()
+    width = parts["margin"].fill_null(0.0).to_numpy()
     return [float((layers - width).min()) - 1, float((layers + width).max()) + 1]
 
 

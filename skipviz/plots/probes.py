@@ -5,6 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.analysis.spread import margin_of
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.trace import Trace
@@ -71,12 +72,13 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         part = table.filter(feature=feature, part=name).sort("layer")
         if part.is_empty():
             continue
+        margins = [margin_of(*row) for row in part.select("error", "groups").rows()]
         figure.add_trace(
             go.Scatter(
                 # Side by side, so that the intervals can be told apart.
                 x=[layer + 0.18 * (place - 1) for layer in part["layer"]],
                 y=part["selectivity"].to_list(),
-                error_y={"array": (1.96 * part["error"]).to_list(), "thickness": 1, "width": 0},
+                error_y={"array": margins, "thickness": 1, "width": 0},
                 customdata=part.select("layer", "accuracy", "control", "tokens").rows(),
                 mode="lines+markers",
                 name=PART_NAMES[name],

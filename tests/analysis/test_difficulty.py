@@ -13,7 +13,7 @@ from skipviz.analysis.difficulty import (
     depth_by_difficulty,
     difficulty,
 )
-from skipviz.analysis.spread import grouped_error
+from skipviz.analysis.spread import grouped_margin
 from tests.synthetic import make_trace, say
 
 
@@ -107,7 +107,7 @@ def test_parts_are_means_of_equal_parts_of_the_tokens() -> None:
         assert row["tokens"] == 200
         assert row["value"] == pytest.approx(wanted["surprisal"].mean())
         assert row["layers"] == pytest.approx(wanted["layers_used"].mean())
-        assert 0.03 < row["error"] < 0.3
+        assert 0.06 < row["margin"] < 0.6
     seen = found.filter(measure="token_before")
     assert seen["value"].to_list() == [0.0, 1.0]
     wanted = table.group_by("token_before").agg(pl.col("layers_used").mean()).sort("token_before")
@@ -125,7 +125,7 @@ def test_errors_are_by_texts_where_there_are_many_and_else_by_blocks_of_each() -
         of_text = inside["token"].to_numpy() % size // block
         groups = 100 * inside["sequence"].to_numpy() + of_text
         row = depth_by_difficulty(several).filter(measure="token_before", part=1)
-        assert row["error"].item() == pytest.approx(grouped_error(depth, groups))
+        assert row["margin"].item() == pytest.approx(grouped_margin(depth, groups))
 
 
 def test_a_trace_without_losses_has_the_rest() -> None:

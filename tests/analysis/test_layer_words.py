@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from skipviz.analysis.layer_words import (
     attention_reading,
@@ -58,14 +59,14 @@ def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
 
 def test_probes_are_said_with_their_best_layer() -> None:
     rows = [
-        ("kind", 3, "all", 0.9, 0.30, 0.05),
-        ("kind", 3, "executed", 0.9, 0.35, 0.05),
-        ("kind", 3, "skipped", 0.9, 0.25, 0.05),
-        ("casing", -1, "all", 0.8, 0.01, 0.05),
-        ("casing", 3, "all", 0.8, -0.01, 0.05),
-        ("kind", -1, "all", 0.5, 0.05, 0.05),
+        ("kind", 3, "all", 0.9, 0.30, 0.05, 100),
+        ("kind", 3, "executed", 0.9, 0.35, 0.05, 100),
+        ("kind", 3, "skipped", 0.9, 0.25, 0.05, 100),
+        ("casing", -1, "all", 0.8, 0.01, 0.05, 100),
+        ("casing", 3, "all", 0.8, -0.01, 0.05, 100),
+        ("kind", -1, "all", 0.5, 0.05, 0.05, 100),
     ]
-    schema = ["feature", "layer", "part", "accuracy", "selectivity", "error"]
+    schema = ["feature", "layer", "part", "accuracy", "selectivity", "error", "groups"]
     assert probe_reading(pl.DataFrame(rows, schema=schema, orient="row")) == (
         "Where probes gain most over their control task: kind of token behind layer 3 (90% "
         "right, +30 points over its control); casing in the embeddings (80% right, +1 points over "
@@ -144,7 +145,7 @@ def test_the_interval_of_what_hiding_costs_counts_texts_where_there_are_many() -
     text = np.repeat(np.arange(20), 100)
     more = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(2000)
     losses = pl.DataFrame({"token": range(2000), "sequence": text, "nll": 0.0, "hidden_nll": more})
-    off = 1.96 * more.reshape(20, 100).mean(axis=1).std(ddof=1) / np.sqrt(20)
+    off = stats.sem(more.reshape(20, 100).mean(axis=1)) * stats.t.ppf(0.975, 19)
     assert f"give or take {off:.3f}" in attention_reading(layers, losses)
 
 
@@ -168,7 +169,7 @@ def test_the_best_of_many_layers_is_held_against_as_many() -> None:
         probe_reading(
             pl.DataFrame(
                 {"feature": ["kind", "casing"] * 31, "layer": np.repeat(np.arange(31) - 1, 2),
-                 "part": "all", "accuracy": 0.5, "selectivity": gain, "error": 0.05}
+                 "part": "all", "accuracy": 0.5, "selectivity": gain, "error": 0.05, "groups": 500}
             )
         )
         for gain in gains
@@ -177,6 +178,6 @@ def test_the_best_of_many_layers_is_held_against_as_many() -> None:
     assert sum(each.count("within chance") == 2 for each in said) >= 18
     sure = pl.DataFrame(
         {"feature": ["kind"] * 31, "layer": np.arange(31), "part": "all", "accuracy": 0.9,
-         "selectivity": 0.2, "error": 0.05}
+         "selectivity": 0.2, "error": 0.05, "groups": 500}
     )  # fmt: skip
     assert "within chance" not in probe_reading(sure)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from skipviz.analysis import spread
-from skipviz.analysis.spread import dependent_groups, grouped_error
+from skipviz.analysis.spread import dependent_groups, grouped_error, grouped_margin
 
 
 def test_it_is_the_spread_of_the_mean_over_many_draws() -> None:
@@ -26,6 +26,18 @@ def test_groups_of_one_are_independent_values() -> None:
 
 def test_a_single_group_says_nothing() -> None:
     assert np.isnan(grouped_error(np.array([1.0, 2.0]), np.array([7, 7])))
+
+
+def test_few_groups_make_an_interval_as_wide_as_they_must() -> None:
+    generator = np.random.default_rng(0)
+    held = {3: 0.0, 30: 0.0}
+    for count in held:
+        groups = np.repeat(np.arange(count), 4)
+        for _ in range(1000):
+            values = generator.standard_normal(count)[groups]
+            held[count] += (abs(values.mean()) < grouped_margin(values, groups)) / 1000
+    assert held == pytest.approx({3: 0.95, 30: 0.95}, abs=0.02)
+    assert np.isnan(grouped_margin(np.array([1.0, 2.0]), np.array([7, 7])))
 
 
 def test_few_texts_are_parted_into_blocks_that_cross_none() -> None:

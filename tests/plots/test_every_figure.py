@@ -46,7 +46,7 @@ DEPTHS = worth_of_cells(
 )  # fmt: skip
 PROBES = pl.DataFrame(
     {"feature": "kind", "layer": [-1, 0, 1], "part": "all", "tokens": 40, "accuracy": 0.9,
-     "majority": 0.5, "control": 0.6, "selectivity": 0.3, "error": 0.1}
+     "majority": 0.5, "control": 0.6, "selectivity": 0.3, "error": 0.1, "groups": 5}
 )  # fmt: skip
 ATTENTION = pl.DataFrame(
     {"layer": [1, 2], "tokens": 9, "first": 0.5, "own": 0.2, "earlier": 0.3, "paid": 0.1,

@@ -22,13 +22,13 @@ def named(figure: go.Figure, name: str) -> go.Scatter | go.Bar:
 def test_probes_are_drawn_by_layer_and_part(trace: Trace) -> None:
     generator = np.random.default_rng(0)
     rows = [
-        (name, layer, part, 100, *generator.random(4), 0.05)
+        (name, layer, part, 100, *generator.random(4), 0.05, 5)
         for name in ("kind", "casing")
         for layer in range(-1, 6)
         for part in (("all", "executed", "skipped") if layer in (1, 2) else ("all",))
     ]
     schema = ["feature", "layer", "part", "tokens", "accuracy", "majority", "control"]
-    table = pl.DataFrame(rows, schema=[*schema, "selectivity", "error"], orient="row")
+    table = pl.DataFrame(rows, schema=[*schema, "selectivity", "error", "groups"], orient="row")
     whole = table.filter(feature="kind", part="all")
     accuracy = probe_accuracy(trace, table, feature="kind")
     assert list(named(accuracy, "probe").y) == whole["accuracy"].to_list()
@@ -41,4 +41,4 @@ def test_probes_are_drawn_by_layer_and_part(trace: Trace) -> None:
     assert list(named(selectivity, "all tokens").y) == whole["selectivity"].to_list()
     skipped = table.filter(feature="kind", part="skipped")
     assert list(named(selectivity, "skipped").y) == skipped["selectivity"].to_list()
-    assert named(selectivity, "ran").error_y.array[0] == pytest.approx(1.96 * 0.05)
+    assert named(selectivity, "ran").error_y.array[0] == pytest.approx(2.776 * 0.05, rel=1e-3)
