@@ -17,8 +17,10 @@ from typer.testing import CliRunner, Result
 import skipviz
 import skipviz.experiments.evaluate
 import skipviz.recording.tracing
+import skipviz.training.choices
+import skipviz.training.finish
 import skipviz.training.held_out
-import skipviz.training.run
+import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
 from skipviz.cli import app
 from skipviz.families.gated_modules import (
@@ -319,6 +321,9 @@ def test_train_refuses_gates_and_windows_of_another_backbone(
     ids = {"windows": torch.ones(480, 257, dtype=torch.long)}
     save_file(ids, windows / "windows.safetensors", metadata={"backbone": "other"})
     assert "token ids of another backbone" in sentence(run(*command, "--windows", windows))
+    owner = {"backbone": settings["backbone_sha256"]}
+    save_file(ids, windows / "windows.safetensors", metadata=owner)
+    assert "do not say which texts they are of" in sentence(run(*command, "--windows", windows))
     like = write_gated(tmp_path / "like", backbone=tiny_model_folder)
     assert "does not gate layers 2 to 3" in sentence(
         run(*command, "--objective", "random", "--like", like)
@@ -385,10 +390,10 @@ def test_train_makes_policies_that_do_not_look(
         )
         return dataclasses.replace(skipviz.from_parts(model, tiny.tokenizer()), settings=settings)
 
-    real = skipviz.training.run.load
-    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    real = skipviz.training.choices.load
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
     monkeypatch.setattr(
-        skipviz.training.run,
+        skipviz.training.choices,
         "load",
         lambda name, **kwargs: gates(name, **kwargs) if name == "like" else real(name, **kwargs),
     )
@@ -421,8 +426,8 @@ def test_train_makes_a_model_that_traces(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
-    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.25)
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.25)
     made = tmp_path / "made"
     outcome = run(
         "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
@@ -445,16 +450,18 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
-    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.0)
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.0)
     gates = tmp_path / "gates"
     short = ["train", "--backbone", tiny_model_folder, "--batch", "2", "--length", "16"]
     assert run(*short, "--out", gates, "--steps", "2").exit_code == 0
     start = gates / "model"
-    monkeypatch.setattr(skipviz.training.run, "execution_rates", halved)
+    monkeypatch.setattr(skipviz.training.choices, "execution_rates", halved)
+    # What windows are of is said by their file, whatever new ones would be of.
+    monkeypatch.setattr(skipviz.training.prepare, "SHARES", {"other": 1.0})
     outcome = run(
         *short, "--out", tmp_path / "made", "--steps", "1", "--adapter-lr", "0", "--objective",
-        "random", "--start", start, "--like", start,
+        "random", "--start", start, "--like", start, "--windows", gates,
     )  # fmt: skip
     assert outcome.exit_code == 0, outcome.output
     made = tmp_path / "made" / "model"
@@ -463,6 +470,7 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     runs = json.loads((made / "training.json").read_text())
     assert [each["training_tokens"] for each in runs] == [64, 32]
+    assert runs[1]["sources"] == runs[0]["sources"]
 
 
 def test_train_makes_early_exits(
@@ -472,7 +480,7 @@ def test_train_makes_early_exits(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
     made = tmp_path / "made"
     command = [
         "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
@@ -509,8 +517,8 @@ def test_train_goes_on_from_gates_by_policy_gradient(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.run, "training_windows", random_windows)
-    monkeypatch.setattr(skipviz.training.run, "calibrate", lambda *_, **__: 0.25)
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.25)
     start = write_gated(tmp_path / "start", backbone=tiny_model_folder)
     made = tmp_path / "made"
     command = [

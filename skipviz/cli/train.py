@@ -79,16 +79,13 @@ def train(
     from skipviz.models import load
     from skipviz.models.samples import model_folder
     from skipviz.spans import encode
+    from skipviz.training.choices import matched_choice, static_choice
     from skipviz.training.held_out import calibration_texts
     from skipviz.training.recipe import Recipe, fast_dtype
-    from skipviz.training.run import (
-        matched_choice,
-        static_choice,
-        train_exits,
-        train_fixed,
-        train_gates,
-        train_policy,
-    )
+    from skipviz.training.run_exits import train_exits
+    from skipviz.training.run_fixed import train_fixed
+    from skipviz.training.run_gates import train_gates
+    from skipviz.training.run_policy_gradient import train_policy
     from skipviz.training.selection import equal_length
 
     if objective == "policy-gradient" and start is None:

@@ -1,0 +1,92 @@
+"""Which sites a policy of fixed rates runs: dropped for all tokens, or at the rates of gates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from skipviz.analysis.cost import execution_rates
+from skipviz.families.gated_modules import GatedConfig
+from skipviz.models import load
+from skipviz.models.load import at_budget
+from skipviz.models.samples import GatedModelConfig, ModelConfig
+from skipviz.recording.tracing import trace
+from skipviz.texts import Document
+from skipviz.training.prepare import WARM_START_WINDOWS, Say
+from skipviz.training.recipe import Recipe
+from skipviz.training.selection import (
+    block_influence,
+    greedy_order,
+    lifted,
+    rates_of,
+    site_savings,
+)
+
+GREEDY_WINDOWS = 8
+
+Choice = Callable[[Any, torch.Tensor], dict[str, list[float]]]
+
+
+def static_choice(
+    how: str, recipe: Recipe, config: GatedConfig, *, length: int, say: Say
+) -> Choice:
+    """Return a choice of sites to drop for every token, by ``block-influence`` or ``greedy``.
+
+    ``length`` is that of the texts which are to meet the budgets.
+    """
+
+    def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
+        savings = site_savings(student, config, length=length)
+        if how == "greedy":
+            order = greedy_order(
+                student, windows[:GREEDY_WINDOWS], savings=savings, budget=min(recipe.budgets),
+                report=lambda site, loss: say(f"Dropped site {site}: loss {loss:.3f}"),
+            )  # fmt: skip
+        else:
+            influence = block_influence(student, windows[:WARM_START_WINDOWS])
+            order = sorted(range(len(influence)), key=lambda site: influence[site])
+        return {f"{b:g}": rates_of(order, savings, b) for b in recipe.budgets}
+
+    return choose
+
+
+def matched_choice(
+    model: str | Path,
+    recipe: Recipe,
+    config: GatedConfig,
+    texts: Sequence[Document],
+    *,
+    length: int,
+) -> Choice:
+    """Return the rates at which another model's gates execute each site, at equal budget.
+
+    ``length`` is that of the texts which are to meet the budgets.
+    """
+    like = load(model)
+    for budget in recipe.budgets:
+        at_budget(like, budget)  # says now, and not after an hour, which budgets there are
+    if like.settings is None or _layers(like.settings) != _layers(config):
+        raise ValueError(
+            f"{model} does not gate layers {config.first_layer} to {config.last_layer}, as the "
+            "random policy is to; name gates of this backbone with --like."
+        )
+
+    def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
+        savings = site_savings(student, config, length=length)
+        rates = {}
+        for budget in recipe.budgets:
+            seen = trace(at_budget(like, budget), texts, statistics=False)
+            matched = execution_rates(seen)["rate"].to_list()
+            rates[f"{budget:g}"] = lifted(matched, savings, budget)
+        return rates
+
+    return choose
+
+
+def _layers(described: GatedConfig | ModelConfig) -> tuple[int, int] | None:
+    """Return the first and the last gated layer."""
+    gates = described.gates if isinstance(described, GatedModelConfig) else described
+    return (gates.first_layer, gates.last_layer) if isinstance(gates, GatedConfig) else None

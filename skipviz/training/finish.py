@@ -1,0 +1,106 @@
+"""What every run of training ends with: a folder that ``skipviz.load`` reads."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from skipviz.experiments.calibrate import calibrate
+from skipviz.experiments.card import TRAINING
+from skipviz.families.gated_modules import GatedConfig, install_gates
+from skipviz.home import sha256_of
+from skipviz.models import SkipModel, from_parts
+from skipviz.models.gate_weights import read_gates
+from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
+from skipviz.texts import Document
+from skipviz.training.cost import PRICE_GAINS
+from skipviz.training.loop import LR_FLOOR
+from skipviz.training.recipe import Recipe
+
+
+def made_folder(folder: Path) -> Path:
+    """Return the folder of a run's finished model."""
+    made = folder / "model"
+    made.mkdir(exist_ok=True)
+    return made
+
+
+def describe(
+    made: Path,
+    backbone: str,
+    backbone_sha256: str,
+    recipe: Recipe,
+    *,
+    config: GatedConfig,
+    thresholds: dict[str, float] | None = None,
+    rates: dict[str, list[float]] | None = None,
+    owned: Path | None = None,
+) -> None:
+    """Write ``skipviz.json``; ``owned`` is the file of another model whose adapters are shared."""
+    shared = ""
+    if owned is not None:
+        owner = owned.parent.resolve()
+        names = {path.resolve(): name for name, path in sample_folders().items()}
+        shared = names.get(owner, str(owner))
+    fixed = rates or {}
+    static = all(rate in (0, 1) for each in fixed.values() for rate in each)
+    GatedModelConfig(
+        backbone=backbone,
+        backbone_sha256=backbone_sha256,
+        gates_sha256=sha256_of(made / GATES),
+        gates=config,
+        thresholds=thresholds or {},
+        budget=f"{recipe.budget:g}",
+        policy="learned" if not fixed else "static" if static else "random",
+        rates=fixed,
+        adapters_of=shared,
+        adapters_sha256="" if owned is None else sha256_of(owned),
+    ).write(made)
+
+
+def document(
+    made: Path,
+    recipe: Recipe,
+    start: Path | None,
+    *,
+    sources: dict[str, float],
+    extra: dict[str, Any] | None = None,
+) -> None:
+    """Write the recipe, behind those of the runs that the gates started from."""
+    before = start / TRAINING if start is not None else None
+    runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
+    tokens = recipe.steps * recipe.batch * recipe.length
+    runs.append(
+        {
+            **asdict(recipe),
+            **(extra or {}),
+            "price_gains": PRICE_GAINS,
+            "lr_floor": LR_FLOOR,
+            "steps_done": recipe.steps,
+            "training_tokens": tokens,
+            "sources": sources,
+        }
+    )
+    (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
+
+
+def calibrated(
+    dense: SkipModel,
+    gates: Path,
+    config: GatedConfig,
+    texts: Sequence[Document],
+    starts: Mapping[float, float],
+    *,
+    adapters: Path | None = None,
+) -> dict[str, float]:
+    """Return thresholds for the gates as written, in bfloat16, of the budgets in ``starts``."""
+    install_gates(dense.model, config)
+    read_gates(dense.model, gates, rates={}, adapters=adapters)
+    gated = replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
+    return {
+        f"{budget:g}": calibrate(gated, texts, budget=budget, start=start)
+        for budget, start in starts.items()
+    }
