@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -41,8 +42,10 @@ def training_windows(
     """
     sources = sample_documents(seed)
     windows: list[Tensor] = []
-    for source, share in SHARES.items():
-        wanted = round(share * count)
+    done = 0
+    ends = np.rint(np.cumsum(list(SHARES.values())) * count).astype(int).tolist()
+    for source, end in zip(SHARES, ends, strict=True):
+        wanted, done = end - done, end
         if source == "self":
             openings = sources["brown"] + sources["documentation"]
             starts = [text[:PROMPT_CHARS] for text in openings[:wanted]]

@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import LlamaForCausalLM
 
-from skipviz.training import held_out, texts
+from skipviz.training import held_out, texts, windows
 from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING
 from skipviz.training.texts import brown_prose
-from skipviz.training.windows import written_by_backbone
+from skipviz.training.windows import SHARES, training_windows, written_by_backbone
 
 CHAT = "{% for message in messages %}{{ message.content }}{% endfor %}"
 
@@ -33,10 +33,25 @@ def test_windows_that_the_backbone_writes_begin_with_their_prompt(
 ) -> None:
     monkeypatch.setattr(tiny_tokenizer, "chat_template", CHAT)
     starts = ["a", "a much longer beginning than the first"]
-    windows = written_by_backbone(tiny_backbone, tiny_tokenizer, starts, length=12, seed=0)
-    assert windows.shape == (2, 12)
+    made = written_by_backbone(tiny_backbone, tiny_tokenizer, starts, length=12, seed=0)
+    assert made.shape == (2, 12)
     prompts = {tuple(tiny_tokenizer(start)["input_ids"])[:12] for start in starts}
-    begun = {tuple(row[: len(prompt)].tolist()) for row in windows for prompt in prompts}
+    begun = {tuple(row[: len(prompt)].tolist()) for row in made for prompt in prompts}
     assert prompts <= begun
     again = written_by_backbone(tiny_backbone, tiny_tokenizer, starts, length=12, seed=0)
-    assert torch.equal(windows, again)
+    assert torch.equal(made, again)
+
+
+def test_there_are_as_many_windows_as_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Any
+) -> None:
+    found = dict.fromkeys(SHARES, ["The quick brown fox. " * 200] * 20)
+    monkeypatch.setattr(windows, "sample_documents", lambda _: found)
+    monkeypatch.setattr(
+        windows,
+        "written_by_backbone",
+        lambda _, __, starts, length, seed: torch.zeros(len(starts), length, dtype=torch.long),
+    )
+    for count in range(60, 80):
+        made = training_windows(None, tiny_tokenizer, count=count, length=4, seed=0)
+        assert made.shape == (count, 4)
