@@ -81,6 +81,7 @@ def train(
     from skipviz.spans import encode
     from skipviz.training.choices import matched_choice, static_choice
     from skipviz.training.held_out import calibration_texts
+    from skipviz.training.prepare import Run
     from skipviz.training.recipe import Recipe, fast_dtype
     from skipviz.training.run_exits import train_exits
     from skipviz.training.run_fixed import train_fixed
@@ -116,46 +117,42 @@ def train(
             gate_hidden=32 if objective == "cost" else 0,
             adapter_rank=min(48, dense.config.hidden_size),
         )
-        shared: dict[str, Any] = {
-            "recipe": recipe, "folder": folder, "device": device, "windows": windows,
-            "say": err.print, "report": report,
-        }  # fmt: skip
+        run = Run(
+            backbone=backbone, recipe=recipe, folder=folder, device=device, windows=windows,
+            say=err.print, report=report,
+        )  # fmt: skip
         texts = calibration_texts()
         lengths = [len(encode(backbone_model.tokenizer, text.text).ids) for text in texts]
         if objective == "cost":
-            made = train_gates(backbone, config=config, calibration=texts, start=start, **shared)
+            made = train_gates(run, config=config, calibration=texts, start=start)
         elif objective == "policy-gradient" and start is not None:
-            made = train_policy(
-                backbone, temperature=temperature, start=start, calibration=texts, **shared
-            )
+            made = train_policy(run, temperature=temperature, start=start, calibration=texts)
         elif objective == "exit":
             shape = ExitConfig(
                 exits=tuple(exits or _spread(layers)),
                 adapter_rank=min(64, dense.config.hidden_size),
                 head_rank=min(64, dense.config.hidden_size),
             )
-            made = train_exits(backbone, config=shape, calibration=texts, **shared)
+            made = train_exits(run, config=shape, calibration=texts)
         elif objective == "static":
             choice = static_choice(
                 choose, recipe, config, length=equal_length(lengths), say=err.print
             )
             made = train_fixed(
-                backbone,
+                run,
                 config=config,
                 choose=choice,
                 chosen_by=f"by {choose}",
                 start=start,
-                **shared,
             )
         else:
             choice = matched_choice(like, recipe, config, texts, length=equal_length(lengths))
             made = train_fixed(
-                backbone,
+                run,
                 config=config,
                 choose=choice,
                 chosen_by=f"like {like}",
                 start=start,
-                **shared,
             )
     err.print(f"The model is in {made}; trace with --model {made}.")
 

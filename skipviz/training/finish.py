@@ -18,22 +18,21 @@ from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
 from skipviz.texts import Document
 from skipviz.training.cost import PRICE_GAINS
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.recipe import Recipe
+from skipviz.training.prepare import Run
 
 
-def made_folder(folder: Path) -> Path:
+def made_folder(run: Run) -> Path:
     """Return the folder of a run's finished model."""
-    made = folder / "model"
+    made = run.folder / "model"
     made.mkdir(exist_ok=True)
     return made
 
 
 def describe(
     made: Path,
-    backbone: str,
-    backbone_sha256: str,
-    recipe: Recipe,
+    run: Run,
     *,
+    backbone_sha256: str,
     config: GatedConfig,
     thresholds: dict[str, float] | None = None,
     rates: dict[str, list[float]] | None = None,
@@ -48,12 +47,12 @@ def describe(
     fixed = rates or {}
     static = all(rate in (0, 1) for each in fixed.values() for rate in each)
     GatedModelConfig(
-        backbone=backbone,
+        backbone=run.backbone,
         backbone_sha256=backbone_sha256,
         gates_sha256=sha256_of(made / GATES),
         gates=config,
         thresholds=thresholds or {},
-        budget=f"{recipe.budget:g}",
+        budget=f"{run.recipe.budget:g}",
         policy="learned" if not fixed else "static" if static else "random",
         rates=fixed,
         adapters_of=shared,
@@ -63,15 +62,16 @@ def describe(
 
 def document(
     made: Path,
-    recipe: Recipe,
-    start: Path | None,
+    run: Run,
     *,
+    start: Path | None = None,
     sources: dict[str, float],
     extra: dict[str, Any] | None = None,
 ) -> None:
     """Write the recipe, behind those of the runs that the gates started from."""
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
+    recipe = run.recipe
     tokens = recipe.steps * recipe.batch * recipe.length
     runs.append(
         {

@@ -25,6 +25,40 @@ Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What every run of training is given.
+
+    Attributes
+    ----------
+    backbone
+        Name or path of a dense Llama-layout model.
+    recipe
+        How to train.
+    folder
+        Where checkpoints, log and the finished model go; an interrupted run is taken up from it.
+    device
+        A torch device.
+    windows
+        The folder of another run whose training windows are to be used, with what the dense model
+        said to them; new ones are made if there is none.
+    say, report
+        Called with a sentence before each stage, and with the figures of each step.
+    """
+
+    backbone: str
+    recipe: Recipe
+    folder: Path
+    device: str
+    windows: Path | None
+    say: Say
+    report: Report
+
+    def dense(self) -> SkipModel:
+        """Return the backbone, as it is trained with."""
+        return load(self.backbone, dtype=self.recipe.dtype, device=self.device)
+
+
 @dataclass(frozen=True, eq=False)
 class Prepared:
     """What there is before anything is trained."""
@@ -37,32 +71,13 @@ class Prepared:
     """The share of each source in the windows, 0 to 1."""
 
 
-def prepare(
-    backbone: str,
-    recipe: Recipe,
-    folder: Path,
-    windows: Path | None,
-    device: str,
-    say: Say,
-    *,
-    start: Path | None = None,
-) -> Prepared:
-    """Return backbone, texts and what the one says to the others.
+def prepare(run: Run, *, start: Path | None = None) -> Prepared:
+    """Return texts, and what the backbone says to them.
 
     Parameters
     ----------
-    backbone
-        Name or path of a dense Llama-layout model.
-    recipe
-        How many texts, how long, and the type to run in.
-    folder
-        The folder of the run.
-    windows
-        The folder of another run whose texts are to be used; new ones are made if there is none.
-    device
-        A torch device.
-    say
-        Called with a sentence before what takes long.
+    run
+        The run.
     start
         A folder of gates that must be of this backbone.
 
@@ -71,21 +86,23 @@ def prepare(
     ValueError
         If the gates, or the texts of the other run, are of another backbone, or these are too few.
     """
-    if windows is not None and not windows.is_dir():
-        raise ValueError(f"There is no run in {windows} to take the windows of; name its folder.")
-    dense = load(backbone, dtype=recipe.dtype, device=device)
+    if run.windows is not None and not run.windows.is_dir():
+        raise ValueError(
+            f"There is no run in {run.windows} to take the windows of; name its folder."
+        )
+    dense = run.dense()
     if start is not None:
         begun = learned_settings(start)
         if begun.backbone_sha256 != dense.weights_sha256:
             raise ValueError(
-                f"The gates in {start} were made for {begun.backbone}, and {backbone} has other "
-                f"weights; train them on with --backbone {begun.backbone}."
+                f"The gates in {start} were made for {begun.backbone}, and {run.backbone} has "
+                f"other weights; train them on with --backbone {begun.backbone}."
             )
-    folder.mkdir(parents=True, exist_ok=True)
-    kept = windows or folder
-    say("Collecting texts")
-    texts, sources = _windows(dense, recipe, kept)
-    states = f"{dense.weights_sha256[:12]}-{recipe.dtype}.f16"
+    run.folder.mkdir(parents=True, exist_ok=True)
+    kept = run.windows or run.folder
+    run.say("Collecting texts")
+    texts, sources = _windows(dense, run.recipe, kept)
+    states = f"{dense.weights_sha256[:12]}-{run.recipe.dtype}.f16"
     teacher = Teacher(dense.model, texts, kept / states)
     return Prepared(dense.weights_sha256, teacher, texts, sources)
 

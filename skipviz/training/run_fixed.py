@@ -9,7 +9,6 @@ from pathlib import Path
 from skipviz.families.fixed import install_rates
 from skipviz.families.gated_modules import GatedConfig
 from skipviz.home import sha256_of
-from skipviz.models import load
 from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
 from skipviz.models.samples import (
     GATES,
@@ -21,34 +20,27 @@ from skipviz.training.distillation import Distillation
 from skipviz.training.finish import describe, document, made_folder
 from skipviz.training.fixed import FixedSteering
 from skipviz.training.loop import train
-from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Report, Say, prepare
-from skipviz.training.recipe import Recipe
+from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 from skipviz.training.warmstart import fit_adapters
 from skipviz.written import written
 
 
 def train_fixed(
-    backbone: str,
+    run: Run,
     *,
-    recipe: Recipe,
     config: GatedConfig,
     choose: Choice,
     chosen_by: str,
-    folder: Path,
-    device: str,
     start: Path | None = None,
-    windows: Path | None = None,
-    say: Say,
-    report: Report,
 ) -> Path:
     """Train adapters for a policy of fixed rates; an interrupted run is taken up again.
 
     Parameters
     ----------
-    backbone
-        Name or path of a dense Llama-layout model.
-    recipe, config
-        How to train, and the shape of the units; ``config.gate_hidden`` is 0.
+    run
+        The run.
+    config
+        The shape of the units; ``config.gate_hidden`` is 0.
     choose
         Returns the rates of every site for each budget, from the model with fitted adapters and
         the training windows.
@@ -57,48 +49,46 @@ def train_fixed(
     start
         A folder of learned gates whose adapters to start from, so that both have seen as many
         tokens; fitted adapters if there is none.
-    folder, device, windows, say, report
-        As for ``train_gates``.
 
     Returns
     -------
     Path
-        The folder of the finished model, ``folder / "model"``.
+        The folder of the finished model, ``run.folder / "model"``.
     """
-    prepared = prepare(backbone, recipe, folder, windows, device, say, start=start)
-    student = load(backbone, dtype=recipe.dtype, device=device).model
-    install_rates(student, config, seed=recipe.seed)
-    fitted, chosen = folder / "fitted.safetensors", folder / "rates.json"
+    prepared = prepare(run, start=start)
+    student = run.dense().model
+    install_rates(student, config, seed=run.recipe.seed)
+    fitted, chosen = run.folder / "fitted.safetensors", run.folder / "rates.json"
     if fitted.exists():
         read_gates(student, fitted, rates={})
     else:
         if start is not None:
             read_adapters(student, adapters_file(learned_settings(start), start))
         else:
-            say("Fitting adapters")
+            run.say("Fitting adapters")
             fit_adapters(student, prepared.windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
         write_gates(student, fitted, rates={})
         read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
     if not chosen.exists():
-        say("Choosing sites")
+        run.say("Choosing sites")
         made_rates = {"by": chosen_by, "rates": choose(student, prepared.windows)}
         with written(chosen) as partial:
             partial.write_text(json.dumps(made_rates), encoding="utf-8")
     known = json.loads(chosen.read_text(encoding="utf-8"))
     rates = known["rates"]
-    if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in recipe.budgets]:
+    if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in run.recipe.budgets]:
         raise ValueError(
-            f"The sites in {folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
+            f"The sites in {run.folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
             "Resume with the same, or train into another folder."
         )
-    say("Training")
+    run.say("Training")
     objective = Distillation(
         student,
         prepared.teacher,
         prepared.windows,
-        recipe=recipe,
+        recipe=run.recipe,
         config=config,
-        steering=FixedSteering(recipe, rates),
+        steering=FixedSteering(run.recipe, rates),
     )
     begun = "" if start is None else sha256_of(start / GATES)
     about = {
@@ -108,9 +98,9 @@ def train_fixed(
         "start": begun,
         **asdict(config),
     }
-    train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = made_folder(folder)
+    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    made = made_folder(run)
     write_gates(student, made / GATES, rates=rates)
-    describe(made, backbone, prepared.backbone_sha256, recipe, config=config, rates=rates)
-    document(made, recipe, start, sources=prepared.sources)
+    describe(made, run, backbone_sha256=prepared.backbone_sha256, config=config, rates=rates)
+    document(made, run, start=start, sources=prepared.sources)
     return made

@@ -20,72 +20,56 @@ from skipviz.training.cost import CostSteering
 from skipviz.training.distillation import Distillation
 from skipviz.training.finish import calibrated, describe, document, made_folder
 from skipviz.training.loop import CHECKPOINT, train
-from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Report, Say, prepare
-from skipviz.training.recipe import Recipe
+from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 from skipviz.training.warmstart import fit_adapters
 
 
 def train_gates(
-    backbone: str,
+    run: Run,
     *,
-    recipe: Recipe,
     config: GatedConfig,
     calibration: Sequence[Document],
-    folder: Path,
-    device: str,
     start: Path | None = None,
-    windows: Path | None = None,
-    say: Say,
-    report: Report,
 ) -> Path:
     """Train gates for a backbone; an interrupted run of the same folder is taken up again.
 
     Parameters
     ----------
-    backbone
-        Name or path of a dense Llama-layout model.
-    recipe, config
-        How to train, and the shape of the gates.
+    run
+        The run.
+    config
+        The shape of the gates.
     calibration
         Texts to calibrate the thresholds on.
-    folder
-        Where checkpoints, log and the finished model go.
-    device
-        A torch device.
     start
         A folder of gates to train on; fresh gates and fitted adapters if there is none.
-    windows
-        The folder of another run whose training windows are to be used, with what the dense model
-        said to them; new ones are made if there is none.
-    say, report
-        Called with a sentence before each stage, and with the figures of each step.
 
     Returns
     -------
     Path
-        The folder of the finished model, ``folder / "model"``.
+        The folder of the finished model, ``run.folder / "model"``.
     """
-    prepared = prepare(backbone, recipe, folder, windows, device, say, start=start)
-    torch.manual_seed(recipe.seed)
-    student = load(backbone, dtype=recipe.dtype, device=device).model
+    prepared = prepare(run, start=start)
+    torch.manual_seed(run.recipe.seed)
+    student = run.dense().model
     install_gates(student, config)
     if start is not None:
         owned = adapters_file(learned_settings(start), start)
         read_gates(student, start / GATES, rates={}, adapters=owned)
-    elif not (folder / CHECKPOINT).exists():
-        say("Fitting adapters")
+    elif not (run.folder / CHECKPOINT).exists():
+        run.say("Fitting adapters")
         fit_adapters(student, prepared.windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
-    say("Training")
-    steering = CostSteering(recipe)
+    run.say("Training")
+    steering = CostSteering(run.recipe)
     labels = [site_label(layer, unit, 0) for layer, unit, _ in gated_units(student)]
     objective = Distillation(
         student,
         prepared.teacher,
         prepared.windows,
-        recipe=recipe,
+        recipe=run.recipe,
         config=config,
         steering=steering,
-        watch=CollapseWatch(labels, steps=recipe.collapse_after),
+        watch=CollapseWatch(labels, steps=run.recipe.collapse_after),
     )
     begun = "" if start is None else sha256_of(start / GATES)
     about = {
@@ -94,12 +78,14 @@ def train_gates(
         "start": begun,
         **asdict(config),
     }
-    train(objective, recipe=recipe, folder=folder, report=report, about=about)
-    made = made_folder(folder)
+    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    made = made_folder(run)
     write_gates(student, made / GATES, rates={})
-    say("Calibrating thresholds")
-    starts = {budget: steering.threshold(budget) for budget in recipe.budgets}
-    thresholds = calibrated(load(backbone), made / GATES, config, calibration, starts)
-    describe(made, backbone, prepared.backbone_sha256, recipe, config=config, thresholds=thresholds)
-    document(made, recipe, start, sources=prepared.sources)
+    run.say("Calibrating thresholds")
+    starts = {budget: steering.threshold(budget) for budget in run.recipe.budgets}
+    thresholds = calibrated(load(run.backbone), made / GATES, config, calibration, starts)
+    describe(
+        made, run, backbone_sha256=prepared.backbone_sha256, config=config, thresholds=thresholds
+    )
+    document(made, run, start=start, sources=prepared.sources)
     return made
