@@ -22,6 +22,8 @@ DIFFICULTIES = {
 }
 """What is looked at, and its name and unit in figures."""
 BINS = 10
+PART = 20
+"""Tokens in a part, at least: fewer say nothing of a mean."""
 LEAST = 10
 """Tokens below which nothing is said of a figure."""
 
@@ -119,8 +121,8 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
     table
         What ``difficulty`` returned.
     bins
-        Parts of each measure; fewer where many tokens share a value; what holds or does not is
-        parted by that.
+        Parts of each measure; fewer where many tokens share a value, or parts would be of fewer
+        than ``PART`` tokens; what holds or does not is parted by that.
 
     Returns
     -------
@@ -141,7 +143,8 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
         if table[name].dtype == pl.Boolean:
             edges = np.array([0.5])
         else:
-            edges = np.unique(np.quantile(hard, np.linspace(0, 1, bins + 1)[1:-1]))
+            count = max(1, min(bins, known.height // PART))
+            edges = np.unique(np.quantile(hard, np.linspace(0, 1, count + 1)[1:-1]))
         _, part = np.unique(np.searchsorted(edges, hard, side="left"), return_inverse=True)
         for number in range(part.max() + 1):
             inside = part == number

@@ -10,14 +10,15 @@ import polars as pl
 from skipviz.analysis.difficulty import DIFFICULTIES
 from skipviz.analysis.task_depth import PUBLISHED_NAME
 from skipviz.plots.frame import dress, explain
-from skipviz.plots.palette import UNIT_COLOURS
+from skipviz.plots.palette import UNIT_COLOURS, layers_used_range
 from skipviz.trace import Trace
 
 
 def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.Figure:
     """Draw layers used in equal parts of the tokens by one measure of difficulty.
 
-    The axis of layers is the same for every measure, so that they can be compared.
+    The axis of layers is the same for every measure, so that they can be compared. A part whose
+    tokens are all of one stretch of text has no interval, and a hollow mark.
 
     Parameters
     ----------
@@ -35,18 +36,31 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
     """
     if measure not in DIFFICULTIES:
         raise ValueError(f"measure={measure!r} is not one of {', '.join(DIFFICULTIES)}.")
+    fewest, most = layers_used_range(trace)
+    margin = pl.col("margin").fill_null(0.0)
+    # No mean can lie beyond what tokens can use, however little is known of it.
+    parts = parts.with_columns(
+        low=pl.max_horizontal(pl.col("layers") - margin, pl.lit(fewest)),
+        high=pl.min_horizontal(pl.col("layers") + margin, pl.lit(most)),
+    )
     part = parts.filter(measure=measure).sort("part")
     holds = measure.endswith("_before")
     figure = go.Figure(
         go.Scatter(
             x=[("yes" if value else "no") if holds else value for value in part["value"]],
             y=part["layers"].to_list(),
-            error_y={"array": part["margin"].fill_null(0.0).to_list()},
-            customdata=part["tokens"].to_list(),
+            error_y={
+                "array": _known(part, part["high"] - part["layers"]),
+                "arrayminus": _known(part, part["layers"] - part["low"]),
+                "symmetric": False,
+            },
+            customdata=list(zip(part["tokens"], _notes(part), strict=True)),
             mode="markers" if holds else "lines+markers",
             line={"color": UNIT_COLOURS["block"]},
-            marker={"size": 8},
-            hovertemplate="%{x}: %{y:.2f} layers, %{customdata:,} tokens<extra></extra>",
+            marker={"size": 8, "symbol": [_mark(margin) for margin in part["margin"]]},
+            hovertemplate=(
+                "%{x}: %{y:.2f} layers, %{customdata[0]:,} tokens%{customdata[1]}<extra></extra>"
+            ),
         )
     )
     figure.update_xaxes(title=DIFFICULTIES[measure], type="category" if holds else "linear")
@@ -60,9 +74,22 @@ def _reached(parts: pl.DataFrame) -> list[float] | None:
     """Return the layers that means and intervals reach, and one more at either end."""
     if parts.is_empty():
         return None
-    layers = parts["layers"].to_numpy()
-    width = parts["margin"].fill_null(0.0).to_numpy()
-    return [float((layers - width).min()) - 1, float((layers + width).max()) + 1]
+    low, high = parts["low"].to_numpy(), parts["high"].to_numpy()
+    return [float(low.min()) - 1, float(high.max()) + 1]
+
+
+def _known(part: pl.DataFrame, width: pl.Series) -> list[float | None]:
+    """Return widths of intervals, none where there is no interval."""
+    return [None if no else each for each, no in zip(width, part["margin"].is_null(), strict=True)]
+
+
+def _notes(part: pl.DataFrame) -> list[str]:
+    none = "<br>no interval: all of one stretch of text"
+    return [none if margin is None else "" for margin in part["margin"]]
+
+
+def _mark(margin: float | None) -> str:
+    return "circle-open" if margin is None else "circle"
 
 
 def _titled(measure: str) -> str:

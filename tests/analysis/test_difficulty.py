@@ -114,6 +114,12 @@ def test_parts_are_means_of_equal_parts_of_the_tokens() -> None:
     assert seen["layers"].to_numpy() == pytest.approx(wanted["layers_used"].to_numpy())
 
 
+def test_a_short_text_has_few_parts() -> None:
+    part = depth_by_difficulty(planted(0).head(87)).filter(measure="surprisal")
+    assert part["tokens"].min() >= 20
+    assert len(part) == 4
+
+
 def test_errors_are_by_texts_where_there_are_many_and_else_by_blocks_of_each() -> None:
     table = planted(0)
     depth = (

@@ -7,6 +7,7 @@ import pytest
 from skipviz.analysis.difficulty import DIFFICULTIES, depth_by_difficulty, difficulty
 from skipviz.analysis.task_depth import TASKS, by_task
 from skipviz.plots import difficulty_curve, task_figure
+from skipviz.plots.palette import layers_used_range
 from skipviz.trace import Trace
 from tests.synthetic import make_trace
 
@@ -35,6 +36,22 @@ def test_difficulties_are_drawn_on_one_axis(trace: Trace) -> None:
     assert "Not known" in empty.layout.annotations[0].text
     with pytest.raises(ValueError, match="measure='other' is not one of"):
         difficulty_curve(trace, parts, measure="other")
+
+
+def test_intervals_stay_within_the_layers_there_are(trace: Trace) -> None:
+    fewest, most = layers_used_range(trace)
+    parts = pl.DataFrame(
+        {"measure": "nll", "part": [0, 1, 2], "value": [1.0, 2.0, 3.0], "tokens": 20,
+         "layers": [fewest + 1, most - 1, 4.0], "margin": [9.0, 9.0, None]}
+    )  # fmt: skip
+    figure = difficulty_curve(trace, parts, measure="nll")
+    drawn = figure.data[0]
+    assert drawn.error_y.arrayminus[0] == 1
+    assert drawn.error_y.array[1] == 1
+    assert drawn.error_y.array[2] is None
+    assert drawn.customdata[2][1].startswith("<br>no interval")
+    assert drawn.marker.symbol == ("circle", "circle", "circle-open")
+    assert figure.layout.yaxis.range == (fewest - 1, most + 1)
 
 
 def test_tasks_are_drawn_beside_what_was_published(trace: Trace) -> None:
