@@ -11,6 +11,7 @@ from skipviz.analysis.attribution_words import sum_reading, text_reading
 from skipviz.analysis.pieces import pieces
 from skipviz.app.downloads import csv_buttons
 from skipviz.app.jobs import Request
+from skipviz.app.key_figures import key_figures
 from skipviz.app.one_text import WITH_GRADIENT, about, seconds
 from skipviz.app.plain_text import plain
 from skipviz.app.run_view import jobs
@@ -198,8 +199,7 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
             "the place of all of it. Near 0, the shares can be trusted to add up.",
         ),
     ]
-    for column, (label, value, meaning) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value, help=plain(meaning))
+    key_figures(cells)
     st.markdown(sum_reading(found.delta, total))
     st.html(
         attribution_html(traced, parts, target=asked.target.token, what=asked.what, unit=asked.unit)

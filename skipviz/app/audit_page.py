@@ -19,6 +19,7 @@ from skipviz.analysis.gate_quality import (
 )
 from skipviz.analysis.token_classes import token_classes
 from skipviz.app.downloads import csv_buttons
+from skipviz.app.key_figures import key_figures
 from skipviz.app.one_text import audited, in_context, text_to_look_into
 from skipviz.app.plain_text import plain
 from skipviz.experiments.audit import Downstream
@@ -131,8 +132,7 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
             "What a thousand million FLOPs are taken to be worth.",
         ),
     ]
-    for column, (label, value, meaning) in zip(st.columns(len(figures)), figures, strict=True):
-        column.metric(label, value, help=meaning)
+    key_figures(figures)
 
 
 def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:

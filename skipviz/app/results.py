@@ -9,6 +9,7 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.cost import summary
+from skipviz.app.key_figures import key_figures
 from skipviz.app.plain_text import plain
 from skipviz.app.token_view import payload, token_view
 from skipviz.plots.labels import said_of
@@ -56,8 +57,7 @@ def _numbers(trace: Trace) -> None:
             "Mean loss on the next token.",
         ),
     ]
-    for column, (label, value, meaning) in zip(st.columns(len(cells)), cells, strict=True):
-        column.metric(label, value, help=meaning)
+    key_figures(cells)
 
 
 @st.fragment

@@ -171,6 +171,11 @@ def test_a_long_run_can_be_stopped(page: Page, url: str) -> None:
 def test_dark_and_narrow(page: Page, url: str, screenshot: Screenshot) -> None:
     page.emulate_media(color_scheme="dark")
     trace_pasted(page, url, TEXT * 6)
+    page.set_viewport_size({"width": 800, "height": 900})
+    figures = page.get_by_test_id("stMetricValue")
+    whole = "all => all.every(e => [e, ...e.children].every(x => x.scrollWidth <= x.clientWidth))"
+    expect(figures).to_have_count(5)
+    assert figures.evaluate_all(whole), "no figure is cut short"
     page.set_viewport_size({"width": 420, "height": 900})
     page.locator(".tokens span").nth(3).click()
     expect(page.get_by_text(re.compile("^The path of token 3"))).to_be_visible()
