@@ -46,7 +46,9 @@ class Distillation:
     teacher
         What the dense model says to the windows.
     windows
-        Token ids, at least ``recipe.steps * recipe.batch`` rows.
+        Token ids.
+    batches
+        Numbers of each step's windows.
     recipe, config
         How to train, and the shape of the gates.
     steering
@@ -61,6 +63,7 @@ class Distillation:
         teacher: Teacher,
         windows: Int[Tensor, "n t"],
         *,
+        batches: Int[Tensor, "s b"],
         recipe: Recipe,
         config: GatedConfig,
         steering: Steering,
@@ -69,6 +72,7 @@ class Distillation:
         self._student = student.train()
         self._teacher = teacher
         self._windows = windows
+        self._batches = batches
         self._recipe = recipe
         self._steering = steering
         self._watch = watch
@@ -88,7 +92,7 @@ class Distillation:
             If a gate has done the same for all tokens of too many steps.
         """
         recipe = self._recipe
-        here = slice(step * recipe.batch, (step + 1) * recipe.batch)
+        here = self._batches[step]
         rows = self._windows[here].to(self._student.device)
         self._steering.prepare(self._student, step)
         logits = self._student(rows[:, :-1], use_cache=False).logits

@@ -29,17 +29,26 @@ class Translation:
     teacher
         What the dense model says to the windows.
     windows
-        Token ids, at least ``recipe.steps * recipe.batch`` rows.
+        Token ids.
+    batches
+        Numbers of each step's windows.
     recipe
         How to train.
     """
 
     def __init__(
-        self, model: Any, teacher: Teacher, windows: Int[Tensor, "n t"], *, recipe: Recipe
+        self,
+        model: Any,
+        teacher: Teacher,
+        windows: Int[Tensor, "n t"],
+        *,
+        batches: Int[Tensor, "s b"],
+        recipe: Recipe,
     ) -> None:
         self._model = model.train()
         self._teacher = teacher
         self._windows = windows
+        self._batches = batches
         self._recipe = recipe
 
     @property
@@ -50,7 +59,7 @@ class Translation:
     def loss(self, step: int) -> tuple[Tensor, Figures]:
         """Run the dense model once, every exit on some of its tokens, and add their losses up."""
         recipe, model = self._recipe, self._model
-        here = slice(step * recipe.batch, (step + 1) * recipe.batch)
+        here = self._batches[step]
         rows = self._windows[here].to(model.device)
         tokens = rows[:, :-1].numel()
         generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)

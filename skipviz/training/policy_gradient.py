@@ -40,7 +40,9 @@ class PolicyGradient:
     model
         A model of learned gates; only the gates learn, the adapters stay.
     windows
-        Token ids, at least ``recipe.steps * recipe.batch`` rows.
+        Token ids.
+    batches
+        Numbers of each step's windows.
     recipe, config
         How to train, at ``recipe.price`` nats for the whole dense budget, and the gates' shape.
     temperature
@@ -54,6 +56,7 @@ class PolicyGradient:
         model: Any,
         windows: Int[Tensor, "n t"],
         *,
+        batches: Int[Tensor, "s b"],
         recipe: Recipe,
         config: GatedConfig,
         temperature: float,
@@ -61,6 +64,7 @@ class PolicyGradient:
     ) -> None:
         self._model = model.eval()
         self._windows = windows
+        self._batches = batches
         self._recipe = recipe
         self._temperature = temperature
         self._thresholds = thresholds
@@ -82,8 +86,7 @@ class PolicyGradient:
         a token, and the share of decisions that were drawn otherwise.
         """
         recipe = self._recipe
-        rows = self._windows[step * recipe.batch : (step + 1) * recipe.batch]
-        rows = rows.to(self._model.device)
+        rows = self._windows[self._batches[step]].to(self._model.device)
         set_threshold(self._model, self._thresholds[recipe.budget_of(step)])
         with torch.no_grad(), _listening(self._model) as greedy:
             base_nll = self._losses(rows)

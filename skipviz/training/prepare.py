@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from skipviz.models import SkipModel, load
 from skipviz.models.samples import learned_settings
+from skipviz.training.order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.windows import SHARES, training_windows
@@ -41,7 +42,8 @@ class Run:
         A torch device.
     windows
         The folder of another run whose training windows are to be used, with what the dense model
-        said to them; new ones are made if there is none.
+        said to them, in another order and as often as the steps need; new ones are made if there
+        is none.
     say, report
         Called with a sentence before each stage, and with the figures of each step.
     """
@@ -67,6 +69,8 @@ class Prepared:
     teacher: Teacher
     """What the dense model says to the texts."""
     windows: torch.Tensor
+    batches: torch.Tensor
+    """Numbers of each step's windows."""
     sources: dict[str, float]
     """The share of each source in the windows, 0 to 1."""
 
@@ -84,7 +88,8 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
     Raises
     ------
     ValueError
-        If the gates, or the texts of the other run, are of another backbone, or these are too few.
+        If the gates, or the texts of the other run, are of another backbone, or these are of
+        another length.
     """
     if run.windows is not None and not run.windows.is_dir():
         raise ValueError(
@@ -104,7 +109,10 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
     texts, sources = _windows(dense, run.recipe, kept)
     states = f"{dense.weights_sha256[:12]}-{run.recipe.dtype}.f16"
     teacher = Teacher(dense.model, texts, kept / states)
-    return Prepared(dense.weights_sha256, teacher, texts, sources)
+    # Windows that gates were trained on before come in another order, or each would meet the same
+    # neighbour and, with budgets that alternate, the same budget again.
+    order = batches(run.recipe, len(texts), shuffled=run.windows is not None)
+    return Prepared(dense.weights_sha256, teacher, texts, order, sources)
 
 
 def _windows(
@@ -126,10 +134,10 @@ def _windows(
                 f"The windows in {folder} do not say which texts they are of, as those of an "
                 "earlier version; train on windows of its own."
             )
-        if len(made) < count or made.shape[1] != recipe.length + 1:
+        if made.shape[1] != recipe.length + 1:
             raise ValueError(
-                f"{folder} holds {len(made)} windows of {made.shape[1] - 1} tokens; this run needs "
-                f"{count} of {recipe.length}. Train fewer steps, or on windows of its own."
+                f"{folder} holds windows of {made.shape[1] - 1} tokens; this run needs some of "
+                f"{recipe.length}. Ask for that length, or train on windows of its own."
             )
         return made, json.loads(about["sources"])
     windows = training_windows(

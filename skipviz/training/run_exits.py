@@ -58,7 +58,13 @@ def train_exits(
         run.say("Fitting translators")
         fit_translators(student, prepared.windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
     run.say("Training")
-    objective = Translation(student, prepared.teacher, prepared.windows, recipe=run.recipe)
+    objective = Translation(
+        student,
+        prepared.teacher,
+        prepared.windows,
+        batches=prepared.batches,
+        recipe=run.recipe,
+    )
     about = {"objective": "exit", "backbone": prepared.backbone_sha256, **asdict(config)}
     train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
     made = made_folder(run)

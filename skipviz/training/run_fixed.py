@@ -86,6 +86,7 @@ def train_fixed(
         student,
         prepared.teacher,
         prepared.windows,
+        batches=prepared.batches,
         recipe=run.recipe,
         config=config,
         steering=FixedSteering(run.recipe, rates),

@@ -66,6 +66,7 @@ def train_gates(
         student,
         prepared.teacher,
         prepared.windows,
+        batches=prepared.batches,
         recipe=run.recipe,
         config=config,
         steering=steering,

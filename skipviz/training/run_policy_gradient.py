@@ -66,6 +66,7 @@ def train_policy(
     objective = PolicyGradient(
         student,
         prepared.windows,
+        batches=prepared.batches,
         recipe=run.recipe,
         config=settings.gates,
         temperature=temperature,

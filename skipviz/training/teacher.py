@@ -39,14 +39,16 @@ class Teacher:
         self._states = np.memmap(path, dtype=np.float16, mode="r+", shape=shape)
 
     @torch.no_grad()
-    def logits(self, rows: slice) -> Float[Tensor, "b t v"]:
-        """Return the logits of some windows."""
-        stored = self._states[rows]
+    def logits(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b t v"]:
+        """Return the logits of some windows, by their numbers."""
+        places = rows.numpy()
+        stored = self._states[places]
         # No state is all zeros; the last token's is written last.
         if not stored[:, -1].any(axis=-1).all():
             ids = self._windows[rows, :-1].to(self._model.device)
             states = self._model.model(ids, use_cache=False).last_hidden_state
-            stored[:] = states.to("cpu", torch.float16).numpy()
-        kept = torch.from_numpy(np.array(stored)).to(self._model.device, self._model.dtype)
+            stored = states.to("cpu", torch.float16).numpy()
+            self._states[places] = stored
+        kept = torch.from_numpy(stored).to(self._model.device, self._model.dtype)
         logits: Tensor = self._model.lm_head(kept)
         return logits

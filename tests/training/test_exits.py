@@ -9,6 +9,7 @@ from torch import Tensor
 from skipviz.families.exit_modules import ExitConfig, exit_parameters, install_exits
 from skipviz.training.exits import Translation, fit_translators
 from skipviz.training.loop import train
+from skipviz.training.order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from tests import tiny
@@ -50,7 +51,13 @@ def test_fitting_and_training_bring_an_exit_nearer_to_the_last_layer(tmp_path: P
     fitted = [divergence(model, number) for number in range(2)]
     teacher = Teacher(tiny.backbone(seed=0), windows(), tmp_path / "states")
     train(
-        Translation(model, teacher, windows(), recipe=RECIPE),
+        Translation(
+            model,
+            teacher,
+            windows(),
+            batches=batches(RECIPE, len(windows()), shuffled=False),
+            recipe=RECIPE,
+        ),
         recipe=RECIPE,
         folder=tmp_path,
         report=lambda figures: None,

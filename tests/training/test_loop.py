@@ -18,6 +18,7 @@ from skipviz.families.gated_modules import (
 from skipviz.training.cost import CostSteering
 from skipviz.training.distillation import Distillation
 from skipviz.training.loop import train
+from skipviz.training.order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
@@ -42,6 +43,7 @@ def objective(student: Any, folder: Path, recipe: Recipe) -> Distillation:
         student,
         teacher,
         windows(),
+        batches=batches(recipe, len(windows()), shuffled=False),
         recipe=recipe,
         config=tiny.GATES,
         steering=CostSteering(recipe),
@@ -193,6 +195,7 @@ def test_every_model_of_the_llama_layout_can_be_trained(tmp_path: Path, kind: st
             model,
             teacher,
             windows(),
+            batches=batches(RECIPE, len(windows()), shuffled=False),
             recipe=RECIPE,
             config=tiny.GATES,
             steering=CostSteering(RECIPE),

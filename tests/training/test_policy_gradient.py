@@ -11,6 +11,7 @@ import skipviz
 from skipviz.analysis.cost import execution_rates
 from skipviz.families.gated_modules import gate_parameters, gated_units
 from skipviz.training.loop import train
+from skipviz.training.order import batches
 from skipviz.training.policy_gradient import PolicyGradient
 from skipviz.training.recipe import Recipe
 from tests import tiny
@@ -24,6 +25,7 @@ def objective(model: Any, recipe: Recipe, *, temperature: float = 0.5) -> Policy
     return PolicyGradient(
         model,
         windows(recipe.steps * recipe.batch),
+        batches=batches(recipe, recipe.steps * recipe.batch, shuffled=False),
         recipe=recipe,
         config=tiny.GATES,
         temperature=temperature,
@@ -67,8 +69,9 @@ def test_the_gradient_is_that_of_the_expected_reward() -> None:
     recipe = Recipe(budget=0.7, steps=1, batch=400, length=1, price=0.0)
     ids = windows(1)[:, :2].expand(400, 2)
     found = PolicyGradient(
-        model, ids, recipe=recipe, config=tiny.GATES, temperature=0.5, thresholds={0.7: 0.0}
-    )
+        model, ids, batches=torch.arange(400).view(1, 400), recipe=recipe, config=tiny.GATES,
+        temperature=0.5, thresholds={0.7: 0.0},
+    )  # fmt: skip
     loss, figures = found.loss(0)
     loss.backward()
     target = [unit for _, _, unit in gated_units(model)][2]
