@@ -13,7 +13,7 @@ from skipviz.cli.evaluate import evaluate
 from skipviz.cli.models import info, list_models, pull
 from skipviz.cli.thresholds import calibrate, guard
 from skipviz.cli.trace import trace
-from skipviz.cli.train import train
+from skipviz.cli.train import ForObjective, train
 
 app = typer.Typer(
     cls=Sentences,
@@ -27,7 +27,7 @@ models_app.command()(pull)
 models_app.command()(info)
 app.add_typer(models_app, name="models")
 app.command()(trace)
-app.command()(train)
+app.command(cls=ForObjective)(train)
 app.command()(calibrate)
 app.command()(guard)
 app.command()(evaluate)

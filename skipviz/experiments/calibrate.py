@@ -96,7 +96,9 @@ def threshold_for(seen: Trace, budget: float) -> float:
             f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
             f"and running everything {excess(low) + budget:.3f}. Choose one in between."
         )
-    return float(optimize.brentq(excess, low, high, xtol=1e-4))
+    # Scores have no scale of their own: as near as their float32 tells apart.
+    near = float(np.finfo(np.float32).eps) * (high - low)
+    return float(optimize.brentq(excess, low, high, xtol=near))
 
 
 def calibrate_exits(

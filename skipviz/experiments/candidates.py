@@ -143,6 +143,11 @@ def guarded_candidates(
         Called with a sentence now and then.
     """
     models = {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values()
+    if limits and not models:
+        raise ValueError(
+            "Guarding needs learned gates, and none of these models has them; name one, such as "
+            "smollm2-gated, or leave out the limit."
+        )
     found = []
     for limit in dict.fromkeys(limits):
         kept = {model: _kept(model, limit) for model in models}

@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from skipviz.experiments.calibrate import EXIT_TEXTS
-from skipviz.experiments.evaluate import Evaluation
+from skipviz.experiments.shuffled import Shuffled
 from skipviz.models.samples import ExitModelConfig, ModelConfig, read_config
 
 TRAINING = "training.json"
@@ -23,26 +23,6 @@ SOURCES = {
     "code": "modules of installed Python packages and of packages of the npm registry",
     "self": "answers that the backbone wrote itself",
 }
-
-
-def results_table(found: Evaluation) -> str:
-    """Return the results as a Markdown table, losses in nats a token with 95% intervals."""
-    rows = [
-        ("documents", f"{found.documents}"),
-        ("tokens", f"{found.tokens:,}"),
-        ("budget realised", f"{found.budget:.4f}"),
-        ("loss, dense", str(found.dense)),
-        ("loss, gated", str(found.gated)),
-        ("gated minus dense", str(found.gap)),
-        ("loss, decisions shuffled among tokens", str(found.shuffled)),
-        ("shuffled minus gated", str(found.shuffle_cost)),
-    ]
-    rows += [
-        (f"gated minus dense at budget {asked} (realised {realised:.4f})", str(gap))
-        for asked, (realised, gap) in found.elsewhere.items()
-    ]
-    lines = ["| held-out figure | value |", "|---|---|"]
-    return "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
 
 
 def model_card(name: str, folder: Path, results: str, *, held_out: str, command: str) -> str:
@@ -69,7 +49,8 @@ license: apache-2.0
 
 {_description(config)}
 
-Every number here was printed by `{command}`.
+The results below were printed by `{command}`; shape, thresholds, sources and recipe are those of
+`skipviz.json` and `training.json` beside this card.
 
 ## Data
 
@@ -100,16 +81,23 @@ Apache-2.0, as the backbone and skipviz are.
 """
 
 
-def learned_results(found: Evaluation) -> str:
-    """Return the results section of learned gates."""
-    return f"""{results_table(found)}
+def shuffled_section(found: Shuffled) -> str:
+    """Return what shuffled decisions cost, and the execution rates, as Markdown."""
+    rows = [
+        ("loss, the gates' own decisions", found.own),
+        ("loss, decisions shuffled among tokens", found.shuffled),
+        ("shuffled minus own", found.cost),
+    ]
+    lines = [f"| at a realised budget of {found.budget:.4f} | nats a token |", "|---|---|"]
+    table = "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
+    return f"""{table}
 
 Shuffling gives each site's decisions to other tokens of the same document: what it costs is what
 choosing the right tokens is worth.
 
 ## Execution rate by site
 
-{rates_table(found)}"""
+{rates_table(found.rates)}"""
 
 
 def frontier_table(table: pl.DataFrame) -> str:
@@ -246,9 +234,9 @@ def _windows(folder: Path) -> str:
     return f" in windows of at most {max(lengths)} tokens" if lengths else ""
 
 
-def rates_table(found: Evaluation) -> str:
+def rates_table(rates: pl.DataFrame) -> str:
     """Return the execution rate of each site as a Markdown table, a row a layer."""
-    rows = found.rates.pivot("unit", index="layer", values="rate", aggregate_function=None)
+    rows = rates.pivot("unit", index="layer", values="rate", aggregate_function=None)
     units = [name for name in rows.columns if name != "layer"]
     lines = ["| layer | " + " | ".join(units) + " |", "|" + "---|" * (len(units) + 1)]
     for row in rows.iter_rows(named=True):

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import polars as pl
 
-from skipviz.experiments.evaluate import Losses
+from skipviz.experiments.losses import Losses
 
 
 def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, summary
 from skipviz.experiments.equal_budget import over_learned
-from skipviz.experiments.evaluate import Losses, estimate
+from skipviz.experiments.losses import Losses, estimate
 from skipviz.models import SkipModel
 from skipviz.recording.recorder import record
 from skipviz.spans import encode

@@ -20,7 +20,7 @@ from scipy import stats
 
 from skipviz.analysis.cost import realised_budget
 from skipviz.experiments.calibrate import threshold_for
-from skipviz.experiments.evaluate import document_losses
+from skipviz.experiments.losses import document_losses
 from skipviz.families.gated_modules import set_threshold
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import trace

@@ -54,7 +54,7 @@ def read_gates(model: Any, path: Path, *, rates: Rates, adapters: Path | None = 
         shared = load_file(adapters)
         tensors |= {name: value for name, value in shared.items() if _is_adapter(name)}
     parameters = _stored(model, rates)
-    if tensors.keys() != parameters.keys():
+    if {n: t.shape for n, t in tensors.items()} != {n: p.shape for n, p in parameters.items()}:
         raise ModelError(
             f"{path} holds other gates than the configuration beside it says; train the model "
             "again."

@@ -15,7 +15,7 @@ from skipviz.models.load import at_budget
 from skipviz.models.samples import GatedModelConfig, ModelConfig
 from skipviz.recording.tracing import trace
 from skipviz.texts import Document
-from skipviz.training.prepare import WARM_START_WINDOWS, Say
+from skipviz.training.prepare import Say
 from skipviz.training.recipe import Recipe
 from skipviz.training.selection import (
     block_influence,
@@ -25,7 +25,9 @@ from skipviz.training.selection import (
     site_savings,
 )
 
-GREEDY_WINDOWS = 8
+GREEDY_TOKENS = 2048
+INFLUENCE_TOKENS = 32768
+"""Tokens of training text that sites are chosen by."""
 
 Choice = Callable[[Any, torch.Tensor], dict[str, list[float]]]
 
@@ -41,12 +43,13 @@ def static_choice(
     def choose(student: Any, windows: torch.Tensor) -> dict[str, list[float]]:
         savings = site_savings(student, config, length=length)
         if how == "greedy":
+            some = _beginning(windows, GREEDY_TOKENS)
             order = greedy_order(
-                student, windows[:GREEDY_WINDOWS], savings=savings, budget=min(recipe.budgets),
+                student, some, savings=savings, budget=min(recipe.budgets),
                 report=lambda site, loss: say(f"Dropped site {site}: loss {loss:.3f}"),
             )  # fmt: skip
         else:
-            influence = block_influence(student, windows[:WARM_START_WINDOWS])
+            influence = block_influence(student, _beginning(windows, INFLUENCE_TOKENS))
             order = sorted(range(len(influence)), key=lambda site: influence[site])
         return {f"{b:g}": rates_of(order, savings, b) for b in recipe.budgets}
 
@@ -84,6 +87,10 @@ def matched_choice(
         return rates
 
     return choose
+
+
+def _beginning(windows: torch.Tensor, tokens: int) -> torch.Tensor:
+    return windows[: max(1, tokens // windows.shape[1])]
 
 
 def _layers(described: GatedConfig | ModelConfig) -> tuple[int, int] | None:

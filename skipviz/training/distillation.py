@@ -12,7 +12,7 @@ from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import Figures
 from skipviz.training.losses import distillation_loss
 from skipviz.training.meter import BudgetMeter
-from skipviz.training.recipe import Recipe, budget_at
+from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 
 
@@ -104,9 +104,10 @@ class Distillation:
             ce_weight=recipe.ce_weight,
         )
         realised, rates = self._meter.read()
-        target = budget_at(step, recipe)
+        target = recipe.budget_at(step)
         nats = self._steering.price(step, realised.item() - target)
-        if self._watch is not None:
+        # A budget near 1 leaves nothing to choose.
+        if self._watch is not None and recipe.descended(step) == 1:
             self._watch.see(step, rates)
         return objective + nats * realised, {
             "kl": divergence.item(),

@@ -18,7 +18,7 @@ from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
 from skipviz.texts import Document
 from skipviz.training.cost import PRICE_GAINS
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.prepare import Run
+from skipviz.training.prepare import Prepared, Run
 
 
 def made_folder(run: Run) -> Path:
@@ -65,14 +65,18 @@ def document(
     run: Run,
     *,
     start: Path | None = None,
-    sources: dict[str, float],
+    prepared: Prepared,
+    tokens_a_step: int | None = None,
     extra: dict[str, Any] | None = None,
 ) -> None:
-    """Write the recipe, behind those of the runs that the gates started from."""
+    """Write the recipe, behind those of the runs that the gates started from.
+
+    ``tokens_a_step`` are those whose predictions are compared; all of a step's if not given.
+    """
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
     recipe = run.recipe
-    tokens = recipe.steps * recipe.batch * recipe.length
+    tokens = recipe.steps * (tokens_a_step or recipe.batch * recipe.length)
     runs.append(
         {
             **asdict(recipe),
@@ -81,7 +85,8 @@ def document(
             "lr_floor": LR_FLOOR,
             "steps_done": recipe.steps,
             "training_tokens": tokens,
-            "sources": sources,
+            "distinct_windows": len(prepared.batches.unique()),
+            "sources": prepared.sources,
         }
     )
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")

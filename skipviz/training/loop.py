@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -57,6 +57,7 @@ def train(
     folder: Path,
     report: Callable[[Figures], None],
     about: dict[str, Any] | None = None,
+    changeable: Collection[str] = CHANGEABLE,
     checkpoint_every: int = 50,
 ) -> None:
     """Train what an objective lets learn, resuming from ``folder`` if it holds a checkpoint.
@@ -73,6 +74,8 @@ def train(
         Called after each step with its figures.
     about
         What else the run depends on, fit for JSON; a run is resumed only with the same.
+    changeable
+        What of the recipe may be another when a run is resumed.
     checkpoint_every
         Steps between checkpoints.
 
@@ -87,7 +90,7 @@ def train(
     parameters = objective.parameters
     optimizer = _optimizer(parameters, recipe)
     described = json.loads(json.dumps({**asdict(recipe), **(about or {})}))
-    start = _restore(folder, parameters, optimizer, objective, described)
+    start = _restore(folder, parameters, optimizer, objective, described, changeable)
     _cut_log(folder / LOG, start)
     board = _board(folder, start)
     try:
@@ -99,13 +102,15 @@ def train(
             loss, figures = objective.loss(step)
             optimizer.zero_grad()
             loss.backward()
-            norm = nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-            for name, found in (("loss", loss), ("norm of the gradient", norm)):
-                if not torch.isfinite(found):
-                    raise FloatingPointError(
-                        f"The {name} is {found.item()} at step {step}. The checkpoint in {folder} "
-                        "is from before; lower the learning rates and resume."
-                    )
+            slopes = [each.grad for each in parameters.values() if each.grad is not None]
+            norm = nn.utils.get_total_norm(slopes)
+            if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                raise FloatingPointError(
+                    f"At step {step} the loss is {loss.item()} and the norm of its gradient "
+                    f"{norm.item()}{_where_not_finite(parameters)}. The "
+                    f"checkpoint in {folder} is from before; lower the learning rates and resume."
+                )
+            nn.utils.clip_grads_with_norm_(parameters.values(), 1.0, norm)
             optimizer.step()
             seconds = time.monotonic() - began
             figures = {"step": step + 1, **figures, "grad_norm": norm.item(), "seconds": seconds}
@@ -121,6 +126,22 @@ def train(
         if board is not None:
             board.close()
         objective.finish()
+
+
+def _where_not_finite(parameters: dict[str, nn.Parameter]) -> str:
+    """Return, in words, where numbers end; names of parameters begin with layer and unit."""
+    for name, value in parameters.items():
+        if not torch.isfinite(value).all():
+            return f", and {name} is not finite"
+    broken = [
+        value.grad is not None and not bool(torch.isfinite(value.grad).all())
+        for value in parameters.values()
+    ]
+    if any(broken) and not all(broken):
+        # The gradient comes from above: the last in running order was the first to break.
+        last = max(number for number, each in enumerate(broken) if each)
+        return f", and the gradient breaks at {list(parameters)[last]}"
+    return ""
 
 
 def _cut_log(path: Path, steps: int) -> None:
@@ -182,13 +203,14 @@ def _restore(
     optimizer: torch.optim.AdamW,
     objective: Objective,
     described: dict[str, Any],
+    changeable: Collection[str],
 ) -> int:
     path = folder / CHECKPOINT
     if not path.exists():
         return 0
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    _check_recipe(json.loads(metadata["recipe"]), described, folder)
+    _check_recipe(json.loads(metadata["recipe"]), described, folder, changeable)
     tensors = load_file(path)
     with torch.no_grad():
         for name, value in parameters.items():
@@ -204,11 +226,13 @@ def _restore(
     return int(metadata["step"])
 
 
-def _check_recipe(begun: dict[str, Any], asked: dict[str, Any], folder: Path) -> None:
+def _check_recipe(
+    begun: dict[str, Any], asked: dict[str, Any], folder: Path, changeable: Collection[str]
+) -> None:
     other = [
         f"{name}={begun.get(name)}"
         for name in asked
-        if begun.get(name) != asked[name] and name not in CHANGEABLE
+        if begun.get(name) != asked[name] and name not in changeable
     ]
     if other:
         raise ValueError(

@@ -28,6 +28,7 @@ from skipviz.families.gated_modules import (
 )
 from skipviz.flops import UnitFlops, adapter_flops
 from skipviz.recording.statistics import next_token_losses
+from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import Figures
 from skipviz.training.recipe import Recipe
 
@@ -49,6 +50,8 @@ class PolicyGradient:
         Width of the policy's indecision, on the scale of the score.
     thresholds
         Threshold of each of the recipe's budgets; each step serves one.
+    watch
+        Stops the run if a gate collapses.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class PolicyGradient:
         config: GatedConfig,
         temperature: float,
         thresholds: dict[float, float],
+        watch: CollapseWatch,
     ) -> None:
         self._model = model.eval()
         self._windows = windows
@@ -68,6 +72,7 @@ class PolicyGradient:
         self._recipe = recipe
         self._temperature = temperature
         self._thresholds = thresholds
+        self._watch = watch
         self._savings = _savings(model, config, windows.shape[1] - 1)
         for name, value in gate_parameters(model).items():
             value.requires_grad_(".gate." in name)
@@ -82,8 +87,13 @@ class PolicyGradient:
         """Run the gates' own decisions and drawn ones on the same windows.
 
         The figures: mean ``reward`` of the draw and of the greedy rollout, ``nll`` and ``budget``
-        of both (the budget without gates and adapters), mean and variance of the ``advantage`` of
+        of both (adapters and all, but for the gates), mean and variance of the ``advantage`` of
         a token, and the share of decisions that were drawn otherwise.
+
+        Raises
+        ------
+        CollapsedGateError
+            If a gate has done the same for all tokens of too many steps.
         """
         recipe = self._recipe
         rows = self._windows[self._batches[step]].to(self._model.device)
@@ -94,6 +104,7 @@ class PolicyGradient:
         with _listening(self._model, generator, self._temperature) as drawn:
             drawn_nll = self._losses(rows)
         own, draw = torch.stack(greedy.executed, -1), torch.stack(drawn.executed, -1)
+        self._watch.see(step, own.float().mean((0, 1)))
         base_saved = torch.einsum("bts,st->bt", (~own).float(), self._savings)
         drawn_saved = torch.einsum("bts,st->bt", (~draw).float(), self._savings)
         base_reward = recipe.price * base_saved - base_nll
@@ -118,11 +129,12 @@ class PolicyGradient:
         set_threshold(self._model, self._thresholds[self._recipe.budget])
 
     def state(self) -> dict[str, Any]:
-        """Return nothing: the step says it all."""
-        return {}
+        """Return the state of the watch."""
+        return {"watch": self._watch.since}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
+        self._watch.since = state["watch"]
 
     def _losses(self, rows: Int[Tensor, "b t"]) -> Float[Tensor, "b t-1"]:
         states = self._model.model(rows[:, :-1], use_cache=False).last_hidden_state

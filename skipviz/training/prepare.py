@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from jaxtyping import Int
 from safetensors import safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from skipviz.models import SkipModel, load
 from skipviz.models.samples import learned_settings
@@ -19,6 +21,7 @@ from skipviz.training.teacher import Teacher
 from skipviz.training.windows import SHARES, training_windows
 from skipviz.written import written
 
+WINDOWS = "windows.safetensors"
 WARM_START_WINDOWS = 480
 WARM_START_BATCH = 8
 
@@ -63,16 +66,34 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What there is before anything is trained."""
+    """What there is before anything is trained.
+
+    Attributes
+    ----------
+    backbone_sha256
+        Of the backbone's weights.
+    teacher
+        What the dense model says to the texts.
+    windows
+        Token ids of the texts.
+    batches
+        Numbers of each step's windows.
+    sources
+        The share of each source in the windows, 0 to 1.
+    """
 
     backbone_sha256: str
     teacher: Teacher
-    """What the dense model says to the texts."""
-    windows: torch.Tensor
-    batches: torch.Tensor
-    """Numbers of each step's windows."""
+    windows: Int[Tensor, "n t"]
+    batches: Int[Tensor, "s b"]
     sources: dict[str, float]
-    """The share of each source in the windows, 0 to 1."""
+
+    @property
+    def about(self) -> dict[str, str]:
+        """What a run that is taken up again must share with its beginning."""
+        texts = hashlib.sha256(self.windows.numpy().tobytes())
+        texts.update(self.batches.numpy().tobytes())
+        return {"backbone": self.backbone_sha256, "texts": texts.hexdigest()}
 
 
 def prepare(run: Run, *, start: Path | None = None) -> Prepared:
@@ -88,10 +109,10 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
     Raises
     ------
     ValueError
-        If the gates, or the texts of the other run, are of another backbone, or these are of
-        another length.
+        If the gates, or the texts of the other run, are of another backbone, or the folder holds
+        texts that this run cannot be on.
     """
-    if run.windows is not None and not run.windows.is_dir():
+    if run.windows is not None and not (run.windows / WINDOWS).exists():
         raise ValueError(
             f"There is no run in {run.windows} to take the windows of; name its folder."
         )
@@ -104,42 +125,35 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
                 f"other weights; train them on with --backbone {begun.backbone}."
             )
     run.folder.mkdir(parents=True, exist_ok=True)
-    kept = run.windows or run.folder
     run.say("Collecting texts")
-    texts, sources = _windows(dense, run.recipe, kept)
+    if run.windows is not None:
+        windows, sources = _windows_of_another(dense, run.recipe, run.windows)
+    else:
+        windows, sources = _own_windows(dense, run.recipe, run.folder)
     states = f"{dense.weights_sha256[:12]}-{run.recipe.dtype}.f16"
-    teacher = Teacher(dense.model, texts, kept / states)
+    teacher = Teacher(dense.model, windows, (run.windows or run.folder) / states)
     # Windows that gates were trained on before come in another order, or each would meet the same
     # neighbour and, with budgets that alternate, the same budget again.
-    order = batches(run.recipe, len(texts), shuffled=run.windows is not None)
-    return Prepared(dense.weights_sha256, teacher, texts, order, sources)
+    order = batches(run.recipe, len(windows), shuffled=run.windows is not None)
+    return Prepared(dense.weights_sha256, teacher, windows, order, sources)
 
 
-def _windows(
+def _own_windows(
     dense: SkipModel, recipe: Recipe, folder: Path
-) -> tuple[torch.Tensor, dict[str, float]]:
-    path = folder / "windows.safetensors"
+) -> tuple[Int[Tensor, "n t"], dict[str, float]]:
+    """Return the windows that a run has made, or make them."""
+    path = folder / WINDOWS
     count = max(recipe.steps * recipe.batch, WARM_START_WINDOWS)
     if path.exists():
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            made: torch.Tensor = file.get_tensor("windows")
-        if about.get("backbone") != dense.weights_sha256:
+        windows, about = _read_windows(dense, path)
+        found = (*windows.shape, about.get("seed"))
+        if found != (count, recipe.length + 1, str(recipe.seed)):
             raise ValueError(
-                f"The windows in {folder} are token ids of another backbone than {dense.name}; "
-                "train on windows of its own."
+                f"{folder} holds {len(windows)} windows of {windows.shape[1] - 1} tokens, made "
+                f"with seed {about.get('seed')}; this run is on {count} of {recipe.length}, with "
+                f"seed {recipe.seed}. Resume it with the same, or train into another folder."
             )
-        if "sources" not in about:
-            raise ValueError(
-                f"The windows in {folder} do not say which texts they are of, as those of an "
-                "earlier version; train on windows of its own."
-            )
-        if made.shape[1] != recipe.length + 1:
-            raise ValueError(
-                f"{folder} holds windows of {made.shape[1] - 1} tokens; this run needs some of "
-                f"{recipe.length}. Ask for that length, or train on windows of its own."
-            )
-        return made, json.loads(about["sources"])
+        return windows, json.loads(about["sources"])
     windows = training_windows(
         dense.model,
         dense.tokenizer,
@@ -147,10 +161,40 @@ def _windows(
         length=recipe.length + 1,
         seed=recipe.seed,
     )
+    about = {
+        "backbone": dense.weights_sha256,
+        "seed": str(recipe.seed),
+        "sources": json.dumps(SHARES),
+    }
     with written(path) as partial:
-        save_file(
-            {"windows": windows.contiguous()},
-            partial,
-            metadata={"backbone": dense.weights_sha256, "sources": json.dumps(SHARES)},
-        )
+        save_file({"windows": windows.contiguous()}, partial, metadata=about)
     return windows, SHARES
+
+
+def _windows_of_another(
+    dense: SkipModel, recipe: Recipe, folder: Path
+) -> tuple[Int[Tensor, "n t"], dict[str, float]]:
+    windows, about = _read_windows(dense, folder / WINDOWS)
+    if windows.shape[1] != recipe.length + 1:
+        raise ValueError(
+            f"{folder} holds windows of {windows.shape[1] - 1} tokens; this run needs some of "
+            f"{recipe.length}. Ask for that length, or train on windows of its own."
+        )
+    return windows, json.loads(about["sources"])
+
+
+def _read_windows(dense: SkipModel, path: Path) -> tuple[Int[Tensor, "n t"], dict[str, str]]:
+    with safe_open(path, framework="pt") as file:
+        about = file.metadata() or {}
+        windows: Tensor = file.get_tensor("windows")
+    if about.get("backbone") != dense.weights_sha256:
+        raise ValueError(
+            f"The windows in {path.parent} are token ids of another backbone than {dense.name}; "
+            "train on windows of its own."
+        )
+    if "sources" not in about:
+        raise ValueError(
+            f"The windows in {path.parent} do not say which texts they are of, as those of an "
+            "earlier version; train on windows of its own."
+        )
+    return windows, about

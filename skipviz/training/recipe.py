@@ -58,6 +58,13 @@ class Recipe:
         for budget in self.budgets:
             if not 0 < budget < 1:
                 raise ValueError(f"budget={budget} must lie between 0 and 1, as 0.8 does.")
+        if len(set(self.budgets)) < len(self.budgets):
+            raise ValueError(f"budgets={self.budgets} must differ from each other.")
+        for name in ("steps", "batch", "length"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+        if not 0 <= self.descent <= 1:
+            raise ValueError(f"descent={self.descent} must lie between 0 and 1, as 0.25 does.")
 
     @property
     def budgets(self) -> tuple[float, ...]:
@@ -70,12 +77,14 @@ class Recipe:
             return self.budget
         return self.further_budgets[step // 2 % len(self.further_budgets)]
 
+    def descended(self, step: int) -> float:
+        """Return the share of the way from 1 to its budget that a step has behind it."""
+        descent = self.descent * self.steps
+        return min(1.0, step / descent) if descent else 1.0
 
-def budget_at(step: int, recipe: Recipe) -> float:
-    """Return the budget aimed at: falling linearly from 1, then held."""
-    descent = recipe.descent * recipe.steps
-    share = min(1.0, step / descent) if descent else 1.0
-    return 1.0 - share * (1.0 - recipe.budget_of(step))
+    def budget_at(self, step: int) -> float:
+        """Return the budget aimed at: falling linearly from 1, then held."""
+        return 1.0 - self.descended(step) * (1.0 - self.budget_of(step))
 
 
 def fast_dtype(device: str) -> str:

@@ -21,9 +21,9 @@ from skipviz.models.samples import (
     ExitModelConfig,
 )
 from skipviz.texts import Document
-from skipviz.training.exits import Translation, fit_translators
+from skipviz.training.exits import TOKENS, Translation, fit_translators
 from skipviz.training.finish import document, made_folder
-from skipviz.training.loop import CHECKPOINT, train
+from skipviz.training.loop import CHANGEABLE, CHECKPOINT, train
 from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 
 
@@ -65,8 +65,17 @@ def train_exits(
         batches=prepared.batches,
         recipe=run.recipe,
     )
-    about = {"objective": "exit", "backbone": prepared.backbone_sha256, **asdict(config)}
-    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    about = {"objective": "exit", **prepared.about, **asdict(config)}
+    # Translators are the same whatever the budgets, which only set the thresholds.
+    changeable = (*CHANGEABLE, "budget", "further_budgets")
+    train(
+        objective,
+        recipe=run.recipe,
+        folder=run.folder,
+        report=run.report,
+        about=about,
+        changeable=changeable,
+    )
     made = made_folder(run)
     write_gates(student, made / GATES, rates={})
     run.say("Calibrating thresholds")
@@ -78,6 +87,10 @@ def train_exits(
         rule: calibrate_exits(ready, calibration[::EXIT_TEXTS], rule, run.recipe.budgets)
         for rule in EXIT_RULES
     }
+    for rule, levels in thresholds.items():
+        missed = [f"{b:g}" for b in run.recipe.budgets if f"{b:g}" not in levels]
+        if missed and rule != "patience":  # which has budgets of its own
+            run.say(f"The rule {rule} does not meet a budget of {', '.join(missed)}.")
     # A rule may reach none of the budgets asked for, and patience may save nothing.
     thresholds = {rule: levels for rule, levels in thresholds.items() if levels}
     if not thresholds:
@@ -96,5 +109,10 @@ def train_exits(
         budget=budget if budget in thresholds[policy] else next(iter(thresholds[policy])),
         policy=policy,
     ).write(made)
-    document(made, run, sources=prepared.sources)
+    document(
+        made,
+        run,
+        prepared=prepared,
+        tokens_a_step=min(TOKENS, run.recipe.batch * run.recipe.length),
+    )
     return made

@@ -94,7 +94,7 @@ def train_fixed(
     begun = "" if start is None else sha256_of(start / GATES)
     about = {
         "objective": "fixed",
-        "backbone": prepared.backbone_sha256,
+        **prepared.about,
         "rates": rates,
         "start": begun,
         **asdict(config),
@@ -103,5 +103,5 @@ def train_fixed(
     made = made_folder(run)
     write_gates(student, made / GATES, rates=rates)
     describe(made, run, backbone_sha256=prepared.backbone_sha256, config=config, rates=rates)
-    document(made, run, start=start, sources=prepared.sources)
+    document(made, run, start=start, prepared=prepared)
     return made

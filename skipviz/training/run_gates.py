@@ -75,7 +75,7 @@ def train_gates(
     begun = "" if start is None else sha256_of(start / GATES)
     about = {
         "objective": "cost",
-        "backbone": prepared.backbone_sha256,
+        **prepared.about,
         "start": begun,
         **asdict(config),
     }
@@ -88,5 +88,5 @@ def train_gates(
     describe(
         made, run, backbone_sha256=prepared.backbone_sha256, config=config, thresholds=thresholds
     )
-    document(made, run, start=start, sources=prepared.sources)
+    document(made, run, start=start, prepared=prepared)
     return made

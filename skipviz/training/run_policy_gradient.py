@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from skipviz.experiments.card import CURVE
-from skipviz.families.gated_modules import install_gates
+from skipviz.families.gated_modules import gated_units, install_gates
 from skipviz.home import sha256_of
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
@@ -17,7 +17,9 @@ from skipviz.models.samples import (
     adapters_file,
     learned_settings,
 )
+from skipviz.schema import site_label
 from skipviz.texts import Document
+from skipviz.training.collapse import CollapseWatch
 from skipviz.training.finish import calibrated, describe, document, made_folder
 from skipviz.training.loop import LOG, train
 from skipviz.training.policy_gradient import PolicyGradient
@@ -63,6 +65,7 @@ def train_policy(
     install_gates(student, settings.gates)
     owned = adapters_file(settings, start)
     read_gates(student, start / GATES, rates={}, adapters=owned)
+    labels = [site_label(layer, unit, 0) for layer, unit, _ in gated_units(student)]
     objective = PolicyGradient(
         student,
         prepared.windows,
@@ -71,11 +74,12 @@ def train_policy(
         config=settings.gates,
         temperature=temperature,
         thresholds=begun,
+        watch=CollapseWatch(labels, steps=run.recipe.collapse_after),
     )
     run.say("Training")
     about = {
         "objective": "policy-gradient",
-        "backbone": prepared.backbone_sha256,
+        **prepared.about,
         "temperature": temperature,
         "start": sha256_of(start / GATES),
         "thresholds": list(begun.values()),
@@ -95,6 +99,6 @@ def train_policy(
         thresholds=thresholds,
         owned=owned,
     )
-    document(made, run, start=start, sources=prepared.sources, extra={"temperature": temperature})
+    document(made, run, start=start, prepared=prepared, extra={"temperature": temperature})
     pl.read_ndjson(run.folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
     return made

@@ -50,7 +50,7 @@ def equal_length(lengths: Sequence[int]) -> int:
 
 
 def rates_of(order: Sequence[int], savings: Sequence[float], budget: float) -> list[float]:
-    """Return rates of 0 for the first sites of an order, as many as the budget can lose.
+    """Return rates of 0 for the sites of an order, but for those that the budget cannot lose.
 
     The budget realised is the one asked for or a little more, never less, so that a static policy
     is not held back by what a whole site costs.

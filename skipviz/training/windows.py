@@ -49,6 +49,11 @@ def training_windows(
         if source == "self":
             openings = sources["brown"] + sources["documentation"]
             starts = [text[:PROMPT_CHARS] for text in openings[:wanted]]
+            if len(starts) < wanted:
+                raise ValueError(
+                    f"{len(starts)} texts are too few to open {wanted} windows with; ask for fewer "
+                    "steps."
+                )
             windows.append(written_by_backbone(model, tokenizer, starts, length=length, seed=seed))
         else:
             windows.append(_cut(tokenizer, sources[source], count=wanted, length=length))
@@ -63,33 +68,46 @@ def written_by_backbone(
 ) -> Int[Tensor, "count length"]:
     """Let the backbone answer ``starts`` in its chat format, and keep prompt and answer.
 
-    What stands before a prompt that is shorter than others is no text, and left out.
+    A model that has no chat format goes on from ``starts`` as they are. What stands before a prompt
+    that is shorter than others is no text, and left out.
     """
     random.Random(seed).shuffle(starts)
     torch.manual_seed(seed)
     written: list[Tensor] = []
     for first in range(0, len(starts), SELF_BATCH):
-        prompts = [
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": start}], add_generation_prompt=True, tokenize=False
-            )
-            for start in starts[first : first + SELF_BATCH]
-        ]
-        batch = tokenizer(prompts, return_tensors="pt", padding=True, padding_side="left")
+        prompts = [_prompt(tokenizer, start) for start in starts[first : first + SELF_BATCH]]
+        longest = max(map(len, prompts))
+        # Not by the tokenizer, which need not have a token to pad with; these are masked.
+        blank = [longest - len(prompt) for prompt in prompts]
+        padded = torch.tensor([[0] * b + p for b, p in zip(blank, prompts, strict=True)])
+        mask = torch.arange(longest) >= torch.tensor(blank)[:, None]
         ids = model.generate(
-            **batch.to(model.device),
+            padded.to(model.device),
+            attention_mask=mask.long().to(model.device),
             do_sample=True,
             temperature=1.0,
             top_k=0,
             max_new_tokens=length,
             min_new_tokens=length,
-            pad_token_id=tokenizer.pad_token_id,
+            pad_token_id=0,
         )
-        blank = (batch["attention_mask"] == 0).sum(1).tolist()
         written += [
             row[start : start + length].cpu() for row, start in zip(ids, blank, strict=True)
         ]
     return torch.stack(written)
+
+
+def _prompt(tokenizer: Any, start: str) -> list[int]:
+    ids: list[int]
+    if tokenizer.chat_template is None:
+        ids = tokenizer(start)["input_ids"]
+    else:
+        text = tokenizer.apply_chat_template(
+            [{"role": "user", "content": start}], add_generation_prompt=True, tokenize=False
+        )
+        # The template writes the special tokens itself.
+        ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def _cut(tokenizer: Any, documents: list[str], *, count: int, length: int) -> Tensor:

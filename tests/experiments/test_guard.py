@@ -5,8 +5,8 @@ import torch
 
 import skipviz
 from skipviz.experiments import guard as module
-from skipviz.experiments.evaluate import document_losses
 from skipviz.experiments.guard import BUDGETS, FEWEST_DOCUMENTS, guard
+from skipviz.experiments.losses import document_losses
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
 from tests import tiny
 

@@ -25,3 +25,12 @@ def test_zero_never_stops() -> None:
     watch = CollapseWatch(["L2.attn"], steps=0)
     for step in range(10):
         watch.see(step, torch.tensor([1.0]))
+
+
+def test_a_run_taken_up_again_has_so_many_steps_anew() -> None:
+    watch = CollapseWatch(["L2.attn"], steps=4)
+    watch.since = [1]  # as a checkpoint has it
+    for step in (6, 7, 8):
+        watch.see(step, torch.tensor([1.0]))
+    with pytest.raises(CollapsedGateError, match=r"since step 1, 9 steps ago"):
+        watch.see(9, torch.tensor([1.0]))

@@ -15,6 +15,7 @@ from skipviz.families.gated_modules import (
     gated_units,
     install_gates,
 )
+from skipviz.training.collapse import CollapsedGateError, CollapseWatch
 from skipviz.training.cost import CostSteering
 from skipviz.training.distillation import Distillation
 from skipviz.training.loop import train
@@ -97,7 +98,10 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     model = tiny.gated(seed=0)
     for _, _, unit in gated_units(model):
         nn.init.constant_(unit.adapter.up.bias, float("nan"))
-    with pytest.raises(FloatingPointError, match="The loss is nan at step 0"):
+    with pytest.raises(
+        FloatingPointError,
+        match=r"At step 0 the loss is nan .* and 1\.attn\.adapter\.up\.bias is not",
+    ):
         run(model, tmp_path)
     assert not (tmp_path / "checkpoint.safetensors").exists()
     assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(model))
@@ -121,7 +125,9 @@ def test_a_gradient_that_is_no_number_is_not_kept(tmp_path: Path) -> None:
     broken = objective(student, tmp_path, RECIPE)
     bias = next(iter(broken.parameters.values()))
     broken.loss = lambda step: (Slope.apply(bias.sum()), {})  # type: ignore[method-assign]
-    with pytest.raises(FloatingPointError, match="norm of the gradient is nan at step 0"):
+    with pytest.raises(
+        FloatingPointError, match="norm of its gradient nan, and the gradient breaks at"
+    ):
         train(broken, recipe=RECIPE, folder=tmp_path, report=lambda figures: None)
     assert state(student) == before
 
@@ -207,3 +213,26 @@ def test_every_model_of_the_llama_layout_can_be_trained(tmp_path: Path, kind: st
     assert reported[-1]["budget"] < 1.1
     after = state(model)
     assert all(before[name] != after[name] for name in before if ".gate." in name)
+
+
+def test_a_gate_is_not_watched_before_it_has_anything_to_choose(tmp_path: Path) -> None:
+    student = tiny.gated(seed=0)
+    for _, _, unit in gated_units(student):
+        nn.init.constant_(unit.gate.up.bias, 1e6)
+    recipe = dataclasses.replace(RECIPE, steps=10, descent=0.5)
+    labels = [f"site {number}" for number in range(8)]
+    teacher = Teacher(tiny.backbone(seed=0), windows(), tmp_path / "teacher.f16")
+    found = Distillation(
+        student,
+        teacher,
+        windows(),
+        batches=batches(recipe, len(windows()), shuffled=False),
+        recipe=recipe,
+        config=tiny.GATES,
+        steering=CostSteering(recipe),
+        watch=CollapseWatch(labels, steps=2),
+    )
+    for step in range(6):
+        found.loss(step)
+    with pytest.raises(CollapsedGateError, match="since step 5, 2 steps ago"):
+        found.loss(6)

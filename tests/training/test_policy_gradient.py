@@ -10,11 +10,14 @@ from torch import Tensor
 import skipviz
 from skipviz.analysis.cost import execution_rates
 from skipviz.families.gated_modules import gate_parameters, gated_units
+from skipviz.training.collapse import CollapsedGateError, CollapseWatch
 from skipviz.training.loop import train
 from skipviz.training.order import batches
 from skipviz.training.policy_gradient import PolicyGradient
 from skipviz.training.recipe import Recipe
 from tests import tiny
+
+LABELS = [f"site {number}" for number in range(8)]
 
 
 def windows(count: int) -> Tensor:
@@ -30,6 +33,7 @@ def objective(model: Any, recipe: Recipe, *, temperature: float = 0.5) -> Policy
         config=tiny.GATES,
         temperature=temperature,
         thresholds={recipe.budget: 0.0},
+        watch=CollapseWatch(LABELS, steps=recipe.collapse_after),
     )
 
 
@@ -70,7 +74,7 @@ def test_the_gradient_is_that_of_the_expected_reward() -> None:
     ids = windows(1)[:, :2].expand(400, 2)
     found = PolicyGradient(
         model, ids, batches=torch.arange(400).view(1, 400), recipe=recipe, config=tiny.GATES,
-        temperature=0.5, thresholds={0.7: 0.0},
+        temperature=0.5, thresholds={0.7: 0.0}, watch=CollapseWatch(LABELS, steps=0),
     )  # fmt: skip
     loss, figures = found.loss(0)
     loss.backward()
@@ -95,3 +99,13 @@ def test_the_same_seed_draws_the_same() -> None:
     assert one[0].item() == other[0].item()
     assert 0 < one[1]["drawn_otherwise"] < 1
     assert one[1]["reward"] != one[1]["greedy_reward"]
+
+
+def test_a_policy_that_collapses_is_stopped() -> None:
+    model = tiny.gated(seed=0)
+    unit = [unit for _, _, unit in gated_units(model)][3]
+    torch.nn.init.constant_(unit.gate.up.bias, 1e6)
+    found = objective(model, Recipe(budget=0.7, steps=3, batch=2, length=12, collapse_after=2))
+    found.loss(0)
+    with pytest.raises(CollapsedGateError, match="The gate of site 3 runs for every token"):
+        found.loss(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +56,26 @@ def test_there_are_as_many_windows_as_asked_for(
     for count in range(60, 80):
         made = training_windows(None, tiny_tokenizer, count=count, length=4, seed=0)
         assert made.shape == (count, 4)
+
+
+def test_a_model_without_chat_format_or_padding_goes_on_from_the_openings(
+    tiny_backbone: LlamaForCausalLM, tiny_tokenizer: Any
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = tokenizer.pad_token = None
+    starts = ["a", "a much longer beginning than the first"]
+    alone = written_by_backbone(tiny_backbone, tokenizer, starts[:1], length=12, seed=0)
+    assert alone[0, :1].tolist() == tiny_tokenizer("a")["input_ids"]
+    assert written_by_backbone(tiny_backbone, tokenizer, starts, length=12, seed=0).shape == (
+        2,
+        12,
+    )
+
+
+def test_too_few_openings_are_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Any
+) -> None:
+    found = {source: ["The quick brown fox. " * 20_000] for source in SHARES}
+    monkeypatch.setattr(windows, "sample_documents", lambda _: found)
+    with pytest.raises(ValueError, match="2 texts are too few to open 40 windows with"):
+        training_windows(None, tiny_tokenizer, count=500, length=4, seed=0)
