@@ -12,12 +12,18 @@ from skipviz.cli.console import err, read_all
 
 def calibrate(
     folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
+    budgets: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--budget", help="Set this threshold alone, a new one too; all that there are, if none."
+        ),
+    ] = None,
     texts: Annotated[
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
     ] = None,
 ) -> None:
-    """Set the thresholds of learned gates anew, so that they realise their budgets."""
+    """Set the thresholds of learned gates, so that they realise budgets."""
     import dataclasses
 
     import skipviz
@@ -29,11 +35,14 @@ def calibrate(
     settings = learned_settings(folder)
     documents = read_all(texts) or calibration_texts()
     model = skipviz.load(folder)
-    found = {}
-    for budget, start in settings.thresholds.items():
-        found[budget] = run(model, documents, budget=float(budget), start=start)
-        err.print(f"Budget {budget}: threshold {start:.6f} became {found[budget]:.6f}.")
-        known = {**settings.thresholds, **found}
+    known = dict(settings.thresholds)
+    for wanted in budgets or [float(each) for each in known]:
+        budget = f"{wanted:g}"
+        nearest = min(known, key=lambda each: abs(float(each) - wanted))
+        start = known[nearest]
+        known[budget] = run(model, documents, budget=wanted, start=start)
+        was = f"{start:.6f} became " if nearest == budget else ""
+        err.print(f"Budget {budget}: threshold {was}{known[budget]:.6f}.")
         dataclasses.replace(settings, thresholds=known).write(folder)
 
 

@@ -13,7 +13,7 @@ import skipviz.training.held_out
 import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
 from tests import tiny
-from tests.cli.runner import run
+from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
 
@@ -38,3 +38,14 @@ def test_guard_and_calibrate_write_what_they_find(
         skipviz.load(model), [tiny.TEXT[n:] for n in range(20)], statistics=False
     )
     assert realised_budget(traced) == pytest.approx(0.8, abs=0.01)
+    outcome = run("calibrate", model, "--budget", "0.7", "--text", texts)
+    assert outcome.exit_code == 0, outcome.output
+    kept = json.loads((model / "skipviz.json").read_text())["thresholds"]
+    assert list(kept) == ["0.8", "0.7"]
+    traced = skipviz.trace(
+        skipviz.load(model, budget=0.7), [tiny.TEXT[n:] for n in range(20)], statistics=False
+    )
+    assert realised_budget(traced) == pytest.approx(0.7, abs=0.01)
+    assert "Budget 0.01 is out of reach" in sentence(
+        run("calibrate", model, "--budget", "0.01", "--text", texts)
+    )
