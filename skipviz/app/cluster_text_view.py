@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
-from skipviz.app.token_view import span_texts
+from skipviz.app.token_view import selected_of, span_texts
 from skipviz.plots.cluster_text import ink_on
 from skipviz.plots.palette import CLUSTER_COLOURS
 from skipviz.trace import Trace
@@ -47,7 +47,7 @@ def payload(
     lit
         Tokens that are looked at, the others being faint; all if None.
     """
-    table = span_texts(trace).select("source", "text", "span")
+    table = span_texts(trace).select("sequence", "source", "text", "span")
     return {
         "key": key,
         "tokens": table.with_columns(
@@ -56,7 +56,7 @@ def payload(
         "lit": None
         if lit is None
         else pl.DataFrame({"token": sorted(lit)}, schema={"token": pl.Int32}).to_pandas(),
-        "several": trace.tokens["source"].n_unique() > 1,
+        "several": trace.tokens["sequence"].n_unique() > 1,
         "colours": list(CLUSTER_COLOURS),
         "inks": [ink_on(colour) for colour in CLUSTER_COLOURS],
         "height": HEIGHT,
@@ -76,5 +76,4 @@ def cluster_text_view(data: dict[str, Any], *, key: str) -> int | None:
     result = _COMPONENT(
         key=key, data=data, default={"selected": None}, on_selected_change=lambda: None
     )
-    selected = result.selected
-    return None if selected is None else int(selected)
+    return selected_of(result.selected, data["key"])

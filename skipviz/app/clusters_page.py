@@ -85,11 +85,11 @@ def page() -> None:
         "Tokens with profiles alike are grouped, and the groups are held against chance: "
         "**clusters are claimed only where shuffled profiles do not group as clearly.**"
     )
-    request: Request | None = st.session_state.get("request")
-    traced = traced_now()
-    if request is None or traced is None:
+    known = traced_now()
+    if known is None:
         st.info("Trace a text on the page “Skip paths” first; its tokens will be grouped here.")
         return
+    request, traced = known
     if not traced.sites.height:
         st.info(
             f"{plain(traced.run['model'][0])} has no gates: all tokens use all layers, so they are "

@@ -7,6 +7,8 @@ import json
 import polars as pl
 import streamlit as st
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What a spreadsheet takes for the beginning of a formula."""
 TEXTS = frozenset(
     {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
      "source", "text", "word", "word_text"}
@@ -15,12 +17,24 @@ TEXTS = frozenset(
 
 
 def csv_of(table: pl.DataFrame) -> str:
-    """Return a table as CSV, texts in JSON's notation: no spreadsheet takes them for formulas."""
-    texts = [name for name, kind in table.schema.items() if name in TEXTS and kind == pl.String]
+    """Return a table as CSV, texts in JSON's notation: no spreadsheet takes them for formulas.
+
+    A column of other strings is written so too where one of them would be taken for a formula, as
+    a file's name in a longer label.
+    """
+    texts = [
+        name
+        for name, kind in table.schema.items()
+        if kind == pl.String and (name in TEXTS or _formulas(table[name]))
+    ]
     return table.with_columns(
         pl.Series(name, [json.dumps(text, ensure_ascii=False) for text in table[name]])
         for name in texts
     ).write_csv()
+
+
+def _formulas(column: pl.Series) -> bool:
+    return any(text is not None and text.startswith(FORMULA) for text in column)
 
 
 def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:

@@ -26,9 +26,20 @@ FIRST = "smollm2-gated"
 """The model that is offered first: its gates can be looked at on every page."""
 TRACE = "Trace"
 FOLDER = "A folder on this machine"
+KEPT = frozenset({"kind", "pasted", "sample", "model", "folder"})
+KEPT_OF = ("policy of ", "budget of ")
+"""Keys of the side bar's widgets, and what such keys begin with, but for buttons and uploads."""
 CHARS_PER_TOKEN = 4
+NO_UPLOAD = "No file has been uploaded yet. Choose one, or paste a text."
 FIRST_GUESS = 150
 """Tokens a second before anything has run here."""
+
+
+def keep_choices() -> None:
+    """Keep what the side bar holds while other pages are shown, which do not draw it."""
+    for key in [str(key) for key in st.session_state]:
+        if key in KEPT or key.startswith(KEPT_OF):
+            st.session_state[key] = st.session_state[key]
 
 
 def choose() -> Request | None:
@@ -51,7 +62,7 @@ def choose() -> Request | None:
         if documents and not problem:
             _estimate(documents)
     if problem is not None and (pressed or kind == "Upload"):
-        st.error(plain(problem))
+        (st.info if problem == NO_UPLOAD else st.error)(plain(problem))
         return None
     if not (pressed and documents):
         return None
@@ -183,7 +194,7 @@ def _uploaded() -> tuple[Document, ...]:
     if foreign:
         st.info(f"Read as {', '.join(sorted(foreign))}: check that the letters are right.")
     if not documents:
-        raise TextError("No file has been uploaded yet. Choose one, or paste a text.")
+        raise TextError(NO_UPLOAD)
     return tuple(documents)
 
 

@@ -83,13 +83,57 @@ Analysis: TypeAlias = Callable[[Progress], Result]
 
 @dataclass
 class Job(Generic[Result]):
-    """A run under way or done."""
+    """A run that waits, is under way or done.
 
-    future: Future[Result]
+    Attributes
+    ----------
+    future
+        What comes out.
+    stop
+        Set when nobody wants it any more.
+    share, stage
+        How far it is, 0 to 1, and at what.
+    """
+
+    future: Future[Result] = field(default_factory=Future)
     stop: threading.Event = field(default_factory=threading.Event)
-    started: float = field(default_factory=time.monotonic)
     share: float = 0.0
     stage: str = "Waiting for the model"
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _followers: set[str] = field(default_factory=set)
+
+    def follow(self, who: str) -> None:
+        """Note that somebody waits for it."""
+        with self._lock:
+            self._followers.add(who)
+
+    def leave(self, who: str) -> None:
+        """Note that somebody no longer waits for it; it is halted when nobody does."""
+        with self._lock:
+            self._followers.discard(who)
+            wanted = bool(self._followers)
+        if not wanted and not self.future.done():
+            self.halt()
+
+    def halt(self) -> None:
+        """Stop it where it is, or at once if it has not begun."""
+        self.stop.set()
+        if self.future.cancel():
+            self.stage = "Stopped"
+
+    def done_by(self, work: Callable[[Job[Any]], Any]) -> None:
+        """Do the work, unless it was halted before."""
+        if not self.future.set_running_or_notify_cancel():
+            return
+        try:
+            self.future.set_result(work(self))
+        except BaseException as error:
+            self.future.set_exception(error)
+
+    @property
+    def problem(self) -> BaseException | None:
+        """What went wrong with a job that is done."""
+        return Stopped() if self.future.cancelled() else self.future.exception()
 
 
 class Jobs:
@@ -111,7 +155,7 @@ class Jobs:
 
     def keep(self, request: Request, traced: Trace) -> None:
         """Take in a trace made elsewhere as what a request came to."""
-        job: Job[Trace] = Job(future=Future())
+        job: Job[Trace] = Job()
         job.future.set_result(traced)
         with self._lock:
             self._jobs[request.key] = job
@@ -154,11 +198,11 @@ class Jobs:
     def _start(self, key: str, work: Callable[[Job[Any]], Any]) -> Job[Any]:
         with self._lock:
             job = self._jobs.get(key)
-            failed = job is not None and job.future.done() and job.future.exception() is not None
+            failed = job is not None and job.future.done() and job.problem is not None
             if job is None or failed or job.stop.is_set():
-                job = Job(future=Future())
+                job = Job()
                 self._jobs[key] = job
-                self._pool.submit(self._work, work, job)
+                self._pool.submit(job.done_by, work)
             self._jobs.move_to_end(key)
             self._forget()
             return job
@@ -169,12 +213,6 @@ class Jobs:
                 return
             if job.future.done():
                 del self._jobs[key]
-
-    def _work(self, work: Callable[[Job[Any]], Any], job: Job[Any]) -> None:
-        try:
-            job.future.set_result(work(job))
-        except BaseException as error:
-            job.future.set_exception(error)
 
     def _trace(self, request: Request, job: Job[Trace]) -> Trace:
         model = self._ready(request, job)
@@ -187,6 +225,8 @@ class Jobs:
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
         job.stage = f"Loading {request.model}"
         model = self._model(request.model)
+        if job.stop.is_set():
+            raise Stopped
         if request.weights not in (None, model.weights_sha256):
             raise ModelError(
                 f"The trace is of other weights of {request.model} than those here "
@@ -211,8 +251,8 @@ def _stamped(name: str) -> str:
     """Return a model's name and when its folder was last written: it may be written again."""
     try:
         written = max((p.lstat().st_mtime for p in model_folder(name).glob("*")), default=0.0)
-    except OSError as error:
-        raise ModelError(f"{name[:80]} is no folder of a model: {error.strerror}.") from error
+    except OSError:
+        written = 0.0  # no folder that can be read: loading the model says why
     return f"{name}@{written}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import polars as pl
 import streamlit as st
@@ -33,7 +33,8 @@ from skipviz.analysis.token_classes import token_classes
 from skipviz.app.downloads import csv_buttons
 from skipviz.app.jobs import Job, Request
 from skipviz.app.plain_text import plain
-from skipviz.app.run_view import explain, jobs, traced_now, wait
+from skipviz.app.run_view import explain, follow, jobs, traced_now, wait
+from skipviz.app.trials import tried
 from skipviz.experiments.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.prediction_by_depth import exit_heads, settling, turning
 from skipviz.experiments.probes import LEAST_TOKENS, probes
@@ -63,11 +64,11 @@ Stop: TypeAlias = threading.Event
 def page() -> None:
     """Offer the ways to look at what layers do, and show the one chosen."""
     st.header("What do layers specialise in?")
-    request: Request | None = st.session_state.get("request")
-    traced = traced_now()
-    if request is None or traced is None:
+    known = traced_now()
+    if known is None:
         st.info("Trace a text on the page “Skip paths” first; its layers will be looked at here.")
         return
+    request, traced = known
     names = traced.tokens["source"].unique(maintain_order=True)
     shown = plain(names[0]) if len(names) == 1 else f"{len(names):,} texts"
     st.caption(f"{shown}, {len(traced):,} tokens")
@@ -346,10 +347,23 @@ def _halves(progress: Progress) -> tuple[Progress, Progress]:
 
 def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) -> Result | None:
     """Return what needs no model, once it is there; until then show how far it is."""
-    known = _known(request)
-    if name not in known:
-        known[name] = jobs().analysis(request, f"layers {name}", run)
-    return _result(known[name])
+    key = f"layers {name}"
+
+    def start() -> None:
+        follow(key, jobs().analysis(request, key, run))
+
+    if st.session_state.get(f"asked of {key}") != request.key:
+        st.session_state[f"asked of {key}"] = request.key
+        start()
+    job: Job[Result] = st.session_state[key]
+    if not job.future.done():
+        wait(job)
+    elif (error := job.problem) is not None:
+        explain(error)
+        st.button("Compute it", type="primary", key=f"again {name}", on_click=start)
+    else:
+        return job.future.result()
+    return None
 
 
 def _run(
@@ -363,31 +377,8 @@ def _run(
     """Offer what needs the model, and return it once it is there."""
     if drawn is not None and len(drawn) > MOST:
         st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
-    known = _known(request)
-    if st.button(button, type="primary", key=f"run {name}"):
-        known[name] = jobs().experiment(request, f"layers {name}", run)
-    return _result(known[name]) if name in known else None
-
-
-def _known(request: Request) -> dict[str, Job[Any]]:
-    """Return this session's jobs over what was traced last."""
-    if st.session_state.get("layers_key") != request.key:
-        st.session_state.layers_key = request.key
-        st.session_state.layers_jobs = {}
-    known: dict[str, Job[Any]] = st.session_state.layers_jobs
-    return known
-
-
-def _result(job: Job[Result]) -> Result | None:
-    if not job.future.done():
-        wait(job)
-    elif isinstance(error := job.future.exception(), ImportError):
-        st.info(str(error))
-    elif error is not None:
-        explain(error)
-    else:
-        return job.future.result()
-    return None
+    key = f"layers {name}"
+    return tried(key, button, request, lambda: jobs().experiment(request, key, run))
 
 
 def _offer(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:

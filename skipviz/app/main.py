@@ -13,10 +13,12 @@ from skipviz.app import (
     policies_page,
     robustness_page,
 )
+from skipviz.app.inputs import keep_choices
 
 
 def run() -> None:
     """Build the app."""
+    keep_choices()
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
     pages = [
         st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),

@@ -25,16 +25,15 @@ WITH_GRADIENT = 3
 
 def text_to_look_into(will_be: str) -> tuple[Request, Trace] | None:
     """Return what was traced last, or say why there is nothing that can be ``will_be`` here."""
-    request: Request | None = st.session_state.get("request")
-    traced = traced_now()
-    if request is None or traced is None:
+    known = traced_now()
+    if known is None:
         st.info(f"Trace a text on the page “Skip paths” first; it is what will be {will_be} here.")
         return None
-    problem = unfit(traced)
+    problem = unfit(known[1])
     if problem is not None:
         st.info(problem)
         return None
-    return request, traced
+    return known
 
 
 def unfit(traced: Trace) -> str | None:

@@ -7,7 +7,7 @@ import streamlit as st
 from skipviz.app.inputs import choose
 from skipviz.app.jobs import Job
 from skipviz.app.results import show
-from skipviz.app.run_view import explain, jobs, wait
+from skipviz.app.run_view import explain, follow, jobs, wait
 from skipviz.trace import Trace
 
 
@@ -15,7 +15,7 @@ def page() -> None:
     """Show the input, the run under way, and what came out."""
     request = choose()
     if request is not None:
-        st.session_state.job = jobs().submit(request)
+        follow("job", jobs().submit(request))
         st.session_state.job_key = request.key
         st.session_state.request = request
     job: Job[Trace] | None = st.session_state.get("job")
@@ -23,7 +23,7 @@ def page() -> None:
         _welcome()
     elif not job.future.done():
         wait(job)
-    elif (error := job.future.exception()) is not None:
+    elif (error := job.problem) is not None:
         explain(error)
     else:
         st.session_state.speed = jobs().tokens_per_second

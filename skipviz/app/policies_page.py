@@ -13,7 +13,7 @@ from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Job, Request
 from skipviz.app.plain_text import plain
 from skipviz.app.results import show
-from skipviz.app.run_view import explain, jobs, wait
+from skipviz.app.run_view import explain, follow, jobs, wait
 from skipviz.models.samples import samples_folder
 from skipviz.plots.frontier import frontier_figure
 from skipviz.texts import Document
@@ -110,14 +110,14 @@ def _compare(row: dict[str, Any]) -> None:
         limit=row["limit"],
     )
     if st.button("See the text under this policy", type="primary", key="compare"):
-        st.session_state.policy_job = jobs().submit(asked)
+        follow("policy_job", jobs().submit(asked))
         st.session_state.policy_key = asked.key
     job: Job[Trace] | None = st.session_state.get("policy_job")
     if job is None or st.session_state.policy_key != asked.key:
         return
     if not job.future.done():
         wait(job)
-    elif (error := job.future.exception()) is not None:
+    elif (error := job.problem) is not None:
         explain(error)
     else:
         show(job.future.result(), key=asked.key)

@@ -15,11 +15,26 @@ from skipviz.app.token_view import payload, token_view
 from skipviz.plots.labels import said_of
 from skipviz.trace import Trace
 
+FIGURE = "Figure (HTML)"
+FIGURE_TOKENS = 20_000
+"""Tokens of a text that the figure to keep holds at most."""
+EXPLORED = 200_000
+"""Tokens that a page can hold, at some 350 bytes a token."""
+
 
 def show(trace: Trace, *, key: str) -> None:
     """Show a trace; ``key`` changes exactly when the trace does."""
+    names = trace.tokens["source"].unique(maintain_order=True)
+    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     _numbers(trace)
-    _explore(trace, key)
+    if len(trace) > EXPLORED:
+        st.info(
+            f"{len(trace):,} tokens are more than can be drawn one by one here, {EXPLORED:,} at "
+            "most. The figures below and the downloads are of all of them; trace a part to see it."
+        )
+    else:
+        _explore(trace, key)
     st.subheader("The whole text")
     left, right = st.columns(2)
     left.plotly_chart(plots.layers_used_histogram(trace), key="histogram")
@@ -27,7 +42,6 @@ def show(trace: Trace, *, key: str) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
-    st.caption(plain(said_of(trace)))
 
 
 def _numbers(trace: Trace) -> None:
@@ -49,7 +63,7 @@ def _numbers(trace: Trace) -> None:
             "Whole-model FLOPs",
             f"{figures.flop_share:.1%}",
             "Share of the dense model's FLOPs, keys, values and head included. FLOPs, not time: "
-            "this run computes skipped units too and masks them.",
+            "where a unit was skipped for some tokens only, this run computes and masks it.",
         ),
         (
             "Loss",
@@ -63,7 +77,7 @@ def _numbers(trace: Trace) -> None:
 @st.fragment
 def _explore(trace: Trace, key: str) -> None:
     selected = token_view(
-        _payload(trace, key), key="token_view", start=_token_in_address(trace), on_select=_noop
+        _payload(trace, key), key="token_view", start=_token_in_address(trace, key), on_select=_noop
     )
     if selected is None or selected >= len(trace):
         st.caption("Click a token, or focus the text and use the arrow keys, to see its path.")
@@ -73,18 +87,21 @@ def _explore(trace: Trace, key: str) -> None:
     st.subheader(f"The path of token {selected}")
     st.text(
         f"{token['text']!r}: layers used {token['layers_used']:g}, "
-        + (
-            "no gated layer ran"
-            if token["exit_depth"] is None
-            else f"left after layer {token['exit_depth']}"
-            if trace.run["family"].item() == "exit"
-            else f"deepest gated layer that ran {token['exit_depth']}"
-        )
+        + _depth(trace, token["exit_depth"])
         + (f", loss on the next token {token['nll']:.2f} nats" if token["nll"] is not None else "")
     )
     left, right = st.columns(2)
     left.plotly_chart(plots.token_path(trace, selected), key="path")
     right.plotly_chart(plots.next_tokens(trace, selected), key="next")
+
+
+def _depth(trace: Trace, layer: int | None) -> str:
+    if layer is None:
+        return "no gated layer ran"
+    if trace.run["family"].item() != "exit":
+        return f"deepest gated layer that ran {layer}"
+    last = trace.run["layers"].item() - 1
+    return f"ran to the last layer, {last}" if layer == last else f"left after layer {layer}"
 
 
 def _payload(trace: Trace, key: str) -> dict[str, Any]:
@@ -95,13 +112,13 @@ def _payload(trace: Trace, key: str) -> dict[str, Any]:
     return dict(kept)
 
 
-def _token_in_address(trace: Trace) -> int | None:
-    """Return the token that the page's address names, read once a session."""
+def _token_in_address(trace: Trace, key: str) -> int | None:
+    """Return the token that the page's address names, of the first text that is shown."""
     if "token_at_start" not in st.session_state:
         given = st.query_params.get("token", "")
-        st.session_state.token_at_start = int(given) if given.isdecimal() else None
-    start: int | None = st.session_state.token_at_start
-    return start if start is not None and start < len(trace) else None
+        st.session_state.token_at_start = (key, int(given) if given.isdecimal() else None)
+    of, start = st.session_state.token_at_start
+    return start if of == key and start is not None and start < len(trace) else None
 
 
 def _noop() -> None:
@@ -125,17 +142,27 @@ def _downloads(trace: Trace) -> None:
         return buffer.getvalue()
 
     def figure() -> bytes:
-        chart = plots.layer_map(trace).to_html(full_html=False, include_plotlyjs=True)
-        page = f"<!doctype html><meta charset='utf-8'>{plots.token_html(trace)}{chart}"
+        chart = plots.layer_map(trace, count=FIGURE_TOKENS)
+        page = (
+            f"<!doctype html><meta charset='utf-8'>{plots.token_html(trace, limit=FIGURE_TOKENS)}"
+            f"{chart.to_html(full_html=False, include_plotlyjs=True)}"
+        )
         return page.encode("utf-8")
 
     kinds = [
         ("Decisions (CSV)", csv, "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
         ("Trace", saved, "trace.parquet", "application/octet-stream"),
-        ("Figure (HTML)", figure, "skip-paths.html", "text/html"),
+        (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
+    most = f"Its first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None
     for column, (label, make, name, mime) in zip(st.columns(len(kinds)), kinds, strict=True):
         column.download_button(
-            label, make, file_name=name, mime=mime, on_click="ignore", width="stretch"
+            label,
+            make,
+            file_name=name,
+            mime=mime,
+            on_click="ignore",
+            width="stretch",
+            help=most if label == FIGURE else None,
         )

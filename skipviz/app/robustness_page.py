@@ -42,11 +42,11 @@ def page() -> None:
         "stands before it, or what else is in its batch. Here that is tried on the text last "
         "traced; nothing runs before you press a button."
     )
-    request: Request | None = st.session_state.get("request")
-    traced = traced_now()
-    if request is None or traced is None:
+    known = traced_now()
+    if known is None:
         st.info("Trace a text on the page “Skip paths” first; it is what will be tried here.")
         return
+    request, traced = known
     if not traced.sites.height:
         st.info(
             f"{plain(traced.run['model'].item())} has no gates, so there are no paths that could "

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import replace
 from typing import Any
 
 import streamlit as st
 
-from skipviz.app.jobs import Job, Jobs
+from skipviz.app.jobs import Job, Jobs, Request
 from skipviz.app.plain_text import plain
 from skipviz.models import ModelError
 from skipviz.recording.tracing import Stopped
@@ -20,12 +22,27 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def traced_now() -> Trace | None:
-    """Return what the page of skip paths traced last, if it is there."""
+def follow(name: str, job: Job[Any]) -> None:
+    """Keep a job in this session under a name; the one that had it is left."""
+    me = f"{st.session_state.setdefault('session', uuid.uuid4().hex)} {name}"
+    before: Job[Any] | None = st.session_state.get(name)
+    job.follow(me)
+    st.session_state[name] = job
+    if before is not None and before is not job:
+        before.leave(me)
+
+
+def traced_now() -> tuple[Request, Trace] | None:
+    """Return what the page of skip paths traced last, if it is there.
+
+    The request is for the weights that the trace is of: the model's folder may have been written
+    anew since, and what follows from the trace must not be kept as that of another model.
+    """
     job: Job[Trace] | None = st.session_state.get("job")
-    if job is None or not job.future.done() or job.future.exception() is not None:
+    if job is None or not job.future.done() or job.problem is not None:
         return None
-    return job.future.result()
+    traced, request = job.future.result(), st.session_state.request
+    return replace(request, weights=traced.run["weights_sha256"].item()), traced
 
 
 @st.fragment(run_every=0.5)
@@ -33,17 +50,18 @@ def wait(job: Job[Any]) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
         st.rerun()
-    st.progress(job.share, text=f"{job.stage}: {job.share:.0%}")
-    if st.button("Stop", key=f"stop {id(job)}"):
-        job.stop.set()
-        st.caption("Stopping after this layer.")
+    stopping = job.stop.is_set()
+    st.progress(job.share, text=f"{'Stopping' if stopping else job.stage}: {job.share:.0%}")
+    st.button("Stop", key=f"stop {id(job)}", disabled=stopping, on_click=job.halt)
 
 
 def explain(error: BaseException) -> None:
     """Say what went wrong, in a sentence."""
     if isinstance(error, Stopped):
         st.info("Stopped. Press the button to run it again.")
-    elif isinstance(error, TextError | ModelError | ValueError | ImportError):
+    elif isinstance(error, ImportError):  # of an extra, which it says how to install
+        st.info(plain(str(error)))
+    elif isinstance(error, TextError | ModelError | ValueError):
         st.error(plain(str(error)))
     else:
         st.error(

@@ -14,13 +14,11 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from skipviz.plots.palette import layers_used_range
+from skipviz.plots.palette import layers_used_range, margin_end
 from skipviz.trace import Trace
 
 TEXT_HEIGHT = 340
 """Height of the text, in pixels; longer texts scroll."""
-
-MARGIN_ENDS = (0.1, 0.3, 1.0, 3.0, 10.0)
 
 
 def _asset(name: str) -> str:
@@ -73,19 +71,6 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
     }
 
 
-def margin_end(trace: Trace) -> float:
-    """Return where the colour scale of scores ends, on the gate's own scale.
-
-    Gates differ in scale by orders of magnitude, so no one end fits all. The ladder is coarse:
-    texts of one model share a step.
-    """
-    margins = np.abs(trace.margin)
-    if not margins.size:
-        return MARGIN_ENDS[-1]
-    most = float(np.nanquantile(margins, 0.9))
-    return next((end for end in MARGIN_ENDS if end >= most), MARGIN_ENDS[-1])
-
-
 def span_texts(trace: Trace) -> pl.DataFrame:
     """Return a row a token, the characters of its whole span on the span's first token.
 
@@ -93,7 +78,7 @@ def span_texts(trace: Trace) -> pl.DataFrame:
     """
     tokens = trace.tokens.select(
         "source", "text", "char_start", "char_end",
-        *(pl.col(name).cast(pl.Int32) for name in ("span", "token_id", "context")),
+        *(pl.col(name).cast(pl.Int32) for name in ("sequence", "span", "token_id", "context")),
         *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
     )  # fmt: skip
     reached = pl.col("char_end").cum_max().shift(1).over("span").fill_null(pl.col("char_start"))
@@ -131,8 +116,14 @@ def token_view(
     result = _COMPONENT(
         key=key,
         data=data if start is None else {**data, "start": start},
-        default={"selected": start},
+        default={"selected": None if start is None else [data["key"], start]},
         on_selected_change=on_select,
     )
-    selected = result.selected
-    return None if selected is None else int(selected)
+    return selected_of(result.selected, data["key"])
+
+
+def selected_of(value: Any, key: str) -> int | None:
+    """Return the selected token, unless it is one of an earlier text that stood in this place."""
+    if value is None or value[0] != key:
+        return None
+    return int(value[1])

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import streamlit as st
 
 from skipviz.app.jobs import Job, Request
-from skipviz.app.run_view import explain, wait
+from skipviz.app.run_view import explain, follow, wait
 
 Result = TypeVar("Result")
 
@@ -37,15 +37,20 @@ def tried(
         Whatever else the result depends on.
     """
     if st.button(label, type="primary", key=f"try {key}"):
-        st.session_state[f"job of {key}"] = start()
+        follow(f"job of {key}", start())
         st.session_state[f"asked of {key}"] = (request.key, settings)
     job: Job[Any] | None = st.session_state.get(f"job of {key}")
-    if job is None or st.session_state[f"asked of {key}"] != (request.key, settings):
+    if job is None:
         return None
+    asked = st.session_state[f"asked of {key}"] == (request.key, settings)
     if not job.future.done():
+        if not asked:
+            st.caption("What was asked for before is still under way.")
         wait(job)
         return None
-    if (error := job.future.exception()) is not None:
+    if not asked:
+        return None
+    if (error := job.problem) is not None:
         explain(error)
         return None
     result: Result = job.future.result()

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.plots.cell_map import NATS_SHOWN, cell_map
-from skipviz.plots.frame import dress, margin_limit, units
-from skipviz.plots.palette import INK, UNIT_COLOURS, UNIT_NAMES
+from skipviz.plots.frame import dress, units
+from skipviz.plots.palette import INK, UNIT_COLOURS, UNIT_NAMES, margin_end
 from skipviz.trace import Trace
 
 Shown = Literal["net", "margin", "regret"]
@@ -46,7 +46,7 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
     values = cells[shown].to_numpy() * sign
     matrix = np.full((len(trace), trace.sites.height), np.nan)
     matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = values
-    limit = margin_limit(trace, share=0.9) if shown == "margin" else NATS_SHOWN
+    limit = margin_end(trace) if shown == "margin" else NATS_SHOWN
     return cell_map(
         trace,
         matrix,

@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.frame import check_tokens, dress, explain, margin_limit, ungated_layers, units
+from skipviz.plots.frame import check_tokens, dress, explain, ungated_layers, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import (
     ALWAYS_RUNS,
@@ -20,6 +20,7 @@ from skipviz.plots.palette import (
     SKIPPED,
     UNIT_COLOURS,
     UNIT_NAMES,
+    margin_end,
     scale,
 )
 from skipviz.trace import Trace
@@ -27,7 +28,6 @@ from skipviz.trace import Trace
 Value = Literal["exec_count", "score"]
 
 _ROW, _GAP, _EDGES = 9, 40, 170
-_SHARE_SHOWN = 0.99
 _MOST_SHADES = 8
 
 
@@ -165,7 +165,7 @@ class _Scores:
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
-        limit = margin_limit(trace, share=_SHARE_SHOWN)
+        limit = margin_end(trace)
         self.coloraxis = {
             "cmin": -limit,
             "cmax": limit,

@@ -56,6 +56,9 @@ LOSS = "#D55E00"
 MARGINS = ("#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#542788")
 """Scores from far below the threshold (orange) over it (white) to far above (violet)."""
 
+MARGIN_ENDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Where the scale of scores may end."""
+
 LOSS_RANGE = (0.0, 10.0)
 """Nats. A guess among 49,152 tokens costs 10.8; what lies beyond shows as the end of the scale."""
 
@@ -87,6 +90,20 @@ def layers_used_range(trace: Trace) -> tuple[float, float]:
     most = layers + float(weights[~first].sum())
     reached = float(trace.tokens["layers_used"].max() or 0.0)  # type: ignore[arg-type]
     return fewest, max(most, reached)
+
+
+def margin_end(trace: Trace) -> float:
+    """Return where the colour scale of scores ends, on the gate's own scale.
+
+    Gates differ in scale by orders of magnitude, so no one end fits all. The ladder is coarse:
+    texts of one model share a step.
+    """
+    margins = np.abs(trace.margin)
+    finite = margins[np.isfinite(margins)]
+    if not len(finite):
+        return MARGIN_ENDS[-1]
+    most = float(np.quantile(finite, 0.9))
+    return next((end for end in MARGIN_ENDS if end >= most), MARGIN_ENDS[-1])
 
 
 def shares_along(

@@ -162,3 +162,48 @@ def test_a_folder_written_again_is_loaded_again(
     os.utime(tmp_path / "skipviz.json", (1, 1))
     worker.submit(request("third", model=str(tmp_path))).future.result(30)
     assert len(loaded) == 2
+
+
+def test_a_run_that_waits_is_stopped_at_once(
+    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go = gatekeeper
+    first, second = worker.submit(request()), worker.submit(request("other"))
+    assert begun.wait(30)
+    second.halt()
+    assert second.future.done()
+    assert isinstance(second.problem, Stopped)
+    go.set()
+    assert first.problem is None or first.future.result(30)
+    assert len(worker.submit(request("other")).future.result(30)) > 0
+    assert worker.runs == 2  # the one that was stopped has not run
+
+
+def test_a_run_that_nobody_waits_for_any_more_is_stopped(
+    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event]
+) -> None:
+    begun, go = gatekeeper
+    job = worker.submit(request())
+    assert begun.wait(30)
+    job.follow("one")
+    job.follow("other")
+    job.leave("one")
+    assert not job.stop.is_set()
+    job.leave("other")
+    assert job.stop.is_set()
+    go.set()
+    with pytest.raises(Stopped):
+        job.future.result(30)
+
+
+def test_a_job_that_is_done_is_left_as_it_is(worker: Jobs) -> None:
+    job = worker.submit(request())
+    job.future.result(30)
+    job.follow("one")
+    job.leave("one")
+    assert not job.stop.is_set()
+    assert worker.submit(request()) is job
+
+
+def test_a_folder_that_cannot_be_read_has_a_key() -> None:
+    assert request(model="x" * 300 + "/y").key

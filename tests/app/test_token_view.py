@@ -5,7 +5,8 @@ import polars as pl
 import pytest
 
 import skipviz
-from skipviz.app.token_view import MARGIN_ENDS, margin_end, payload, span_texts
+from skipviz.app.token_view import payload, selected_of, span_texts
+from skipviz.plots.palette import MARGIN_ENDS, margin_end
 from tests import tiny
 from tests.synthetic import make_trace
 
@@ -60,7 +61,7 @@ def test_spans_together_spell_the_text(gated: skipviz.SkipModel, text: str) -> N
     assert "".join(firsts["text"]) == text
 
 
-@pytest.mark.parametrize(("scale", "end"), [(0.001, 0.1), (0.2, 0.3), (2.0, 3.0), (1e6, 10.0)])
+@pytest.mark.parametrize(("scale", "end"), [(1e-5, 0.001), (0.02, 0.03), (0.2, 0.3), (2.0, 3.0), (1e6, 10.0)])
 def test_the_score_scale_is_a_step_of_the_ladder(scale: float, end: float) -> None:
     traced = make_trace()
     same = np.full_like(traced.matrix("score"), scale)
@@ -76,3 +77,9 @@ def test_the_score_scale_is_a_step_of_the_ladder(scale: float, end: float) -> No
         },
     )
     assert margin_end(scaled) == end
+
+
+def test_a_token_selected_in_an_earlier_text_is_not_selected_in_this() -> None:
+    assert selected_of(None, "key") is None
+    assert selected_of(["key", 3], "key") == 3
+    assert selected_of(["other", 3], "key") is None

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from skipviz.plots import layer_map
+from skipviz.plots.palette import MARGIN_ENDS, margin_end
 from tests.synthetic import make_trace
 
 
@@ -67,7 +68,7 @@ def test_scores_are_drawn_from_the_threshold_on_one_scale() -> None:
     np.testing.assert_array_equal(gated[0].z, margins[5:25, ::2].T)
     np.testing.assert_array_equal(gated[0].customdata[..., 0], trace.matrix("score")[5:25, ::2].T)
     axis = figure.layout.coloraxis
-    assert axis.cmax == -axis.cmin == pytest.approx(np.quantile(np.abs(margins), 0.99))
+    assert axis.cmax == -axis.cmin == margin_end(trace)
     other = layer_map(trace, value="score", start=40, count=3).layout.coloraxis
     assert other.cmax == axis.cmax
     assert names(figure) == ["always runs (no gate)"]
@@ -77,7 +78,7 @@ def test_scores_that_are_not_numbers_are_left_out() -> None:
     trace = make_trace(tokens=5)
     trace.matrices["score"].setflags(write=True)
     trace.matrices["score"][:] = np.nan
-    assert layer_map(trace, value="score").layout.coloraxis.cmax == 1.0
+    assert layer_map(trace, value="score").layout.coloraxis.cmax == MARGIN_ENDS[-1]
 
 
 def test_repeats_and_visits_have_rows_and_shades() -> None:

@@ -13,7 +13,7 @@ export default function (component) {
     view = mount(parentElement);
     VIEWS.set(parentElement, view);
   }
-  view.send = (token) => setStateValue("selected", token);
+  view.send = (token) => setStateValue("selected", [view.key, token]);
   if (view.key !== data.key) write(view, data);
   light(view, data.lit ? data.lit.getChild("token").toArray() : null);
   return () => VIEWS.delete(parentElement);
@@ -35,19 +35,18 @@ function mount(parent) {
 function write(view, data) {
   const column = (name) => data.tokens.getChild(name);
   const count = data.tokens.numRows;
-  const text = column("text"), source = column("source");
+  const text = column("text"), source = column("source"), sequence = column("sequence").toArray();
   const span = column("span").toArray(), cluster = column("cluster").toArray();
   const parts = document.createDocumentFragment();
   view.spans = new Array(count);
   view.key = data.key;
   view.selected = null;
-  let chunk = null, filled = 0, heading = null;
+  let chunk = null, filled = 0;
   for (let i = 0; i < count; i++) {
     if (i && span[i] === span[i - 1]) { view.spans[i] = view.spans[i - 1]; continue; }
-    if (data.several && source.get(i) !== heading) {
-      heading = source.get(i);
+    if (data.several && (!i || sequence[i] !== sequence[i - 1])) {
       const title = document.createElement("h4");
-      title.textContent = heading;
+      title.textContent = source.get(i);
       parts.append(title);
       chunk = null;
     }

@@ -31,7 +31,7 @@ export default function (component) {
     const selected = component.data.start;
     view.selected = typeof selected === "number" && selected >= 0 ? selected : null;
   }
-  view.send = (token) => setStateValue("selected", token);
+  view.send = (token) => setStateValue("selected", [view.key, token]);
   load(view, data);
   return () => {
     view.resizes.disconnect();
@@ -92,6 +92,7 @@ function load(view, data) {
     margin: data.margin,
     text: data.tokens.getChild("text"),
     source: data.tokens.getChild("source"),
+    sequence: column(data.tokens, "sequence"),
     span: column(data.tokens, "span"),
     id: column(data.tokens, "token_id"),
     context: column(data.tokens, "context"),
@@ -126,18 +127,14 @@ function write(view) {
   const { trace } = view;
   const parts = document.createDocumentFragment();
   view.spans = new Array(trace.count);
-  let chunk = null, filled = 0, source = null;
-  const sources = new Set();
-  for (let i = 0; i < trace.count; i++) sources.add(trace.source.get(i));
+  let chunk = null, filled = 0;
+  const several = trace.count > 0 && trace.sequence[trace.count - 1] !== trace.sequence[0];
   for (let i = 0; i < trace.count; i++) {
     if (i && trace.span[i] === trace.span[i - 1]) { view.spans[i] = view.spans[i - 1]; continue; }
-    if (trace.source.get(i) !== source) {
-      source = trace.source.get(i);
-      if (sources.size > 1) {
-        const heading = document.createElement("h4");
-        heading.textContent = source;
-        parts.append(heading);
-      }
+    if (several && (!i || trace.sequence[i] !== trace.sequence[i - 1])) {
+      const heading = document.createElement("h4");
+      heading.textContent = trace.source.get(i);
+      parts.append(heading);
       chunk = null;
     }
     if (!chunk) { chunk = document.createElement("div"); chunk.className = "chunk"; parts.append(chunk); filled = 0; }
