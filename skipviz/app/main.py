@@ -15,13 +15,14 @@ from skipviz.app import (
 )
 from skipviz.app.inputs import keep_choices
 
+PATHS = "Skip paths"
+
 
 def run() -> None:
     """Build the app."""
-    keep_choices()
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
     pages = [
-        st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
+        st.Page(paths_page.page, title=PATHS, url_path="paths", default=True),
         st.Page(audit_page.page, title="Audit", url_path="audit"),
         st.Page(attribution_page.page, title="Attribution", url_path="attribution"),
         st.Page(clusters_page.page, title="Clusters", url_path="clusters"),
@@ -29,4 +30,7 @@ def run() -> None:
         st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),
     ]
-    st.navigation(pages, position="top").run()
+    page = st.navigation(pages, position="top")
+    if page.title != PATHS:
+        keep_choices()
+    page.run()

@@ -61,7 +61,9 @@ def test_spans_together_spell_the_text(gated: skipviz.SkipModel, text: str) -> N
     assert "".join(firsts["text"]) == text
 
 
-@pytest.mark.parametrize(("scale", "end"), [(1e-5, 0.001), (0.02, 0.03), (0.2, 0.3), (2.0, 3.0), (1e6, 10.0)])
+@pytest.mark.parametrize(
+    ("scale", "end"), [(1e-5, 0.001), (0.02, 0.03), (0.2, 0.3), (2.0, 3.0), (1e6, 10.0)]
+)
 def test_the_score_scale_is_a_step_of_the_ladder(scale: float, end: float) -> None:
     traced = make_trace()
     same = np.full_like(traced.matrix("score"), scale)

@@ -1,0 +1,59 @@
+"""What stays, and what must not stay, from one page or text to the next."""
+
+from __future__ import annotations
+
+import re
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.test_page import RUN_SECONDS, choose_model, trace_pasted
+
+FIRST, SECOND = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
+
+
+def test_what_was_chosen_is_there_after_a_visit_elsewhere(page: Page, url: str) -> None:
+    page.goto(url)
+    choose_model(page, "smollm2-static-greedy")
+    page.get_by_role("radio", name="90%").click()
+    page.get_by_label("Paste a text").fill(FIRST)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text(re.compile("^pasted text: smollm2-static-greedy"))).to_be_visible()
+    page.get_by_role("link", name="Layers").click()
+    expect(page.get_by_role("heading", name="What do layers specialise in?")).to_be_visible()
+    page.get_by_role("link", name="Skip paths").click()
+    expect(page.get_by_label("Paste a text")).to_have_value(FIRST)
+    expect(page.get_by_role("combobox", name="Model")).to_have_value("smollm2-static-greedy")
+    expect(page.get_by_role("radio", name="90%")).to_be_checked()
+
+
+def test_a_token_selected_in_one_text_is_not_selected_in_the_next(page: Page, url: str) -> None:
+    trace_pasted(page, url, FIRST)
+    page.get_by_label("Paste a text").fill(SECOND)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens span").first).to_have_text("Nobody", timeout=RUN_SECONDS)
+    page.locator(".tokens span").nth(3).click()
+    expect(page.get_by_text("The path of token 3")).to_be_visible()
+    page.get_by_label("Paste a text").fill(FIRST)
+    page.get_by_label("Paste a text").press("Control+Enter")
+    page.get_by_role("button", name="Trace the text").click()  # it is known, and there at once
+    expect(page.locator(".tokens span").first).to_have_text("The", timeout=RUN_SECONDS)
+    expect(page.get_by_text(re.compile("^Click a token"))).to_be_visible()
+    expect(page.get_by_text("The path of token 3")).to_have_count(0)
+    expect(page.locator(".tokens span.selected")).to_have_count(0)
+
+
+def test_texts_of_one_name_are_two_texts(page: Page, url: str) -> None:
+    page.goto(url)
+    page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
+    expect(page.get_by_test_id("stAlert")).to_contain_text("No file has been uploaded yet")
+    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(
+        [
+            {"name": "notes.txt", "mimeType": "text/plain", "buffer": text.encode()}
+            for text in (FIRST, SECOND)
+        ]
+    )
+    page.get_by_role("button", name="Trace the text").click()
+    expect(page.locator(".tokens h4")).to_have_text(["notes.txt", "notes.txt"], timeout=RUN_SECONDS)
