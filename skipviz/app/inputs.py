@@ -38,7 +38,7 @@ FIRST_GUESS = 150
 def keep_choices() -> None:
     """Keep what the side bar holds while another page is shown, which does not draw it.
 
-    Not where it is drawn: what is set here goes back to the browser, over what is being typed.
+    Not while it is drawn: what is set here goes back to the browser, over what is being typed.
     """
     for key in [str(key) for key in st.session_state]:
         if key in KEPT or key.startswith(KEPT_OF):

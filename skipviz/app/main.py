@@ -31,6 +31,8 @@ def run() -> None:
         st.Page(policies_page.page, title="Policies", url_path="policies"),
     ]
     page = st.navigation(pages, position="top")
-    if page.title != PATHS:
+    before = st.session_state.get("page shown")
+    st.session_state["page shown"] = page.title
+    if (before, page.title) != (PATHS, PATHS):
         keep_choices()
     page.run()
