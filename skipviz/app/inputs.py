@@ -35,18 +35,31 @@ FIRST_GUESS = 150
 """Tokens a second before anything has run here."""
 
 
-def keep_choices() -> None:
-    """Keep what the side bar holds while another page is shown, which does not draw it.
-
-    Not while it is drawn: what is set here goes back to the browser, over what is being typed.
-    """
-    for key in [str(key) for key in st.session_state]:
-        if key in KEPT or key.startswith(KEPT_OF):
-            st.session_state[key] = st.session_state[key]
-
-
 def choose() -> Request | None:
     """Show the side bar; return a request when its button is pressed and the input is good."""
+    _restore_choices()
+    request = _choose()
+    _keep_choices()
+    return request
+
+
+def _restore_choices() -> None:
+    """Set again what Streamlit forgets of widgets that another page or choice did not draw.
+
+    Never what it has not forgotten: that would go to the browser over what is being typed.
+    """
+    for key, value in st.session_state.get("choices", {}).items():
+        if key not in st.session_state:
+            st.session_state[key] = value
+
+
+def _keep_choices() -> None:
+    state = {str(key): value for key, value in st.session_state.items()}
+    drawn = {key: state[key] for key in state if key in KEPT or key.startswith(KEPT_OF)}
+    st.session_state.choices = {**state.get("choices", {}), **drawn}
+
+
+def _choose() -> Request | None:
     with st.sidebar:
         st.title("skipviz")
         st.caption("Which layers did each token use, and why?")

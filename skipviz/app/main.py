@@ -13,16 +13,13 @@ from skipviz.app import (
     policies_page,
     robustness_page,
 )
-from skipviz.app.inputs import keep_choices
-
-PATHS = "Skip paths"
 
 
 def run() -> None:
     """Build the app."""
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
     pages = [
-        st.Page(paths_page.page, title=PATHS, url_path="paths", default=True),
+        st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
         st.Page(audit_page.page, title="Audit", url_path="audit"),
         st.Page(attribution_page.page, title="Attribution", url_path="attribution"),
         st.Page(clusters_page.page, title="Clusters", url_path="clusters"),
@@ -30,9 +27,4 @@ def run() -> None:
         st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
         st.Page(policies_page.page, title="Policies", url_path="policies"),
     ]
-    page = st.navigation(pages, position="top")
-    before = st.session_state.get("page shown")
-    st.session_state["page shown"] = page.title
-    if (before, page.title) != (PATHS, PATHS):
-        keep_choices()
-    page.run()
+    st.navigation(pages, position="top").run()
