@@ -64,7 +64,12 @@ def worth_of_cells(trace: Trace, shares: pl.DataFrame) -> pl.DataFrame:
     """
     token, site = shares["token"].to_numpy(), shares["site"].to_numpy()
     return (
-        shares.join(trace.sites.select("site", "label", "layer", "unit"), on="site", how="left")
+        shares.join(
+            trace.sites.select("site", "label", "layer", "unit"),
+            on="site",
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(
             executed=pl.Series(trace.matrix("exec_count")[token, site] > 0),
             share=-(pl.col("from_skipped") + pl.col("to_all")),

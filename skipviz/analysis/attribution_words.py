@@ -54,12 +54,12 @@ def sum_reading(delta: float | None, total: float) -> str:
     Parameters
     ----------
     delta
-        By how much their sum is off; None where the method promises none.
+        By how much their sum is off; None where that is not worked out.
     total
         Their sum.
     """
     if delta is None:
-        return "This method promises no sum, so there is nothing to miss."
+        return "For this method it is not looked at whether the shares add up."
     due = total - delta
     if abs(delta) <= NEAR * abs(due):
         return (
@@ -173,7 +173,15 @@ def _agreed(found: Agreement) -> str:
         f"(Spearman {found.rank:.2f}), and in {found.same_sign:.0%} of them both say the same of "
         "helping or hurting"
     )
-    return words + (". So few flips say little." if found.cells < FEW else ".")
+    if found.cells < FEW:
+        return f"{words}. So few flips say little."
+    parts = {"ran": found.ran, "were skipped": found.skipped}
+    known = [f"{_strength(r, 'agree')} ({r:.2f}) where units {name}"
+             for name, r in parts.items() if r == r]  # fmt: skip
+    words += f"; they {' and '.join(known)}." if known else "."
+    if found.ran == found.ran and found.ran < NONE:
+        words += " **Shares of units that ran say next to nothing of what their flips are worth.**"
+    return words
 
 
 def _strength(r: float, verb: str) -> str:

@@ -27,6 +27,9 @@ Method = Literal["pearson", "spearman", "kendall"]
 METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
 BLOCK = 32
 """Tokens that stay together: several times as far as neighbours are alike."""
+
+LEAST_BLOCKS = 8
+"""Draws of fewer blocks spread far less than chance does, and no interval is made of them."""
 PERMUTATIONS = 999
 
 
@@ -113,12 +116,15 @@ class Resampling:
         Orders in which blocks changed places, [permutations, tokens].
     draws
         Tokens drawn in blocks with replacement, [permutations, tokens].
+    blocks
+        Blocks that there are to draw from.
     documents
         The text of each token, counted from 0, [tokens]; None if it is one.
     """
 
     orders: Indices
     draws: Indices
+    blocks: int
     documents: Indices | None = None
 
     @classmethod
@@ -145,9 +151,12 @@ class Resampling:
         generator = np.random.default_rng(seed)
         orders = block_orders(length, block, permutations, generator, documents=documents)
         if documents is None or len(np.unique(documents)) == 1:
-            return cls(orders, _draws(length, block, permutations, generator))
+            draws = _draws(length, block, permutations, generator)
+            return cls(orders, draws, -(-length // block))
         _, document = np.unique(documents, return_inverse=True)
-        return cls(orders, _draws_of_several(document, block, permutations, generator), document)
+        draws = _draws_of_several(document, block, permutations, generator)
+        blocks = int((-(-np.bincount(document) // block)).sum())
+        return cls(orders, draws, blocks, document)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +184,9 @@ class Coefficients:
         kept = [each for each in several if np.isfinite(each.own)]
         if not kept:
             return cls(float("nan"), np.array([np.nan]), np.array([np.nan]))
-        # A draw may happen to hold one value alone.
-        drawn = np.nan_to_num(np.stack([each.drawn for each in kept]))
+        drawn = np.stack([each.drawn for each in kept])
+        # A draw may happen to hold one value alone; where none is known there is no interval.
+        drawn = np.nan_to_num(drawn) if np.isfinite(drawn).any() else drawn
         shuffled = np.stack([each.shuffled for each in kept])
         own = float(np.mean([each.own for each in kept]))
         return cls(own, shuffled.mean(axis=0), drawn.mean(axis=0))
@@ -217,7 +227,9 @@ def coefficients(
     return Coefficients(
         own,
         _coefficients(shuffled, right[None], method),
-        _coefficients(left[draws], right[draws], method),
+        _coefficients(left[draws], right[draws], method)
+        if resampling.blocks >= LEAST_BLOCKS
+        else np.full(len(draws), np.nan),
     )
 
 
@@ -228,7 +240,8 @@ def summary(found: Coefficients, *, method: Method, tokens: int) -> Correlation:
         return Correlation(method=method, tokens=tokens, r=nan, low=nan, high=nan, p=nan)
     # Ties with the data's own coefficient count, up to rounding.
     extreme = (np.abs(found.shuffled) >= abs(found.own) - 1e-12).sum()
-    low, high = np.nanquantile(found.drawn, [0.025, 0.975])
+    known = found.drawn[np.isfinite(found.drawn)]
+    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
     return Correlation(
         method=method,
         tokens=tokens,

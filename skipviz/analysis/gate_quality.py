@@ -13,6 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.cost import saved_flops
+from skipviz.analysis.spread import grouped_margin
 from skipviz.trace import Trace
 
 Floats = npt.NDArray[np.float64]
@@ -77,7 +78,12 @@ def judged(trace: Trace, cells: pl.DataFrame, *, price: float = 0.0) -> pl.DataF
     """
     token, site = cells["token"].to_numpy(), cells["site"].to_numpy()
     return (
-        cells.join(trace.sites.select("site", "label", "layer", "unit"), on="site", how="left")
+        cells.join(
+            trace.sites.select("site", "label", "layer", "unit"),
+            on="site",
+            how="left",
+            maintain_order="left",
+        )
         .with_columns(
             margin=pl.Series(trace.margin[token, site], dtype=pl.Float64),
             flops=pl.Series(saved_flops(trace)[token, site]),
@@ -182,19 +188,16 @@ def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
     -------
     pl.DataFrame
         One row a bin: ``bin``, ``cells``, mean ``margin``, share ``worth`` and ``executed``, and
-        mean ``utility`` and ``net`` in nats with its standard error ``net_error``, in which a
-        token's decisions count as one draw: they are alike.
+        mean ``utility`` and ``net`` in nats, with ``net_margin``, half its 95% interval, in which
+        a block of neighbouring tokens counts as one draw; null where there is a single one.
     """
     rank = pl.col("margin").rank("ordinal") - 1
     parts = cells.with_columns(bin=(rank * bins // pl.len()).cast(pl.Int64))
-    # The spread of a mean over clusters: of the sums of what each token is off.
-    off = (
-        parts.with_columns(off=pl.col("net") - pl.col("net").mean().over("bin"))
-        .group_by("bin", "token")
-        .agg(pl.col("off").sum())
-        .group_by("bin")
-        .agg(net_error=(pl.col("off") ** 2).sum().sqrt())
-    )
+    margins = [
+        {"bin": place, "net_margin": _net_margin(part)}
+        for (place,), part in parts.group_by("bin", maintain_order=True)
+    ]
+    schema = {"bin": pl.Int64, "net_margin": pl.Float64}
     return (
         parts.group_by("bin")
         .agg(
@@ -205,9 +208,15 @@ def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
             utility=pl.col("utility").mean(),
             net=pl.col("net").mean(),
         )
-        .join(off, on="bin")
-        .with_columns(pl.col("net_error") / pl.col("cells"))
+        .join(pl.DataFrame(margins, schema=schema), on="bin")
+        .with_columns(pl.col("net_margin").fill_nan(None))
         .sort("bin")
+    )
+
+
+def _net_margin(cells: pl.DataFrame) -> float:
+    return grouped_margin(
+        cells["net"].to_numpy().astype(np.float64), cells["token"].to_numpy() // BLOCK
     )
 
 

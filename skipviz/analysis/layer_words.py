@@ -133,7 +133,8 @@ def probe_reading(table: pl.DataFrame) -> str:
     return (
         f"{reading} For tokens that ran the layer the gain is {abs(points):.0f} points "
         f"{'higher' if points > 0 else 'lower'} than for those that skipped it, on average over "
-        "features and layers that choose."
+        "features and layers that choose; these are tokens of other kinds too, and chance is not "
+        "reckoned in."
     )
 
 

@@ -8,14 +8,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Floats = npt.NDArray[np.float64]
-RESAMPLES = 2000
+from skipviz.analysis.spread import grouped_margin
+
 LEAST = 5
 """With fewer stretches of text an interval would be a pretence, and none is given."""
 CHANGES = ("moved", "apart", "layers", "loss")
+SHARES = ("moved", "apart")
 
 
-def summary(words: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+def summary(words: pl.DataFrame) -> pl.DataFrame:
     """Return how far words moved on average, by what was done to the text.
 
     Parameters
@@ -24,8 +25,6 @@ def summary(words: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         One row an aligned word, as ``skipviz.analysis.words.compared`` has them, with ``kind``,
         what was done; ``touched``, whether the word or the white space before it was changed; and
         ``unit``, the stretch of text that the word is in.
-    seed
-        Seed of the bootstrap.
 
     Returns
     -------
@@ -51,23 +50,22 @@ def summary(words: pl.DataFrame, *, seed: int) -> pl.DataFrame:
             for name in CHANGES:
                 known = chosen.drop_nulls(name)
                 ends = (name, f"{name}_low", f"{name}_high")
-                found = mean_by_unit(known[name].to_numpy(), known["unit"].to_numpy(), seed=seed)
+                found = mean_by_unit(known[name].to_numpy(), known["unit"].to_numpy())
                 row |= dict(zip(ends, found, strict=True))
             rows.append(row)
     floats = [f"{name}{end}" for name in CHANGES for end in ("", "_low", "_high")]
     schema = {"kind": pl.String, "touched": pl.Boolean, "words": pl.Int64, "units": pl.Int64}
+    shares = [f"{name}{end}" for name in SHARES for end in ("_low", "_high")]
     return pl.DataFrame(rows, schema=schema | dict.fromkeys(floats, pl.Float64)).with_columns(
-        pl.col(floats).fill_nan(None)
+        pl.col([name for name in floats if name not in shares]).fill_nan(None),
+        pl.col(shares).fill_nan(None).clip(0.0, 1.0),
     )
 
 
-def mean_by_unit(
-    values: npt.NDArray[Any], unit: npt.NDArray[Any], *, seed: int
-) -> tuple[float, float, float]:
-    """Return a mean and its 95% interval, by a bootstrap that draws whole stretches of text.
+def mean_by_unit(values: npt.NDArray[Any], unit: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """Return a mean and its 95% interval, in which a stretch of text counts as one draw.
 
-    Neighbouring words are alike, so that drawing words one by one would flatter the mean
-    (Kunsch, "The jackknife and the bootstrap for general stationary observations", 1989).
+    Neighbouring words are alike, so that words as draws would flatter the mean.
 
     Parameters
     ----------
@@ -75,8 +73,6 @@ def mean_by_unit(
         Figures of words, [words].
     unit
         Which stretch each is in, [words].
-    seed
-        Seed of the draws.
 
     Returns
     -------
@@ -88,11 +84,6 @@ def mean_by_unit(
         return (float("nan"),) * 3
     mean = float(values.mean())
     place = np.unique(unit, return_inverse=True)[1].reshape(-1)
-    count = np.bincount(place).astype(np.float64)
-    units = len(count)
-    if units < LEAST:
-        return mean, float("nan"), float("nan")
-    total = np.bincount(place, weights=values)
-    drawn = np.random.default_rng(seed).multinomial(units, [1 / units] * units, RESAMPLES)
-    low, high = np.quantile((drawn @ total) / (drawn @ count), [0.025, 0.975])
-    return mean, float(low), float(high)
+    few = place.max() + 1 < LEAST
+    margin = float("nan") if few else grouped_margin(values.astype(np.float64), place)
+    return mean, mean - margin, mean + margin

@@ -35,7 +35,7 @@ def surface_words(table: pl.DataFrame) -> str:
         most = touched.row(0, named=True)
         said.append(
             f"Of the words that a change touches, paths move most under {most['kind']}: "
-            f"{_share(most, 'moved')} of their decisions differ" + _against_apart(most)
+            f"at least {_share(most, 'moved')} of their decisions differ" + _against_apart(most)
         )
         if touched.height > 1:
             least = touched.row(-1, named=True)
@@ -77,10 +77,11 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
         for name in ("layers", "loss")
     )
     parts = [
-        f"In {count}, words that both ways of saying it share move by {_share(row, 'moved')} of "
-        f"their decisions{_against_apart(row)}",
+        f"In {count}, words that both ways of saying it share differ in at least "
+        f"{_share(row, 'moved')} of their decisions{_against_apart(row)}",
         f"The two sides of a pair differ by {layers:.1f} layers a token and by {loss:.1f} nats "
-        "for the whole sentence on average, in one direction or the other.",
+        "for the whole sentence but its first token, on average and in one direction or the "
+        "other.",
     ]
     return " ".join([*parts, *_without_interval(same)])
 
@@ -93,8 +94,8 @@ def context_words(table: pl.DataFrame) -> str:
     parts = []
     for row in table.drop_nulls("moved").iter_rows(named=True):
         parts.append(
-            f"With {row['kind']}, {_share(row, 'moved')} of the decisions of a sentence come out "
-            f"otherwise{_against_apart(row)}{_cost(row)}"
+            f"With {row['kind']}, at least {_share(row, 'moved')} of the decisions of a sentence "
+            f"come out otherwise{_against_apart(row)}{_cost(row)}"
         )
     tried = int(table.filter(kind=OTHER)["units"].sum())
     missing = int(table["units"].to_numpy().max(initial=0)) - tried
@@ -113,19 +114,21 @@ def context_words(table: pl.DataFrame) -> str:
 
 def batch_words(table: pl.DataFrame) -> str:
     """Say whether a batch changed anything, from what ``batch_changes`` returned."""
-    decisions, flips, ties = (int(table[name].sum()) for name in ("decisions", "flips", "ties"))
+    names = ("decisions", "flips", "ties", "followed")
+    decisions, flips, ties, followed = (int(table[name].sum()) for name in names)
     furthest = (
         f"Scores differ by at most {_largest_of(table, 'score_difference'):.1g} and losses by "
         f"{_largest_of(table, 'loss_difference'):.1g} nats, alone and in the padded batch."
     )
     if not flips:
         return f"None of {decisions:,} decisions came out otherwise in the batch. {furthest}"
-    rest = flips - ties
+    rest = flips - ties - followed
     return (
-        f"{flips:,} of {decisions:,} decisions came out otherwise in the batch, {ties:,} of them "
-        "so near their threshold that rounding decides. "
+        f"{flips:,} of {decisions:,} decisions came out otherwise in the batch: {ties:,} so near "
+        f"their threshold that rounding decides, and {followed:,} behind one that did. "
         + (
-            f"{rest:,} are no rounding: the other texts or the padding reach these gates. "
+            f"{rest:,} {'is' if rest == 1 else 'are'} no rounding: the other texts or the padding "
+            "reach these gates. "
             if rest
             else ""
         )

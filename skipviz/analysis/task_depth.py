@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from skipviz.analysis.spread import grouped_margin
+
 TASKS = ("copy", "summarise", "continue", "repeat", "add", "multiply")
 """Copy, summarise and continue a text; repeat, add and multiply numbers."""
 
@@ -13,10 +15,9 @@ PUBLISHED = {"copy": 22, "summarise": 29, "continue": 30, "repeat": 20, "add": 2
 """Layers, of 32, that FlexiDepth on Llama-3-8B-Instruct uses a generated token, about (Luo, Wang
 and Yan, "Adaptive layer-skipping in pre-trained LLMs", 2025)."""
 PUBLISHED_NAME = "FlexiDepth on Llama-3-8B, published (32 layers)"
-DRAWS = 2000
 
 
-def by_task(table: pl.DataFrame, *, layers: int, draws: int = DRAWS, seed: int) -> pl.DataFrame:
+def by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
     """Return how many layers each task takes.
 
     Parameters
@@ -27,35 +28,30 @@ def by_task(table: pl.DataFrame, *, layers: int, draws: int = DRAWS, seed: int) 
         ``skipviz.experiments.task_prompts.task_depths`` gives.
     layers
         Layers of the model.
-    draws
-        How often prompts are drawn anew for the intervals.
-    seed
-        Seed of that.
 
     Returns
     -------
     pl.DataFrame
         One row a task, in the order of ``TASKS``: ``task``, ``prompts``; ``layers`` a token, the
-        mean over prompts, with its 95% bootstrap interval ``low`` to ``high``; ``share`` of all
+        mean over prompts, with its 95% interval ``low`` to ``high``, by
+        Student's t over prompts and null for one; ``share`` of all
         layers, 0 to 1; ``nll``; and ``published``, layers, with ``published_share`` of 32.
     """
-    generator = np.random.default_rng(seed)
     rows = []
     for task in TASKS:
         part = table.filter(task=task)
         if part.is_empty():
             continue
         used = part["layers"].to_numpy().astype(np.float64)
-        means = used[generator.integers(len(used), size=(draws, len(used)))].mean(axis=1)
-        low, high = np.quantile(means, [0.025, 0.975])
+        mean, margin = float(used.mean()), grouped_margin(used, np.arange(len(used)))
         rows.append(
             {
                 "task": task,
                 "prompts": part.height,
-                "layers": float(used.mean()),
-                "low": float(low),
-                "high": float(high),
-                "share": float(used.mean()) / layers,
+                "layers": mean,
+                "low": max(0.0, mean - margin) if margin == margin else None,
+                "high": min(float(layers), mean + margin) if margin == margin else None,
+                "share": mean / layers,
                 "nll": part["nll"].cast(pl.Float64).mean(),
                 "published": PUBLISHED[task],
                 "published_share": PUBLISHED[task] / PUBLISHED_LAYERS,

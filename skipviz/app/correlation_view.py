@@ -6,7 +6,7 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.attribution_words import correlation_reading
-from skipviz.analysis.correlation import BLOCK
+from skipviz.analysis.correlation import BLOCK, LEAST_BLOCKS
 from skipviz.analysis.correlation import METHODS as COEFFICIENTS
 from skipviz.analysis.score_correlation import score_correlations
 from skipviz.app.downloads import csv_buttons
@@ -18,8 +18,6 @@ from skipviz.plots.attribution import correlation_figure
 from skipviz.trace import Trace
 
 SEED = 0
-FEW_BLOCKS = 4
-"""Blocks of tokens below which a bootstrap over them says nothing."""
 VALUES = {"Utility, by the audit": "utility", "Shares over depth": "share"}
 WORDS = {"utility": "utility", "share": "shares of the loss"}
 
@@ -73,13 +71,12 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
     )
     if table is None:
         return
-    if int(table["tokens"][0]) < FEW_BLOCKS * BLOCK:
+    if int(table["tokens"][0]) < LEAST_BLOCKS * BLOCK:
         st.info(
-            f"The text has {table['tokens'][0]} whole tokens, fewer than {FEW_BLOCKS} blocks of "
+            f"The text has {table['tokens'][0]} whole tokens, fewer than {LEAST_BLOCKS} blocks of "
             f"{BLOCK}: too few to draw intervals from, and p-values rest on few orders. Take a "
             "longer text."
         )
-        table = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
     value = WORDS[column]
     st.markdown(correlation_reading(table, method=method, value=value))
     st.plotly_chart(

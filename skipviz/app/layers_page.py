@@ -319,7 +319,7 @@ def _tasks(request: Request, traced: Trace) -> None:
     if result is None:
         return
     prompts, layers = result.prompts, traced.run["layers"][0]
-    table = by_task(prompts, layers=layers, seed=SEED)
+    table = by_task(prompts, layers=layers)
     st.markdown(task_reading(table, layers=layers))
     st.plotly_chart(task_figure(result.trace, table), key="tasks")
     with st.expander("The prompts and their answers"):

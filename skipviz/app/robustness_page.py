@@ -89,7 +89,7 @@ def _surface(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words, seed=SEED)
+    table = summary(words)
     st.markdown(plain(surface_words(table)))
     _changes("surface", traced, table)
     csv_buttons(
@@ -128,7 +128,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     if found is None:
         return
     words, by_pair = found
-    table = summary(words, seed=SEED)
+    table = summary(words)
     st.markdown(plain(paraphrase_words(table, by_pair)))
     st.dataframe(
         by_pair.select(
@@ -170,7 +170,7 @@ def _context(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words, seed=SEED)
+    table = summary(words)
     st.markdown(plain(context_words(table)))
     _changes("context", traced, table)
     csv_buttons(
@@ -201,7 +201,7 @@ def _batch(request: Request) -> None:
     st.markdown(plain(batch_words(table)))
     st.dataframe(
         table.select(
-            "piece", "tokens", "padding", "decisions", "flips", "ties",
+            "piece", "tokens", "padding", "decisions", "flips", "followed", "ties",
             pl.col("score_difference").alias("score difference"),
             pl.col("loss_difference").alias("loss difference, nats"),
         ),

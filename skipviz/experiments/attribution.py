@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal
 
 import numpy as np
@@ -34,6 +34,7 @@ from skipviz.experiments.explained import (
     watched,
 )
 from skipviz.families import Plan
+from skipviz.families.fixed import draws_as
 from skipviz.families.gated_modules import gated_units
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import Progress
@@ -216,7 +217,7 @@ def _runner(
 
     def run(embedded: Float[Tensor, "b t d"]) -> Float[Tensor, " b"]:
         embedded = embedded.to(model.model.dtype)
-        with _heard(model.model, target) as scores:
+        with _heard(model.model, target) as scores, _told(model, ids):
             if plan is None:
                 states = model.model.model(inputs_embeds=embedded, use_cache=False)
             else:
@@ -227,6 +228,10 @@ def _runner(
         return prediction(model, states.last_hidden_state, target)
 
     return run
+
+
+def _told(model: SkipModel, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+    return draws_as(model.model, ids) if model.family.name == "gated" else nullcontext()
 
 
 @contextmanager

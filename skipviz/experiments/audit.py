@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skipviz.families import Plan
-from skipviz.families.gated_modules import GatedUnit, decoder_layers
+from skipviz.families.gated_modules import Gate, GatedUnit, decoder_layers
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import next_token_losses
 from skipviz.recording.tracing import Stopped
@@ -263,7 +263,7 @@ class _Sweep:
         else:
             execute = self._base.executed[self._token[:begun], site]
             unit = module.unit
-            if self._react and flips.start:
+            if self._react and flips.start and isinstance(module.gate, Gate):
                 score = module.gate(normed[: flips.start])
                 execute[: flips.start] = score > module.decide.threshold
             execute[flips, 0] = ~execute[flips, 0]

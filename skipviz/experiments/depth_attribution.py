@@ -100,7 +100,7 @@ def attribute_depth(
         target = resolved(target, trace)
     if steps < 1:
         raise ValueError(f"steps={steps} must be at least 1.")
-    if not trace.sites.height or not gated_units(model.model):
+    if not trace.sites.height or model.family.name != "gated":
         raise ValueError(
             f"{model.name} has no gated units to give shares to; take a model that has them."
         )

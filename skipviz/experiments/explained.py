@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from skipviz.families.gated_modules import Gate, gated_units
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import Progress, Stopped
 from skipviz.trace import Trace
@@ -165,6 +166,12 @@ def check_text(trace: Trace) -> None:
         )
 
 
+def _looks(model: SkipModel, site: int) -> bool:
+    """Return whether a gate looks at the token that it decides for."""
+    units = list(gated_units(model.model)) if model.family.name == "gated" else []
+    return site < len(units) and isinstance(units[site][2].gate, Gate)
+
+
 def check(model: SkipModel, trace: Trace, target: Target) -> None:
     """Raise ``ValueError`` if there is no such target, or no one text to explain it by."""
     check_text(trace)
@@ -187,4 +194,9 @@ def check(model: SkipModel, trace: Trace, target: Target) -> None:
     ):
         raise ValueError(
             f"site={target.site} has no gate; choose one from 0 to {trace.sites.height - 1}."
+        )
+    if target.kind == "score" and not _looks(model, target.site or 0):
+        raise ValueError(
+            f"{model.name} has no gate at site {target.site} whose score comes from the text; "
+            "explain a loss or a word."
         )

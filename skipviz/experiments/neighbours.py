@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.robustness_words import OTHER
@@ -139,18 +140,25 @@ def batch_changes(
     pl.DataFrame
         One row a piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
         put behind it in the batch; ``decisions``; ``flips``, decisions that came out otherwise;
-        ``ties``, those of the flips whose score is within 1e-5 of its threshold, where rounding
-        decides; ``score_difference``, the largest, on the gate's own scale; ``loss_difference``,
-        the largest of a token, in nats.
+        ``followed``, those of the flips that stand behind another one, which moved the state they
+        were made from; ``ties``, those of the rest whose score is within 1e-5 of its threshold,
+        where rounding decides; ``score_difference``, the largest, on the gate's own scale;
+        ``loss_difference``, the largest of a token, in nats.
 
     Raises
     ------
     ValueError
-        If the model has no gates, or the texts have too few words for two pieces.
+        If the model has no gates or runs in another type than float32, or the texts have too few
+        words for two pieces.
     Stopped
         If ``stop`` was set.
     """
     check_gates(model)
+    if model.dtype != "float32":
+        raise ValueError(
+            f"In {model.dtype} rounding alone turns many decisions over. Load the model with "
+            'dtype="float32" to see whether its neighbours reach a text.'
+        )
     pieces = _pieces(documents, random.Random(seed))
     done = 0.0
     alone: list[Trace] = []
@@ -279,13 +287,26 @@ def _pieces(documents: Sequence[Document], generator: random.Random) -> list[str
 def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]:
     rows = (together.tokens["sequence"] == sequence).to_numpy()
     flipped = alone.matrix("exec_count") != together.matrix("exec_count")[rows]
+    followed = flipped & _behind(flipped)
     near = np.abs(alone.margin) <= TIE
     scores = np.abs(alone.matrix("score") - together.matrix("score")[rows])
     losses = (alone.tokens["nll"] - together.tokens.filter(rows)["nll"]).abs().max()
     return {
         "decisions": flipped.size,
         "flips": int(flipped.sum()),
-        "ties": int((flipped & near).sum()),
+        "followed": int(followed.sum()),
+        "ties": int((flipped & near & ~followed).sum()),
         "score_difference": float(np.nanmax(scores, initial=0.0)),
         "loss_difference": float(losses or 0.0),  # type: ignore[arg-type]
     }
+
+
+def _behind(flipped: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Return which decisions, [tokens, sites], another flip stands before that can reach them.
+
+    It is one of the same token or an earlier one, at an earlier site.
+    """
+    so_far = np.logical_or.accumulate(np.logical_or.accumulate(flipped, axis=0), axis=1)
+    behind = np.zeros_like(flipped)
+    behind[:, 1:] = so_far[:, :-1]
+    return behind

@@ -8,11 +8,12 @@ of ``skipviz.families.gated_modules``.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skipviz.families.gated_modules import (
@@ -43,9 +44,11 @@ class Clock:
         """Note what a forward is given; a forward pre-hook of the decoder."""
         ids = args[0] if args else kwargs.get("input_ids")
         if ids is None:
-            raise ValueError(
-                "A policy of fixed rates draws from token ids; call the model with input_ids."
-            )
+            told = getattr(self._now, "told", None)
+            if told is None:
+                self._now.ids = None  # which only those miss that draw
+                return
+            ids = told.expand(len(kwargs["inputs_embeds"]), -1)
         positions = kwargs.get("position_ids")
         if positions is None:
             cache = kwargs.get("past_key_values")
@@ -59,11 +62,25 @@ class Clock:
         Nothing else enters it, so that a token draws the same alone, in a batch and when decoded
         from a cache.
         """
-        ids, positions = self._now.ids, self._now.positions
+        ids = self._now.ids
+        if ids is None:
+            raise ValueError(
+                "A policy of fixed rates draws from token ids; call the model with input_ids."
+            )
+        positions = self._now.positions
         mixed = _scramble(ids + _scramble(positions + _scramble(self.seed * 4096 + site)))
         # 24 bits are what a float32 holds without rounding up to 1.
         share: Tensor = (mixed >> 8).float() / 2**24
         return share
+
+    @contextmanager
+    def told(self, ids: Int[Tensor, "1 t"]) -> Iterator[None]:
+        """Let runs of this thread from embeddings draw as these tokens do."""
+        self._now.told = ids
+        try:
+            yield
+        finally:
+            self._now.told = None
 
 
 class FixedRate(nn.Module):
@@ -132,6 +149,22 @@ def set_seed(model: nn.Module, seed: int) -> None:
     """Make every site draw anew."""
     for _, _, unit in gated_units(model):
         fixed_rate(unit).clock.seed = seed
+
+
+def draws_as(model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+    """Let a model that is run from embeddings decide as on these tokens, if it draws at all."""
+    clocks = [fixed_rate(unit).clock for _, _, unit in gated_units(model) if _draws(unit)]
+    return clocks[0].told(ids) if clocks else nullcontext()
+
+
+def seed_of(model: nn.Module) -> int | None:
+    """Return the seed that decisions are drawn by; None where nothing is drawn."""
+    clocks = [fixed_rate(unit).clock for _, _, unit in gated_units(model) if _draws(unit)]
+    return clocks[0].seed if clocks else None
+
+
+def _draws(unit: GatedUnit) -> bool:
+    return isinstance(unit.gate, FixedRate) and 0 < float(unit.gate.rate) < 1
 
 
 def fixed_rate(unit: GatedUnit) -> FixedRate:

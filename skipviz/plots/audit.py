@@ -73,11 +73,11 @@ def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
         go.Scatter(
             x=[place + 1 for place in table["bin"].to_list()],
             y=table["net"].to_list(),
-            error_y={"array": (1.96 * table["net_error"]).to_list()},
+            error_y={"array": table["net_margin"].to_list()},
             customdata=table.select("margin", "worth", "executed", "cells").rows(),
             mode="lines+markers",
             line={"color": UNIT_COLOURS["block"]},
-            name="worth of executing; mean, and 95% interval over tokens",
+            name="worth of executing; mean, and 95% interval over blocks of tokens",
             hovertemplate=(
                 "%{y:.4f} nats<br>mean margin %{customdata[0]:.4f}<br>"
                 "worth executing %{customdata[1]:.1%}, executed %{customdata[2]:.1%}<br>"

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from skipviz.families.fixed import seed_of
 from skipviz.flops import UnitFlops
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
@@ -169,7 +170,7 @@ def _provenance(
         "runtime": "masked",
         "dtype": model.dtype,
         "device": str(model.device),
-        "seed": None,
+        "seed": seed_of(model.model) if model.family.name == "gated" else None,
         "window": window,
         "window_overlap": window_overlap,
         "layers": model.model.config.num_hidden_layers,

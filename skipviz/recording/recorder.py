@@ -34,7 +34,8 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
 
     Each forward without a cache starts new sequences; one with a cache continues those that
     filled it. Padding, as the attention mask has it, is left out. Beam search reorders the cache
-    behind the model's back and cannot be recorded; sample or decode greedily.
+    behind the model's back, and assisted decoding cuts it; neither can be recorded. Sample or
+    decode greedily.
 
     Parameters
     ----------
@@ -78,7 +79,15 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     finally:
         for handle in handles:
             handle.remove()
+        recording.release()
     recording.finish()
+
+
+def _refuse_beams(*_: Any) -> None:
+    raise RecordingError(
+        "Beam search changes the order of texts in the cache, which a recording cannot follow. "
+        "Sample or decode greedily."
+    )
 
 
 @dataclass
@@ -137,6 +146,7 @@ class Recording:
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
+        self._filled: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
@@ -162,11 +172,17 @@ class Recording:
                 "The model was called without input_ids; embeddings have no tokens to record."
             )
         cache = kwargs.get("past_key_values")
+        cached = 0 if cache is None else int(cache.get_seq_length())
+        if cached and cached != self._filled.get(cache, cached):
+            raise RecordingError(
+                f"The cache held {self._filled[cache]} tokens and was cut to {cached}, as assisted "
+                "decoding does with drafts it rejects. Record without an assistant."
+            )
         self.events.clear()
         self._inputs = _Inputs(
             ids=ids,
             attention_mask=kwargs.get("attention_mask"),
-            cached=0 if cache is None else int(cache.get_seq_length()),
+            cached=cached,
             cache=cache,
         )
 
@@ -195,6 +211,11 @@ class Recording:
             part.statistics = self._reduce(output.logits.detach(), inputs.ids, keep, sequences)
         self._parts.append(part)
         self.events.clear()
+
+    def release(self) -> None:
+        """Leave the caches that were recorded as they were."""
+        for cache in self._cached:
+            vars(cache).pop("reorder_cache", None)
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
@@ -252,6 +273,8 @@ class Recording:
         cache = inputs.cache if inputs.cache is not None else cache_after
         if cache is not None:
             self._cached[cache] = known
+            self._filled[cache] = int(cache.get_seq_length())
+            cache.reorder_cache = _refuse_beams
         return known
 
     def _reduce(

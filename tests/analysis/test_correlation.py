@@ -29,8 +29,19 @@ def test_coefficients_are_scipys(method: Method) -> None:
     known = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
     found = correlate(x, y, method=method, permutations=99, seed=0)
     assert found.r == pytest.approx(known[method](x, y).statistic)
-    assert found.low < found.r < found.high
+    assert np.isnan(found.low)  # of two blocks no interval is made
     assert found.p <= 0.02
+
+
+def test_an_interval_needs_eight_blocks() -> None:
+    x, y = series(0, 256), series(1, 256)
+    found = correlate(x, y, permutations=99, seed=0)
+    assert found.low < found.r < found.high
+    fewer = correlate(x[:224], y[:224], permutations=99, seed=0)
+    assert np.isnan([fewer.low, fewer.high]).all()
+    texts = np.repeat(np.arange(8), 5)  # each a block, however short
+    several = correlate(x[:40], y[:40], documents=texts, permutations=99, seed=0)
+    assert several.low < several.r < several.high
 
 
 def test_single_tokens_permuted_give_scipys_p() -> None:

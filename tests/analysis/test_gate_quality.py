@@ -12,6 +12,7 @@ import pytest
 import skipviz
 from skipviz.analysis.cost import saved_flops
 from skipviz.analysis.gate_quality import (
+    BLOCK,
     controls,
     greedy_execution,
     implied_price,
@@ -141,6 +142,8 @@ def test_reliability_follows_the_utility(traced: skipviz.Trace) -> None:
     assert table["utility"].is_sorted()
     assert table["worth"][0] == 0
     assert table["worth"][-1] == 1
+    few = judged(trace, cells).filter(pl.col("token") < BLOCK)
+    assert reliability(few)["net_margin"].null_count() == 10  # one block says nothing of chance
 
 
 def test_what_skipping_saves_is_what_the_budget_loses(traced: skipviz.Trace) -> None:

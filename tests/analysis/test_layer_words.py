@@ -71,7 +71,8 @@ def test_probes_are_said_with_their_best_layer() -> None:
         "Where probes gain most over their control task: kind of token behind layer 3 (90% "
         "right, +30 points over its control); casing in the embeddings (80% right, +1 points over "
         "its control, within chance). For tokens that ran the layer the gain is 10 points higher "
-        "than for those that skipped it, on average over features and layers that choose."
+        "than for those that skipped it, on average over features and layers that choose; these "
+        "are tokens of other kinds too, and chance is not reckoned in."
     )
 
 

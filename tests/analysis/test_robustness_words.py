@@ -49,7 +49,10 @@ def test_surface() -> None:
             row("spacing", False, 0.07),
         )
     )
-    assert "most under typos: 25% (20% to 30%) of their decisions differ, where two words" in said
+    assert (
+        "most under typos: at least 25% (20% to 30%) of their decisions differ, where two words"
+        in said
+    )
     assert "least under spacing, by 10%" in said
     assert "Loss changes most under typos, by -3.0 nats a word." in said
     assert "Layers used change most under typos, by -0.5 a token." in said
@@ -98,7 +101,7 @@ def test_paraphrases_and_contexts() -> None:
     assert "1.5 layers a token and by 3.0 nats" in said
     assert "no word in common" in paraphrase_words(same.clear(), pairs.head(1))
     said = context_words(table(row("no context", False, 0.5, loss=1.5, loss_low=1.0, loss_high=2)))
-    assert "With no context, 50% of the decisions" in said
+    assert "With no context, at least 50% of the decisions" in said
     assert "+1.5 (+1.0 to +2.0) nats a word" in said
 
 
@@ -108,17 +111,21 @@ def test_batches() -> None:
             "decisions": [600, 400],
             "flips": [0, 0],
             "ties": [0, 0],
+            "followed": [0, 0],
             "score_difference": [1e-6, 2e-6],
             "loss_difference": [0.0, 3e-5],
         }
     )
     assert batch_words(found).startswith("None of 1,000 decisions")
     assert "2e-06 and losses by 3e-05 nats" in batch_words(found)
-    flipped = found.with_columns(flips=pl.Series([2, 1]), ties=pl.Series([1, 1]))
-    assert "3 of 1,000 decisions came out otherwise" in batch_words(flipped)
-    assert "2 of them so near" in batch_words(flipped)
-    assert "1 are no rounding" in batch_words(flipped)
-    assert "no rounding" not in batch_words(flipped.with_columns(ties=pl.col("flips")))
+    flipped = found.with_columns(
+        flips=pl.Series([3, 1]), ties=pl.Series([1, 1]), followed=pl.Series([1, 0])
+    )
+    said = batch_words(flipped)
+    assert "4 of 1,000 decisions came out otherwise in the batch: 2 so near" in said
+    assert "and 1 behind one that did. 1 is no rounding" in said
+    rounded = flipped.with_columns(ties=pl.col("flips") - pl.col("followed"))
+    assert "no rounding" not in batch_words(rounded)
 
 
 def test_tails() -> None:

@@ -26,6 +26,7 @@ def test_what_was_chosen_is_there_after_a_visit_elsewhere(page: Page, url: str) 
     expect(page.get_by_label("Paste a text")).to_have_value(FIRST)
     expect(page.get_by_role("combobox", name="Model")).to_have_value("smollm2-static-greedy")
     expect(page.get_by_role("radio", name="90%")).to_be_checked()
+    expect(page.get_by_test_id("stAlert")).to_have_count(0)
 
 
 def test_a_token_selected_in_one_text_is_not_selected_in_the_next(page: Page, url: str) -> None:

@@ -12,12 +12,14 @@ from scipy import stats
 from torch import Tensor
 
 import skipviz
-from skipviz.experiments.attribution import METHODS, Method, attribute, runs
+from skipviz.experiments.attribution import METHODS, Gates, Method, attribute, runs
 from skipviz.experiments.depth_attribution import attribute_depth, flips_beside
 from skipviz.experiments.explained import Target
 from skipviz.families.gated_modules import gated_units
 from skipviz.recording.tracing import Stopped
 from tests import planted, tiny
+from tests.families.test_exits import with_exits
+from tests.families.test_fixed import fixed
 
 TEXT = tiny.TEXT[:30]
 TOKEN = 9
@@ -281,3 +283,26 @@ def test_flips_beside_shares_are_those_of_the_audit(
 def test_depth_needs_gates(dense: skipviz.SkipModel) -> None:
     with pytest.raises(ValueError, match="no gated units"):
         attribute_depth(dense, skipviz.trace(dense, TEXT))
+
+
+def test_depth_needs_gates_on_units() -> None:
+    model = skipviz.from_parts(with_exits(), tiny.tokenizer())
+    traced = skipviz.trace(model, tiny.TEXT)
+    with pytest.raises(ValueError, match="no gated units"):
+        attribute_depth(model, traced)
+    with pytest.raises(ValueError, match="has no gate at site 0 whose score comes from the text"):
+        attribute(model, traced, Target(kind="score", token=TOKEN, site=0))
+
+
+@pytest.mark.parametrize("gates", ["frozen", "straight_through"])
+@pytest.mark.parametrize("rate", [0.5, 1.0])
+def test_a_policy_that_does_not_look_can_be_explained(gates: Gates, rate: float) -> None:
+    model = fixed([rate] * 8)
+    traced = skipviz.trace(model, tiny.TEXT)
+    target = Target(token=TOKEN)
+    found = attribute(model, traced, target, method="feature_ablation", gates=gates)
+    # Explained from embeddings, with the decisions that its tokens drew.
+    assert found.value == pytest.approx(-traced.tokens["nll"][TOKEN], abs=1e-4)
+    assert found.table["attribution"].abs().max() > 1e-3
+    with pytest.raises(ValueError, match="whose score comes from the text"):
+        attribute(model, traced, Target(kind="score", token=TOKEN, site=0))

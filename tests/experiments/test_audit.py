@@ -16,6 +16,7 @@ import skipviz
 from skipviz.experiments.audit import audit
 from skipviz.families.gated_modules import gated_units, install_gates
 from tests import tiny
+from tests.families.test_fixed import fixed
 
 TEXT = tiny.TEXT[:26]
 
@@ -81,6 +82,11 @@ def test_it_equals_whole_forwards(
 @pytest.mark.parametrize("kind", ["Mistral", "Qwen2", "Qwen3"])
 def test_it_equals_whole_forwards_of_other_models(kind: str) -> None:
     check(skipviz.from_parts(gated_of(kind), tiny.tokenizer()), 1)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_it_equals_whole_forwards_of_gates_that_draw(held: bool) -> None:
+    check(fixed([0.5, 1.0, 0.3, 0.7, 0.5, 0.0, 0.6, 0.4]), 2, held=held)
 
 
 def test_some_cells_are_those_of_all(gated: skipviz.SkipModel) -> None:

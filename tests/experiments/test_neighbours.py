@@ -2,15 +2,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
+import torch
 
 import skipviz
 from skipviz.analysis.moves import summary
 from skipviz.analysis.robustness_words import context_words
 from skipviz.experiments import neighbours
-from skipviz.experiments.neighbours import ALONE, OTHER, batch_changes, context_changes
-from tests import planted
+from skipviz.experiments.neighbours import (
+    ALONE,
+    OTHER,
+    _behind,
+    batch_changes,
+    context_changes,
+)
+from tests import planted, tiny
 
 TEXT = (
     "The quick brown fox jumps. “Why does the dog sleep?” Nobody in the house knows.\n"
@@ -106,7 +114,7 @@ def test_a_sentence_without_a_strange_context_has_no_rows_of_it(
         table, run = contexts(gated, *texts, monkeypatch=monkeypatch)
         assert table["kind"].unique().to_list() == [ALONE]
         assert len(run) == 2 * len(SENTENCES) * len(texts)
-        assert "No sentence was put" in context_words(summary(table, seed=0))
+        assert "No sentence was put" in context_words(summary(table))
 
 
 def test_gates_that_do_not_look_back_do_not_move() -> None:
@@ -168,3 +176,21 @@ def test_pieces_too_long_for_one_batch_stay_out(
     table = batch_changes(gated, [document], seed=0)
     assert table["tokens"].max() * table.height <= 200
     assert table["score_difference"].is_finite().all()
+
+
+def test_a_flip_that_another_one_led_to_accuses_nobody() -> None:
+    flipped = np.zeros((4, 3), dtype=bool)
+    flipped[1, 1] = True
+    behind = _behind(flipped)
+    assert behind.tolist() == [
+        [False, False, False],
+        [False, False, True],
+        [False, False, True],
+        [False, False, True],
+    ]
+
+
+def test_in_half_precision_a_batch_says_nothing() -> None:
+    model = skipviz.from_parts(tiny.gated(seed=0).to(torch.bfloat16), tiny.tokenizer())
+    with pytest.raises(ValueError, match="In bfloat16 rounding alone turns many decisions over"):
+        batch_changes(model, [skipviz.Document("a", tiny.TEXT)], seed=0)

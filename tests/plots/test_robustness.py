@@ -35,7 +35,6 @@ def changes() -> pl.DataFrame:
                 "loss_after": pl.Series([None] * (2 * words), dtype=pl.Float64),
             }
         ),
-        seed=0,
     )
 
 

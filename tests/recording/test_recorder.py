@@ -9,7 +9,9 @@ import torch
 
 import skipviz
 from skipviz.families import Plan
+from skipviz.recording.events import RecordingError
 from tests import tiny
+from tests.families.test_fixed import fixed
 
 
 def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:
@@ -191,3 +193,25 @@ def test_continuing_an_unseen_cache_is_refused(gated: skipviz.SkipModel) -> None
     ):
         gated.model(ids[:, :1], past_key_values=cache)
     assert hooks(gated) == 0
+
+
+@torch.inference_mode()
+def test_a_cache_that_was_cut_or_reordered_is_refused(gated: skipviz.SkipModel) -> None:
+    ids = ids_of(gated, "The quick brown fox jumps over the lazy dog")
+    options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 6, "do_sample": False}
+    with pytest.raises(RecordingError, match="Beam search"), skipviz.record(gated):
+        gated.model.generate(ids, num_beams=3, **options)
+    with skipviz.record(gated):
+        cache = gated.model(ids, use_cache=True).past_key_values
+        cache.crop(-2)
+        with pytest.raises(RecordingError, match=f"was cut to {ids.shape[1] - 2}"):
+            gated.model(ids[:, -2:], past_key_values=cache)
+    assert "reorder_cache" not in vars(cache)
+
+
+def test_the_seed_of_draws_is_in_the_trace(gated: skipviz.SkipModel) -> None:
+    drawn = fixed([0.5] * 8, seed=7)
+    assert skipviz.trace(drawn, tiny.TEXT).run["seed"].item() == 7
+    static = fixed([1.0, 0.0] * 4, seed=7)
+    assert skipviz.trace(static, tiny.TEXT).run["seed"].item() is None
+    assert skipviz.trace(gated, tiny.TEXT).run["seed"].item() is None
