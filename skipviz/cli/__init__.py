@@ -1,4 +1,4 @@
-"""The command line: look at models, trace, train, calibrate, guard and evaluate.
+"""The command line: open the page, look at models, trace, train, calibrate, guard and evaluate.
 
 What a command needs is imported inside it: ``skipviz --help`` waits for the package and for nothing
 else.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import typer
 
+from skipviz.cli.app import open_app
 from skipviz.cli.console import Sentences
 from skipviz.cli.evaluate import evaluate
 from skipviz.cli.models import info, list_models, pull
@@ -26,6 +27,7 @@ models_app.command("list")(list_models)
 models_app.command()(pull)
 models_app.command()(info)
 app.add_typer(models_app, name="models")
+app.command(name="app")(open_app)
 app.command()(trace)
 app.command(cls=ForObjective)(train)
 app.command()(calibrate)

@@ -2,12 +2,8 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -18,10 +14,10 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from tests.browser.chromium import FLAGS, NoChromiumError, find_chromium
+from tests.serving import free_port, wait_until_healthy
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
-START_SECONDS = 90
 
 Serve = Callable[..., AbstractContextManager[str]]
 Screenshot = Callable[[Page, str], Path]
@@ -47,7 +43,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
 
     @contextmanager
     def run(app_path: Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
-        port = _free_port()
+        port = free_port()
         log = tmp_path_factory.mktemp("streamlit") / "server.log"
         command = [sys.executable, "-m", "streamlit", "run", str(app_path)]
         options = ["--server.headless=true", f"--server.port={port}"]
@@ -62,7 +58,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Serve:
             )
         try:
             url = f"http://127.0.0.1:{port}"
-            _wait_until_healthy(process, url, log)
+            wait_until_healthy(process, url, log)
             yield url
         finally:
             process.terminate()
@@ -152,26 +148,3 @@ def url(serve: Serve) -> Iterator[str]:
     """The address of a running app, one for the tests of a file."""
     with serve(ROOT / "app.py") as address:
         yield address
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
-
-
-def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if process.poll() is not None:
-            pytest.fail(f"The app ended with {process.returncode}:\n{log.read_text()}")
-        try:
-            with opener.open(f"{url}/_stcore/health", timeout=5) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, TimeoutError, ConnectionError):
-            pass
-        time.sleep(0.1)
-    pytest.fail(f"The app was not up after {START_SECONDS} seconds:\n{log.read_text()}")

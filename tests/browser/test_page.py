@@ -55,6 +55,10 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
     expect(page).to_have_url(re.compile("token=3"))
     page.locator(".tokens").press("ArrowRight")
     expect(page.get_by_text(re.compile("^The path of token 4"))).to_be_visible()
+    # What the keyboard selects is named to those who do not see it.
+    expect(page.locator(".tokens")).to_have_attribute("aria-activedescendant", "token-4")
+    expect(page.locator(".tokens").get_by_role("option", selected=True)).to_have_id("token-4")
+    expect(page.locator(".said")).to_contain_text("layers used")
 
     before = backgrounds(page)
     page.get_by_label("Colour the text by").select_option("decision")

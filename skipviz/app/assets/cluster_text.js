@@ -54,6 +54,7 @@ function write(view, data) {
     const element = document.createElement("span");
     element.textContent = visible(text.get(i));
     element.dataset.token = String(i);
+    element.id = `token-${i}`;
     element.title = `token ${i}: ${nameOf(cluster[i])}`;
     element.setAttribute("role", "option");
     colour(element, data, cluster[i]);
@@ -115,9 +116,15 @@ function reveal(view, span) {
 
 function select(view, token) {
   if (token === undefined || Number(token) === view.selected) return;
-  if (view.selected !== null) view.spans[view.selected].classList.remove("selected");
+  if (view.selected !== null) {
+    view.spans[view.selected].classList.remove("selected");
+    view.spans[view.selected].removeAttribute("aria-selected");
+  }
   view.selected = Number(token);
-  view.spans[view.selected].classList.add("selected");
+  const span = view.spans[view.selected];
+  span.classList.add("selected");
+  span.setAttribute("aria-selected", "true");
+  view.tokens.setAttribute("aria-activedescendant", span.id);
   reveal(view, view.spans[view.selected]);
   view.send(view.selected);
 }

@@ -45,7 +45,7 @@ function mount(parent) {
     root: find("view"), colour: find("colour"), site: find("site"), siteLabel: find("site-label"),
     stretch: find("stretch"), stretchLabel: find("stretch-label"), legend: find("legend"),
     tokens: find("tokens"), canvas: find("map"), head: find("map-head"), nav: find("map-nav"),
-    scrub: find("scrub"), tip: find("tip"),
+    scrub: find("scrub"), tip: find("tip"), said: find("said"),
     selected: null, hovered: null, start: 0, spans: [], key: null,
   };
   for (const [value, name] of Object.entries(MODES)) view.colour.add(new Option(name, value));
@@ -140,6 +140,8 @@ function write(view) {
     if (!chunk) { chunk = document.createElement("div"); chunk.className = "chunk"; parts.append(chunk); filled = 0; }
     const span = document.createElement("span");
     span.dataset.token = String(i);
+    span.id = `token-${i}`;
+    span.setAttribute("role", "option");
     span.textContent = visible(trace.text.get(i));
     view.spans[i] = span;
     chunk.append(span);
@@ -288,10 +290,15 @@ function hover(view, token, event, site) {
 }
 
 function describe(view, token, site) {
-  const { trace } = view;
-  const nats = (v) => (v === null || Number.isNaN(v) ? "–" : v.toFixed(2) + " nats");
   const title = document.createElement("b");
   title.textContent = JSON.stringify(view.spans[token].textContent);
+  view.tip.replaceChildren(title, about(view, token, site).join("\n"));
+}
+
+/** What is said of a token, and of its decision at a site if one is meant, a line each. */
+function about(view, token, site) {
+  const { trace } = view;
+  const nats = (v) => (v === null || Number.isNaN(v) ? "–" : v.toFixed(2) + " nats");
   const lines = [
     `token ${token}, id ${trace.id[token]}, sees ${trace.context[token]}`,
     `layers used ${trace.used[token]} of ${trace.layers}`,
@@ -303,7 +310,7 @@ function describe(view, token, site) {
     const limit = typeof chosen.threshold === "number" ? chosen.threshold : chosen.threshold[token];
     lines.push(`${chosen.label}: score ${Number.isNaN(chosen.score[token]) ? "none" : chosen.score[token].toFixed(2)}, threshold ${limit.toFixed(2)}, ${chosen.executed[token] ? "ran" : "skipped"}`);
   }
-  view.tip.replaceChildren(title, lines.join("\n"));
+  return lines;
 }
 
 function select(view, token) {
@@ -311,12 +318,20 @@ function select(view, token) {
   view.selected = token;
   mark(view);
   reveal(view);
+  view.said.textContent = [JSON.stringify(view.spans[token].textContent), ...about(view, token)].join(", ");
   view.send(token);
 }
 
 function mark(view) {
-  view.tokens.querySelector(".selected")?.classList.remove("selected");
-  if (view.selected !== null) view.spans[view.selected].classList.add("selected");
+  const before = view.tokens.querySelector(".selected");
+  before?.classList.remove("selected");
+  before?.removeAttribute("aria-selected");
+  view.tokens.removeAttribute("aria-activedescendant");
+  if (view.selected === null) return;
+  const span = view.spans[view.selected];
+  span.classList.add("selected");
+  span.setAttribute("aria-selected", "true");
+  view.tokens.setAttribute("aria-activedescendant", span.id);
 }
 
 /** Bring the selected token into both views, moving nothing outside them. */
