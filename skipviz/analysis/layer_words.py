@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from skipviz.analysis.correlation import BLOCK, LEAST_BLOCKS
 from skipviz.analysis.specialties import LEVEL
 from skipviz.analysis.specialty_words import found, sentences
 from skipviz.analysis.spread import dependent_groups, grouped_margin
@@ -80,12 +81,16 @@ def difficulty_reading(table: pl.DataFrame) -> str:
             "No measure of difficulty goes with layers used further than chance, among "
             f"{max(known['tokens']):,} tokens."
         )
-    parts = [
-        f"{_MORE[row['measure']][row['r'] < 0]} (Spearman {row['r']:+.2f}, 95% interval "
-        f"{row['low']:+.2f} to {row['high']:+.2f})"
-        for row in sure.rows(named=True)
-    ]
+    parts = []
+    for row in sure.rows(named=True):
+        interval = (
+            "" if row["low"] is None else f", 95% interval {row['low']:+.2f} to {row['high']:+.2f}"
+        )
+        word = _MORE[row["measure"]][row["r"] < 0]
+        parts.append(f"{word} (Spearman {row['r']:+.2f}{interval})")
     end = "" if known.height == sure.height else " What else was measured is within chance."
+    if sure["low"].null_count():
+        end += f" The text is too short for intervals: {LEAST_BLOCKS * BLOCK} tokens make one."
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 

@@ -53,6 +53,9 @@ def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
         "interval -0.40 to -0.20); the more surprising they are (Spearman +0.20, 95% interval "
         "+0.10 to +0.30). What else was measured is within chance."
     )
+    short = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
+    assert "the more surprising they are (Spearman +0.20). What" in difficulty_reading(short)
+    assert "too short for intervals: 256 tokens" in difficulty_reading(short)
     assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
     assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
 

@@ -74,7 +74,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
 
     page.get_by_role("button", name="Audit this text").click()
     page.get_by_role("button", name="Correlate scores").click(timeout=RUN_SECONDS)
-    expect(page.get_by_text("fewer than 4 blocks")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("fewer than 8 blocks")).to_be_visible(timeout=RUN_SECONDS)
     audited = skipviz.audit(model, trace)
     table = score_correlations(trace, audited, "utility", methods=["spearman"], seed=0)
     over_all = table.row(0, named=True)
