@@ -238,7 +238,8 @@ def task_reading(table: pl.DataFrame, *, layers: int) -> str:
 
 
 def _taken(row: dict[str, Any]) -> str:
-    return f"{row['layers']:.1f} ({row['low']:.1f} to {row['high']:.1f})"
+    interval = "" if row["low"] is None else f" ({row['low']:.1f} to {row['high']:.1f})"
+    return f"{row['layers']:.1f}{interval}"
 
 
 def _mean(values: pl.Series) -> float:
