@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from skipviz.analysis.characters import fresh
 from skipviz.analysis.token_classes import token_words
 from skipviz.trace import Trace
 
@@ -28,10 +29,8 @@ def pieces(trace: Trace, shares: pl.DataFrame, *, words: bool) -> pl.DataFrame:
         ``text``, with every character of the trace once; ``attribution``, the sum, null where no
         token has a share.
     """
-    reached = pl.col("char_end").cum_max().shift(1)
-    repeated = (reached - pl.col("char_start")).clip(lower_bound=0).fill_null(0)
     tokens = (
-        trace.tokens.select("token", "span", text=pl.col("text").str.slice(repeated))
+        trace.tokens.select("token", "span", text=fresh())
         .join(token_words(trace).select("token", "word"), on="token", how="left")
         .join(shares.select("token", "attribution"), on="token", how="left")
         .sort("token")

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from skipviz.analysis.characters import fresh
 from skipviz.trace import Trace
 
 QUANTILES = (0.5, 0.95, 0.99)
@@ -186,9 +187,10 @@ def _context(trace: Trace, row: Mapping[str, Any], around: int) -> dict[str, str
         pl.col("sequence") == row["sequence"],
         pl.col("token").is_between(token - around + 1, token + 1 + around),
     )
-    # Tokens of one span have the same text, that of the whole span.
-    spans = near.group_by("span", maintain_order=True).agg(
-        pl.col("text").first(), pl.col("token").min()
+    spans = (
+        near.with_columns(text=fresh())
+        .group_by("span", maintain_order=True)
+        .agg(pl.col("text").str.join(""))
     )
     following = near.filter(pl.col("token") == token + 1)["span"].item()
     return {

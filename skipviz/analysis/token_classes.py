@@ -11,6 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis import linguistics
+from skipviz.analysis.characters import repeated
 from skipviz.analysis.function_words import is_function_word
 from skipviz.trace import Trace
 
@@ -185,10 +186,8 @@ def _text_of(tokens: pl.DataFrame) -> tuple[str, Ints]:
 
     Tokens of one span repeat characters; each adds those that the ones before have not reached.
     """
-    reached = pl.col("char_end").cum_max().shift(1)
     size = pl.col("text").str.len_chars().cast(pl.Int64)
-    repeated = (reached - pl.col("char_start")).clip(lower_bound=0).fill_null(0)
-    parts = tokens.select("text", size=size, repeated=pl.min_horizontal(repeated, size))
+    parts = tokens.select("text", size=size, repeated=pl.min_horizontal(repeated(), size))
     text = "".join(parts.select(pl.col("text").str.slice("repeated"))["text"]) or " "
     fresh = (parts["size"] - parts["repeated"]).to_numpy()
     start = np.cumsum(fresh) - fresh - parts["repeated"].to_numpy()

@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
+from skipviz.analysis.characters import fresh
 from skipviz.plots.palette import layers_used_range, margin_end
 from skipviz.trace import Trace
 
@@ -81,11 +82,9 @@ def span_texts(trace: Trace) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Int32) for name in ("sequence", "span", "token_id", "context")),
         *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
     )  # fmt: skip
-    reached = pl.col("char_end").cum_max().shift(1).over("span").fill_null(pl.col("char_start"))
-    fresh = (reached - pl.col("char_start")).clip(lower_bound=0).fill_null(0)
-    return tokens.with_columns(
-        pl.col("text").str.slice(fresh).str.join("").over("span").alias("text")
-    ).drop("char_start", "char_end")
+    return tokens.with_columns(fresh().str.join("").over("span").alias("text")).drop(
+        "char_start", "char_end"
+    )
 
 
 def token_view(

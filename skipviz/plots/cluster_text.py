@@ -8,11 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from skipviz.analysis.characters import fresh
 from skipviz.analysis.profiles import as_list
 from skipviz.plots.clusters import cluster_name
 from skipviz.plots.labels import html_text, provenance
 from skipviz.plots.palette import cluster_colour, interpolate, readable_on
-from skipviz.plots.token_html import LIMIT, characters
+from skipviz.plots.token_html import LIMIT
 from skipviz.trace import Trace
 
 STYLE = (
@@ -64,7 +65,7 @@ def cluster_text(
     places = ("trace", "sequence", "span")
     table = pl.concat(
         [
-            trace.tokens.with_columns(trace=pl.lit(number, dtype=pl.Int64))
+            trace.tokens.with_columns(trace=pl.lit(number, dtype=pl.Int64), fresh=fresh())
             for number, trace in enumerate(several)
         ]
     ).with_columns(cluster=tokens["cluster"])
@@ -80,7 +81,7 @@ def cluster_text(
         name = cluster_name(first["cluster"])
         tip = html.escape(f"token {first['token']} · {name}")
         style = f' style="{_colours(first["cluster"])}"' if first["cluster"] is not None else ""
-        pieces.append(f'<span{style} title="{tip}">{html_text(characters(span))}</span>')
+        pieces.append(f'<span{style} title="{tip}">{html_text("".join(span["fresh"]))}</span>')
     rest = (
         f'<div class="skipviz-note">These are the first {limit:,} of {total:,} tokens; a higher '
         "limit shows more.</div>"

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from skipviz.analysis.characters import fresh
 from skipviz.plots.labels import html_text
 from skipviz.plots.palette import (
     CIVIDIS,
@@ -88,7 +89,7 @@ def token_html(
         raise ValueError(f"ends={ends} are not in ascending order; give the lower end first.")
     scale = _layers_scale(trace, ends) if colour == "layers_used" else _loss_scale(ends)
     several = trace.tokens["sequence"].n_unique() > 1
-    shown = trace.tokens.head(limit)
+    shown = trace.tokens.head(limit).with_columns(fresh=fresh())
     values = shown.group_by("span", maintain_order=True).agg(pl.col(colour).mean())[colour]
     spans = shown.partition_by("span", maintain_order=True)
     levels = _levels(values.cast(pl.Float64).fill_null(np.nan).to_numpy(), scale.ends)
@@ -102,7 +103,7 @@ def token_html(
         source = here
         class_ = f' class="{scale.prefix}{level}"' if level >= 0 else ""
         tip = html.escape(_tip(span, trace.run["layers"][0])).replace("\n", "&#10;")
-        pieces.append(f'<span{class_} title="{tip}">{html_text(characters(span))}</span>')
+        pieces.append(f'<span{class_} title="{tip}">{html_text("".join(span["fresh"]))}</span>')
     return (
         f'<div class="skipviz"><style>{_style(scale)}</style>'
         f"{_legend(trace, colour, scale)}"
@@ -151,19 +152,6 @@ def _levels(values: npt.NDArray[np.float64], ends: tuple[float, float]) -> npt.N
     levels = np.full(len(values), -1, dtype=np.int64)
     levels[known] = np.rint(shares_along(values[known], ends) * (_LEVELS - 1)).astype(np.int64)
     return levels
-
-
-def characters(span: pl.DataFrame) -> str:
-    """Return the text of tokens that share characters, each character once."""
-    starts, ends, texts = span["char_start"], span["char_end"], span["text"]
-    if starts.null_count():
-        return "".join(texts)
-    pieces = []
-    covered = int(starts[0])
-    for start, end, text in zip(starts, ends, texts, strict=True):
-        pieces.append(text[max(0, covered - start) :])
-        covered = max(covered, end)
-    return "".join(pieces)
 
 
 def _tip(span: pl.DataFrame, layers: int) -> str:
