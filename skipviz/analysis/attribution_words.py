@@ -179,7 +179,7 @@ def _agreed(found: Agreement) -> str:
     known = [f"{_strength(r, 'agree')} ({r:.2f}) where units {name}"
              for name, r in parts.items() if r == r]  # fmt: skip
     words += f"; they {' and '.join(known)}." if known else "."
-    if found.ran == found.ran and found.ran < NONE:
+    if abs(found.ran) < NONE:
         words += " **Shares of units that ran say next to nothing of what their flips are worth.**"
     return words
 

@@ -90,7 +90,7 @@ def difficulty_reading(table: pl.DataFrame) -> str:
         parts.append(f"{word} (Spearman {row['r']:+.2f}{interval})")
     end = "" if known.height == sure.height else " What else was measured is within chance."
     if sure["low"].null_count():
-        end += f" The text is too short for intervals: {LEAST_BLOCKS * BLOCK} tokens make one."
+        end += f" Of fewer than {LEAST_BLOCKS} blocks of {BLOCK} tokens no interval is made."
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 

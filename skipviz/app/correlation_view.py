@@ -71,7 +71,7 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
     )
     if table is None:
         return
-    if int(table["tokens"][0]) < LEAST_BLOCKS * BLOCK:
+    if table["low"].is_null().all():
         st.info(
             f"The text has {table['tokens'][0]} whole tokens, fewer than {LEAST_BLOCKS} blocks of "
             f"{BLOCK}: too few to draw intervals from, and p-values rest on few orders. Take a "

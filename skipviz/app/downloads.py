@@ -28,9 +28,12 @@ def csv_of(table: pl.DataFrame) -> str:
         if kind == pl.String and (name in TEXTS or _formulas(table[name]))
     ]
     return table.with_columns(
-        pl.Series(name, [json.dumps(text, ensure_ascii=False) for text in table[name]])
-        for name in texts
+        pl.Series(name, [_json(text) for text in table[name]]) for name in texts
     ).write_csv()
+
+
+def _json(text: str | None) -> str | None:
+    return None if text is None else json.dumps(text, ensure_ascii=False)
 
 
 def _formulas(column: pl.Series) -> bool:

@@ -102,18 +102,18 @@ class Job(Generic[Result]):
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _followers: set[str] = field(default_factory=set)
 
-    def follow(self, who: str) -> None:
-        """Note that somebody waits for it."""
+    def follow(self, who: str) -> bool:
+        """Note that somebody waits for it, unless it was halted meanwhile; say which."""
         with self._lock:
             self._followers.add(who)
+            return not self.stop.is_set()
 
     def leave(self, who: str) -> None:
         """Note that somebody no longer waits for it; it is halted when nobody does."""
         with self._lock:
             self._followers.discard(who)
-            wanted = bool(self._followers)
-        if not wanted and not self.future.done():
-            self.halt()
+            if not self._followers and not self.future.done():
+                self.halt()
 
     def halt(self) -> None:
         """Stop it where it is, or at once if it has not begun."""

@@ -350,7 +350,7 @@ def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) ->
     key = f"layers {name}"
 
     def start() -> None:
-        follow(key, jobs().analysis(request, key, run))
+        follow(key, lambda: jobs().analysis(request, key, run))
 
     if st.session_state.get(f"asked of {key}") != request.key:
         st.session_state[f"asked of {key}"] = request.key

@@ -15,7 +15,7 @@ def page() -> None:
     """Show the input, the run under way, and what came out."""
     request = choose()
     if request is not None:
-        follow("job", jobs().submit(request))
+        follow("job", lambda: jobs().submit(request))
         st.session_state.job_key = request.key
         st.session_state.request = request
     job: Job[Trace] | None = st.session_state.get("job")

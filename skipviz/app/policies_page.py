@@ -110,7 +110,7 @@ def _compare(row: dict[str, Any]) -> None:
         limit=row["limit"],
     )
     if st.button("See the text under this policy", type="primary", key="compare"):
-        follow("policy_job", jobs().submit(asked))
+        follow("policy_job", lambda: jobs().submit(asked))
         st.session_state.policy_key = asked.key
     job: Job[Trace] | None = st.session_state.get("policy_job")
     if job is None or st.session_state.policy_key != asked.key:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +23,14 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def follow(name: str, job: Job[Any]) -> None:
-    """Keep a job in this session under a name; the one that had it is left."""
+def follow(name: str, start: Callable[[], Job[Any]]) -> None:
+    """Start a job, or join it, and keep it in this session under a name; the one before is left."""
     me = f"{st.session_state.setdefault('session', uuid.uuid4().hex)} {name}"
     before: Job[Any] | None = st.session_state.get(name)
-    job.follow(me)
+    job = start()
+    if not job.follow(me):  # its last follower left it just now
+        job = start()
+        job.follow(me)
     st.session_state[name] = job
     if before is not None and before is not job:
         before.leave(me)

@@ -37,7 +37,7 @@ def tried(
         Whatever else the result depends on.
     """
     if st.button(label, type="primary", key=f"try {key}"):
-        follow(f"job of {key}", start())
+        follow(f"job of {key}", start)
         st.session_state[f"asked of {key}"] = (request.key, settings)
     job: Job[Any] | None = st.session_state.get(f"job of {key}")
     if job is None:

@@ -98,8 +98,8 @@ def train(
     windows: Annotated[
         Path | None,
         typer.Option(
-            help="Train on the windows of this run, to compare or to spare the time; in another "
-            "order, and as often as the steps need."
+            help="Train on the windows of this run, to compare or to spare the time; in an "
+            "order of --seed, and as often as the steps need."
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",

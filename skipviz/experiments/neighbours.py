@@ -287,7 +287,7 @@ def _pieces(documents: Sequence[Document], generator: random.Random) -> list[str
 def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]:
     rows = (together.tokens["sequence"] == sequence).to_numpy()
     flipped = alone.matrix("exec_count") != together.matrix("exec_count")[rows]
-    followed = flipped & _behind(flipped)
+    followed = flipped & _behind(flipped, alone.sites["layer"].to_numpy())
     near = np.abs(alone.margin) <= TIE
     scores = np.abs(alone.matrix("score") - together.matrix("score")[rows])
     losses = (alone.tokens["nll"] - together.tokens.filter(rows)["nll"]).abs().max()
@@ -301,12 +301,18 @@ def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]
     }
 
 
-def _behind(flipped: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+def _behind(flipped: npt.NDArray[np.bool_], layer: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Return which decisions, [tokens, sites], another flip stands before that can reach them.
 
-    It is one of the same token or an earlier one, at an earlier site.
+    It is one of the same token at an earlier site, or one of an earlier token in an earlier layer:
+    keys and values of a layer are made before anything in it is decided.
     """
-    so_far = np.logical_or.accumulate(np.logical_or.accumulate(flipped, axis=0), axis=1)
+    own = np.logical_or.accumulate(flipped, axis=1)
+    of_others = np.zeros_like(flipped)
+    of_others[1:] = np.logical_or.accumulate(own, axis=0)[:-1]
     behind = np.zeros_like(flipped)
-    behind[:, 1:] = so_far[:, :-1]
+    behind[:, 1:] = own[:, :-1]
+    below = np.searchsorted(layer, layer) - 1  # the last site of the layers below
+    known = below >= 0
+    behind[:, known] |= of_others[:, below[known]]
     return behind

@@ -90,6 +90,14 @@ def _refuse_beams(*_: Any) -> None:
     )
 
 
+def _refuse_cuts(tokens: int) -> None:
+    if tokens:
+        raise RecordingError(
+            "The cache is being cut, as assisted decoding does with drafts it rejects; a recording "
+            "cannot follow that. Decode without an assistant."
+        )
+
+
 @dataclass
 class _Inputs:
     """What a forward was given."""
@@ -146,7 +154,6 @@ class Recording:
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
-        self._filled: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
@@ -172,17 +179,11 @@ class Recording:
                 "The model was called without input_ids; embeddings have no tokens to record."
             )
         cache = kwargs.get("past_key_values")
-        cached = 0 if cache is None else int(cache.get_seq_length())
-        if cached and cached != self._filled.get(cache, cached):
-            raise RecordingError(
-                f"The cache held {self._filled[cache]} tokens and was cut to {cached}, as assisted "
-                "decoding does with drafts it rejects. Record without an assistant."
-            )
         self.events.clear()
         self._inputs = _Inputs(
             ids=ids,
             attention_mask=kwargs.get("attention_mask"),
-            cached=cached,
+            cached=0 if cache is None else int(cache.get_seq_length()),
             cache=cache,
         )
 
@@ -215,7 +216,8 @@ class Recording:
     def release(self) -> None:
         """Leave the caches that were recorded as they were."""
         for cache in self._cached:
-            vars(cache).pop("reorder_cache", None)
+            for name in ("reorder_cache", "crop"):
+                vars(cache).pop(name, None)
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
@@ -273,8 +275,8 @@ class Recording:
         cache = inputs.cache if inputs.cache is not None else cache_after
         if cache is not None:
             self._cached[cache] = known
-            self._filled[cache] = int(cache.get_seq_length())
             cache.reorder_cache = _refuse_beams
+            cache.crop = _refuse_cuts
         return known
 
     def _reduce(

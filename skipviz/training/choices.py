@@ -90,7 +90,7 @@ def matched_choice(
 
 
 def _beginning(windows: torch.Tensor, tokens: int) -> torch.Tensor:
-    return windows[: max(1, tokens // windows.shape[1])]
+    return windows[: max(1, tokens // (windows.shape[1] - 1))]
 
 
 def _layers(described: GatedConfig | ModelConfig) -> tuple[int, int] | None:

@@ -234,6 +234,12 @@ def _check_recipe(
         for name in asked
         if begun.get(name) != asked[name] and name not in changeable
     ]
+    if begun.get("windows", asked.get("windows")) != asked.get("windows"):
+        raise ValueError(
+            f"The run in {folder} was begun on "
+            + (f"the windows of {begun['windows']}" if begun["windows"] else "windows of its own")
+            + ". Resume it with the same --windows, or train into another folder."
+        )
     if other:
         raise ValueError(
             f"The run in {folder} was begun with {', '.join(other)}. Resume it with the same, "

@@ -64,7 +64,7 @@ class Run:
         return load(self.backbone, dtype=self.recipe.dtype, device=self.device)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prepared:
     """What there is before anything is trained.
 
@@ -76,6 +76,8 @@ class Prepared:
         What the dense model says to the texts.
     windows
         Token ids of the texts.
+    of_run
+        The folder of the other run that they are of; empty for a run's own.
     batches
         Numbers of each step's windows.
     sources
@@ -85,6 +87,7 @@ class Prepared:
     backbone_sha256: str
     teacher: Teacher
     windows: Int[Tensor, "n t"]
+    of_run: str
     batches: Int[Tensor, "s b"]
     sources: dict[str, float]
 
@@ -93,7 +96,11 @@ class Prepared:
         """What a run that is taken up again must share with its beginning."""
         texts = hashlib.sha256(self.windows.numpy().tobytes())
         texts.update(self.batches.numpy().tobytes())
-        return {"backbone": self.backbone_sha256, "texts": texts.hexdigest()}
+        return {
+            "backbone": self.backbone_sha256,
+            "windows": self.of_run,
+            "texts": texts.hexdigest(),
+        }
 
 
 def prepare(run: Run, *, start: Path | None = None) -> Prepared:
@@ -135,7 +142,14 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
     # Windows that gates were trained on before come in another order, or each would meet the same
     # neighbour and, with budgets that alternate, the same budget again.
     order = batches(run.recipe, len(windows), shuffled=run.windows is not None)
-    return Prepared(dense.weights_sha256, teacher, windows, order, sources)
+    return Prepared(
+        backbone_sha256=dense.weights_sha256,
+        teacher=teacher,
+        windows=windows,
+        of_run="" if run.windows is None else str(run.windows),
+        batches=order,
+        sources=sources,
+    )
 
 
 def _own_windows(

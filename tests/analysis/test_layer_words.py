@@ -55,7 +55,7 @@ def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
     )
     short = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
     assert "the more surprising they are (Spearman +0.20). What" in difficulty_reading(short)
-    assert "too short for intervals: 256 tokens" in difficulty_reading(short)
+    assert "Of fewer than 8 blocks of 32 tokens no interval" in difficulty_reading(short)
     assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
     assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
 

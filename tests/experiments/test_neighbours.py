@@ -179,14 +179,13 @@ def test_pieces_too_long_for_one_batch_stay_out(
 
 
 def test_a_flip_that_another_one_led_to_accuses_nobody() -> None:
-    flipped = np.zeros((4, 3), dtype=bool)
-    flipped[1, 1] = True
-    behind = _behind(flipped)
+    flipped = np.zeros((3, 4), dtype=bool)
+    flipped[1, 0] = True
+    behind = _behind(flipped, np.array([2, 2, 3, 3]))
     assert behind.tolist() == [
-        [False, False, False],
-        [False, False, True],
-        [False, False, True],
-        [False, False, True],
+        [False, False, False, False],
+        [False, True, True, True],  # the token itself, from the next site on
+        [False, False, True, True],  # later ones, from the next layer on
     ]
 
 

@@ -237,3 +237,15 @@ def test_a_gate_is_not_watched_before_it_has_anything_to_choose(tmp_path: Path) 
         found.loss(step)
     with pytest.raises(CollapsedGateError, match="since step 5, 2 steps ago"):
         found.loss(6)
+
+
+def test_a_run_is_resumed_on_the_windows_it_was_begun_on(tmp_path: Path) -> None:
+    student = tiny.gated(seed=0)
+    first = objective(student, tmp_path, RECIPE)
+    about = {"windows": "runs/mine", "texts": "a"}
+    train(first, recipe=RECIPE, folder=tmp_path, report=lambda figures: None, about=about)
+    with pytest.raises(ValueError, match="was begun on the windows of runs/mine"):
+        train(
+            objective(tiny.gated(seed=0), tmp_path, RECIPE), recipe=RECIPE, folder=tmp_path,
+            report=lambda figures: None, about={"windows": "", "texts": "b"},
+        )  # fmt: skip

@@ -24,7 +24,7 @@ function mount(parent) {
     root: parent.querySelector(".view"),
     legend: parent.querySelector(".legend"),
     tokens: parent.querySelector(".tokens"),
-    key: null, spans: [], selected: null,
+    key: null, spans: [], selected: null, kept: new Map(),
   };
   view.tokens.addEventListener("click", (event) => select(view, event.target?.dataset?.token));
   view.tokens.addEventListener("keydown", (event) => step(view, event));
@@ -41,6 +41,7 @@ function write(view, data) {
   view.spans = new Array(count);
   view.key = data.key;
   view.selected = null;
+  view.tokens.removeAttribute("aria-activedescendant");
   let chunk = null, filled = 0;
   for (let i = 0; i < count; i++) {
     if (i && span[i] === span[i - 1]) { view.spans[i] = view.spans[i - 1]; continue; }
@@ -67,6 +68,9 @@ function write(view, data) {
   view.tokens.style.setProperty("--text-height", data.height + "px");
   view.tokens.scrollTop = 0;
   legend(view, data, cluster);
+  // What was selected in a text is selected again when it comes back: Python has kept it too.
+  const kept = view.kept.get(data.key);
+  if (kept !== undefined) pick(view, kept);
 }
 
 /** Show control characters as their pictures; line ends and tabs stay what they are. */
@@ -120,13 +124,18 @@ function select(view, token) {
     view.spans[view.selected].classList.remove("selected");
     view.spans[view.selected].removeAttribute("aria-selected");
   }
-  view.selected = Number(token);
+  pick(view, Number(token));
+  view.kept.set(view.key, view.selected);
+  view.send(view.selected);
+}
+
+function pick(view, token) {
+  view.selected = token;
   const span = view.spans[view.selected];
   span.classList.add("selected");
   span.setAttribute("aria-selected", "true");
   view.tokens.setAttribute("aria-activedescendant", span.id);
-  reveal(view, view.spans[view.selected]);
-  view.send(view.selected);
+  reveal(view, span);
 }
 
 function step(view, event) {

@@ -30,6 +30,7 @@ export default function (component) {
     VIEWS.set(parentElement, view);
     const selected = component.data.start;
     view.selected = typeof selected === "number" && selected >= 0 ? selected : null;
+    view.kept.set(data.key, view.selected);
   }
   view.send = (token) => setStateValue("selected", [view.key, token]);
   load(view, data);
@@ -46,7 +47,7 @@ function mount(parent) {
     stretch: find("stretch"), stretchLabel: find("stretch-label"), legend: find("legend"),
     tokens: find("tokens"), canvas: find("map"), head: find("map-head"), nav: find("map-nav"),
     scrub: find("scrub"), tip: find("tip"), said: find("said"),
-    selected: null, hovered: null, start: 0, spans: [], key: null,
+    selected: null, hovered: null, start: 0, spans: [], key: null, kept: new Map(),
   };
   for (const [value, name] of Object.entries(MODES)) view.colour.add(new Option(name, value));
   view.colour.addEventListener("change", () => recolour(view));
@@ -100,7 +101,8 @@ function load(view, data) {
     nll: column(data.tokens, "nll"),
     surprisal: column(data.tokens, "surprisal"),
   };
-  if (isNew) view.selected = null;
+  // What was selected in a text is selected again when it comes back: Python has kept it too.
+  if (isNew) view.selected = view.kept.get(data.key) ?? null;
   if (view.selected !== null && view.selected >= view.trace.count) view.selected = null;
   view.start = 0;
   view.root.style.setProperty("--text-height", data.height + "px");
@@ -262,11 +264,14 @@ function legend(view, scale) {
   bar.className = "ramp";
   const stops = Array.from({ length: 11 }, (_, i) => css(scale.colour(i / 10)));
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
-  const round = (v) => (Math.abs(v) >= 10 || Number.isInteger(v) ? String(Math.round(v * 10) / 10) : v.toFixed(2));
+  const round = (v) => (Math.abs(v) >= 10 || Number.isInteger(v) ? String(Math.round(v * 10) / 10) : digits(v));
   const text = (words) => { const item = document.createElement("span"); item.textContent = words; return item; };
   const more = view.stretch.checked ? " (5th to 95th percentile of this text)" : "";
   view.legend.replaceChildren(text(`${scale.words}:`), text(round(scale.ends.low)), bar, text(round(scale.ends.high) + more));
 }
+
+/** Two decimals, or two digits where these would be noughts. */
+function digits(v) { return Math.abs(v) < 0.1 && v !== 0 ? String(Number(v.toPrecision(2))) : v.toFixed(2); }
 
 function tokenAt(target) {
   const token = target?.dataset?.token;
@@ -308,7 +313,7 @@ function about(view, token, site) {
   const chosen = trace.sites[site ?? (bySite ? Number(view.site.value) : -1)];
   if (chosen) {
     const limit = typeof chosen.threshold === "number" ? chosen.threshold : chosen.threshold[token];
-    lines.push(`${chosen.label}: score ${Number.isNaN(chosen.score[token]) ? "none" : chosen.score[token].toFixed(2)}, threshold ${limit.toFixed(2)}, ${chosen.executed[token] ? "ran" : "skipped"}`);
+    lines.push(`${chosen.label}: score ${Number.isNaN(chosen.score[token]) ? "none" : digits(chosen.score[token])}, threshold ${digits(limit)}, ${chosen.executed[token] ? "ran" : "skipped"}`);
   }
   return lines;
 }
@@ -316,6 +321,7 @@ function about(view, token, site) {
 function select(view, token) {
   if (token === null || token === view.selected) return;
   view.selected = token;
+  view.kept.set(view.key, token);
   mark(view);
   reveal(view);
   view.said.textContent = [JSON.stringify(view.spans[token].textContent), ...about(view, token)].join(", ");
