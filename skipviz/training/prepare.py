@@ -146,7 +146,7 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
         backbone_sha256=dense.weights_sha256,
         teacher=teacher,
         windows=windows,
-        of_run="" if run.windows is None else str(run.windows),
+        of_run="" if run.windows is None else str(run.windows.resolve()),
         batches=order,
         sources=sources,
     )

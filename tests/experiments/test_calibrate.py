@@ -7,14 +7,6 @@ import skipviz
 from skipviz.analysis.cost import realised_budget
 from skipviz.experiments.calibrate import calibrate
 from skipviz.families.gated_modules import gated_units, set_threshold
-from tests import tiny
-
-TEXTS = (tiny.TEXT, tiny.TEXT[20:], "Why? Nobody knows: 42.", "The lazy dog sleeps, then jumps.")
-
-
-@pytest.fixture
-def documents() -> list[skipviz.Document]:
-    return [skipviz.Document(f"doc{index}", text) for index, text in enumerate(TEXTS)]
 
 
 def test_calibration_realises_the_budget(

@@ -7,13 +7,6 @@ import pytest
 import skipviz
 from skipviz.experiments.losses import document_losses, estimate
 
-TEXTS = ("The quick brown fox jumps.", "Why? Nobody knows: 42.", "The lazy dog sleeps, then jumps.")
-
-
-@pytest.fixture
-def documents() -> list[skipviz.Document]:
-    return [skipviz.Document(f"doc{index}", text) for index, text in enumerate(TEXTS)]
-
 
 def test_losses_are_means_over_each_document(
     dense: skipviz.SkipModel, documents: list[skipviz.Document]

@@ -38,7 +38,9 @@ def windows(count: int = 12, length: int = 13) -> Tensor:
     return torch.randint(3, 260, (count, length), generator=torch.Generator().manual_seed(1))
 
 
-def objective(student: Any, folder: Path, recipe: Recipe) -> Distillation:
+def objective(
+    student: Any, folder: Path, recipe: Recipe, *, watch: CollapseWatch | None = None
+) -> Distillation:
     teacher = Teacher(tiny.backbone(seed=0), windows(), folder / "teacher.f16")
     return Distillation(
         student,
@@ -48,6 +50,7 @@ def objective(student: Any, folder: Path, recipe: Recipe) -> Distillation:
         recipe=recipe,
         config=tiny.GATES,
         steering=CostSteering(recipe),
+        watch=watch,
     )
 
 
@@ -222,17 +225,7 @@ def test_a_gate_is_not_watched_before_it_has_anything_to_choose(tmp_path: Path) 
         nn.init.constant_(unit.gate.up.bias, 1e6)
     recipe = dataclasses.replace(RECIPE, steps=10, descent=0.5)
     labels = [f"site {number}" for number in range(8)]
-    teacher = Teacher(tiny.backbone(seed=0), windows(), tmp_path / "teacher.f16")
-    found = Distillation(
-        student,
-        teacher,
-        windows(),
-        batches=batches(recipe, len(windows()), shuffled=False),
-        recipe=recipe,
-        config=tiny.GATES,
-        steering=CostSteering(recipe),
-        watch=CollapseWatch(labels, steps=2),
-    )
+    found = objective(student, tmp_path, recipe, watch=CollapseWatch(labels, steps=2))
     for step in range(6):
         found.loss(step)
     with pytest.raises(CollapsedGateError, match="since step 5, 2 steps ago"):
