@@ -34,7 +34,10 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     """
     table = table.with_row_index("row")
     figure = go.Figure()
-    figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"}, annotation_text="dense")
+    figure.add_hline(
+        y=0.0, line={"color": INK, "dash": "dash"}, annotation_text="dense",
+        annotation_position="top left",  # guarded points come near it on the right
+    )  # fmt: skip
     skipping = table.filter(pl.col("policy") != "dense")
     groups = skipping.group_by("model", "policy", maintain_order=True)
     for number, (_, rows) in enumerate(groups):
