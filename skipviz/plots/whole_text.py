@@ -191,7 +191,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
     dress(
         figure,
         trace,
-        title=f"Compute: {figures.flop_share:.1%} of dense (budget {figures.budget:.3f})",
+        title=f"Compute: {figures.flop_share:.1%} of the dense forward",
         height=280,
     )
     figure.update_layout(legend={"traceorder": "normal"}, margin={"l": 110})
