@@ -65,7 +65,9 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
             )
         )
     measured = _measured(table)
-    figure.update_xaxes(title="budget realised (share of dense FLOPs)", tickformat=".0%")
+    figure.update_xaxes(
+        title="budget realised<br>(share of dense attention and MLP FLOPs)", tickformat=".0%"
+    )
     figure.update_yaxes(title="loss over dense (nats a token)", rangemode="tozero")
     return figure.update_layout(
         template=TEMPLATE,
@@ -76,8 +78,8 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 "font": {"size": 12},
             },
         },
-        height=520,
-        legend={"orientation": "h", "y": -0.2},
+        height=560,
+        legend={"orientation": "h", "y": -0.36},
         meta={"provenance": measured},
     )
 
