@@ -14,6 +14,7 @@ ONLY = {
     "start": {"cost", "policy-gradient", "static", "random"},
     "gate_lr": {"cost", "policy-gradient"},
     "adapter_lr": {"cost", "exit", "static", "random"},
+    "ce_weight": {"cost", "exit", "static", "random"},
     "price": {"cost", "policy-gradient"},
     "descent": {"cost"},
     "collapse_after": {"cost", "policy-gradient"},
@@ -73,6 +74,13 @@ def train(
     length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
     gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 2e-3,
     adapter_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 1e-3,
+    ce_weight: Annotated[
+        float,
+        typer.Option(
+            help="Weight of the cross-entropy with the text, 0 to 1; the rest is that of the "
+            "divergence from the dense model."
+        ),
+    ] = 0.1,
     start: Annotated[
         Path | None,
         typer.Option(help="Gates to train on; static and random start from their adapters."),
@@ -134,7 +142,8 @@ def train(
     start = None if start is None else model_folder(start)
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,
-        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, descent=descent, price=price,
+        length=length, gate_lr=gate_lr, adapter_lr=adapter_lr, kl_weight=1 - ce_weight,
+        ce_weight=ce_weight, descent=descent, price=price,
         collapse_after=collapse_after, dtype=dtype or fast_dtype(device), seed=seed,
     )  # fmt: skip
     backbone_model = load(backbone)

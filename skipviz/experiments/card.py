@@ -67,6 +67,8 @@ Training tokens, by source (`skipviz/training/windows.py`):
 ## Results
 
 Losses in nats a token; brackets are 95% bootstrap intervals over documents, differences are paired.
+The loss is that of the text, the KL divergence that from the dense model: adapters that learn from
+the text itself can lose little of the first while the second grows.
 
 {results}
 

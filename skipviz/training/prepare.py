@@ -169,7 +169,6 @@ def _own_windows(
             )
         return windows, json.loads(about["sources"])
     windows = training_windows(
-        dense.model,
         dense.tokenizer,
         count=count,
         length=recipe.length + 1,

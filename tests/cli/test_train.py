@@ -139,11 +139,12 @@ def test_train_makes_a_model_that_traces(
     made = tmp_path / "made"
     outcome = run(
         "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
-        "--length", "16", "--objective", "cost",
+        "--length", "16", "--objective", "cost", "--ce-weight", "0.25",
     )  # fmt: skip
     assert outcome.exit_code == 0, outcome.output
     runs = json.loads((made / "model" / "training.json").read_text())
     assert runs[-1]["steps"] == 2
+    assert (runs[-1]["ce_weight"], runs[-1]["kl_weight"]) == (0.25, 0.75)
     assert runs[-1]["training_tokens"] == 64
     assert run("trace", text, "--model", made / "model").exit_code == 0
 

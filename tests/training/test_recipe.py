@@ -37,6 +37,7 @@ def test_an_impossible_budget_is_refused(budget: float) -> None:
         ({"steps": 0}, "steps=0 must be at least 1"),
         ({"batch": -2}, "batch=-2 must be at least 1"),
         ({"descent": 1.5}, "descent=1.5 must lie between 0 and 1"),
+        ({"ce_weight": 1.5, "kl_weight": -0.5}, "ce_weight=1.5 must lie between 0 and 1"),
         ({"further_budgets": (0.9, 0.7)}, "must differ from each other"),
     ],
 )
