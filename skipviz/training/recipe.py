@@ -63,13 +63,9 @@ class Recipe:
         for name in ("steps", "batch", "length"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
-        for name in ("ce_weight", "kl_weight"):
+        for name in ("ce_weight", "kl_weight", "descent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"{name}={getattr(self, name)} must lie between 0 and 1, as 0.1 does."
-                )
-        if not 0 <= self.descent <= 1:
-            raise ValueError(f"descent={self.descent} must lie between 0 and 1, as 0.25 does.")
+                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
 
     @property
     def budgets(self) -> tuple[float, ...]:
