@@ -53,9 +53,9 @@ def page() -> None:
         return
     st.markdown(
         "Each point is one policy at one budget, on held-out text of three kinds. **Lower is "
-        "better, and further left is cheaper.** Policies were not all trained for as long: the "
-        "table says on how many tokens. Click a point, or choose it below, to see your text "
-        "under it."
+        "better, and further left is cheaper.** Policies were not all trained alike: the table "
+        "says on how many tokens, their cards with what weight on the text itself. Click a point, "
+        "or choose it below, to see your text under it."
     )
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
