@@ -64,7 +64,8 @@ def token_flops(trace: Trace) -> pl.DataFrame:
 
     Ungated layers count as run; a unit that ran twice counts twice; a gate counts whatever it
     decides, unless it was not asked, as of a token that has left; a skip path counts where its
-    unit was skipped.
+    unit was skipped. Keys and values of an attention that a schedule drops for every token count
+    nowhere: it is known beforehand that nobody reads them.
 
     Parameters
     ----------
@@ -88,7 +89,8 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     free_attention = _ungated(sites, "attn", run["layers"])
     mlp_runs = _ungated(sites, "mlp", run["layers"]) + ran[:, unit != "attn"].sum(axis=1)
     attention_runs = free_attention + ran[:, attends].sum(axis=1)
-    keeps = np.isin(sites["kv"].to_numpy(), _KEPT_KEYS)
+    unread = (sites["rule"].to_numpy() == "schedule") & ~ran.any(axis=0)
+    keeps = np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & ~unread
     keyed = np.maximum(ran, keeps)[:, attends].sum(axis=1)
     attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * pl.col("context")
     return (

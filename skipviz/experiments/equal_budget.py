@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 
-import numpy as np
 import polars as pl
 
 from skipviz.experiments.losses import Losses
@@ -15,7 +14,8 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
 
     Policies seldom realise what was asked of them, and a hundredth of the budget is worth some
     hundredths of a nat. So the learned gates' loss is taken between the two budgets they were
-    measured at that enclose the candidate's, all as realised; the dense model is budget 1. A
+    measured at that enclose the candidate's, all as realised, which is a mean over documents as
+    the loss is; the dense model is budget 1. A
     frontier bends downwards, so that the straight line between two of its points lies above it:
     the learned gates are held to a little more than they lose.
 
@@ -36,12 +36,12 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
     if learned.is_empty() or part["policy"][0] == "dense":
         return None
     first = learned.filter(model=learned["model"][0])
-    texts = part.select("text_sha256", "tokens")
+    texts = part.select("text_sha256")
     points = []
     for _, rows in pl.concat([first, measured.filter(policy="dense")]).group_by(
         "model", "budget", maintain_order=True
     ):
-        here = texts.join(rows.drop("tokens"), on="text_sha256", how="inner", maintain_order="left")
+        here = texts.join(rows, on="text_sha256", how="inner", maintain_order="left")
         if here.height == texts.height:
             points.append((_realised(here), here["nll"].to_numpy()))
     points.sort(key=lambda point: point[0])
@@ -55,4 +55,4 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
 
 
 def _realised(rows: pl.DataFrame) -> float:
-    return float(np.average(rows["realised"].to_numpy(), weights=rows["tokens"].to_numpy()))
+    return float(rows["realised"].to_numpy().mean())

@@ -30,9 +30,14 @@ MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
-KNOWN_BY = ("model", "weights_sha256", "policy", "budget", "limit", "setting", "text_sha256")
+ACCOUNTING = 2
+"""Raised when decisions come to other FLOPs than before, so that no store serves what was."""
+KNOWN_BY = (
+    "model", "weights_sha256", "dtype", "policy", "budget", "limit", "setting", "accounting",
+    "text_sha256",
+)  # fmt: skip
 """What a row of a store is found by."""
-Key = tuple[str, str, str, float | None, float | None, str, str]
+Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
 SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
 OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
 
@@ -135,13 +140,13 @@ def measure(
     Returns
     -------
     pl.DataFrame
-        One row a candidate and document: ``model``, ``weights_sha256``, ``policy``, ``budget``,
-        ``limit``, ``setting``; ``text_sha256``, ``document``, ``source``, ``tokens`` with a next
-        one; ``nll`` and ``kl`` from the dense model in nats a token; ``top1``, the share of tokens
-        whose likeliest next token is the dense model's; ``layers_used``; ``realised``, the budget
-        as realised; ``flop_share`` of the dense model's whole forward, and its parts
-        ``attention_share``, ``mlp_share``, ``adapters_share``, ``gates_share``, ``kv_share`` and
-        ``head_share``.
+        One row a candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
+        ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
+        ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
+        token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
+        ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
+        whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
+        ``gates_share``, ``kv_share`` and ``head_share``.
 
     Raises
     ------
@@ -198,7 +203,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
         learned gates at the budget realised, paired by document, as
         ``skipviz.experiments.equal_budget`` says; null where there are none), each with ``_low``
-        and ``_high``; ``realised`` and the FLOP shares, over all tokens.
+        and ``_high``; means of ``realised`` and of the FLOP shares.
     """
     if measured.select(*KEY, "text_sha256").is_duplicated().any():
         raise ValueError("Some candidates were measured twice on one text; keep one of each.")
@@ -212,10 +217,10 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
         for name in MEANS:
             row |= _ends(name, part[name].to_numpy(), seed)
         row |= _ends("over_learned", over_learned(part, measured), seed)
-        weights = part["tokens"].to_numpy()
         for name in part.columns:
             if name == "realised" or name.endswith("_share"):
-                row[name] = float(np.average(part[name].to_numpy(), weights=weights))
+                # Over documents, as the losses: the two axes of the frontier weigh texts alike.
+                row[name] = float(part[name].to_numpy().mean())
         rows.append(row)
     floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
     return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
@@ -234,8 +239,8 @@ def _key(candidate: Candidate, document: Document) -> Key:
     text = hashlib.sha256(document.text.encode()).hexdigest()
     model = candidate.model
     return (
-        model.name, model.weights_sha256, candidate.policy, candidate.budget, candidate.limit,
-        candidate.setting, text,
+        model.name, model.weights_sha256, model.dtype, candidate.policy, candidate.budget,
+        candidate.limit, candidate.setting, ACCOUNTING, text,
     )  # fmt: skip
 
 
@@ -247,7 +252,7 @@ def _read(store: Path | None) -> dict[Key, dict[str, float]]:
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{store} is no store of figures ({error}); name another file.") from error
     if not set(KNOWN_BY) <= set(found.columns):
-        raise ValueError(f"{store} is no store of figures; name another file.")
+        raise ValueError(f"{store} is no store of figures, or an older one; name another file.")
     figures = [name for name in found.columns if name not in KNOWN_BY]
     keys = found.select(KNOWN_BY).rows()
     return dict(zip(keys, found.select(figures).to_dicts(), strict=True))

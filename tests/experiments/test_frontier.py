@@ -11,7 +11,8 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.cost import realised_budget, summary
+import skipviz.experiments.frontier
+from skipviz.analysis.cost import compute_share, realised_budget, summary
 from skipviz.experiments.frontier import Candidate, frontier, measure
 from skipviz.families.gated_modules import set_threshold
 from skipviz.spans import encode
@@ -104,6 +105,10 @@ def test_gaps_are_paired_by_document(
     assert gaps.min() <= row["gap_low"]
     assert row["gap_high"] <= gaps.max()
     assert row["tokens"] == measured.filter(policy="dense")["tokens"].sum()
+    # Budgets weigh documents as losses do.
+    mine = measured.filter(policy="learned")
+    for name in ("realised", "flop_share"):
+        assert row[name] == pytest.approx(mine[name].to_numpy().mean())
 
 
 def test_losses_over_the_learned_gates_are_at_the_budget_realised(
@@ -214,6 +219,33 @@ def test_another_text_or_threshold_is_run(
     moved = dataclasses.replace(candidate(gated, 9.0, 0.8), setting="9.0")
     found = measure([moved], dense, documents, store=store)
     assert found.equals(measure([moved], dense, documents))
+
+
+def test_figures_of_another_precision_or_accounting_are_not_served(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    one = candidate(gated, 0.3, 0.8)
+    full = measure([one], dense, documents, store=store)
+    monkeypatch.setattr(skipviz.experiments.frontier, "ACCOUNTING", 99)
+    monkeypatch.setattr(skipviz.experiments.frontier, "compute_share", no_heads)
+    counted = measure([one], dense, documents, store=store)
+    assert counted["head_share"].sum() == 0 < full["head_share"].sum()
+    dense.model.to(torch.bfloat16)
+    half = measure([], dense, documents, store=store)
+    assert half["dtype"].unique().to_list() == ["bfloat16"]
+    assert (half["nll"] != full.filter(policy="dense")["nll"]).all()
+    assert pl.read_parquet(store).height == 2 * full.height + half.height
+
+
+def no_heads(trace: skipviz.Trace) -> pl.DataFrame:
+    return compute_share(trace).with_columns(
+        share=pl.col("share") * (pl.col("component") != "head")
+    )
 
 
 def test_nothing_counts_twice(

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import skipviz
+from skipviz.analysis.cost import token_flops
 from skipviz.families.fixed import Clock, install_rates, set_rates, set_seed
 from skipviz.families.gated_modules import gated_units
 from tests import tiny
@@ -30,6 +31,19 @@ def test_a_static_policy_skips_the_same_sites_for_every_token() -> None:
     assert (traced.matrix("exec_count") == rates).all()
     assert traced.sites["rule"].unique().to_list() == ["schedule"]
     assert traced.sites["gate_flops"].sum() == 0
+
+
+def test_nobody_pays_for_keys_that_a_schedule_leaves_unread() -> None:
+    rates = [0.0, 1.0, 1.0, 0.0, 0.5, 1.0, 1.0, 1.0]  # of layers 1 to 4, attention first
+    traced = skipviz.trace(fixed(rates), tiny.TEXT)
+    keys = token_flops(traced)["keys_values"]
+    # What is drawn for each token may be read by a later one, whoever skipped it.
+    assert (keys == 5 * traced.run["kv_flops"].item()).all()
+    # One token that is made to run the dropped attention reads the keys of all.
+    executed = traced.matrix("exec_count") > 0
+    executed[-1, 0] = True
+    forced = skipviz.trace(fixed(rates), tiny.TEXT, plan=skipviz.Plan(executed))
+    assert (token_flops(forced)["keys_values"] == 6 * traced.run["kv_flops"].item()).all()
 
 
 def test_everything_at_rate_one_is_the_dense_model(dense: skipviz.SkipModel) -> None:
