@@ -20,11 +20,11 @@ from skipviz.models.gate_weights import read_gates
 from skipviz.models.quiet import no_bars
 from skipviz.models.samples import (
     CONFIG,
-    GATES,
     ExitModelConfig,
     GatedModelConfig,
     ModelConfig,
-    adapters_file,
+    checked_adapters,
+    checked_gates,
     model_folder,
     read_config,
     sample_folders,
@@ -193,14 +193,7 @@ def _load_gated(
         config = of_policy(config, policy, name=folder.name)
     chosen = float(config.budget) if budget is None else budget
     _check_budget(config, chosen, name=folder.name)
-    gates = folder / GATES
-    if not gates.exists():
-        raise ModelError(f"{gates} is missing: the gates' weights go with {CONFIG}.")
-    if sha256_of(gates) != config.gates_sha256:
-        raise ModelError(
-            f"{gates} is damaged or from another training run: its SHA-256 is not the one in "
-            f"{CONFIG}. Fetch or train the model again."
-        )
+    gates = checked_gates(config, folder)
     dense = _load_dense(config.backbone, dtype=dtype, trust=trust)
     if dense.weights_sha256 != config.backbone_sha256:
         raise ModelError(
@@ -215,27 +208,13 @@ def _load_gated(
             install_rates(dense.model, config.gates, seed=0)
         else:
             install_gates(dense.model, config.gates)
-        adapters = _checked_adapters(config, folder)
+        adapters = checked_adapters(config, folder)
         read_gates(dense.model, gates, rates=config.rates, adapters=adapters)
     shared_sha256 = "" if isinstance(config, ExitModelConfig) else config.adapters_sha256
     parts = dense.weights_sha256 + config.gates_sha256 + shared_sha256
     both = hashlib.sha256(parts.encode()).hexdigest()
     made = from_parts(dense.model, dense.tokenizer, name=folder.name, weights_sha256=both)
     return at_budget(replace(made, policy=config.policy, settings=config), chosen)
-
-
-def _checked_adapters(config: GatedModelConfig, folder: Path) -> Path:
-    """Return the file of the adapters, which gates may share with another model."""
-    path = adapters_file(config, folder)
-    changed = config.adapters_of and (
-        not path.exists() or sha256_of(path) != config.adapters_sha256
-    )
-    if changed:
-        raise ModelError(
-            f"{folder.name} shares the adapters of {config.adapters_of}, and {path} is missing or "
-            "another than it was trained with. Train or fetch both again."
-        )
-    return path
 
 
 def at_budget(model: SkipModel, budget: float) -> SkipModel:

@@ -10,6 +10,7 @@ from typing import Any
 
 from skipviz.families.exit_modules import ExitConfig
 from skipviz.families.gated_modules import GatedConfig
+from skipviz.home import sha256_of
 from skipviz.models.errors import ModelError
 
 CONFIG = "skipviz.json"
@@ -174,9 +175,42 @@ def model_folder(name: str | Path) -> Path:
     return sample_folders().get(str(name), Path(name))
 
 
-def adapters_file(config: GatedModelConfig, folder: Path) -> Path:
-    """Return the file of the adapters that gates in a folder use, their own or another model's."""
-    return (model_folder(config.adapters_of) if config.adapters_of else folder) / GATES
+def checked_gates(config: ModelConfig, folder: Path) -> Path:
+    """Return the file of what learnt.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, or not the one that ``config`` is of.
+    """
+    path = folder / GATES
+    if not path.exists():
+        raise ModelError(f"{path} is missing: the gates' weights go with {CONFIG}.")
+    if sha256_of(path) != config.gates_sha256:
+        raise ModelError(
+            f"{path} is damaged or from another training run: its SHA-256 is not the one in "
+            f"{CONFIG}. Fetch or train the model again."
+        )
+    return path
+
+
+def checked_adapters(config: GatedModelConfig, folder: Path) -> Path:
+    """Return the file of the adapters, which gates may share with another model.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, or another than the gates were trained with.
+    """
+    if not config.adapters_of:
+        return checked_gates(config, folder)
+    path = model_folder(config.adapters_of) / GATES
+    if not path.exists() or sha256_of(path) != config.adapters_sha256:
+        raise ModelError(
+            f"{folder.name} shares the adapters of {config.adapters_of}, and {path} is missing or "
+            "another than it was trained with. Train or fetch both again."
+        )
+    return path
 
 
 def sample_folders() -> dict[str, Path]:

@@ -20,6 +20,14 @@ from skipviz.training.cost import PRICE_GAINS
 from skipviz.training.loop import LR_FLOOR
 from skipviz.training.prepare import Prepared, Run
 
+UNUSED = {
+    "cost": (),
+    "policy-gradient": ("adapter_lr", "kl_weight", "ce_weight", "descent", "price_gains"),
+    "fixed": ("gate_lr", "descent", "price", "price_gains", "collapse_after"),
+    "exit": ("gate_lr", "descent", "price", "price_gains", "collapse_after"),
+}
+"""What an objective does not look at: a record of it would say what was not done."""
+
 
 def made_folder(run: Run) -> Path:
     """Return the folder of a run's finished model."""
@@ -63,32 +71,45 @@ def describe(
 def document(
     made: Path,
     run: Run,
+    objective: str,
     *,
+    begun: dict[str, Any],
     start: Path | None = None,
     prepared: Prepared,
     tokens_a_step: int | None = None,
-    extra: dict[str, Any] | None = None,
 ) -> None:
     """Write the recipe, behind those of the runs that the gates started from.
 
-    ``tokens_a_step`` are those whose predictions are compared; all of a step's if not given.
+    Parameters
+    ----------
+    made, run, prepared
+        The folder of the model, the run and what it began with.
+    objective
+        One of ``UNUSED``.
+    begun
+        What else there is to say of the run, before what the recipe says of it: what ``train``
+        returned.
+    start
+        The folder of gates that it started from.
+    tokens_a_step
+        Those whose predictions are compared; all of a step's if not given.
     """
     before = start / TRAINING if start is not None else None
     runs = json.loads(before.read_text("utf-8")) if before is not None and before.exists() else []
     recipe = run.recipe
     tokens = recipe.steps * (tokens_a_step or recipe.batch * recipe.length)
-    runs.append(
-        {
-            **asdict(recipe),
-            **(extra or {}),
-            "price_gains": PRICE_GAINS,
-            "lr_floor": LR_FLOOR,
-            "steps_done": recipe.steps,
-            "training_tokens": tokens,
-            "distinct_windows": len(prepared.batches.unique()),
-            "sources": prepared.sources,
-        }
-    )
+    settings = {
+        **asdict(recipe),
+        **begun,
+        "price_gains": PRICE_GAINS,
+        "lr_floor": LR_FLOOR,
+        "training_tokens": tokens,
+        "distinct_windows": len(prepared.batches.unique()),
+        "texts_sha256": prepared.about["texts"],
+        "sources": prepared.sources,
+    }
+    used = {name: value for name, value in settings.items() if name not in UNUSED[objective]}
+    runs.append({"objective": objective, **used})
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,7 +1,9 @@
 """Texts that nothing is trained on: some calibrate thresholds, others report.
 
 Three unlike sources: edited prose (the Brown corpus), dialogue and program code. Each is cut into
-documents; no document, and no part of one, is in both lists.
+documents, and no document is in both lists. The lists share no file of prose; dialogue is cut from
+one run of files and code is modules of one library, so that a topic, or the comment above a
+function, can be met in both.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ def train(
     about: dict[str, Any] | None = None,
     changeable: Collection[str] = CHANGEABLE,
     checkpoint_every: int = 50,
-) -> None:
+) -> dict[str, Any]:
     """Train what an objective lets learn, resuming from ``folder`` if it holds a checkpoint.
 
     Parameters
@@ -79,6 +79,12 @@ def train(
     checkpoint_every
         Steps between checkpoints.
 
+    Returns
+    -------
+    dict
+        The values of ``CHANGEABLE`` that the run began with; if it was resumed with others, these
+        under ``changes``, each with the ``step`` after which they held.
+
     Raises
     ------
     FloatingPointError
@@ -90,7 +96,11 @@ def train(
     parameters = objective.parameters
     optimizer = _optimizer(parameters, recipe)
     described = json.loads(json.dumps({**asdict(recipe), **(about or {})}))
-    start = _restore(folder, parameters, optimizer, objective, described, changeable)
+    start, begun, changes = _restore(
+        folder, parameters, optimizer, objective, described, changeable
+    )
+    if start < recipe.steps:
+        changes = _with_change(begun, changes, described, start)
     _cut_log(folder / LOG, start)
     board = _board(folder, start)
     try:
@@ -105,10 +115,12 @@ def train(
             slopes = [each.grad for each in parameters.values() if each.grad is not None]
             norm = nn.utils.get_total_norm(slopes)
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
+                kept = (folder / CHECKPOINT).exists()
                 raise FloatingPointError(
                     f"At step {step} the loss is {loss.item()} and the norm of its gradient "
-                    f"{norm.item()}{_where_not_finite(parameters)}. The "
-                    f"checkpoint in {folder} is from before; lower the learning rates and resume."
+                    f"{norm.item()}{_where_not_finite(parameters)}. "
+                    + (f"The checkpoint in {folder} is from before; " if kept else "")
+                    + f"lower the learning rates and {'resume' if kept else 'begin again'}."
                 )
             nn.utils.clip_grads_with_norm_(parameters.values(), 1.0, norm)
             optimizer.step()
@@ -121,11 +133,23 @@ def train(
                 for name, value in figures.items():
                     board.add_scalar(name, value, step + 1)
             if (step + 1) % checkpoint_every == 0 or step + 1 == recipe.steps:
-                _checkpoint(folder, parameters, optimizer, objective, step + 1, described)
+                about_run = {"recipe": begun, "changes": changes}
+                _checkpoint(folder, parameters, optimizer, objective, step + 1, about_run)
     finally:
         if board is not None:
             board.close()
         objective.finish()
+    first = {name: begun[name] for name in CHANGEABLE}
+    return {**first, "changes": changes} if changes else first
+
+
+def _with_change(
+    begun: dict[str, Any], changes: list[dict[str, Any]], asked: dict[str, Any], step: int
+) -> list[dict[str, Any]]:
+    """Return the changes, and behind them what is asked for and did not hold until now."""
+    held = {**begun, **{name: value for change in changes for name, value in change.items()}}
+    other = {name: asked[name] for name in CHANGEABLE if asked[name] != held[name]}
+    return [*changes, {"step": step, **other}] if other else changes
 
 
 def _where_not_finite(parameters: dict[str, nn.Parameter]) -> str:
@@ -182,7 +206,7 @@ def _checkpoint(
     optimizer: torch.optim.AdamW,
     objective: Objective,
     step: int,
-    described: dict[str, Any],
+    about_run: dict[str, Any],
 ) -> None:
     tensors = {f"parameter/{name}": value.detach() for name, value in parameters.items()}
     for name, value in parameters.items():
@@ -191,7 +215,7 @@ def _checkpoint(
     metadata = {
         "step": str(step),
         "objective": json.dumps(objective.state()),
-        "recipe": json.dumps(described),
+        **{name: json.dumps(value) for name, value in about_run.items()},
     }
     with written(folder / CHECKPOINT) as partial:
         save_file(tensors, partial, metadata=metadata)
@@ -204,13 +228,15 @@ def _restore(
     objective: Objective,
     described: dict[str, Any],
     changeable: Collection[str],
-) -> int:
+) -> tuple[int, dict[str, Any], list[dict[str, Any]]]:
+    """Return how many steps were done, what the run was begun with, and what was changed since."""
     path = folder / CHECKPOINT
     if not path.exists():
-        return 0
+        return 0, described, []
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    _check_recipe(json.loads(metadata["recipe"]), described, folder, changeable)
+    begun = json.loads(metadata["recipe"])
+    _check_recipe(begun, described, folder, changeable)
     tensors = load_file(path)
     with torch.no_grad():
         for name, value in parameters.items():
@@ -223,7 +249,7 @@ def _restore(
                 },
             }
     objective.restore(json.loads(metadata["objective"]))
-    return int(metadata["step"])
+    return int(metadata["step"]), begun, json.loads(metadata.get("changes", "[]"))
 
 
 def _check_recipe(

@@ -68,7 +68,7 @@ def train_exits(
     about = {"objective": "exit", **prepared.about, **asdict(config)}
     # Translators are the same whatever the budgets, which only set the thresholds.
     changeable = (*CHANGEABLE, "budget", "further_budgets")
-    train(
+    begun = train(
         objective,
         recipe=run.recipe,
         folder=run.folder,
@@ -112,6 +112,8 @@ def train_exits(
     document(
         made,
         run,
+        "exit",
+        begun=begun,
         prepared=prepared,
         tokens_a_step=min(TOKENS, run.recipe.batch * run.recipe.length),
     )

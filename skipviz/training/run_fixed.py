@@ -8,11 +8,10 @@ from pathlib import Path
 
 from skipviz.families.fixed import install_rates
 from skipviz.families.gated_modules import GatedConfig
-from skipviz.home import sha256_of
 from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
 from skipviz.models.samples import (
     GATES,
-    adapters_file,
+    checked_adapters,
     learned_settings,
 )
 from skipviz.training.choices import Choice
@@ -58,20 +57,23 @@ def train_fixed(
     prepared = prepare(run, start=start)
     student = run.dense().model
     install_rates(student, config, seed=run.recipe.seed)
+    settings = None if start is None else learned_settings(start)
+    started = "" if settings is None else settings.gates_sha256
     fitted, chosen = run.folder / "fitted.safetensors", run.folder / "rates.json"
-    if fitted.exists():
+    # What the choice depends on is kept with it; adapters without it are of a run that was cut off.
+    depends = {"by": chosen_by, "start": started, **prepared.about}
+    if chosen.exists():
         read_gates(student, fitted, rates={})
     else:
-        if start is not None:
-            read_adapters(student, adapters_file(learned_settings(start), start))
+        if start is not None and settings is not None:
+            read_adapters(student, checked_adapters(settings, start))
         else:
             run.say("Fitting adapters")
             fit_adapters(student, prepared.windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
         write_gates(student, fitted, rates={})
         read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
-    if not chosen.exists():
         run.say("Choosing sites")
-        made_rates = {"by": chosen_by, "rates": choose(student, prepared.windows)}
+        made_rates = {**depends, "rates": choose(student, prepared.windows)}
         with written(chosen) as partial:
             partial.write_text(json.dumps(made_rates), encoding="utf-8")
     known = json.loads(chosen.read_text(encoding="utf-8"))
@@ -80,6 +82,11 @@ def train_fixed(
         raise ValueError(
             f"The sites in {run.folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
             "Resume with the same, or train into another folder."
+        )
+    if any(known.get(name) != value for name, value in depends.items()):
+        raise ValueError(
+            f"The sites in {run.folder} were chosen from other adapters or on other texts. Resume "
+            "with the same --start, --windows, --seed and --steps, or train into another folder."
         )
     run.say("Training")
     objective = Distillation(
@@ -91,17 +98,16 @@ def train_fixed(
         config=config,
         steering=FixedSteering(run.recipe, rates),
     )
-    begun = "" if start is None else sha256_of(start / GATES)
     about = {
         "objective": "fixed",
         **prepared.about,
         "rates": rates,
-        "start": begun,
+        "start": started,
         **asdict(config),
     }
-    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    begun = train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
     made = made_folder(run)
     write_gates(student, made / GATES, rates=rates)
     describe(made, run, backbone_sha256=prepared.backbone_sha256, config=config, rates=rates)
-    document(made, run, start=start, prepared=prepared)
+    document(made, run, "fixed", begun=begun, start=start, prepared=prepared)
     return made

@@ -9,10 +9,9 @@ from pathlib import Path
 import torch
 
 from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
-from skipviz.home import sha256_of
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
-from skipviz.models.samples import GATES, adapters_file, learned_settings
+from skipviz.models.samples import GATES, checked_adapters, checked_gates, learned_settings
 from skipviz.schema import site_label
 from skipviz.texts import Document
 from skipviz.training.collapse import CollapseWatch
@@ -54,8 +53,9 @@ def train_gates(
     student = run.dense().model
     install_gates(student, config)
     if start is not None:
-        owned = adapters_file(learned_settings(start), start)
-        read_gates(student, start / GATES, rates={}, adapters=owned)
+        settings = learned_settings(start)
+        gates, owned = checked_gates(settings, start), checked_adapters(settings, start)
+        read_gates(student, gates, rates={}, adapters=owned)
     elif not (run.folder / CHECKPOINT).exists():
         run.say("Fitting adapters")
         fit_adapters(student, prepared.windows[:WARM_START_WINDOWS], batch=WARM_START_BATCH)
@@ -72,14 +72,13 @@ def train_gates(
         steering=steering,
         watch=CollapseWatch(labels, steps=run.recipe.collapse_after),
     )
-    begun = "" if start is None else sha256_of(start / GATES)
     about = {
         "objective": "cost",
         **prepared.about,
-        "start": begun,
+        "start": "" if start is None else learned_settings(start).gates_sha256,
         **asdict(config),
     }
-    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    begun = train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
     made = made_folder(run)
     write_gates(student, made / GATES, rates={})
     run.say("Calibrating thresholds")
@@ -88,5 +87,5 @@ def train_gates(
     describe(
         made, run, backbone_sha256=prepared.backbone_sha256, config=config, thresholds=thresholds
     )
-    document(made, run, start=start, prepared=prepared)
+    document(made, run, "cost", begun=begun, start=start, prepared=prepared)
     return made

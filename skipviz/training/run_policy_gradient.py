@@ -9,12 +9,12 @@ import polars as pl
 
 from skipviz.experiments.card import CURVE
 from skipviz.families.gated_modules import gated_units, install_gates
-from skipviz.home import sha256_of
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.samples import (
     GATES,
-    adapters_file,
+    checked_adapters,
+    checked_gates,
     learned_settings,
 )
 from skipviz.schema import site_label
@@ -40,7 +40,7 @@ def train_policy(
     run
         The run; its budgets are among those of ``start``.
     temperature
-        Width of the policy's indecision, on the scale of the score.
+        Width of the policy's indecision, on the scale of the score, above 0.
     start
         A folder of learned gates.
     calibration
@@ -52,6 +52,8 @@ def train_policy(
         The folder of the finished model, ``run.folder / "model"``; the figures of every step are in
         it, in ``learning_curve.csv``.
     """
+    if temperature <= 0:
+        raise ValueError(f"temperature={temperature:g} must be above 0, as 0.003 is.")
     settings = learned_settings(start)
     lacking = [f"{b:g}" for b in run.recipe.budgets if f"{b:g}" not in settings.thresholds]
     if lacking:
@@ -59,12 +61,12 @@ def train_policy(
             f"{start} has no threshold for budget {', '.join(lacking)}; there are "
             f"{', '.join(settings.thresholds)}."
         )
-    begun = {budget: settings.thresholds[f"{budget:g}"] for budget in run.recipe.budgets}
+    thresholds = {budget: settings.thresholds[f"{budget:g}"] for budget in run.recipe.budgets}
     prepared = prepare(run, start=start)
     student = run.dense().model
     install_gates(student, settings.gates)
-    owned = adapters_file(settings, start)
-    read_gates(student, start / GATES, rates={}, adapters=owned)
+    owned = checked_adapters(settings, start)
+    read_gates(student, checked_gates(settings, start), rates={}, adapters=owned)
     labels = [site_label(layer, unit, 0) for layer, unit, _ in gated_units(student)]
     objective = PolicyGradient(
         student,
@@ -73,7 +75,7 @@ def train_policy(
         recipe=run.recipe,
         config=settings.gates,
         temperature=temperature,
-        thresholds=begun,
+        thresholds=thresholds,
         watch=CollapseWatch(labels, steps=run.recipe.collapse_after),
     )
     run.say("Training")
@@ -81,24 +83,31 @@ def train_policy(
         "objective": "policy-gradient",
         **prepared.about,
         "temperature": temperature,
-        "start": sha256_of(start / GATES),
-        "thresholds": list(begun.values()),
+        "start": settings.gates_sha256,
+        "thresholds": list(thresholds.values()),
     }
-    train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
+    begun = train(objective, recipe=run.recipe, folder=run.folder, report=run.report, about=about)
     made = made_folder(run)
     write_gates(student, made / GATES, rates={}, adapters=False)
     run.say("Calibrating thresholds")
-    thresholds = calibrated(
-        load(run.backbone), made / GATES, settings.gates, calibration, begun, adapters=owned
+    realigned = calibrated(
+        load(run.backbone), made / GATES, settings.gates, calibration, thresholds, adapters=owned
     )
     describe(
         made,
         run,
         backbone_sha256=prepared.backbone_sha256,
         config=settings.gates,
-        thresholds=thresholds,
+        thresholds=realigned,
         owned=owned,
     )
-    document(made, run, start=start, prepared=prepared, extra={"temperature": temperature})
+    document(
+        made,
+        run,
+        "policy-gradient",
+        begun={**begun, "temperature": temperature},
+        start=start,
+        prepared=prepared,
+    )
     pl.read_ndjson(run.folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
     return made

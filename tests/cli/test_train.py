@@ -179,7 +179,43 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
     runs = json.loads((made / "training.json").read_text())
     assert [each["training_tokens"] for each in runs] == [64, 32]
+    assert [each["objective"] for each in runs] == ["cost", "fixed"]
+    assert "gate_lr" in runs[0]
+    assert "gate_lr" not in runs[1]  # there was no gate to learn
     assert runs[1]["sources"] == runs[0]["sources"]
+
+
+def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
+    tmp_path: Path,
+    tiny_model_folder: Path,
+    held_out: list[skipviz.Document],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.0)
+    gates = tmp_path / "gates"
+    short = ["train", "--backbone", tiny_model_folder, "--batch", "2", "--length", "16"]
+    assert run(*short, "--out", gates, "--steps", "2").exit_code == 0
+    start = gates / "model"
+    fixed = [
+        *short, "--out", tmp_path / "made", "--steps", "1", "--adapter-lr", "0", "--objective",
+        "static", "--choose", "block-influence", "--windows", gates,
+    ]  # fmt: skip
+    real = skipviz.training.choices.block_influence
+
+    def cut_off(*_: Any) -> list[float]:
+        raise ValueError("cut off")
+
+    monkeypatch.setattr(skipviz.training.choices, "block_influence", cut_off)
+    assert "cut off" in sentence(run(*fixed))
+    monkeypatch.setattr(skipviz.training.choices, "block_influence", real)
+    outcome = run(*fixed, "--start", start)
+    assert outcome.exit_code == 0, outcome.output
+    made = tmp_path / "made" / "model"
+    mine, theirs = (load_file(folder / "gates.safetensors") for folder in (made, start))
+    assert mine
+    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
+    assert "chosen from other adapters" in sentence(run(*fixed))
 
 
 def test_train_makes_early_exits(
@@ -247,7 +283,9 @@ def test_train_goes_on_from_gates_by_policy_gradient(
         run(*command, "--start", start, "--adapter-lr", "0.1")
     )
     assert "At --price 0 running everything" in sentence(run(*command, "--start", start))
-    outcome = run(*command, "--start", start, "--price", "0.5")
+    priced = [*command, "--start", start, "--price", "0.5"]
+    assert "temperature=0 must be above 0" in sentence(run(*priced, "--temperature", "0"))
+    outcome = run(*priced)
     assert outcome.exit_code == 0, outcome.output
     curve = pl.read_csv(made / "model" / "learning_curve.csv")
     assert curve["step"].to_list() == [1, 2, 3]
@@ -261,6 +299,9 @@ def test_train_goes_on_from_gates_by_policy_gradient(
     assert run("trace", text, "--model", made / "model").exit_code == 0
     (start / "gates.safetensors").write_bytes(b"")
     assert "shares the adapters of" in sentence(run("trace", text, "--model", made / "model"))
+    again = [*command[:4], tmp_path / "again", *command[5:], "--price", "0.5", "--start"]
+    assert "shares the adapters of" in sentence(run(*again, made / "model"))
+    assert "is damaged" in sentence(run(*again, start))
 
 
 def test_train_refuses_an_impossible_budget(tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
         nn.init.constant_(unit.adapter.up.bias, float("nan"))
     with pytest.raises(
         FloatingPointError,
-        match=r"At step 0 the loss is nan .* and 1\.attn\.adapter\.up\.bias is not",
+        match=r"At step 0 the loss is nan .* and 1\.attn\.adapter\.up\.bias is not finite\. "
+        "lower the learning rates and begin again",
     ):
         run(model, tmp_path)
     assert not (tmp_path / "checkpoint.safetensors").exists()
@@ -167,6 +168,28 @@ def test_a_run_is_not_resumed_with_another_recipe(tmp_path: Path) -> None:
             folder=tmp_path,
             report=lambda figures: None,
         )
+
+
+def test_learning_rates_changed_on_the_way_are_told(tmp_path: Path) -> None:
+    def go(stop_after: int | None = None, **other: Any) -> dict[str, Any]:
+        def report(figures: dict[str, float]) -> None:
+            if stop_after is not None and figures["step"] > stop_after:
+                raise Interrupted
+
+        recipe = dataclasses.replace(RECIPE, **other)
+        wanted = objective(tiny.gated(seed=0), tmp_path, recipe)
+        return train(wanted, recipe=recipe, folder=tmp_path, report=report, checkpoint_every=2)
+
+    begun = {"gate_lr": 0.05, "adapter_lr": 0.05, "collapse_after": 200}
+    with pytest.raises(Interrupted):
+        go(stop_after=2)
+    with pytest.raises(Interrupted):
+        go(stop_after=3, adapter_lr=0.5)  # of which no step was kept
+    with pytest.raises(Interrupted):
+        go(stop_after=4, gate_lr=0.01)
+    told = {**begun, "changes": [{"step": 2, "gate_lr": 0.01}, {"step": 4, "gate_lr": 0.02}]}
+    assert go(gate_lr=0.02) == told
+    assert go(gate_lr=0.3) == told  # nothing was left to do at that rate
 
 
 def test_tensorboard_gets_the_figures_of_every_step(tmp_path: Path) -> None:
