@@ -131,4 +131,4 @@ def _name(row: dict[str, Any]) -> str:
 def _asked(row: dict[str, Any]) -> str:
     if row["limit"] is not None:
         return f"at most {row['limit']:g} nats over dense"
-    return "" if row["budget"] is None else f"budget {row['budget']:.0%}"
+    return "" if row["budget"] is None else f"budget {100 * row['budget']:g}%"

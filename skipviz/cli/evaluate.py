@@ -141,7 +141,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     from skipviz.experiments.card import frontier_table, model_card, shuffled_section
     from skipviz.experiments.frontier import frontier
     from skipviz.experiments.shuffled import shuffle_decisions
-    from skipviz.models.samples import model_folder, read_config
+    from skipviz.models.samples import GatedModelConfig, model_folder, read_config
     from skipviz.training.held_out import reporting_texts
 
     folder = model_folder(model)
@@ -149,17 +149,23 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     dense, candidates = candidates_of([model])
     measured = _measured(candidates, dense, texts, most=None, store=store)
     results = frontier_table(frontier(measured, seed=seed))
-    if read_config(folder).policies == ["learned"]:
+    config = read_config(folder)
+    if config.policies == ["learned"]:
         with progress("Shuffling", total=len(texts), unit="documents") as advance:
             found = shuffle_decisions(
                 skipviz.load(model), texts, seed=seed,
                 progress=lambda share: advance(share * len(texts)),
             )  # fmt: skip
-        results = f"{results}\n\n{shuffled_section(found)}"
+        results = f"{results}\n\n{shuffled_section(found, config.budget)}"
     out.print(results, soft_wrap=True)
+    chose = "thresholds were calibrated on `calibration_texts()`, "
+    if isinstance(config, GatedModelConfig) and config.rates:
+        chose = ""
+        if config.policy == "random":
+            chose = "rates are those of learned gates on `calibration_texts()`, "
     held = (
-        "Held out whole (`skipviz/training/held_out.py`): thresholds were calibrated on "
-        "`calibration_texts()`, the results are from `reporting_texts()`, which share no file."
+        f"Held out (`skipviz/training/held_out.py`): {chose}the results are from "
+        "`reporting_texts()`, other documents of the same kinds."
     )
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
     words = model_card(model, folder, results, held_out=held, command=command)

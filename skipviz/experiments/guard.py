@@ -5,7 +5,9 @@ rate, and the last one before the first failure is taken (fixed-sequence testing
 family-wise error; Angelopoulos et al., "Learn then test", 2021; used for early exits by Schuster
 et al., "Confident adaptive language modeling", 2022). There the loss is bounded and the p-value is
 Hoeffding's. A loss in nats has no bound, so the p-value here is that of Student's t over documents:
-it holds for a mean over enough documents, not for any distribution whatever.
+it holds for a mean over enough documents, not for any distribution whatever. The sequence of
+thresholds should be fixed before the texts are seen; here it is one of budgets, and which threshold
+meets a budget is read from the scores, never from the losses, of the same texts.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.cost import execution_rates, realised_budget
+from skipviz.analysis.cost import execution_rates
 from skipviz.experiments.losses import Estimate, document_losses, estimate
 from skipviz.families import Plan
 from skipviz.models import SkipModel
@@ -23,8 +23,6 @@ class Shuffled:
 
     Attributes
     ----------
-    budget
-        Budget realised, by both.
     own, shuffled
         Loss with the gates' decisions, and with each site's decisions shuffled among the tokens of
         a document.
@@ -34,7 +32,6 @@ class Shuffled:
         Execution rate of each site.
     """
 
-    budget: float
     own: Estimate
     shuffled: Estimate
     cost: Estimate
@@ -72,7 +69,6 @@ def shuffle_decisions(
         progress(0.5 + 0.5 * (number + 1) / len(documents))
     shuffled = np.array(losses)
     return Shuffled(
-        budget=realised_budget(learned),
         own=estimate(own, seed=seed),
         shuffled=estimate(shuffled, seed=seed),
         cost=estimate(shuffled - own, seed=seed),

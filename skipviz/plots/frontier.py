@@ -11,7 +11,6 @@ from skipviz.plots.frame import TEMPLATE
 from skipviz.plots.palette import INK
 
 POLICY_COLOURS = {
-    "dense": INK,
     "learned": "#0072B2",
     "guarded": "#56B4E9",
     "static": "#D55E00",
