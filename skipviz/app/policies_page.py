@@ -24,8 +24,8 @@ COLUMNS: dict[str, Any] = {
     "model": "Model",
     "policy": "Policy",
     "asked": "Asked for",
-    "realised": st.column_config.NumberColumn("Budget realised", format="percent"),
-    "flop_share": st.column_config.NumberColumn("Whole-model FLOPs", format="percent"),
+    "realised": st.column_config.NumberColumn("Budget realised", format="%.1f%%"),
+    "flop_share": st.column_config.NumberColumn("Whole-model FLOPs", format="%.1f%%"),
     "gap": st.column_config.NumberColumn("Loss over dense, nats", format="%.3f"),
     "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
@@ -35,10 +35,12 @@ COLUMNS: dict[str, Any] = {
     "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
     "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
-    "top1": st.column_config.NumberColumn("Same likeliest token", format="percent"),
+    "top1": st.column_config.NumberColumn("Same likeliest token", format="%.1f%%"),
     "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
     "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
 }
+SHARES = ("realised", "flop_share", "top1")
+"""Columns that are shown in per cent."""
 
 
 def page() -> None:
@@ -64,7 +66,9 @@ def page() -> None:
     row = _choose(table, clicked)
     _compare(table.row(row, named=True))
     st.subheader("The table")
-    shown = table.with_columns(asked=pl.Series([_asked(each) for each in table.to_dicts()]))
+    shown = table.with_columns(
+        100 * pl.col(*SHARES), asked=pl.Series([_asked(each) for each in table.to_dicts()])
+    )
     st.dataframe(
         shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"
     )
