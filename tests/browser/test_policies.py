@@ -33,7 +33,8 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     page.get_by_role("button", name="See the text under this policy").click()
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     assert "".join(page.locator(".tokens span").all_text_contents()) == TEXT
-    trace = skipviz.trace(skipviz.load(worst["model"], budget=worst["budget"]), TEXT)
+    model = skipviz.load(worst["model"], budget=worst["budget"], policy=worst["policy"])
+    trace = skipviz.trace(model, TEXT)
     used = trace.tokens["layers_used"].to_numpy().mean()
     expect(page.get_by_text(f"{used:.1f} of 30")).to_be_visible()
     screenshot(page, "policies")
