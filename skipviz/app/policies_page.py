@@ -67,7 +67,7 @@ def page() -> None:
     _compare(table.row(row, named=True))
     st.subheader("The table")
     shown = table.with_columns(
-        100 * pl.col(*SHARES), asked=pl.Series([_asked(each) for each in table.to_dicts()])
+        pl.col(*SHARES) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
     )
     st.dataframe(
         shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"

@@ -17,7 +17,7 @@ POLICY_COLOURS = {
     "random": "#CC79A7",
     "confidence": "#009E73",
     "entropy": "#E69F00",
-    "patience": "#F0E442",
+    "patience": "#999933",
 }
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
 

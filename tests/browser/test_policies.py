@@ -63,6 +63,7 @@ def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log:
     # A page that is still drawn, or scrolled, would close the list again.
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
     expect(page.get_by_text(frontier_reading(table))).to_be_visible()
+    expect(page.get_by_role("button", name="Table (CSV)")).to_be_visible()  # behind the table
     page.get_by_role("heading", name="The table").scroll_into_view_if_needed()
     page.wait_for_timeout(500)
     chosen = page.get_by_role("combobox", name="Policy")
