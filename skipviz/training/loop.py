@@ -119,8 +119,12 @@ def train(
                 raise FloatingPointError(
                     f"At step {step} the loss is {loss.item()} and the norm of its gradient "
                     f"{norm.item()}{_where_not_finite(parameters)}. "
-                    + (f"The checkpoint in {folder} is from before; " if kept else "")
-                    + f"lower the learning rates and {'resume' if kept else 'begin again'}."
+                    + (
+                        f"The checkpoint in {folder} is from before; lower the learning rates and "
+                        "resume."
+                        if kept
+                        else "Lower the learning rates and begin again."
+                    )
                 )
             nn.utils.clip_grads_with_norm_(parameters.values(), 1.0, norm)
             optimizer.step()

@@ -104,7 +104,7 @@ def test_a_loss_that_is_no_number_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(
         FloatingPointError,
         match=r"At step 0 the loss is nan .* and 1\.attn\.adapter\.up\.bias is not finite\. "
-        "lower the learning rates and begin again",
+        "Lower the learning rates and begin again",
     ):
         run(model, tmp_path)
     assert not (tmp_path / "checkpoint.safetensors").exists()
