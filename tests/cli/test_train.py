@@ -153,16 +153,21 @@ def halved(trace: skipviz.Trace) -> pl.DataFrame:
     return trace.sites.with_columns(rate=pl.lit(0.5))
 
 
+def short_run(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A command that trains on a few random tokens, and calibrates nothing."""
+    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
+    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.0)
+    return ["train", "--backbone", backbone, "--batch", "2", "--length", "16"]
+
+
 def test_a_random_policy_starts_from_the_adapters_of_gates(
     tmp_path: Path,
     tiny_model_folder: Path,
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
-    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.0)
+    short = short_run(tiny_model_folder, monkeypatch)
     gates = tmp_path / "gates"
-    short = ["train", "--backbone", tiny_model_folder, "--batch", "2", "--length", "16"]
     assert run(*short, "--out", gates, "--steps", "2").exit_code == 0
     start = gates / "model"
     monkeypatch.setattr(skipviz.training.choices, "execution_rates", halved)
@@ -191,10 +196,8 @@ def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
     held_out: list[skipviz.Document],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(skipviz.training.prepare, "training_windows", random_windows)
-    monkeypatch.setattr(skipviz.training.finish, "calibrate", lambda *_, **__: 0.0)
+    short = short_run(tiny_model_folder, monkeypatch)
     gates = tmp_path / "gates"
-    short = ["train", "--backbone", tiny_model_folder, "--batch", "2", "--length", "16"]
     assert run(*short, "--out", gates, "--steps", "2").exit_code == 0
     start = gates / "model"
     fixed = [
