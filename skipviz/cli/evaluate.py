@@ -141,7 +141,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     from skipviz.experiments.card import frontier_table, model_card, shuffled_section
     from skipviz.experiments.frontier import frontier
     from skipviz.experiments.shuffled import shuffle_decisions
-    from skipviz.models.samples import GatedModelConfig, model_folder, read_config
+    from skipviz.models.samples import model_folder, read_config
     from skipviz.training.held_out import reporting_texts
 
     folder = model_folder(model)
@@ -158,16 +158,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
             )  # fmt: skip
         results = f"{results}\n\n{shuffled_section(found, config.budget)}"
     out.print(results, soft_wrap=True)
-    chose = "thresholds were calibrated on `calibration_texts()`, "
-    if isinstance(config, GatedModelConfig) and config.rates:
-        chose = ""
-        if config.policy == "random":
-            chose = "rates are those of learned gates on `calibration_texts()`, "
-    held = (
-        f"Held out (`skipviz/training/held_out.py`): {chose}the results are from "
-        "`reporting_texts()`, other documents of the same kinds."
-    )
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
-    words = model_card(model, folder, results, held_out=held, command=command)
+    words = model_card(model, folder, results, command=command)
     with written(card) as path:
         path.write_text(words, encoding="utf-8")

@@ -39,7 +39,7 @@ OBJECTIVES = {
 """What a run of each objective trains, and how."""
 
 
-def model_card(name: str, folder: Path, results: str, *, held_out: str, command: str) -> str:
+def model_card(name: str, folder: Path, results: str, *, command: str) -> str:
     """Return the model card as Markdown.
 
     Parameters
@@ -50,8 +50,6 @@ def model_card(name: str, folder: Path, results: str, *, held_out: str, command:
         Where ``skipviz.json`` is and, if the training is documented, ``training.json``.
     results
         What was measured, as Markdown.
-    held_out
-        Which texts set the thresholds and which the figures are from, in words.
     command
         The command that writes this card.
     """
@@ -73,7 +71,7 @@ versions that were installed:
 
 {_sources(folder)}
 
-{held_out}
+{_held_out(config)}
 
 ## Recipe
 
@@ -185,6 +183,18 @@ def _description(config: ModelConfig) -> str:
     return (
         f"Per-token gates on {shape} A gate has {gates.gate_hidden} hidden units and reads the "
         f"normalised hidden state; score > threshold executes. Thresholds: {thresholds}."
+    )
+
+
+def _held_out(config: ModelConfig) -> str:
+    """Say which texts set thresholds or rates, if any did, and which the figures are from."""
+    chose = {
+        "static": "",
+        "random": "rates are those of learned gates on `calibration_texts()`, ",
+    }.get(config.policy, "thresholds were calibrated on `calibration_texts()`, ")
+    return (
+        f"Held out (`skipviz/training/held_out.py`): {chose}the results are from "
+        "`reporting_texts()`, other documents of the same kinds."
     )
 
 
