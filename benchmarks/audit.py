@@ -14,11 +14,11 @@ from collections.abc import Callable
 import torch
 
 import skipviz
-from skipviz.experiments.audit import audit
-from skipviz.families.gated_modules import decoder_layers
-from skipviz.flops import UnitFlops
-from skipviz.spans import encode
-from skipviz.training.held_out import BROWN_REPORTING, held_out
+from skipviz.corpora.held_out import BROWN_REPORTING, held_out
+from skipviz.experiments.decision_audit import audit
+from skipviz.families.flops import UnitFlops
+from skipviz.families.gated.modules import decoder_layers
+from skipviz.text.spans import encode
 
 
 def timed(run: Callable[[], object]) -> float:

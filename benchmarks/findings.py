@@ -16,7 +16,7 @@ from scipy import stats
 
 import skipviz
 from skipviz.analysis.cost import realised_budget
-from skipviz.analysis.gate_quality import (
+from skipviz.analysis.gates.quality import (
     controls,
     greedy_execution,
     implied_price,
@@ -24,15 +24,15 @@ from skipviz.analysis.gate_quality import (
     quality,
     quality_by,
 )
-from skipviz.analysis.score_correlation import score_correlations
-from skipviz.analysis.token_classes import token_classes
-from skipviz.experiments.audit import audit
-from skipviz.experiments.depth_attribution import attribute_depth
-from skipviz.experiments.explained import Target
+from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.tokens.classes import token_classes
+from skipviz.corpora.held_out import reporting_texts
+from skipviz.experiments.attribution.over_depth import attribute_depth
+from skipviz.experiments.attribution.target import Target
+from skipviz.experiments.decision_audit import audit
 from skipviz.families import Plan
-from skipviz.spans import encode
-from skipviz.texts import Document
-from skipviz.training.held_out import reporting_texts
+from skipviz.text.documents import Document
+from skipviz.text.spans import encode
 
 TOKENS = 256
 SAMPLE = 300

@@ -7,15 +7,15 @@ to a run of your own, ``skipviz.audit`` flips every decision to see what it was 
 
 from __future__ import annotations
 
-from skipviz.analysis.clusters import Clusters, cluster
-from skipviz.experiments.audit import audit
+from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.errors import ModelError, RecordingError, Stopped, TextError, TraceError
+from skipviz.experiments.decision_audit import audit
 from skipviz.families import Plan
-from skipviz.models import ModelError, SkipModel, from_parts, load
-from skipviz.recording.events import RecordingError
+from skipviz.models import SkipModel, from_parts, load
 from skipviz.recording.recorder import Recording, record
-from skipviz.recording.tracing import Stopped, trace
-from skipviz.texts import Document, TextError
-from skipviz.trace import Trace, TraceError, register_html
+from skipviz.recording.tracing import trace
+from skipviz.text.documents import Document
+from skipviz.traces import Trace, register_html
 
 __all__ = [
     "Clusters",

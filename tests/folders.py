@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 import skipviz
-from skipviz.families.gated_modules import gate_parameters
+from skipviz.families.gated.modules import gate_parameters
 from skipviz.home import sha256_of
 from skipviz.models.samples import GATES, GatedModelConfig
 from tests import tiny

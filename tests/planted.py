@@ -16,7 +16,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
+from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 
 WORDS = 64
 WIDTH = 2 * WORDS + 16

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.linalg import hadamard
 
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 LAYERS = 14

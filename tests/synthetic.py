@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.flops import UnitFlops, adapter_flops, gate_flops
+from skipviz.families.flops import UnitFlops, adapter_flops, gate_flops
 from skipviz.schema import RUN, TOKENS, TOP_K, Site, site_frame
-from skipviz.trace import Trace, depth_columns
+from skipviz.traces import Trace, depth_columns
 
 FLOPS = UnitFlops(attn_fixed=4_096, attn_per_key=128, mlp=12_288, kv=2_048, head=19_200)
 """Those of ``tests.tiny.backbone``."""

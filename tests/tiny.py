@@ -10,7 +10,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
+from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 
 GATES = GatedConfig(first_layer=1, last_layer=4, gate_hidden=4, adapter_rank=2)
 LAYERS = 6

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.trace import Trace
+from skipviz.errors import InputError
+from skipviz.traces import Trace
 
 COMPONENTS = ("attention", "mlp", "adapters", "gates", "keys and values", "head")
 """What a forward spends FLOPs on, in the order of ``compute_share``."""
@@ -290,4 +291,4 @@ def _budget(totals: dict[str, int]) -> float:
 
 def _check_tokens(trace: Trace) -> None:
     if not len(trace):
-        raise ValueError("The trace has 0 tokens; trace a text with at least one.")
+        raise InputError("The trace has 0 tokens; trace a text with at least one.")

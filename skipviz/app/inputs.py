@@ -7,15 +7,15 @@ from pathlib import Path
 
 import streamlit as st
 
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs
 from skipviz.app.jobs import Request
-from skipviz.app.plain_text import plain
-from skipviz.app.run_view import jobs
 from skipviz.app.stored import stored_trace
+from skipviz.errors import ModelError, TextError
 from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.errors import ModelError
-from skipviz.models.load import of_policy
+from skipviz.models.loading import of_policy
 from skipviz.models.samples import ModelConfig, model_folder, read_config, sample_folders
-from skipviz.texts import SUFFIXES, Document, TextError, check_text, read_bytes
+from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
 
 SAMPLES = {
     "A short story": "prose.txt",

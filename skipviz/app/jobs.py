@@ -18,12 +18,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from skipviz.models import ModelError, SkipModel, load
-from skipviz.models.load import at_budget, at_limit, with_policy
+from skipviz.errors import ModelError, Stopped
+from skipviz.models import SkipModel, load
+from skipviz.models.loading import at_budget, at_limit, with_policy
 from skipviz.models.samples import model_folder
-from skipviz.recording.tracing import Progress, Stopped, trace
-from skipviz.texts import Document
-from skipviz.trace import Trace
+from skipviz.recording.tracing import Progress, trace
+from skipviz.text.documents import Document
+from skipviz.traces import Trace
 
 RESULTS = 24
 """Traces and what was made of them kept; the one not looked at for longest goes first."""

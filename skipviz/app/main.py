@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from skipviz.app import (
+from skipviz.app.views import (
     attribution_page,
     audit_page,
     clusters_page,

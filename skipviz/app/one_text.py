@@ -5,13 +5,13 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs, traced_now
+from skipviz.app.components.token_view import span_texts
+from skipviz.app.components.trials import tried
 from skipviz.app.jobs import Request
-from skipviz.app.plain_text import plain
-from skipviz.app.run_view import jobs, traced_now
-from skipviz.app.token_view import span_texts
-from skipviz.app.trials import tried
-from skipviz.experiments.audit import Downstream, audit
-from skipviz.trace import Trace
+from skipviz.experiments.decision_audit import Downstream, audit
+from skipviz.traces import Trace
 
 FORWARDS = 40
 """About how many runs of the text an audit takes."""

@@ -7,10 +7,11 @@ import io
 
 import streamlit as st
 
-from skipviz.analysis.token_classes import text_of
+from skipviz.analysis.tokens.classes import text_of
 from skipviz.app.jobs import Request
-from skipviz.texts import Document, TextError
-from skipviz.trace import Trace, TraceError
+from skipviz.errors import TextError, TraceError
+from skipviz.text.documents import Document
+from skipviz.traces import Trace
 
 FREE = ("learned", "static", "random", "dense", "none")
 """Policies that are a model's only one. Others are chosen by name; where a model has none of that

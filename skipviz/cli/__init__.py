@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import typer
 
-from skipviz.cli.app import open_app
+from skipviz.cli.app_command import open_app
 from skipviz.cli.console import Sentences
-from skipviz.cli.evaluate import evaluate
-from skipviz.cli.models import info, list_models, pull
-from skipviz.cli.thresholds import calibrate, guard
-from skipviz.cli.trace import trace
-from skipviz.cli.train import ForObjective, train
+from skipviz.cli.evaluate_command import evaluate
+from skipviz.cli.models_commands import info, list_models, pull
+from skipviz.cli.thresholds_commands import calibrate, guard
+from skipviz.cli.trace_command import trace
+from skipviz.cli.train_command import ForObjective, train
 
 app = typer.Typer(
     cls=Sentences,

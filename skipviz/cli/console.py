@@ -14,8 +14,10 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 from rich.text import Text
 from typer.core import TyperGroup
 
+from skipviz.errors import InputError
+
 if TYPE_CHECKING:
-    from skipviz.texts import Document
+    from skipviz.text.documents import Document
 
 # File names and messages hold brackets that rich would take for markup.
 out = Console(markup=False, highlight=False)
@@ -56,7 +58,7 @@ def read_all(names: list[str] | None) -> list[Document]:
 
 
 def _read(name: str) -> list[Document]:
-    from skipviz.texts import read_path, read_stream
+    from skipviz.text.documents import read_path, read_stream
 
     return read_stream(sys.stdin.buffer.read()) if name == "-" else read_path(Path(name))
 
@@ -66,9 +68,9 @@ def check_folder(target: Path | None) -> None:
     if target is None:
         return
     if target.is_dir():
-        raise ValueError(f"{target} is a folder; name a file in it to write to.")
+        raise InputError(f"{target} is a folder; name a file in it to write to.")
     if not target.parent.is_dir():
-        raise ValueError(f"There is no folder {target.parent} to write {target.name} to; make it.")
+        raise InputError(f"There is no folder {target.parent} to write {target.name} to; make it.")
 
 
 class Advance:

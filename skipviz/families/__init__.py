@@ -6,8 +6,8 @@ from torch import nn
 
 from skipviz.families.base import EventSink, Family, Plan
 from skipviz.families.dense import Dense
-from skipviz.families.exits import Exits
-from skipviz.families.gated import Gated
+from skipviz.families.exits.family import Exits
+from skipviz.families.gated.family import Gated
 
 # Dense comes last: it takes whatever no other family recognises.
 FAMILIES: tuple[Family, ...] = (Gated(), Exits(), Dense())

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from skipviz.errors import InputError
 from skipviz.schema import Site
 
 
@@ -65,12 +66,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.execute.ndim not in (2, 3) or self.execute.dtype != np.bool_:
-            raise ValueError(
+            raise InputError(
                 f"A plan is a boolean array [tokens, sites] or [batch, tokens, sites]; this one "
                 f"has shape {self.execute.shape} and type {self.execute.dtype}."
             )
         if self.forced is not None and self.forced.shape != self.execute.shape:
-            raise ValueError(
+            raise InputError(
                 f"forced has shape {self.forced.shape} and execute {self.execute.shape}; "
                 "they must be the same."
             )

@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
+from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.schema import Site
 
@@ -35,4 +36,4 @@ class Dense:
         ValueError
             Always.
         """
-        raise ValueError("A dense model has no gates to force; load a model that skips.")
+        raise InputError("A dense model has no gates to force; load a model that skips.")

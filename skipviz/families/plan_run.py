@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from skipviz.errors import InputError
 from skipviz.families.base import Plan
 
 
@@ -37,7 +38,7 @@ class PlanRun:
         """Return the decisions of one firing; ``last`` is the last site of a forward."""
         stop = self.used + natural.shape[1]
         if stop > self.execute.shape[1]:
-            raise ValueError(
+            raise InputError(
                 f"The plan decides {self.execute.shape[1]} tokens and the model has been given "
                 f"{stop}; give a plan of one row for each token, prefill and decode together."
             )

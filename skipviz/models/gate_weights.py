@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from skipviz.families.exit_modules import EarlyExits, exit_parameters
-from skipviz.families.gated_modules import gate_parameters
-from skipviz.models.errors import ModelError
-from skipviz.written import written
+from skipviz.atomic import written
+from skipviz.errors import ModelError
+from skipviz.families.exits.modules import EarlyExits, exit_parameters
+from skipviz.families.gated.modules import gate_parameters
 
 Rates = Mapping[str, Sequence[float]]
 

@@ -8,10 +8,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from skipviz.families.exit_modules import ExitConfig
-from skipviz.families.gated_modules import GatedConfig
+from skipviz.errors import InputError, ModelError
+from skipviz.families.exits.modules import ExitConfig
+from skipviz.families.gated.modules import GatedConfig
 from skipviz.home import sha256_of
-from skipviz.models.errors import ModelError
 
 CONFIG = "skipviz.json"
 GATES = "gates.safetensors"
@@ -157,7 +157,7 @@ def learned_settings(folder: Path) -> GatedModelConfig:
     settings = read_config(folder)
     if isinstance(settings, GatedModelConfig) and settings.thresholds:
         return settings
-    raise ValueError(f"{folder} has no learned gates; name a folder that has.")
+    raise InputError(f"{folder} has no learned gates; name a folder that has.")
 
 
 def _write(folder: Path, fields: dict[str, Any]) -> None:
@@ -165,9 +165,8 @@ def _write(folder: Path, fields: dict[str, Any]) -> None:
 
 
 def samples_folder() -> Path:
-    """Return the folder of sample models: inside the installed package, or beside it."""
-    packaged = Path(str(files("skipviz"))) / "sample_models"
-    return packaged if packaged.is_dir() else packaged.parents[1] / "sample_models"
+    """Return the folder of sample models."""
+    return Path(str(files("skipviz.sample_models")))
 
 
 def model_folder(name: str | Path) -> Path:

@@ -7,7 +7,7 @@ import polars as pl
 
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, UNIT_COLOURS
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 
 def attention_figure(trace: Trace, layers: pl.DataFrame) -> go.Figure:
@@ -18,7 +18,7 @@ def attention_figure(trace: Trace, layers: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     layers
-        Of ``skipviz.experiments.attention_paid.AttentionPaid``.
+        Of ``skipviz.experiments.hidden_states.attention_paid.AttentionPaid``.
     """
     figure = go.Figure()
     lines = (

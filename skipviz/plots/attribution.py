@@ -21,7 +21,7 @@ from skipviz.plots.palette import (
     readable_on,
     shares_along,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 ENDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Where colours of shares may end. The ladder is coarse: targets of one kind share a step."""
@@ -46,7 +46,8 @@ def attribution_html(
     trace
         Whose text it is.
     pieces
-        What ``skipviz.analysis.pieces.pieces`` returned; those without a share stay uncoloured.
+        What ``skipviz.analysis.gates.word_shares.pieces`` returned; those without a share stay
+        uncoloured.
     target
         The token whose prediction or score is explained; its piece is outlined.
     what
@@ -102,7 +103,7 @@ def depth_map(trace: Trace, cells: pl.DataFrame, *, what: str) -> go.Figure:
     trace
         The trace whose loss was attributed.
     cells
-        What ``skipviz.analysis.agreement.worth_of_cells`` returned.
+        What ``skipviz.analysis.gates.agreement.worth_of_cells`` returned.
     what
         Whose loss, for the title.
     """
@@ -167,7 +168,7 @@ def share_scatter(trace: Trace, compared: pl.DataFrame) -> go.Figure:
     trace
         The trace whose loss was attributed.
     compared
-        What ``skipviz.analysis.agreement.beside_flips`` returned.
+        What ``skipviz.analysis.gates.agreement.beside_flips`` returned.
     """
     texts = trace.tokens["text"]
     figure = go.Figure()
@@ -219,7 +220,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
     trace
         Whose scores.
     table
-        What ``skipviz.analysis.score_correlation.score_correlations`` returned.
+        What ``skipviz.analysis.gates.score_correlation.score_correlations`` returned.
     method
         The coefficient to draw.
     value

@@ -8,10 +8,11 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.errors import InputError
 from skipviz.plots.cell_map import NATS_SHOWN, cell_map
 from skipviz.plots.frame import dress, units
 from skipviz.plots.palette import INK, UNIT_COLOURS, UNIT_NAMES, margin_end
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 Shown = Literal["net", "margin", "regret"]
 TITLES: dict[Shown, tuple[str, str]] = {
@@ -29,7 +30,7 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
     trace
         The audited trace.
     cells
-        What ``skipviz.analysis.gate_quality.judged`` returned.
+        What ``skipviz.analysis.gates.quality.judged`` returned.
     shown
         ``net``, utility less what the FLOPs cost; ``margin``, the score's distance from the
         threshold; ``regret``, what wrong decisions lost, signed by what would have been right.
@@ -40,7 +41,7 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
         If there is nothing of that name to show.
     """
     if shown not in TITLES:
-        raise ValueError(f"shown={shown!r} is not one of {', '.join(TITLES)}.")
+        raise InputError(f"shown={shown!r} is not one of {', '.join(TITLES)}.")
     title, unit_of_it = TITLES[shown]
     sign = np.where(cells["worth"].to_numpy(), 1.0, -1.0) if shown == "regret" else 1.0
     values = cells[shown].to_numpy() * sign
@@ -65,7 +66,7 @@ def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
     trace
         The audited trace.
     table
-        What ``skipviz.analysis.gate_quality.reliability`` returned.
+        What ``skipviz.analysis.gates.quality.reliability`` returned.
     """
     figure = go.Figure()
     figure.add_hline(y=0.0, line={"color": INK, "dash": "dash"})
@@ -98,7 +99,7 @@ def ranking_by_layer(trace: Trace, table: pl.DataFrame) -> go.Figure:
     trace
         The audited trace.
     table
-        What ``skipviz.analysis.gate_quality.quality_by`` returned by ``label``.
+        What ``skipviz.analysis.gates.quality.quality_by`` returned by ``label``.
     """
     named = table.join(trace.sites.select("label", "layer", "unit"), on="label")
     figure = go.Figure()
@@ -131,7 +132,7 @@ def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
     trace
         The audited trace.
     table
-        What ``skipviz.analysis.gate_quality.quality_by`` returned by ``kind``, and ``tokens``, how
+        What ``skipviz.analysis.gates.quality.quality_by`` returned by ``kind``, and ``tokens``, how
         many there are of each.
     """
     ordered = table.with_columns(per_token=pl.col("regret") / pl.col("tokens")).sort("per_token")

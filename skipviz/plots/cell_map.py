@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 from skipviz.plots.frame import dress, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 NATS_SHOWN = 0.5
 """Where the colours of what a decision was worth end, the same for every text."""

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.characters import fresh
-from skipviz.analysis.profiles import as_list
+from skipviz.analysis.clusters.profiles import as_list
+from skipviz.analysis.tokens.characters import fresh
+from skipviz.errors import InputError
 from skipviz.plots.clusters import cluster_name
 from skipviz.plots.labels import html_text, provenance
 from skipviz.plots.palette import cluster_colour, interpolate, readable_on
 from skipviz.plots.token_html import LIMIT
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 STYLE = (
     ".skipviz{font-family:system-ui,sans-serif;line-height:1.7}"
@@ -56,9 +57,9 @@ def cluster_text(
     several = as_list(traces)
     total = sum(len(trace) for trace in several)
     if limit < 1:
-        raise ValueError(f"limit={limit} shows nothing; give at least 1 token.")
+        raise InputError(f"limit={limit} shows nothing; give at least 1 token.")
     if total != tokens.height:
-        raise ValueError(
+        raise InputError(
             f"There are clusters of {tokens.height} tokens and {total} tokens in the traces; give "
             "the clusters of these texts, as Clusters.assign returns them."
         )

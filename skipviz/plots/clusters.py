@@ -9,13 +9,13 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.analysis.cluster_maps import ClusterMap
-from skipviz.analysis.clusters import Clusters
-from skipviz.analysis.profiles import as_list
+from skipviz.analysis.clusters.clustering import Clusters
+from skipviz.analysis.clusters.maps import ClusterMap
+from skipviz.analysis.clusters.profiles import as_list
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import CIVIDIS, INK, UNIT_NAMES, cluster_colour, scale
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon",
@@ -51,7 +51,7 @@ def cluster_map(
     tokens
         Their clusters, ``Clusters.tokens`` or what ``Clusters.assign`` returned.
     mapped
-        What ``skipviz.analysis.cluster_maps.map_profiles`` returned.
+        What ``skipviz.analysis.clusters.maps.map_profiles`` returned.
     lit
         Points that are looked at, the others being faint; all if None.
     marked
@@ -111,7 +111,8 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
     traces
         The texts.
     profiles
-        ``Clusters.profiles``, or what ``skipviz.analysis.clusters.mean_profiles`` returned.
+        ``Clusters.profiles``, or what ``skipviz.analysis.clusters.clustering.mean_profiles``
+        returned.
     """
     trace = as_list(traces)[0]
     sizes = profiles.group_by("cluster").agg(pl.col("tokens").first()).sort("cluster")

@@ -7,11 +7,12 @@ import html
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.difficulty import DIFFICULTIES
-from skipviz.analysis.task_depth import PUBLISHED_NAME
+from skipviz.analysis.layers.difficulty import DIFFICULTIES
+from skipviz.analysis.layers.task_depth import PUBLISHED_NAME
+from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain
 from skipviz.plots.palette import UNIT_COLOURS, layers_used_range
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 
 def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.Figure:
@@ -25,9 +26,9 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
     trace
         The trace.
     parts
-        What ``skipviz.analysis.difficulty.depth_by_difficulty`` returned.
+        What ``skipviz.analysis.layers.difficulty.depth_by_difficulty`` returned.
     measure
-        One of ``skipviz.analysis.difficulty.DIFFICULTIES``.
+        One of ``skipviz.analysis.layers.difficulty.DIFFICULTIES``.
 
     Raises
     ------
@@ -35,7 +36,7 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
         If there is no such measure.
     """
     if measure not in DIFFICULTIES:
-        raise ValueError(f"measure={measure!r} is not one of {', '.join(DIFFICULTIES)}.")
+        raise InputError(f"measure={measure!r} is not one of {', '.join(DIFFICULTIES)}.")
     fewest, most = layers_used_range(trace)
     margin = pl.col("margin").fill_null(0.0)
     # No mean can lie beyond what tokens can use, however little is known of it.
@@ -111,7 +112,7 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
     trace
         The trace of the prompts.
     table
-        What ``skipviz.analysis.task_depth.by_task`` returned.
+        What ``skipviz.analysis.layers.task_depth.by_task`` returned.
     """
     layers = trace.run["layers"][0]
     share, low, high = ((table[name] / layers) for name in ("layers", "low", "high"))

@@ -9,10 +9,11 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.profiles import as_list
+from skipviz.analysis.clusters.profiles import as_list
+from skipviz.errors import InputError
 from skipviz.plots.labels import provenance
 from skipviz.plots.palette import INK
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 _LINE = "rgba(128, 128, 128, 0.25)"
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
@@ -92,14 +93,14 @@ def token_row(trace: Trace, token: int) -> dict[str, Any]:
         If the trace has no such token.
     """
     if not 0 <= token < len(trace):
-        raise ValueError(_no_token(trace, token))
+        raise InputError(_no_token(trace, token))
     return trace.tokens.row(token, named=True)
 
 
 def check_tokens(trace: Trace) -> None:
     """Raise ``ValueError`` if there is nothing to show."""
     if not len(trace):
-        raise ValueError("The trace has 0 tokens, so there is nothing to draw; trace a text.")
+        raise InputError("The trace has 0 tokens, so there is nothing to draw; trace a text.")
 
 
 def units(trace: Trace) -> list[str]:

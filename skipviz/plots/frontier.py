@@ -28,7 +28,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     Parameters
     ----------
     table
-        What ``skipviz.experiments.frontier.frontier`` returned. The dense model is the line at
+        What ``skipviz.evaluation.frontier.frontier`` returned. The dense model is the line at
         zero; a model at several budgets is one line.
     """
     table = table.with_row_index("row")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from skipviz.analysis.profiles import as_list
-from skipviz.trace import Trace
+from skipviz.analysis.clusters.profiles import as_list
+from skipviz.traces import Trace
 
 _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}
 _VISIBLE |= {0x7F: "\u2421", ord("\n"): "↵", ord("\r"): "␍", ord("\t"): "⇥"}

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from skipviz.errors import InputError
 from skipviz.plots.frame import check_tokens, dress, explain, ungated_layers, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import (
@@ -23,7 +24,7 @@ from skipviz.plots.palette import (
     margin_end,
     scale,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 Value = Literal["exec_count", "score"]
 
@@ -74,9 +75,9 @@ def layer_map(
     """
     check_tokens(trace)
     if value not in ("exec_count", "score"):
-        raise ValueError(f"There is no value {value!r}; choose 'exec_count' or 'score'.")
+        raise InputError(f"There is no value {value!r}; choose 'exec_count' or 'score'.")
     if not 0 <= start < len(trace) or count < 1:
-        raise ValueError(
+        raise InputError(
             f"start={start} and count={count} select no tokens; start lies between 0 and "
             f"{len(trace) - 1}, and count is at least 1."
         )

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from skipviz.plots.frame import dress, explain, margin_limit, token_row, ungated_layers, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import ALWAYS_RUNS, INK, UNIT_COLOURS, UNIT_NAMES
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 
 def token_path(trace: Trace, token: int) -> go.Figure:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 UNIT_COLOURS = {"attn": "#0072B2", "mlp": "#D55E00", "block": "#009E73"}
 """What is skipped; from Okabe and Ito, dark enough for white and light enough for black."""

@@ -7,7 +7,7 @@ import polars as pl
 
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import ALWAYS_RUNS, PART_COLOURS, PART_NAMES, UNIT_COLOURS
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 
 def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
@@ -18,7 +18,7 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     settled
-        What ``skipviz.experiments.prediction_by_depth.settling`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.settling`` returned.
     """
     figure = go.Figure()
     bars = (
@@ -52,7 +52,7 @@ def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     turned
-        What ``skipviz.experiments.prediction_by_depth.turning`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.turning`` returned.
     """
     figure = go.Figure()
     for name in ("executed", "skipped"):

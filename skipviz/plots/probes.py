@@ -5,10 +5,10 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.spread import margin_of
+from skipviz.analysis.statistics.clustered_error import margin_of
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, PART_COLOURS, PART_NAMES, UNIT_COLOURS
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 FOLDS = 5
 """Texts from which on probes are judged by whole texts that they have not seen."""
@@ -24,7 +24,7 @@ def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Fig
     trace
         The trace.
     table
-        What ``skipviz.experiments.probes.probes`` returned.
+        What ``skipviz.experiments.hidden_states.probes.probes`` returned.
     feature
         One of its features.
     """
@@ -62,7 +62,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
     trace
         The trace.
     table
-        What ``skipviz.experiments.probes.probes`` returned.
+        What ``skipviz.experiments.hidden_states.probes.probes`` returned.
     feature
         One of its features.
     """

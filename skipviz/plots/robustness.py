@@ -7,11 +7,12 @@ from typing import Literal
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.drift import DRIFTED, LEVEL, SHIFTED
+from skipviz.analysis.robustness.drift import DRIFTED, LEVEL, SHIFTED
+from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import INK, LOSS, UNIT_COLOURS, UNIT_NAMES, layers_used_range
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 Change = Literal["moved", "layers", "loss"]
 CHANGES: dict[Change, tuple[str, str]] = {
@@ -49,7 +50,7 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
     trace
         Of the same model, for the provenance.
     table
-        What ``skipviz.analysis.moves.summary`` returned.
+        What ``skipviz.analysis.robustness.decision_shift.summary`` returned.
     shown
         ``moved``, beside it how far two words lie apart that have nothing to do with each other;
         ``layers``; or ``loss``.
@@ -60,7 +61,7 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
         If there is nothing of that name to show.
     """
     if shown not in CHANGES:
-        raise ValueError(f"shown={shown!r} is not one of {', '.join(CHANGES)}.")
+        raise InputError(f"shown={shown!r} is not one of {', '.join(CHANGES)}.")
     title, axis = CHANGES[shown]
     kinds = table["kind"].unique(maintain_order=True).to_list()
     figure = go.Figure()
@@ -134,7 +135,7 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
     trace
         The trace.
     table
-        What ``skipviz.analysis.tails.tails`` returned for it.
+        What ``skipviz.analysis.robustness.tails.tails`` returned for it.
     shown
         ``layers_used``, ``nll`` or ``over_dense``.
 
@@ -145,7 +146,7 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
     """
     if shown not in TAILS or f"{shown}_p99" not in table.columns:
         there = ", ".join(name for name in TAILS if f"{name}_p99" in table.columns)
-        raise ValueError(f"shown={shown!r} is not one of {there}.")
+        raise InputError(f"shown={shown!r} is not one of {there}.")
     title, axis, colour = TAILS[shown]
     rows = table.drop_nulls(f"{shown}_p99").sort(
         f"{shown}_p99", descending=True, maintain_order=True
@@ -205,7 +206,7 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
     trace
         One of the traces compared.
     table
-        What ``skipviz.analysis.drift.drift`` returned.
+        What ``skipviz.analysis.robustness.drift.drift`` returned.
     shown
         ``psi``, with its two thresholds and its size without any drift, or ``ks``.
 
@@ -215,7 +216,7 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
         If there is nothing of that name to show.
     """
     if shown not in DRIFTS:
-        raise ValueError(f"shown={shown!r} is not one of {', '.join(DRIFTS)}.")
+        raise InputError(f"shown={shown!r} is not one of {', '.join(DRIFTS)}.")
     title, axis = DRIFTS[shown]
     figure = go.Figure()
     kinds = units(trace)

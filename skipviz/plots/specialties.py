@@ -9,10 +9,11 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.analysis.specialties import LEVEL
+from skipviz.analysis.layers.specialties import LEVEL
+from skipviz.errors import InputError
 from skipviz.plots.frame import dress, units
 from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 ODDS_SHOWN = 3.0
 """Where the colours of log-odds end, the same for every text: odds 20 times as high or low."""
@@ -26,7 +27,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
     trace
         The trace.
     table
-        What ``skipviz.analysis.specialties.specialties`` returned.
+        What ``skipviz.analysis.layers.specialties.specialties`` returned.
     feature
         One of its features.
 
@@ -37,7 +38,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
     """
     part = table.filter(feature=feature)
     if part.is_empty():
-        raise ValueError(
+        raise InputError(
             f"feature={feature!r} has no class that is looked at; choose one of "
             f"{', '.join(table['feature'].unique(maintain_order=True)) or 'none'}."
         )

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.characters import fresh
+from skipviz.analysis.tokens.characters import fresh
+from skipviz.errors import InputError
 from skipviz.plots.labels import html_text
 from skipviz.plots.palette import (
     CIVIDIS,
@@ -21,7 +22,7 @@ from skipviz.plots.palette import (
     readable_on,
     shares_along,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 Colour = Literal["layers_used", "nll", "surprisal"]
 
@@ -82,11 +83,11 @@ def token_html(
         If there is no such colouring, the ends are not in ascending order, or the limit is below 1.
     """
     if colour not in _TITLES:
-        raise ValueError(f"There is no colouring {colour!r}; choose {', '.join(_TITLES)}.")
+        raise InputError(f"There is no colouring {colour!r}; choose {', '.join(_TITLES)}.")
     if limit < 1:
-        raise ValueError(f"limit={limit} shows nothing; give at least 1 token.")
+        raise InputError(f"limit={limit} shows nothing; give at least 1 token.")
     if ends is not None and not ends[0] < ends[1]:
-        raise ValueError(f"ends={ends} are not in ascending order; give the lower end first.")
+        raise InputError(f"ends={ends} are not in ascending order; give the lower end first.")
     scale = _layers_scale(trace, ends) if colour == "layers_used" else _loss_scale(ends)
     several = trace.tokens["sequence"].n_unique() > 1
     shown = trace.tokens.head(limit).with_columns(fresh=fresh())

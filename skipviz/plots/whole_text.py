@@ -19,7 +19,7 @@ from skipviz.plots.palette import (
     layers_used_range,
     shares_along,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 NO_GATES = "This model has no gates: every layer runs for every token."
 

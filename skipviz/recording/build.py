@@ -12,12 +12,12 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from skipviz.families.fixed import seed_of
-from skipviz.flops import UnitFlops
+from skipviz.families.flops import UnitFlops
+from skipviz.families.gated.fixed_rates import seed_of
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
-from skipviz.trace import Trace, depth_columns
+from skipviz.traces import Trace, depth_columns
 
 
 @dataclass(frozen=True, kw_only=True)

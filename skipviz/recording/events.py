@@ -11,11 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from skipviz.trace import NUMPY
-
-
-class RecordingError(RuntimeError):
-    """Nothing was recorded, or what ran cannot be recorded; the message says why."""
+from skipviz.errors import RecordingError
+from skipviz.traces import NUMPY
 
 
 @dataclass

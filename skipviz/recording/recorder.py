@@ -20,12 +20,13 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from skipviz.errors import RecordingError
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, token_texts
-from skipviz.recording.events import GateEvents, RecordingError
+from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 
 
 @contextmanager

@@ -14,25 +14,22 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from skipviz.errors import InputError, Stopped
 from skipviz.families import Plan
-from skipviz.families.gated_modules import decoder_layers
+from skipviz.families.gated.modules import decoder_layers
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
-from skipviz.spans import Encoding, encode, group_spans, span_bounds
-from skipviz.texts import Document, check_text
-from skipviz.trace import Trace
+from skipviz.text.documents import Document, check_text
+from skipviz.text.spans import Encoding, encode, group_spans, span_bounds
+from skipviz.traces import Trace
 
 BATCH_TOKENS = 2048
 """Tokens of short texts, padding included, that share a forward."""
 
 Progress = Callable[[float], None]
-
-
-class Stopped(Exception):
-    """The run was stopped by the user."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +96,7 @@ def trace(
     documents = _documents(texts)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
-        raise ValueError(f"window={size} must lie between 2 and the context, {model.context}.")
+        raise InputError(f"window={size} must lie between 2 and the context, {model.context}.")
     shared = size // 2 if overlap is None else overlap
     encodings = [encode(model.tokenizer, document.text) for document in documents]
     pieces = [
@@ -108,7 +105,7 @@ def trace(
         for piece in _pieces(index, encoding, window=size, overlap=shared)
     ]
     if plan is not None and len(pieces) != 1:
-        raise ValueError(
+        raise InputError(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
     meter = _Meter(progress, stop, total=sum(len(piece.ids) for piece in pieces))
@@ -135,7 +132,7 @@ def trace(
 def _documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
     given = [texts] if isinstance(texts, str | Document) else list(texts)
     if not given:
-        raise ValueError("There is no text; give at least one.")
+        raise InputError("There is no text; give at least one.")
     documents = [
         text if isinstance(text, Document) else Document(source="text", text=text) for text in given
     ]
@@ -237,7 +234,7 @@ def _forward(
     if plan is None:
         return run()
     if plan.execute.shape[-2] != ids.shape[1]:
-        raise ValueError(
+        raise InputError(
             f"The plan decides {plan.execute.shape[-2]} tokens; the text has {ids.shape[1]}."
         )
     with model.family.force(model.model, plan):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from skipviz.errors import InputError
+
 
 @dataclass(frozen=True)
 class Window:
@@ -41,7 +43,7 @@ def plan_windows(tokens: int, *, window: int, overlap: int) -> list[Window]:
         If the overlap is not smaller than the window.
     """
     if not 0 <= overlap < window:
-        raise ValueError(f"overlap={overlap} must be at least 0 and smaller than window={window}.")
+        raise InputError(f"overlap={overlap} must be at least 0 and smaller than window={window}.")
     windows = [Window(0, min(tokens, window), 0)]
     while windows[-1].stop < tokens:
         report = windows[-1].stop

@@ -9,12 +9,13 @@ from typing import Any
 import torch
 
 from skipviz.analysis.cost import execution_rates
-from skipviz.families.gated_modules import GatedConfig
+from skipviz.errors import InputError
+from skipviz.families.gated.modules import GatedConfig
 from skipviz.models import load
-from skipviz.models.load import at_budget
+from skipviz.models.loading import at_budget
 from skipviz.models.samples import GatedModelConfig, ModelConfig
 from skipviz.recording.tracing import trace
-from skipviz.texts import Document
+from skipviz.text.documents import Document
 from skipviz.training.prepare import Say
 from skipviz.training.recipe import Recipe
 from skipviz.training.selection import (
@@ -72,7 +73,7 @@ def matched_choice(
     for budget in recipe.budgets:
         at_budget(like, budget)  # says now, and not after an hour, which budgets there are
     if like.settings is None or _layers(like.settings) != _layers(config):
-        raise ValueError(
+        raise InputError(
             f"{model} does not gate layers {config.first_layer} to {config.last_layer}, as the "
             "random policy is to; name gates of this backbone with --like."
         )

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from jaxtyping import Float
 from torch import Tensor
 
-
-class CollapsedGateError(RuntimeError):
-    """A gate ran for every token, or for none, of too many steps."""
+from skipviz.errors import TrainingError
 
 
 class CollapseWatch:
@@ -43,7 +41,7 @@ class CollapseWatch:
 
         Raises
         ------
-        CollapsedGateError
+        TrainingError
             Naming the site, what it does and since when.
         """
         self._seen += 1
@@ -56,7 +54,7 @@ class CollapseWatch:
             first = self.since[site]
             if not patient and first >= 0 and step + 1 - first >= self._steps:
                 what = "runs for every token" if rate == 1 else "runs for no token"
-                raise CollapsedGateError(
+                raise TrainingError(
                     f"The gate of {self._labels[site]} {what} since step {first}, "
                     f"{step + 1 - first} steps ago: it has collapsed. Lower --gate-lr, or let it "
                     "be with --collapse-after 0."

@@ -8,16 +8,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from skipviz.experiments.calibrate import calibrate
-from skipviz.experiments.card import TRAINING
-from skipviz.families.gated_modules import GatedConfig, install_gates
+from skipviz.evaluation.calibration import calibrate
+from skipviz.evaluation.card import TRAINING
+from skipviz.families.gated.modules import GatedConfig, install_gates
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts
 from skipviz.models.gate_weights import read_gates
 from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
-from skipviz.texts import Document
-from skipviz.training.cost import PRICE_GAINS
+from skipviz.text.documents import Document
 from skipviz.training.loop import LR_FLOOR
+from skipviz.training.objectives.cost import PRICE_GAINS
 from skipviz.training.prepare import Prepared, Run
 
 UNUSED = {

@@ -15,8 +15,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from skipviz.atomic import written
+from skipviz.errors import InputError, TrainingError
 from skipviz.training.recipe import Recipe
-from skipviz.written import written
 
 CHECKPOINT = "checkpoint.safetensors"
 LOG = "log.jsonl"
@@ -116,7 +117,7 @@ def train(
             norm = nn.utils.get_total_norm(slopes)
             if not (torch.isfinite(loss) and torch.isfinite(norm)):
                 kept = (folder / CHECKPOINT).exists()
-                raise FloatingPointError(
+                raise TrainingError(
                     f"At step {step} the loss is {loss.item()} and the norm of its gradient "
                     f"{norm.item()}{_where_not_finite(parameters)}. "
                     + (
@@ -265,13 +266,13 @@ def _check_recipe(
         if begun.get(name) != asked[name] and name not in changeable
     ]
     if begun.get("windows", asked.get("windows")) != asked.get("windows"):
-        raise ValueError(
+        raise InputError(
             f"The run in {folder} was begun on "
             + (f"the windows of {begun['windows']}" if begun["windows"] else "windows of its own")
             + ". Resume it with the same --windows, or train into another folder."
         )
     if other:
-        raise ValueError(
+        raise InputError(
             f"The run in {folder} was begun with {', '.join(other)}. Resume it with the same, "
             "or train into another folder."
         )

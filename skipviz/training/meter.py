@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skipviz.families.gated_modules import GatedConfig, gated_units, straight_through
-from skipviz.flops import UnitFlops, adapter_flops, gate_flops
+from skipviz.families.flops import UnitFlops, adapter_flops, gate_flops
+from skipviz.families.gated.modules import GatedConfig, gated_units, straight_through
 
 
 class BudgetMeter:

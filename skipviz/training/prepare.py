@@ -13,13 +13,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from skipviz.atomic import written
+from skipviz.errors import InputError
 from skipviz.models import SkipModel, load
 from skipviz.models.samples import learned_settings
-from skipviz.training.order import batches
+from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.windows import SHARES, training_windows
-from skipviz.written import written
 
 WINDOWS = "windows.safetensors"
 WARM_START_WINDOWS = 480
@@ -120,14 +121,14 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
         texts that this run cannot be on.
     """
     if run.windows is not None and not (run.windows / WINDOWS).exists():
-        raise ValueError(
+        raise InputError(
             f"There is no run in {run.windows} to take the windows of; name its folder."
         )
     dense = run.dense()
     if start is not None:
         begun = learned_settings(start)
         if begun.backbone_sha256 != dense.weights_sha256:
-            raise ValueError(
+            raise InputError(
                 f"The gates in {start} were made for {begun.backbone}, and {run.backbone} has "
                 f"other weights; train them on with --backbone {begun.backbone}."
             )
@@ -162,7 +163,7 @@ def _own_windows(
         windows, about = _read_windows(dense, path)
         found = (*windows.shape, about.get("seed"))
         if found != (count, recipe.length + 1, str(recipe.seed)):
-            raise ValueError(
+            raise InputError(
                 f"{folder} holds {len(windows)} windows of {windows.shape[1] - 1} tokens, made "
                 f"with seed {about.get('seed')}; this run is on {count} of {recipe.length}, with "
                 f"seed {recipe.seed}. Resume it with the same, or train into another folder."
@@ -189,7 +190,7 @@ def _windows_of_another(
 ) -> tuple[Int[Tensor, "n t"], dict[str, float]]:
     windows, about = _read_windows(dense, folder / WINDOWS)
     if windows.shape[1] != recipe.length + 1:
-        raise ValueError(
+        raise InputError(
             f"{folder} holds windows of {windows.shape[1] - 1} tokens; this run needs some of "
             f"{recipe.length}. Ask for that length, or train on windows of its own."
         )
@@ -201,12 +202,12 @@ def _read_windows(dense: SkipModel, path: Path) -> tuple[Int[Tensor, "n t"], dic
         about = file.metadata() or {}
         windows: Tensor = file.get_tensor("windows")
     if about.get("backbone") != dense.weights_sha256:
-        raise ValueError(
+        raise InputError(
             f"The windows in {path.parent} are token ids of another backbone than {dense.name}; "
             "train on windows of its own."
         )
     if "sources" not in about:
-        raise ValueError(
+        raise InputError(
             f"The windows in {path.parent} do not say which texts they are of, as those of an "
             "earlier version; train on windows of its own."
         )

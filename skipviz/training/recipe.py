@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from skipviz.errors import InputError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -57,15 +59,15 @@ class Recipe:
     def __post_init__(self) -> None:
         for budget in self.budgets:
             if not 0 < budget < 1:
-                raise ValueError(f"budget={budget} must lie between 0 and 1, as 0.8 does.")
+                raise InputError(f"budget={budget} must lie between 0 and 1, as 0.8 does.")
         if len(set(self.budgets)) < len(self.budgets):
-            raise ValueError(f"budgets={self.budgets} must differ from each other.")
+            raise InputError(f"budgets={self.budgets} must differ from each other.")
         for name in ("steps", "batch", "length"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1.")
+                raise InputError(f"{name}={getattr(self, name)} must be at least 1.")
         for name in ("ce_weight", "kl_weight", "descent"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
+                raise InputError(f"{name}={getattr(self, name)} must lie between 0 and 1.")
 
     @property
     def budgets(self) -> tuple[float, ...]:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from skipviz.experiments.calibrate import EXIT_TEXTS, calibrate_exits
-from skipviz.families.exit_modules import (
+from skipviz.errors import InputError
+from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
+from skipviz.families.exits.modules import (
     EXIT_RULES,
     ExitConfig,
     exit_parameters,
@@ -20,10 +21,10 @@ from skipviz.models.samples import (
     GATES,
     ExitModelConfig,
 )
-from skipviz.texts import Document
-from skipviz.training.exits import TOKENS, Translation, fit_translators
+from skipviz.text.documents import Document
 from skipviz.training.finish import document, made_folder
 from skipviz.training.loop import CHANGEABLE, CHECKPOINT, train
+from skipviz.training.objectives.exits import TOKENS, Translation, fit_translators
 from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 
 
@@ -94,7 +95,7 @@ def train_exits(
     # A rule may reach none of the budgets asked for, and patience may save nothing.
     thresholds = {rule: levels for rule, levels in thresholds.items() if levels}
     if not thresholds:
-        raise ValueError(
+        raise InputError(
             f"No rule of these exits meets a budget of {', '.join(map(str, run.recipe.budgets))}. "
             f"The translators are in {made}; ask for other budgets, or for more exits."
         )

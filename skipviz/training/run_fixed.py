@@ -6,8 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from skipviz.families.fixed import install_rates
-from skipviz.families.gated_modules import GatedConfig
+from skipviz.atomic import written
+from skipviz.errors import InputError
+from skipviz.families.gated.fixed_rates import install_rates
+from skipviz.families.gated.modules import GatedConfig
 from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
 from skipviz.models.samples import (
     GATES,
@@ -15,13 +17,12 @@ from skipviz.models.samples import (
     learned_settings,
 )
 from skipviz.training.choices import Choice
-from skipviz.training.distillation import Distillation
 from skipviz.training.finish import describe, document, made_folder
-from skipviz.training.fixed import FixedSteering
 from skipviz.training.loop import train
+from skipviz.training.objectives.distillation import Distillation
+from skipviz.training.objectives.fixed_rates import FixedSteering
 from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 from skipviz.training.warmstart import fit_adapters
-from skipviz.written import written
 
 
 def train_fixed(
@@ -79,12 +80,12 @@ def train_fixed(
     known = json.loads(chosen.read_text(encoding="utf-8"))
     rates = known["rates"]
     if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in run.recipe.budgets]:
-        raise ValueError(
+        raise InputError(
             f"The sites in {run.folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
             "Resume with the same, or train into another folder."
         )
     if any(known.get(name) != value for name, value in depends.items()):
-        raise ValueError(
+        raise InputError(
             f"The sites in {run.folder} were chosen from other adapters or on other texts. Resume "
             "with the same --start, --windows, --seed and --steps, or train into another folder."
         )

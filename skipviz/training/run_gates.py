@@ -8,17 +8,17 @@ from pathlib import Path
 
 import torch
 
-from skipviz.families.gated_modules import GatedConfig, gated_units, install_gates
+from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.samples import GATES, checked_adapters, checked_gates, learned_settings
 from skipviz.schema import site_label
-from skipviz.texts import Document
+from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch
-from skipviz.training.cost import CostSteering
-from skipviz.training.distillation import Distillation
 from skipviz.training.finish import calibrated, describe, document, made_folder
 from skipviz.training.loop import CHECKPOINT, train
+from skipviz.training.objectives.cost import CostSteering
+from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.prepare import WARM_START_BATCH, WARM_START_WINDOWS, Run, prepare
 from skipviz.training.warmstart import fit_adapters
 

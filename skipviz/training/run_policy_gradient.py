@@ -7,8 +7,9 @@ from pathlib import Path
 
 import polars as pl
 
-from skipviz.experiments.card import CURVE
-from skipviz.families.gated_modules import gated_units, install_gates
+from skipviz.errors import InputError
+from skipviz.evaluation.card import CURVE
+from skipviz.families.gated.modules import gated_units, install_gates
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
 from skipviz.models.samples import (
@@ -18,11 +19,11 @@ from skipviz.models.samples import (
     learned_settings,
 )
 from skipviz.schema import site_label
-from skipviz.texts import Document
+from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.finish import calibrated, describe, document, made_folder
 from skipviz.training.loop import LOG, train
-from skipviz.training.policy_gradient import PolicyGradient
+from skipviz.training.objectives.policy_gradient import PolicyGradient
 from skipviz.training.prepare import Run, prepare
 
 
@@ -53,11 +54,11 @@ def train_policy(
         it, in ``learning_curve.csv``.
     """
     if temperature <= 0:
-        raise ValueError(f"temperature={temperature:g} must be above 0, as 0.003 is.")
+        raise InputError(f"temperature={temperature:g} must be above 0, as 0.003 is.")
     settings = learned_settings(start)
     lacking = [f"{b:g}" for b in run.recipe.budgets if f"{b:g}" not in settings.thresholds]
     if lacking:
-        raise ValueError(
+        raise InputError(
             f"{start} has no threshold for budget {', '.join(lacking)}; there are "
             f"{', '.join(settings.thresholds)}."
         )

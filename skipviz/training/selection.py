@@ -10,9 +10,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skipviz.families.fixed import set_rates
-from skipviz.families.gated_modules import GatedConfig, decoder_layers, gated_units
-from skipviz.flops import UnitFlops, adapter_flops
+from skipviz.errors import InputError
+from skipviz.families.flops import UnitFlops, adapter_flops
+from skipviz.families.gated.fixed_rates import set_rates
+from skipviz.families.gated.modules import GatedConfig, decoder_layers, gated_units
 
 BATCH = 4
 
@@ -75,7 +76,7 @@ def rates_of(order: Sequence[int], savings: Sequence[float], budget: float) -> l
             kept -= savings[site]
             rates[site] = 0.0
     if kept - budget > max(savings):
-        raise ValueError(
+        raise InputError(
             f"Dropping every site keeps {kept:.3f} of the budget; {budget} is out of reach."
         )
     return rates

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from skipviz.families.gated_modules import LowRankAdapter, gated_units
+from skipviz.families.gated.modules import LowRankAdapter, gated_units
 
 RIDGE = 1e-3
 

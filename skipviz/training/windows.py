@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from skipviz.training.texts import sample_documents
+from skipviz.corpora.training_texts import sample_documents
+from skipviz.errors import InputError
 
 SHARES = {
     "brown": 0.33,
@@ -64,7 +65,7 @@ def _cut(tokenizer: Any, documents: list[str], *, count: int, length: int) -> Te
         for token in encoded
     ]
     if len(ids) < count * length:
-        raise ValueError(
+        raise InputError(
             f"{len(ids):,} tokens of text are too few for {count} windows of {length} tokens; "
             "ask for fewer steps."
         )

@@ -16,7 +16,7 @@ from skipviz.analysis.cost import (
     summary,
     token_flops,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import FLOPS, make_trace
 
 

@@ -11,9 +11,9 @@ import pytest
 import skipviz
 from skipviz.app import jobs
 from skipviz.app.jobs import RESULTS, Job, Jobs, Request
+from skipviz.errors import Stopped
 from skipviz.models.samples import GatedModelConfig
-from skipviz.recording.tracing import Stopped
-from skipviz.texts import Document
+from skipviz.text.documents import Document
 from tests import tiny
 
 

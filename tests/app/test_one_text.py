@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.app.one_text import unfit
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

@@ -7,7 +7,7 @@ import pytest
 import skipviz
 from skipviz.app.jobs import Jobs, Request
 from skipviz.app.stored import request_of
-from skipviz.models import ModelError
+from skipviz.errors import ModelError
 from tests import tiny
 
 TEXTS = (tiny.TEXT, "Two 🤷🏽‍♀️ lines\nand a tab\t.")

@@ -9,11 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.agreement import agreement, beside_flips, worth_of_cells
-from skipviz.analysis.score_correlation import score_correlations
-from skipviz.experiments.attribution import attribute
-from skipviz.experiments.depth_attribution import attribute_depth, flips_beside
-from skipviz.experiments.explained import Target
+from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
+from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
+from skipviz.experiments.attribution.over_tokens import attribute
+from skipviz.experiments.attribution.target import Target
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 300_000

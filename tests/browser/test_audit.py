@@ -8,8 +8,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.gate_quality import implied_price, judged, quality
-from skipviz.analysis.token_classes import token_classes
+from skipviz.analysis.gates.quality import implied_price, judged, quality
+from skipviz.analysis.tokens.classes import token_classes
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 180_000

@@ -10,18 +10,18 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.difficulty import depth_against_difficulty, difficulty
-from skipviz.analysis.layer_words import (
+from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficulty
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.tokens.classes import token_classes
+from skipviz.experiments.hidden_states.attention_paid import attention_paid
+from skipviz.experiments.hidden_states.prediction_by_depth import settling, turning
+from skipviz.experiments.hidden_states.states import record_states
+from skipviz.readings.layers import (
     attention_reading,
     difficulty_reading,
     settling_reading,
     specialty_reading,
 )
-from skipviz.analysis.specialties import specialties
-from skipviz.analysis.token_classes import token_classes
-from skipviz.experiments.attention_paid import attention_paid
-from skipviz.experiments.prediction_by_depth import settling, turning
-from skipviz.experiments.states import record_states
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 240_000

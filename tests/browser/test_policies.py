@@ -6,8 +6,8 @@ import polars as pl
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.frontier_words import frontier_reading
 from skipviz.models.samples import samples_folder
+from skipviz.readings.frontier import frontier_reading
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 120_000

@@ -9,11 +9,11 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.drift import drift
-from skipviz.analysis.moves import summary
-from skipviz.analysis.robustness_words import drift_words, surface_words, tails_words
-from skipviz.analysis.tails import over_dense, tails
-from skipviz.experiments.robustness import surface_changes
+from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.drift import drift
+from skipviz.analysis.robustness.tails import over_dense, tails
+from skipviz.experiments.robustness.surface import surface_changes
+from skipviz.readings.robustness import drift_words, surface_words, tails_words
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 240_000

@@ -12,12 +12,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.difficulty import depth_against_difficulty, difficulty
-from skipviz.analysis.drift import drift, part
-from skipviz.analysis.layer_words import difficulty_reading, specialty_reading
-from skipviz.analysis.robustness_words import drift_words
-from skipviz.analysis.specialties import specialties
-from skipviz.analysis.token_classes import token_classes
+from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficulty
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.robustness.drift import drift, part
+from skipviz.analysis.tokens.classes import token_classes
+from skipviz.readings.layers import difficulty_reading, specialty_reading
+from skipviz.readings.robustness import drift_words
 from tests.browser.conftest import PageLog, Screenshot, Serve
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts

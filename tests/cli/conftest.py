@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import skipviz
-import skipviz.training.held_out
+import skipviz.corpora.held_out
 from tests import tiny
 from tests.cli.runner import TEXTS
 from tests.folders import write_gated
@@ -26,7 +26,7 @@ def text(tmp_path: Path) -> Path:
 @pytest.fixture
 def held_out(monkeypatch: pytest.MonkeyPatch) -> list[skipviz.Document]:
     documents = [skipviz.Document(f"doc{i}", text) for i, text in enumerate(TEXTS)]
-    texts = skipviz.training.held_out
+    texts = skipviz.corpora.held_out
     monkeypatch.setattr(texts, "calibration_texts", lambda: documents)
     monkeypatch.setattr(texts, "reporting_texts", lambda: documents)
     return documents

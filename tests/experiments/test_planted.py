@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import skipviz
-from skipviz.analysis.gate_quality import controls, judged, quality
+from skipviz.analysis.gates.quality import controls, judged, quality
 from tests import planted
 
 LENGTH = 65

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from skipviz.errors import ModelError
 from skipviz.home import sha256_of
-from skipviz.models import ModelError, backbone
+from skipviz.models import backbone
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from skipviz.plots import attention_figure
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

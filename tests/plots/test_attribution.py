@@ -6,8 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.agreement import beside_flips, worth_of_cells
-from skipviz.analysis.pieces import pieces
+from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
+from skipviz.analysis.gates.word_shares import pieces
 from skipviz.plots.attribution import (
     attribution_html,
     correlation_figure,
@@ -16,7 +16,7 @@ from skipviz.plots.attribution import (
     share_end,
     share_scatter,
 )
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace, say
 
 

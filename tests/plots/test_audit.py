@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.gate_quality import judged, quality_by, reliability
+from skipviz.analysis.gates.quality import judged, quality_by, reliability
 from skipviz.plots.audit import ranking_by_layer, reliability_figure, utility_map
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 
 from skipviz import plots
-from skipviz.analysis.cluster_maps import ClusterMap, map_profiles
-from skipviz.analysis.clusters import Clusters, cluster
+from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.maps import ClusterMap, map_profiles
 from skipviz.plots.clusters import FAINT
 from skipviz.plots.palette import CLUSTER_COLOURS, NO_CLUSTER, cluster_colour
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.profiles import planted, trace_of, unplanted
 
 

@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.difficulty import DIFFICULTIES, depth_by_difficulty, difficulty
-from skipviz.analysis.task_depth import TASKS, by_task
+from skipviz.analysis.layers.difficulty import DIFFICULTIES, depth_by_difficulty, difficulty
+from skipviz.analysis.layers.task_depth import TASKS, by_task
 from skipviz.plots import difficulty_curve, task_figure
 from skipviz.plots.palette import layers_used_range
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

@@ -10,17 +10,17 @@ import polars as pl
 import pytest
 
 from skipviz import plots
-from skipviz.analysis.agreement import beside_flips, worth_of_cells
-from skipviz.analysis.cluster_maps import map_profiles
-from skipviz.analysis.clusters import cluster
-from skipviz.analysis.difficulty import depth_by_difficulty, difficulty
-from skipviz.analysis.drift import drift
-from skipviz.analysis.gate_quality import judged, quality_by, reliability
-from skipviz.analysis.moves import summary
-from skipviz.analysis.specialties import specialties
-from skipviz.analysis.tails import tails
-from skipviz.analysis.task_depth import TASKS, by_task
-from skipviz.trace import Trace
+from skipviz.analysis.clusters.clustering import cluster
+from skipviz.analysis.clusters.maps import map_profiles
+from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
+from skipviz.analysis.gates.quality import judged, quality_by, reliability
+from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.layers.task_depth import TASKS, by_task
+from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.drift import drift
+from skipviz.analysis.robustness.tails import tails
+from skipviz.traces import Trace
 from tests.plots.test_frontier import TABLE
 from tests.synthetic import make_trace
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from skipviz.plots import influence_bars, settled_histogram
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

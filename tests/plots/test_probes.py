@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from skipviz.plots import probe_accuracy, probe_selectivity
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

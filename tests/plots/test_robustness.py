@@ -4,11 +4,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.drift import LAYERS_USED
-from skipviz.analysis.moves import summary
-from skipviz.analysis.tails import over_dense, tails
+from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.drift import LAYERS_USED
+from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.plots.robustness import DOCUMENTS, change_figure, drift_figure, tails_figure
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.specialties import LEVEL, specialties
+from skipviz.analysis.layers.specialties import LEVEL, specialties
 from skipviz.plots import specialty_map
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 

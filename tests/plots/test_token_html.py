@@ -10,7 +10,7 @@ import pytest
 
 import skipviz.plots
 from skipviz.plots.token_html import token_html
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import PIECES, make_trace
 
 

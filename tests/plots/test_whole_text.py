@@ -10,7 +10,7 @@ import pytest
 from skipviz.analysis.cost import compute_share, execution_rates, summary
 from skipviz.plots import compute_share_figure, execution_rate_by_layer, layers_used_histogram
 from skipviz.plots.palette import CIVIDIS, interpolate, layers_used_range, shares_along
-from skipviz.trace import Trace
+from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
 ALL = [layers_used_histogram, execution_rate_by_layer, compute_share_figure]

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 import skipviz
+from skipviz.errors import RecordingError
 from skipviz.families import Plan
-from skipviz.recording.events import RecordingError
 from tests import tiny
-from tests.families.test_fixed import fixed
+from tests.families.gated.test_fixed_rates import fixed
 
 
 def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from skipviz.training.collapse import CollapsedGateError, CollapseWatch
+from skipviz.errors import TrainingError
+from skipviz.training.collapse import CollapseWatch
 
 
 def test_a_gate_that_stops_choosing_is_named_with_the_step_it_began() -> None:
@@ -11,7 +12,7 @@ def test_a_gate_that_stops_choosing_is_named_with_the_step_it_began() -> None:
     watch.see(0, torch.tensor([1.0, 0.5]))
     watch.see(1, torch.tensor([0.5, 0.0]))
     watch.see(2, torch.tensor([1.0, 0.0]))
-    with pytest.raises(CollapsedGateError, match=r"L2\.mlp runs for no token since step 1, 3 "):
+    with pytest.raises(TrainingError, match=r"L2\.mlp runs for no token since step 1, 3 "):
         watch.see(3, torch.tensor([1.0, 0.0]))
 
 
@@ -32,5 +33,5 @@ def test_a_run_taken_up_again_has_so_many_steps_anew() -> None:
     watch.since = [1]  # as a checkpoint has it
     for step in (6, 7, 8):
         watch.see(step, torch.tensor([1.0]))
-    with pytest.raises(CollapsedGateError, match=r"since step 1, 9 steps ago"):
+    with pytest.raises(TrainingError, match=r"since step 1, 9 steps ago"):
         watch.see(9, torch.tensor([1.0]))

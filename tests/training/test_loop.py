@@ -10,16 +10,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.gated_modules import (
+from skipviz.errors import TrainingError
+from skipviz.families.gated.modules import (
     gate_parameters,
     gated_units,
     install_gates,
 )
-from skipviz.training.collapse import CollapsedGateError, CollapseWatch
-from skipviz.training.cost import CostSteering
-from skipviz.training.distillation import Distillation
+from skipviz.training.batch_order import batches
+from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import train
-from skipviz.training.order import batches
+from skipviz.training.objectives.cost import CostSteering
+from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import fit_adapters
@@ -251,7 +252,7 @@ def test_a_gate_is_not_watched_before_it_has_anything_to_choose(tmp_path: Path) 
     found = objective(student, tmp_path, recipe, watch=CollapseWatch(labels, steps=2))
     for step in range(6):
         found.loss(step)
-    with pytest.raises(CollapsedGateError, match="since step 5, 2 steps ago"):
+    with pytest.raises(TrainingError, match="since step 5, 2 steps ago"):
         found.loss(6)
 
 

@@ -6,8 +6,8 @@ from torch import Tensor
 
 import skipviz
 from skipviz.analysis.cost import realised_budget
-from skipviz.families.gated_modules import gated_units
-from skipviz.spans import encode
+from skipviz.families.gated.modules import gated_units
+from skipviz.text.spans import encode
 from skipviz.training.meter import BudgetMeter
 from skipviz.training.recipe import Recipe
 from tests import tiny

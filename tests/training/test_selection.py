@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.fixed import install_rates
-from skipviz.families.gated_modules import gated_units
-from skipviz.flops import adapter_flops
+from skipviz.families.flops import adapter_flops
+from skipviz.families.gated.fixed_rates import install_rates
+from skipviz.families.gated.modules import gated_units
 from skipviz.training.selection import (
     block_influence,
     equal_length,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.gated_modules import gated_units
+from skipviz.families.gated.modules import gated_units
 from skipviz.training.recipe import Recipe
 from skipviz.training.warmstart import fit_adapters
 from tests import tiny

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
-from skipviz.training import held_out, texts, windows
-from skipviz.training.held_out import BROWN_CALIBRATION, BROWN_REPORTING
-from skipviz.training.texts import brown_prose
+from skipviz.corpora import held_out
+from skipviz.corpora import training_texts as texts
+from skipviz.corpora.held_out import BROWN_CALIBRATION, BROWN_REPORTING
+from skipviz.corpora.training_texts import brown_prose
+from skipviz.training import windows
 from skipviz.training.windows import SHARES, training_windows
 
 

@@ -1,0 +1,410 @@
+"""Clusters of tokens by depth profile: which tokens use the same layers, if any do."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from skipviz.analysis.clusters.grouping import (
+    METHODS,
+    METRICS,
+    NOBODY,
+    Grouper,
+    Grouping,
+    Labels,
+    Method,
+    Metric,
+    distances,
+    nearest,
+)
+from skipviz.analysis.clusters.profiles import (
+    Floats,
+    On,
+    Scale,
+    as_list,
+    check_same_model,
+    raw_profiles,
+    scale_of,
+    scaled,
+)
+from skipviz.analysis.clusters.significance import ALPHA, judge, resampled, sample
+from skipviz.analysis.clusters.storage import PROFILES, RUN, TABLES, read_tables, write_tables
+from skipviz.errors import InputError
+from skipviz.traces import Trace
+
+MOST = 8
+"""Clusters tried at most: more have no colours that all can tell apart."""
+FEWEST_TOKENS = 40
+GROUPED = 5000
+"""Tokens that are grouped; further ones go to the nearest cluster."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clusters:
+    """Which tokens have depth profiles alike.
+
+    Attributes
+    ----------
+    run
+        One row: ``model`` and ``weights_sha256`` that the profiles are of; ``on``, ``method``,
+        ``metric`` and ``seed``; ``chosen``, whether the caller chose the number of clusters; ``p``,
+        the share of shuffled profiles, these among them, that group as clearly; ``p_continuum``,
+        the same of profiles whose sites go together in pairs as much, but which form no groups,
+        null where ``p`` claims no clusters;
+        ``stability``, the mean adjusted Rand index between groups made from two halves of the
+        tokens, 1 if they agree, 0 by chance, null where one cluster is all there is.
+    sites
+        One row a site: ``site``, ``label``, ``layer``, ``unit``, ``visit``; ``centre`` and
+        ``spread``, on the gate's own scale, that scores are scaled by.
+    tokens
+        One row a token of all traces: ``trace`` and ``token`` in it, ``source``, ``sequence``,
+        ``position``, ``text``; ``cluster``, from 0 for the largest, null for a token that HDBSCAN
+        leaves out; ``distance`` from the mean profile of its cluster, in the metric.
+    profiles
+        One row a cluster and site: ``cluster``, ``tokens`` in it, ``site``, ``label``, ``layer``,
+        ``unit``; ``rate``, the share of them for which the site ran; ``score``, their mean score.
+    criterion
+        One row a number of ``clusters`` tried: their mean ``silhouette`` and that of ``shuffled``
+        profiles and of a ``continuum``, the mean of all draws and the 95th percentile (``_high``);
+        draws end early where it is clear that there are no clusters.
+    references
+        One row a profile that others are held against: ``cluster`` (null for none) and
+        ``profile``, scaled.
+    """
+
+    run: pl.DataFrame
+    sites: pl.DataFrame
+    tokens: pl.DataFrame
+    profiles: pl.DataFrame
+    criterion: pl.DataFrame
+    references: pl.DataFrame
+
+    @property
+    def count(self) -> int:
+        """Number of clusters; 1 where tokens form none."""
+        return int(self.references["cluster"].drop_nulls().n_unique())
+
+    @property
+    def found(self) -> bool:
+        """Whether tokens group more clearly than shuffled profiles do."""
+        return float(self.run["p"][0]) <= ALPHA
+
+    def __repr__(self) -> str:
+        run = self.run.row(0, named=True)
+        return (
+            f"Clusters({self.count} of {self.tokens.height} tokens, on={run['on']!r}, "
+            f"method={run['method']!r}, p={run['p']:.3f})"
+        )
+
+    def assign(self, traces: Trace | Sequence[Trace]) -> pl.DataFrame:
+        """Return which of these clusters the tokens of other texts belong to.
+
+        A token goes to the cluster of the reference nearest to its profile.
+
+        Parameters
+        ----------
+        traces
+            Of the same model.
+
+        Returns
+        -------
+        pl.DataFrame
+            As ``tokens``.
+
+        Raises
+        ------
+        ValueError
+            If the traces are of another model, or lack scores where clusters are made on them.
+        """
+        several = as_list(traces)
+        return _tokens(several, self.scaled(several), self._grouping(), self.run["metric"][0])
+
+    def scaled(self, traces: Trace | Sequence[Trace]) -> Floats:
+        """Return the profiles of texts as these clusters see them, [tokens, sites].
+
+        Decisions are 0 or 1, scores on the scale in ``sites``.
+
+        Parameters
+        ----------
+        traces
+            Of the same model.
+
+        Raises
+        ------
+        ValueError
+            As ``assign``.
+        """
+        several = as_list(traces)
+        check_same_model(several[0], self.sites, self.run["weights_sha256"][0])
+        scale = Scale(
+            centre=self.sites["centre"].to_numpy(), spread=self.sites["spread"].to_numpy()
+        )
+        on: On = self.run["on"][0]
+        return scaled(raw_profiles(several, on), scale)
+
+    def save(self, target: Path | str | io.BytesIO) -> None:
+        """Write everything to one Parquet file of one row, each table a list in it."""
+        write_tables({name: getattr(self, name) for name in TABLES}, target)
+
+    @classmethod
+    def load(cls, source: Path | str | io.BytesIO) -> Clusters:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file holds no clusters, clusters of another format, or not all of them.
+        """
+        return cls(**read_tables(source))
+
+    def _grouping(self) -> Grouping:
+        labels = self.references["cluster"].fill_null(NOBODY).to_numpy().astype(np.int64)
+        return Grouping(references=self.references["profile"].to_numpy(), labels=labels)
+
+
+def cluster(
+    traces: Trace | Sequence[Trace],
+    on: On = "executed",
+    *,
+    method: Method = "kmeans",
+    metric: Metric | None = None,
+    clusters: int | None = None,
+    seed: int = 0,
+    progress: Callable[[float], None] = lambda share: None,
+) -> Clusters:
+    """Group tokens by the layers they used, and say whether there are groups at all.
+
+    The number of clusters is the one with the highest mean silhouette, from 2 to 8, and 1 unless
+    it is higher than 19 of 20 are for profiles shuffled within sites. Shuffling keeps how often
+    each site runs, and mostly which tokens are neighbours; so clusters are claimed where sites
+    decide together. Whether they are groups apart or parts of a continuum is another question,
+    which ``p_continuum`` answers.
+
+    Parameters
+    ----------
+    traces
+        One or several, of one model.
+    on
+        ``executed``: which sites ran; ``score``: what their gates said, each site's scores scaled
+        by median and quartiles.
+    method
+        ``kmeans``, ``agglomerative`` or ``hdbscan``; the last finds the number of clusters itself
+        and leaves tokens out.
+    metric
+        ``hamming`` or, but for k-means, ``jaccard`` for decisions, ``euclidean`` for scores; the
+        first that fits if None.
+    clusters
+        Number of clusters; by silhouette, or by HDBSCAN, if None. A number that is given is made
+        whatever the test says.
+    seed
+        Of k-means, shuffling and resampling.
+    progress
+        Called with the share done, 0 to 1.
+
+    Returns
+    -------
+    Clusters
+        At most 5,000 tokens are grouped; further ones go to the nearest cluster.
+
+    Raises
+    ------
+    ValueError
+        If the traces do not go together, have too few tokens or sites that never differ, or if
+        method, metric and number do not go together.
+    """
+    several = as_list(traces)
+    raw = raw_profiles(several, on)
+    chosen_metric = _metric(on, method, metric)
+    _check(raw, method, clusters)
+    scale = scale_of(raw, on)
+    profiles = scaled(raw, scale)
+    grouped = profiles[sample(len(profiles), GROUPED, np.random.default_rng(seed))]
+    grouper = Grouper(method=method, metric=chosen_metric, seed=seed)
+    # Several hundred small groupings: threads that wait for each other would take the time.
+    with threadpool_limits(1, user_api="openmp"):
+        counts = _counts(grouped, method, clusters)
+        verdict = judge(grouped, grouper, counts=counts, seed=seed, progress=progress)
+        wanted = clusters if clusters is not None else verdict.best
+        if clusters is None and (verdict.p > ALPHA or verdict.best < 2):
+            wanted = 1
+        asked = wanted if method != "hdbscan" or wanted == 1 else None
+        grouping = _by_size(grouper.group(grouped, asked), grouped, chosen_metric)
+        agreed = resampled(grouped, grouper, count=asked, seed=seed) if wanted > 1 else []
+    tokens = _tokens(several, profiles, grouping, chosen_metric)
+    run = {
+        "model": several[0].run["model"][0],
+        "weights_sha256": several[0].run["weights_sha256"][0],
+        "on": on,
+        "method": method,
+        "metric": chosen_metric,
+        "seed": seed,
+        "chosen": clusters is not None,
+        "p": verdict.p,
+        "p_continuum": verdict.p_continuum,
+        "stability": float(np.mean(agreed)) if agreed else None,
+    }
+    sites = (
+        several[0]
+        .sites.select("site", "label", "layer", "unit", "visit")
+        .with_columns(centre=pl.Series(scale.centre), spread=pl.Series(scale.spread))
+    )
+    return Clusters(
+        run=pl.DataFrame([run], schema=RUN),
+        sites=sites,
+        tokens=tokens,
+        profiles=mean_profiles(several, tokens),
+        criterion=verdict.criterion,
+        references=_references(grouping),
+    )
+
+
+def _metric(on: On, method: Method, metric: Metric | None) -> Metric:
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")
+    if metric is not None and metric not in METRICS:
+        raise InputError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
+    if on == "score":
+        if metric not in (None, "euclidean"):
+            raise InputError(f"metric={metric!r} compares decisions; scores take 'euclidean'.")
+        return "euclidean"
+    if metric == "euclidean":
+        raise InputError("metric='euclidean' compares scores; decisions take 'hamming'.")
+    if metric == "jaccard" and method == "kmeans":
+        raise InputError(
+            "k-means has no Jaccard distance, whose means are no means; take "
+            "method='agglomerative' or 'hdbscan', or metric='hamming'."
+        )
+    return metric or "hamming"
+
+
+def _check(raw: Floats, method: Method, clusters: int | None) -> None:
+    tokens, sites = raw.shape
+    if not sites:
+        raise InputError("The model has no gates, so all profiles are alike; trace a gated one.")
+    if tokens < FEWEST_TOKENS:
+        raise InputError(
+            f"{tokens} tokens are too few to tell clusters from chance; give {FEWEST_TOKENS} or "
+            "more."
+        )
+    if (raw == raw[0]).all():
+        raise InputError(
+            "Every token has the same profile, so there is nothing to group. A policy that looks "
+            "at the token gives profiles that differ."
+        )
+    if clusters is None:
+        return
+    if method == "hdbscan":
+        raise InputError(
+            f"HDBSCAN finds the number of clusters itself; leave clusters={clusters} out, or take "
+            "method='kmeans'."
+        )
+    if not 2 <= clusters <= MOST:
+        raise InputError(f"clusters={clusters} must be from 2 to {MOST}.")
+    distinct = len(np.unique(raw, axis=0))
+    if clusters > distinct:
+        raise InputError(
+            f"clusters={clusters} is more than the {distinct} profiles there are; ask for fewer."
+        )
+
+
+def _counts(profiles: Floats, method: Method, clusters: int | None) -> list[int | None]:
+    if method == "hdbscan":
+        return [None]
+    if clusters is not None:
+        return [clusters]
+    distinct = len(np.unique(profiles, axis=0))
+    return list(range(2, min(MOST, distinct) + 1))
+
+
+def _by_size(grouping: Grouping, profiles: Floats, metric: Metric) -> Grouping:
+    """Return the groups numbered from the largest."""
+    labels = nearest(grouping, profiles, metric)
+    sizes = np.bincount(labels[labels != NOBODY], minlength=int(grouping.labels.max()) + 1)
+    place = np.argsort(np.argsort(-sizes, kind="stable"))
+    numbered = np.where(grouping.labels == NOBODY, NOBODY, place[grouping.labels])
+    return Grouping(references=grouping.references, labels=numbered)
+
+
+def _tokens(
+    traces: Sequence[Trace], profiles: Floats, grouping: Grouping, metric: Metric
+) -> pl.DataFrame:
+    labels = nearest(grouping, profiles, metric)
+    columns = ("token", "source", "sequence", "position", "text")
+    tables = [
+        trace.tokens.select(pl.lit(index, dtype=pl.Int64).alias("trace"), *columns)
+        for index, trace in enumerate(traces)
+    ]
+    return pl.concat(tables).with_columns(
+        cluster=_nullable(labels),
+        distance=pl.Series(_from_centre(profiles, labels, grouping, metric)).fill_nan(None),
+    )
+
+
+def _from_centre(profiles: Floats, labels: Labels, grouping: Grouping, metric: Metric) -> Floats:
+    """Return how far each token is from the mean reference of its cluster; NaN without one."""
+    found = np.full(len(profiles), np.nan)
+    for label in range(int(grouping.labels.max()) + 1):
+        mine = labels == label
+        centre = grouping.references[grouping.labels == label].mean(axis=0, keepdims=True)
+        found[mine] = distances(profiles[mine], centre, metric)[:, 0]
+    return found
+
+
+def mean_profiles(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return what the tokens of each cluster did at each site.
+
+    Parameters
+    ----------
+    traces
+        Of one model.
+    tokens
+        Their clusters, ``Clusters.tokens`` or what ``Clusters.assign`` returned.
+
+    Returns
+    -------
+    pl.DataFrame
+        As ``Clusters.profiles``, without clusters that no token belongs to.
+    """
+    several = as_list(traces)
+    labels = tokens["cluster"].fill_null(NOBODY).to_numpy()
+    ran = np.concatenate([trace.matrix("exec_count") > 0 for trace in several])
+    scores = np.concatenate([trace.matrix("score") for trace in several]).astype(np.float64)
+    sites = several[0].sites.select("site", "label", "layer", "unit")
+    tables = [pl.DataFrame(schema=PROFILES)]
+    for label in np.unique(labels[labels != NOBODY]):
+        mine = labels == label
+        score = np.where(np.isfinite(scores[mine]), scores[mine], np.nan)
+        asked = np.isfinite(score).sum(axis=0)
+        mean = np.where(asked > 0, np.nansum(score, axis=0) / np.maximum(asked, 1), np.nan)
+        tables.append(
+            sites.select(
+                pl.lit(int(label), dtype=pl.Int64).alias("cluster"),
+                pl.lit(int(mine.sum()), dtype=pl.Int64).alias("tokens"),
+                pl.all(),
+                rate=pl.Series(ran[mine].mean(axis=0), dtype=pl.Float64),
+                score=pl.Series(mean, dtype=pl.Float64).fill_nan(None),
+            )
+        )
+    return pl.concat(tables)
+
+
+def _references(grouping: Grouping) -> pl.DataFrame:
+    sites = grouping.references.shape[1]
+    return pl.DataFrame(
+        {
+            "cluster": _nullable(grouping.labels),
+            "profile": pl.Series(
+                np.ascontiguousarray(grouping.references), dtype=pl.Array(pl.Float64, sites)
+            ),
+        }
+    )
+
+
+def _nullable(labels: Labels) -> pl.Series:
+    return pl.Series(labels, dtype=pl.Int64).replace(NOBODY, None)

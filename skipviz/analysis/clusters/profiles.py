@@ -1,0 +1,194 @@
+"""Depth profiles: a token's vector over sites, of its decisions or of its scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from skipviz.errors import InputError
+from skipviz.traces import Trace
+
+Floats = npt.NDArray[np.float64]
+On = Literal["executed", "score"]
+ONS: tuple[On, ...] = ("executed", "score")
+PLACE = ("layer", "unit", "visit")
+"""What makes two sites the same."""
+SPREAD = 1.349
+"""Distance between the quartiles of a normal distribution, in standard deviations."""
+FARTHEST = 3.0
+"""Where scaled scores are cut off: a few tokens lie so far out that they alone would be groups."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """How the scores of each site are made comparable.
+
+    Attributes
+    ----------
+    centre
+        What is subtracted, of shape [sites], on each gate's own scale.
+    spread
+        What is divided by, of shape [sites].
+    """
+
+    centre: Floats
+    spread: Floats
+
+
+def as_list(traces: Trace | Sequence[Trace]) -> list[Trace]:
+    """Return the traces as a list, if they can be looked at together.
+
+    Raises
+    ------
+    ValueError
+        If there are none, or they are of different models or sites.
+    """
+    several = [traces] if isinstance(traces, Trace) else list(traces)
+    if not several:
+        raise InputError("There are 0 traces; give at least one.")
+    for trace in several[1:]:
+        check_same_model(trace, several[0].sites, several[0].run["weights_sha256"][0])
+    return several
+
+
+def check_same_model(trace: Trace, sites: pl.DataFrame, weights: str | None) -> None:
+    """Raise ``ValueError`` unless a trace has these sites and comes from these weights."""
+    if not trace.sites.select(PLACE).equals(sites.select(PLACE)):
+        raise InputError(
+            f"A trace of {trace.run['model'][0]} has {trace.sites.height} sites, and not the same "
+            f"ones as the {sites.height} of the first; give traces of one model."
+        )
+    found = trace.run["weights_sha256"][0]
+    if found != weights:
+        raise InputError(
+            f"Traces of weights {str(found)[:12]} and {str(weights)[:12]} cannot be clustered "
+            "together: the same site means another thing in each. Give traces of one model."
+        )
+
+
+def raw_profiles(traces: Sequence[Trace], on: On) -> Floats:
+    """Return what each token did at each site, [tokens, sites].
+
+    Parameters
+    ----------
+    traces
+        Of one model, one after the other.
+    on
+        ``executed``: 1 where the unit ran, else 0; ``score``: what the gate said, on its scale.
+
+    Raises
+    ------
+    ValueError
+        If there is nothing of that name, or a score is missing.
+    """
+    if on not in ONS:
+        raise InputError(f"on={on!r} is not one of {', '.join(ONS)}.")
+    if on == "executed":
+        return np.concatenate([(t.matrix("exec_count") > 0).astype(np.float64) for t in traces])
+    scores: Floats = np.concatenate([t.matrix("score").astype(np.float64) for t in traces])
+    missing = float((~np.isfinite(scores)).mean()) if scores.size else 0.0
+    if missing:
+        raise InputError(
+            f"{missing:.1%} of the scores are missing, as of tokens that have left; cluster with "
+            "on='executed'."
+        )
+    return scores
+
+
+def scale_of(profiles: Floats, on: On) -> Scale:
+    """Return the scale of profiles: none for decisions, median and quartiles for scores."""
+    sites = profiles.shape[1]
+    if on == "executed":
+        return Scale(centre=np.zeros(sites), spread=np.ones(sites))
+    low, middle, high = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
+    spread = (high - low) / SPREAD
+    # A gate that says the same of most tokens has no quartiles to speak of.
+    spread = np.where(spread > 0, spread, profiles.std(axis=0))
+    return Scale(centre=middle, spread=np.where(spread > 0, spread, 1.0))
+
+
+def scaled(profiles: Floats, scale: Scale) -> Floats:
+    """Return profiles on a scale, [tokens, sites], cut off where they lie far out."""
+    found: Floats = np.clip((profiles - scale.centre) / scale.spread, -FARTHEST, FARTHEST)
+    return found
+
+
+def shuffled(profiles: Floats, *, block: int, generator: np.random.Generator) -> Floats:
+    """Return profiles whose sites know nothing of each other, [tokens, sites].
+
+    At each site values change places among tokens, in blocks of neighbours of random lengths, so
+    that what holds for a token still tends to hold for the next.
+
+    Parameters
+    ----------
+    profiles
+        In reading order, [tokens, sites].
+    block
+        Mean length of a block, in tokens; 1 shuffles token by token.
+    generator
+        Source of chance.
+    """
+    tokens, sites = profiles.shape
+    begins = generator.random((tokens, sites)) < 1 / block
+    keys = generator.random((tokens + 1, sites))
+    key = np.take_along_axis(keys, np.cumsum(begins, axis=0), axis=0)
+    found: Floats = np.take_along_axis(profiles, np.argsort(key, axis=0, kind="stable"), axis=0)
+    return found
+
+
+class Continuum:
+    """Profiles without groups, whose sites go together in pairs as much as in those given.
+
+    A latent normal variable a site, with correlations, is turned into the values of that site by
+    rank (Cario and Nelson, "Modeling and generating random vectors with arbitrary marginal
+    distributions and correlation matrix", 1997). Ties weaken correlations; those of the latent
+    variables are raised until what comes out has those wanted.
+
+    Parameters
+    ----------
+    profiles
+        In any order, [tokens, sites].
+    generator
+        Source of chance.
+    """
+
+    ROUNDS = 4
+
+    def __init__(self, profiles: Floats, generator: np.random.Generator) -> None:
+        self._sorted = np.sort(profiles, axis=0)
+        self._generator = generator
+        wanted = _correlations(profiles)
+        latent = wanted.copy()
+        self._mix = _root(latent)
+        for _ in range(self.ROUNDS):
+            latent = np.clip(latent + wanted - _correlations(self.draw()), -0.99, 0.99)
+            np.fill_diagonal(latent, 1.0)
+            self._mix = _root(latent)
+
+    def draw(self) -> Floats:
+        """Return as many profiles as were given, [tokens, sites], each site's values the same."""
+        normal = self._generator.normal(size=self._sorted.shape) @ self._mix
+        rank = np.argsort(np.argsort(normal, axis=0), axis=0)
+        found: Floats = np.take_along_axis(self._sorted, rank, axis=0)
+        return found
+
+
+def _correlations(profiles: Floats) -> Floats:
+    centred = profiles - profiles.mean(axis=0)
+    spread = centred.std(axis=0)
+    unit = centred / np.where(spread > 0, spread, 1.0)
+    found: Floats = unit.T @ unit / len(profiles)
+    np.fill_diagonal(found, 1.0)
+    return found
+
+
+def _root(correlations: Floats) -> Floats:
+    """Return a matrix that gives independent normal columns nearly these correlations."""
+    values, vectors = np.linalg.eigh(correlations)
+    found: Floats = (vectors * np.sqrt(np.clip(values, 0.0, None))).T
+    return found

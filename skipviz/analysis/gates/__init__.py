@@ -1,0 +1,1 @@
+"""Whether a gate's score says what a decision was worth."""

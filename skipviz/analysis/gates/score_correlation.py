@@ -1,0 +1,157 @@
+"""How far the scores of gates go with what decisions were worth, or with shares of a loss.
+
+Sites differ in the level and scale of their scores and of their utilities, which says nothing of
+tokens. So a layer's coefficient, and the one over all, is the mean of its sites' own; with ranks
+that is the coefficient of all cells ranked within their sites. Of several texts it is asked what
+holds within them, as ``correlate`` says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from skipviz.analysis.statistics.correlation import (
+    BLOCK,
+    METHODS,
+    PERMUTATIONS,
+    Coefficients,
+    Method,
+    Resampling,
+    coefficients,
+    corrected,
+    summary,
+)
+from skipviz.analysis.tokens.covariates import covariates, design
+from skipviz.errors import InputError
+from skipviz.traces import Trace
+
+Floats = npt.NDArray[np.float64]
+
+
+def score_correlations(
+    trace: Trace,
+    cells: pl.DataFrame,
+    value: str,
+    *,
+    methods: Sequence[Method] = METHODS,
+    block: int = BLOCK,
+    permutations: int = PERMUTATIONS,
+    seed: int,
+    progress: Callable[[float], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Return how far scores go with a figure of the same cells: by site, by layer, over all.
+
+    A score is taken by how much it speaks for executing, so that a coefficient above 0 says that a
+    gate executes where the figure is high.
+
+    Parameters
+    ----------
+    trace
+        The trace whose scores are meant.
+    cells
+        One row a (``token``, ``site``), such as ``skipviz.audit`` returns; tokens of which a cell,
+        a score or a covariate is missing are left out.
+    value
+        The column of ``cells`` to hold the scores against.
+    methods
+        Coefficients.
+    block
+        Neighbouring tokens that stay together.
+    permutations
+        Of blocks, for the p-values; as many draws make the intervals.
+    seed
+        Seed of both.
+    progress
+        Called with the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
+        there is one; ``method``; ``controlled``, whether position, word frequency, surprisal and
+        length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``; ``p``;
+        ``q``, p after Benjamini and Hochberg over the whole table. Null where all scores or
+        figures of a site are alike.
+
+    Raises
+    ------
+    ImportError
+        If wordfreq is not installed; says how to install it.
+    ValueError
+        If there is no such column or method, the trace has no sites, or fewer than three tokens
+        are whole.
+    """
+    values = _matrix(trace, cells, value)
+    scores = trace.margin.astype(np.float64)
+    known = design(covariates(trace))
+    whole = np.isfinite(np.hstack([values, scores, known])).all(axis=1)
+    if whole.sum() < 3:
+        raise InputError(
+            f"{whole.sum()} of {len(trace)} tokens have a score, {value} and covariates at every "
+            "site, too few to correlate anything; give cells of at least 3 whole tokens."
+        )
+    values, scores, known = values[whole], scores[whole], known[whole]
+    documents = trace.tokens["sequence"].to_numpy()[whole]
+    resampling = Resampling.of(
+        len(values), documents=documents, block=block, permutations=permutations, seed=seed
+    )
+    rows = []
+    asked = [(method, controlled) for method in methods for controlled in (False, True)]
+    for done, (method, controlled) in enumerate(asked):
+        found = []
+        for site in range(trace.sites.height):
+            progress((done + site / trace.sites.height) / len(asked))
+            found.append(
+                coefficients(
+                    scores[:, site], values[:, site], method=method,
+                    covariates=known if controlled else None, resampling=resampling,
+                )
+            )  # fmt: skip
+        rows += [
+            {
+                **scope,
+                "controlled": controlled,
+                **vars(summary(each, method=method, tokens=len(values))),
+            }
+            for scope, each in _scopes(trace.sites, found)
+        ]
+    progress(1.0)
+    names = ("scope", "layer", "label", "method", "controlled", "tokens", "r", "low", "high", "p")
+    strings = {"scope": pl.String, "layer": pl.Int64, "label": pl.String}
+    table = corrected(pl.DataFrame(rows, schema_overrides=strings).select(names))
+    return table.with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
+
+
+def _matrix(trace: Trace, cells: pl.DataFrame, value: str) -> Floats:
+    """Return the figure of each cell, [tokens, sites], NaN where there is none."""
+    if not trace.sites.height:
+        raise InputError("The trace has 0 sites, so there are no scores; trace a model with gates.")
+    if value not in cells.columns:
+        raise InputError(
+            f"The cells have no column {value!r}; choose one of {', '.join(cells.columns)}."
+        )
+    matrix = np.full((len(trace), trace.sites.height), np.nan)
+    matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = cells[value].to_numpy()
+    return matrix
+
+
+def _scopes(
+    sites: pl.DataFrame, found: Sequence[Coefficients]
+) -> list[tuple[dict[str, str | int | None], Coefficients]]:
+    """Return the coefficients over all, of each layer and of each site."""
+    layers = sites["layer"].to_list()
+    rows: list[tuple[dict[str, str | int | None], Coefficients]] = [
+        ({"scope": "all", "layer": None, "label": None}, Coefficients.mean(found))
+    ]
+    for layer in dict.fromkeys(layers):
+        of_layer = [each for each, its in zip(found, layers, strict=True) if its == layer]
+        rows.append(
+            ({"scope": "layer", "layer": layer, "label": None}, Coefficients.mean(of_layer))
+        )
+    for label, layer, each in zip(sites["label"], layers, found, strict=True):
+        rows.append(({"scope": "site", "layer": layer, "label": label}, each))
+    return rows

@@ -1,0 +1,1 @@
+"""What layers specialise in: which tokens run them."""

@@ -1,0 +1,1 @@
+"""Whether decisions hold when text, context or corpus change."""

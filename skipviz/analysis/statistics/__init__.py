@@ -1,0 +1,1 @@
+"""Intervals and tests that respect dependence between neighbouring tokens."""

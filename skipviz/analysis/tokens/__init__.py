@@ -1,0 +1,1 @@
+"""What is known of a token besides its decisions: class, word, surface."""

@@ -1,0 +1,237 @@
+"""What each token is, from the text alone: its kind, its casing, its place in word and sentence."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from skipviz.analysis.tokens import linguistics
+from skipviz.analysis.tokens.characters import repeated
+from skipviz.analysis.tokens.function_words import is_function_word
+from skipviz.errors import InputError
+from skipviz.traces import Trace
+
+KINDS = ("function words", "content words", "digits", "punctuation", "symbols", "white space")
+CASINGS = ("lower-case words", "capitalised words", "upper-case words", "mixed-case words")
+PIECES = ("whole words", "first pieces", "continuations")
+PLACES = ("sentence starts", "sentence ends", "sentence middles")
+
+# A full stop, also that of "Mr.", with what closes behind it, or an empty line; a single line
+# break may be wrapping.
+_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+|\n\s*\n\s*")
+_LETTERS, _FUNCTION = KINDS.index("content words"), KINDS.index("function words")
+_KIND_OF = {
+    "L": _LETTERS,
+    "M": _LETTERS,
+    "N": KINDS.index("digits"),
+    "P": KINDS.index("punctuation"),
+}
+
+Ints = npt.NDArray[np.int64]
+
+
+def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:
+    """Return the classes of each token.
+
+    A token is what its first visible character is; its word and its sentence are those that this
+    character stands in. Function words are English; the rest holds for any script that has it.
+
+    Parameters
+    ----------
+    trace
+        A trace of at least one token.
+    linguistic
+        Whether to add ``part_of_speech`` and ``entity``, for English, by spaCy.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a token: ``token``; ``kind``, one of ``KINDS``; ``casing`` of its word, one of
+        ``CASINGS``, null in scripts without case; ``piece``, one of ``PIECES``; ``word_piece``,
+        how many tokens of the word come before; all three null outside words. ``sentence``,
+        counted from 0 over all texts; ``in_sentence``, one of ``PLACES``, and
+        ``sentence_position``, how many tokens of the sentence come before, both null for space
+        alone. ``part_of_speech`` and ``entity`` are in the words of ``linguistics``, null where
+        there is none.
+
+    Raises
+    ------
+    ImportError
+        If ``linguistic`` is asked for and spaCy or its model is missing; says what to install.
+    ValueError
+        If the trace has no tokens.
+    """
+    if not len(trace):
+        raise InputError("The trace has 0 tokens, so there is nothing to class; trace a text.")
+    if linguistic:
+        linguistics.tagger()  # who lacks it should not wait for the rest
+    parts, sentences = [], 0
+    for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
+        text, anchor = _text_of(tokens)
+        layout = _Layout.of(text)
+        part = _classes(layout, anchor).with_columns(
+            tokens["token"], sentence=pl.col("sentence") + sentences
+        )
+        if linguistic:
+            starts = np.flatnonzero(np.diff(layout.sentence)) + 1
+            part = part.hstack(linguistics.tagged(text, starts)[anchor])
+        sentences += int(layout.sentence[-1]) + 1
+        parts.append(part)
+    return pl.concat(parts).sort("token").select("token", pl.exclude("token"))
+
+
+def token_words(trace: Trace) -> pl.DataFrame:
+    """Return the word that each token's first visible character stands in.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a token: ``token``; ``word``, counted from 0 over all texts, and ``word_text``, the
+        whole word; both null outside words.
+    """
+    schema = {"token": pl.Int64, "word": pl.Int64, "word_text": pl.String}
+    parts, words = [pl.DataFrame(schema=schema)], 0
+    for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
+        text, anchor = _text_of(tokens)
+        layout = _Layout.of(text)
+        number = layout.word[anchor]
+        inside = pl.col("word") >= 0
+        part = pl.DataFrame(
+            {
+                "token": tokens["token"],
+                "word": number,
+                "word_text": pl.Series([*layout.words, None], dtype=pl.String)[number],
+            }
+        ).with_columns(word=pl.when(inside).then(pl.col("word") + words))
+        parts.append(part)
+        words += len(layout.words)
+    return pl.concat(parts).sort("token")
+
+
+def text_of(tokens: pl.DataFrame) -> str:
+    """Return the text that the tokens of one sequence were cut from."""
+    return _text_of(tokens)[0]
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What each character of a text is.
+
+    Attributes
+    ----------
+    kind
+        Index into ``KINDS`` of each character; letters count as content words.
+    word
+        Number of its word, -1 outside words.
+    words
+        The words.
+    sentence
+        Number of its sentence, from 0.
+    """
+
+    kind: Ints
+    word: Ints
+    words: list[str]
+    sentence: Ints
+
+    @classmethod
+    def of(cls, text: str) -> _Layout:
+        # Code points: an array of characters would lose NUL.
+        points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        distinct, which = np.unique(points, return_inverse=True)
+        kind = np.array([_kind(chr(point)) for point in distinct], dtype=np.int64)[which]
+        letter = kind == _LETTERS
+        # An apostrophe between letters belongs to the word.
+        apostrophe = np.isin(points[1:-1], [ord("'"), ord("\u2019")]) & letter[:-2] & letter[2:]
+        letter[1:-1] |= apostrophe
+        places = np.arange(len(text))
+        starts = np.flatnonzero(np.diff(letter.astype(np.int8), prepend=0) == 1)
+        ends = np.flatnonzero(np.diff(letter.astype(np.int8), append=0) == -1) + 1
+        breaks = np.array([found.end() for found in _SENTENCE_END.finditer(text)], dtype=np.int64)
+        return cls(
+            kind=np.where(letter, _LETTERS, kind),
+            word=np.where(letter, np.searchsorted(starts, places, side="right") - 1, -1),
+            words=[text[start:end] for start, end in zip(starts, ends, strict=True)],
+            sentence=np.searchsorted(breaks, places, side="right").astype(np.int64),
+        )
+
+
+def _kind(character: str) -> int:
+    if character.isspace():
+        return KINDS.index("white space")
+    return _KIND_OF.get(unicodedata.category(character)[0], KINDS.index("symbols"))
+
+
+def _casing(word: str) -> str | None:
+    if word.lower() == word.upper():
+        return None
+    if word == word.lower():
+        return CASINGS[0]
+    if word[0].isupper() and word[1:] == word[1:].lower():
+        return CASINGS[1]
+    return CASINGS[2] if word == word.upper() else CASINGS[3]
+
+
+def _text_of(tokens: pl.DataFrame) -> tuple[str, Ints]:
+    """Return the text of one sequence, and where in it each token's first visible character is.
+
+    Tokens of one span repeat characters; each adds those that the ones before have not reached.
+    """
+    size = pl.col("text").str.len_chars().cast(pl.Int64)
+    parts = tokens.select("text", size=size, repeated=pl.min_horizontal(repeated(), size))
+    text = "".join(parts.select(pl.col("text").str.slice("repeated"))["text"]) or " "
+    fresh = (parts["size"] - parts["repeated"]).to_numpy()
+    start = np.cumsum(fresh) - fresh - parts["repeated"].to_numpy()
+    visible = np.flatnonzero([not character.isspace() for character in text])
+    first_visible = np.append(visible, len(text))[np.searchsorted(visible, start)]
+    anchor = np.where(first_visible < start + parts["size"].to_numpy(), first_visible, start)
+    return text, np.clip(anchor, 0, len(text) - 1)
+
+
+def _classes(layout: _Layout, anchor: Ints) -> pl.DataFrame:
+    word = layout.word[anchor]
+    # One more than there are words, for the -1 outside them.
+    function = np.array([*map(is_function_word, layout.words), False])[word]
+    casing = pl.Series([*map(_casing, layout.words), None], dtype=pl.String)[word]
+    kind = pl.Series(KINDS)[np.where(function, _FUNCTION, layout.kind[anchor])]
+    place, in_word = pl.int_range(pl.len()), pl.col("word") >= 0
+    visible = pl.col("kind") != "white space"
+    names = {"kind": kind, "casing": casing, "word": word, "sentence": layout.sentence[anchor]}
+    return (
+        pl.DataFrame(names)
+        .with_columns(
+            word_piece=pl.when(in_word).then(place.over("word")),
+            pieces=pl.when(in_word).then(pl.len().over("word")),
+            sentence_position=pl.when(visible).then(place.over("sentence", visible)),
+            sentence_tokens=pl.when(visible).then(pl.len().over("sentence", visible)),
+        )
+        .select(
+            "kind",
+            "casing",
+            _one_of(PIECES, pl.col("pieces") == 1, pl.col("word_piece") == 0).alias("piece"),
+            "word_piece",
+            "sentence",
+            _one_of(
+                PLACES,
+                pl.col("sentence_position") == 0,
+                pl.col("sentence_position") == pl.col("sentence_tokens") - 1,
+            ).alias("in_sentence"),
+            "sentence_position",
+        )
+    )
+
+
+def _one_of(names: tuple[str, str, str], first: pl.Expr, second: pl.Expr) -> pl.Expr:
+    """Return the first name where the first holds, else the second or third; null stays null."""
+    rest = pl.when(second).then(pl.lit(names[1])).otherwise(pl.lit(names[2]))
+    return pl.when(first.is_not_null()).then(pl.when(first).then(pl.lit(names[0])).otherwise(rest))

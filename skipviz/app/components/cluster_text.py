@@ -1,0 +1,79 @@
+"""The text in the colours of its clusters, as a Streamlit component that a click answers from."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from importlib.resources import files
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from skipviz.app.components.token_view import selected_of, span_texts
+from skipviz.plots.cluster_text import ink_on
+from skipviz.plots.palette import CLUSTER_COLOURS
+from skipviz.traces import Trace
+
+HEIGHT = 430
+"""Height of the text, in pixels; longer texts scroll."""
+NOBODY = -1
+
+
+def _asset(name: str) -> str:
+    return (files("skipviz.app") / "assets" / name).read_text(encoding="utf-8")
+
+
+_COMPONENT = st.components.v2.component(
+    "skipviz_cluster_text",
+    html=_asset("cluster_text.html"),
+    css=_asset("token_view.css") + _asset("cluster_text.css"),
+    js=_asset("cluster_text.js"),
+)
+
+
+def payload(
+    trace: Trace, tokens: pl.DataFrame, *, key: str, lit: Collection[int] | None
+) -> dict[str, Any]:
+    """Return what the component needs.
+
+    Parameters
+    ----------
+    trace
+        The texts.
+    tokens
+        Their clusters.
+    key
+        Changes exactly when the texts or their clusters do: the component writes the text anew.
+    lit
+        Tokens that are looked at, the others being faint; all if None.
+    """
+    table = span_texts(trace).select("sequence", "source", "text", "span")
+    return {
+        "key": key,
+        "tokens": table.with_columns(
+            cluster=tokens["cluster"].fill_null(NOBODY).cast(pl.Int16)
+        ).to_pandas(),
+        "lit": None
+        if lit is None
+        else pl.DataFrame({"token": sorted(lit)}, schema={"token": pl.Int32}).to_pandas(),
+        "several": trace.tokens["sequence"].n_unique() > 1,
+        "colours": list(CLUSTER_COLOURS),
+        "inks": [ink_on(colour) for colour in CLUSTER_COLOURS],
+        "height": HEIGHT,
+    }
+
+
+def cluster_text_view(data: dict[str, Any], *, key: str) -> int | None:
+    """Show the component and return the selected token, if one is.
+
+    Parameters
+    ----------
+    data
+        What ``payload`` returned.
+    key
+        Streamlit's key of this place on the page.
+    """
+    result = _COMPONENT(
+        key=key, data=data, default={"selected": None}, on_selected_change=lambda: None
+    )
+    return selected_of(result.selected, data["key"])

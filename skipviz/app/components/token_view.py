@@ -1,0 +1,128 @@
+"""The text as a heatmap and, linked to it, the map of layers and tokens: one Streamlit component.
+
+The component gets a trace once. Recolouring, hovering and scrolling happen in the browser, so
+they never run Python; only the selected token comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.tokens.characters import fresh
+from skipviz.plots.palette import layers_used_range, margin_end
+from skipviz.traces import Trace
+
+TEXT_HEIGHT = 340
+"""Height of the text, in pixels; longer texts scroll."""
+
+
+def _asset(name: str) -> str:
+    return (files("skipviz.app") / "assets" / name).read_text(encoding="utf-8")
+
+
+_COMPONENT = st.components.v2.component(
+    "skipviz_token_view",
+    html=_asset("token_view.html"),
+    css=_asset("token_view.css"),
+    js=_asset("token_view.js"),
+)
+
+
+def payload(trace: Trace, *, key: str) -> dict[str, Any]:
+    """Return what the component needs of a trace.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    key
+        Changes exactly when the trace does: the component redraws when it sees another.
+    """
+    tokens = span_texts(trace)
+    executed, score = trace.matrix("exec_count"), trace.matrix("score")
+    limits = trace.matrix("threshold")
+    constant = [len(np.unique(limits[:, site])) <= 1 for site in range(trace.sites.height)]
+    columns = {f"e{site}": executed[:, site] for site in range(trace.sites.height)}
+    columns |= {f"s{site}": score[:, site] for site in range(trace.sites.height)}
+    columns |= {f"t{site}": limits[:, site] for site, same in enumerate(constant) if not same}
+    thresholds = [
+        float(limits[0, site]) if same and len(limits) else float("nan")
+        for site, same in enumerate(constant)
+    ]
+    sites = trace.sites.select("label", "layer", "unit", "polarity", "skip_path").with_columns(
+        pl.Series("threshold", thresholds, dtype=pl.Float64)
+    )
+    fewest, _ = layers_used_range(trace)
+    return {
+        "key": key,
+        "tokens": tokens.with_columns(
+            [pl.Series(name, np.ascontiguousarray(values)) for name, values in columns.items()]
+        ).to_pandas(),
+        "sites": sites.to_pandas(),
+        "layers": int(trace.run["layers"].item()),
+        "fewest": fewest,
+        "margin": margin_end(trace),
+        "height": TEXT_HEIGHT,
+    }
+
+
+def span_texts(trace: Trace) -> pl.DataFrame:
+    """Return a row a token, the characters of its whole span on the span's first token.
+
+    Tokens of one span overlap; each adds the characters that those before it have not reached.
+    """
+    tokens = trace.tokens.select(
+        "source", "text", "char_start", "char_end",
+        *(pl.col(name).cast(pl.Int32) for name in ("sequence", "span", "token_id", "context")),
+        *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
+    )  # fmt: skip
+    return tokens.with_columns(fresh().str.join("").over("span").alias("text")).drop(
+        "char_start", "char_end"
+    )
+
+
+def token_view(
+    data: dict[str, Any],
+    *,
+    key: str,
+    start: int | None,
+    on_select: Callable[[], None],
+) -> int | None:
+    """Show the component and return the selected token.
+
+    Parameters
+    ----------
+    data
+        What ``payload`` returned; the same object for the same trace.
+    key
+        Streamlit's key of this place on the page.
+    start
+        Token to select at first; read once.
+    on_select
+        Called before the page reruns with another selection.
+
+    Returns
+    -------
+    int or None
+        Index of the selected token in ``trace.tokens``; None if none is selected.
+    """
+    result = _COMPONENT(
+        key=key,
+        data=data if start is None else {**data, "start": start},
+        default={"selected": None if start is None else [data["key"], start]},
+        on_selected_change=on_select,
+    )
+    return selected_of(result.selected, data["key"])
+
+
+def selected_of(value: Any, key: str) -> int | None:
+    """Return the selected token, unless it is one of an earlier text that stood in this place."""
+    if value is None or value[0] != key:
+        return None
+    return int(value[1])

@@ -1,0 +1,143 @@
+"""Attribution over depth: which units a loss is owed to, beside exact flips of the decisions."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.run_button import jobs
+from skipviz.app.components.trials import tried
+from skipviz.app.jobs import Request
+from skipviz.app.one_text import WITH_GRADIENT, about, seconds
+from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
+from skipviz.experiments.attribution.target import Attribution, Target
+from skipviz.models import SkipModel
+from skipviz.plots.attribution import depth_bars, depth_map, share_scatter
+from skipviz.readings.attribution import depth_reading, paths_reading
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+SEED = 0
+MOST_ROWS = 30
+SCOPES = ("This token's", "The whole text's")
+
+
+@dataclass(frozen=True, eq=False)
+class _Depth:
+    """Shares over depth and the exact flips beside them."""
+
+    cells: pl.DataFrame
+    compared: pl.DataFrame
+    attributed: Attribution
+
+
+def _depth_run(
+    traced: Trace, token: int | None, steps: int
+) -> Callable[[SkipModel, Progress, threading.Event], _Depth]:
+    target = None if token is None else Target(token=token, kind="loss")
+
+    def run(model: SkipModel, progress: Progress, stop: threading.Event) -> _Depth:
+        found = attribute_depth(
+            model, traced, target, steps=steps, stop=stop,
+            progress=lambda share: progress(0.8 * share),
+        )  # fmt: skip
+        flips = flips_beside(
+            model, traced, token, seed=SEED, stop=stop,
+            progress=lambda share: progress(0.8 + 0.2 * share),
+        )  # fmt: skip
+        cells = worth_of_cells(traced, found.table)
+        return _Depth(cells, beside_flips(cells, flips), found)
+
+    return run
+
+
+def show_depth(request: Request, traced: Trace, token: int) -> pl.DataFrame | None:
+    """Show shares over depth; return them if they are of the whole text."""
+    st.markdown(
+        "Which units are run is the input here: integrated gradients walk from all gated units "
+        "skipped to what was run, and from there to all run. The first path gives shares to what "
+        "ran, the second to what was skipped. Exact flips of the same decisions stand beside them."
+    )
+    left, right = st.columns([3, 1])
+    whole = SCOPES[1] == left.segmented_control(
+        "Loss", SCOPES, default=SCOPES[1], required=True, key="depth_scope",
+        help="The loss of the token chosen above on what came next, or the sum over all tokens.",
+    )  # fmt: skip
+    steps = int(
+        right.number_input(
+            "Steps", 1, 512, 64, key="depth_steps", help="Points of each of the two paths."
+        )
+    )
+    if not whole and token == len(traced) - 1:
+        st.info("The last token predicts nothing that is known. Choose another.")
+        return None
+    seen = len(traced) - 1 if whole else token + 1
+    duration = seconds(2 * steps * WITH_GRADIENT + 50 * whole, seen)
+    st.caption(f"About {about(duration)}. You can stop at any time.")
+    found = _depth(request, traced, None if whole else token, steps)
+    if found is None:
+        return None
+    what = "the whole text" if whole else f"token {token}"
+    agreed = agreement(found.compared)
+    st.markdown(depth_reading(found.cells, agreed, what=what))
+    sums = found.attributed.table.select(pl.col("from_skipped", "to_all").sum()).row(0)
+    st.markdown(paths_reading(found.attributed.deltas, sums))
+    st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
+    left, right = st.columns(2)
+    left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
+    right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
+    st.caption(
+        "The flips count for the same loss as the shares: "
+        + (
+            f"{found.compared.height} of all decisions, drawn at random, each with its effect on "
+            "all of the text that follows."
+            if whole
+            else f"the {found.compared.height} decisions of the token itself."
+        )
+        + " A flip changes one decision and holds all others; a share is averaged over a path on "
+        "which all of them change at once, so the two may differ and both be right."
+    )
+    st.markdown("**Where shares and flips differ most**")
+    texts = traced.tokens["text"]
+    st.dataframe(
+        found.compared.sort(pl.col("difference").abs(), descending=True)
+        .head(MOST_ROWS)
+        .select(
+            "token",
+            pl.col("token").map_elements(lambda each: repr(texts[each]), pl.String).alias("text"),
+            pl.col("label").alias("site"),
+            pl.when("executed").then(pl.lit("ran")).otherwise(pl.lit("skipped")).alias("decision"),
+            pl.col("share").round(4).alias("share, nats"),
+            pl.col("utility").round(4).alias("exact, nats"),
+            pl.col("difference").round(4).alias("difference, nats"),
+        ),
+        hide_index=True,
+        width="stretch",
+        height=280,
+    )
+    csv_buttons(
+        {
+            "Shares over depth": ("attribution-depth", found.cells),
+            "Beside exact flips": ("attribution-flips", found.compared),
+        }
+    )
+    return found.cells if whole else None
+
+
+def _depth(request: Request, traced: Trace, token: int | None, steps: int) -> _Depth | None:
+    settings = f"{token} {steps}"
+    return tried(
+        "depth",
+        "Attribute over depth",
+        request,
+        lambda: jobs().experiment(
+            request, f"attribution over depth {settings}", _depth_run(traced, token, steps)
+        ),
+        settings=settings,
+    )

@@ -1,0 +1,427 @@
+"""The page of clusters: which tokens use the same layers, and what they have in common."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.clusters.cards import (
+    FIGURES,
+    cluster_classes,
+    cluster_figures,
+    typical_tokens,
+)
+from skipviz.analysis.clusters.clustering import (
+    FEWEST_TOKENS,
+    MOST,
+    Clusters,
+    cluster,
+    mean_profiles,
+)
+from skipviz.analysis.clusters.grouping import Method
+from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
+from skipviz.analysis.clusters.profiles import On
+from skipviz.app.components.cluster_text import cluster_text_view, payload
+from skipviz.app.components.downloads import csv_of
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs, traced_now
+from skipviz.app.components.trials import tried
+from skipviz.app.jobs import Request
+from skipviz.errors import InputError
+from skipviz.plots.cluster_text import cluster_text
+from skipviz.plots.clusters import (
+    LEFT_OUT,
+    cluster_criterion,
+    cluster_map,
+    cluster_name,
+    cluster_profiles,
+)
+from skipviz.plots.labels import said_of
+from skipviz.plots.palette import cluster_colour
+from skipviz.readings.clusters import assigned_words, card_words, reading
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+SEED = 0
+HERE, FILE = "Found in this text", "From a file"
+ONS: dict[str, On] = {"Which layers ran": "executed", "What the gates said": "score"}
+METHODS: dict[str, Method] = {
+    "k-means": "kmeans",
+    "Agglomerative": "agglomerative",
+    "HDBSCAN": "hdbscan",
+}
+MAPS: dict[str, Projection] = {"PCA": "pca", "UMAP": "umap"}
+ALL = "all tokens"
+CLASSES_SHOWN = 10
+FIGURE_COLUMNS: dict[str, Any] = {
+    "of": "",
+    "tokens": st.column_config.NumberColumn("Tokens", format="localized"),
+    "share": st.column_config.NumberColumn("Share", format="percent"),
+    "layers_used": st.column_config.NumberColumn("Layers used", format="%.2f"),
+    "nll": st.column_config.NumberColumn("Loss on the next, nats", format="%.2f"),
+    "surprisal": st.column_config.NumberColumn("Surprisal, nats", format="%.2f"),
+    "position": st.column_config.NumberColumn("Position", format="%.0f"),
+    "log_frequency": st.column_config.NumberColumn("Word frequency, log10", format="%.2f"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """Clusters, and what the tokens of the text at hand have in common in them."""
+
+    clusters: Clusters
+    tokens: pl.DataFrame
+    profiles: pl.DataFrame
+    figures: pl.DataFrame
+    classes: pl.DataFrame
+    typical: pl.DataFrame
+    mapped: ClusterMap
+    words: str
+
+
+def page() -> None:
+    """Offer to find clusters in the text last traced, or to assign it to those of a file."""
+    st.header("Which tokens use the same layers?")
+    st.markdown(
+        "A token's **depth profile** says at each gate whether it ran, or what the gate said. "
+        "Tokens with profiles alike are grouped, and the groups are held against chance: "
+        "**clusters are claimed only where shuffled profiles do not group as clearly.**"
+    )
+    known = traced_now()
+    if known is None:
+        st.info("Trace a text on the page “Skip paths” first; its tokens will be grouped here.")
+        return
+    request, traced = known
+    if not traced.sites.height:
+        st.info(
+            f"{plain(traced.run['model'][0])} has no gates: all tokens use all layers, so they are "
+            "all alike. Trace the text with another model."
+        )
+        return
+    origin = st.segmented_control(
+        "Clusters", [HERE, FILE], default=HERE, required=True, key="clusters_from"
+    )
+    linguistic = st.toggle(
+        "Parts of speech and named entities (English, by spaCy)", key="clusters_linguistic"
+    )
+    asked = (_from_file if origin == FILE else _from_text)(request, traced, linguistic)
+    if asked is not None:
+        found, settings = asked
+        _show(request, traced, found, settings)
+
+
+def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found, str] | None:
+    """Offer to find clusters; return what was found and how."""
+    if len(traced) < FEWEST_TOKENS:
+        st.info(
+            f"{len(traced)} tokens are too few to tell clusters from chance; trace a text of "
+            f"{FEWEST_TOKENS} or more."
+        )
+        return None
+    first, second, third = st.columns(3)
+    on = ONS[
+        str(
+            first.segmented_control(
+                "Profiles of", list(ONS), default=next(iter(ONS)), required=True, key="clusters_on"
+            )
+        )
+    ]
+    method = METHODS[
+        str(
+            second.segmented_control(
+                "Method", list(METHODS), default="k-means", required=True, key="clusters_method"
+            )
+        )
+    ]
+    number = _choose_number(third, method)
+    settings = f"{on} {method} {number} {linguistic}"
+
+    def run(progress: Progress) -> Found:
+        clusters = cluster(traced, on, method=method, clusters=number, seed=SEED, progress=progress)
+        return _looked_at(clusters, traced, clusters.tokens, linguistic, reading(clusters))
+
+    found = tried(
+        "clusters",
+        "Find clusters",
+        request,
+        lambda: jobs().analysis(request, f"clusters {settings}", run),
+        settings=settings,
+    )
+    return None if found is None else (found, settings)
+
+
+def _choose_number(place: Any, method: Method) -> int | None:
+    if method == "hdbscan":
+        place.caption("HDBSCAN finds the number of clusters itself, and leaves tokens out.")
+        return None
+    chosen = place.selectbox(
+        "Number of clusters",
+        ["By silhouette", *range(2, MOST + 1)],
+        key="clusters_number",
+        help="By silhouette: the number whose groups are clearest, and one if chance groups as "
+        "clearly. A number is made whatever the test says.",
+    )
+    return None if chosen == "By silhouette" else int(chosen)
+
+
+def _from_file(request: Request, traced: Trace, linguistic: bool) -> tuple[Found, str] | None:
+    """Offer to assign the text to clusters made before; return what came out and of which."""
+    upload = st.file_uploader(
+        "Clusters that were saved here or with Clusters.save", type=["parquet"], key="clusters_file"
+    )
+    if upload is None:
+        return None
+    content, name = upload.getvalue(), upload.name
+    settings = f"file {hashlib.sha256(content).hexdigest()} {linguistic}"
+
+    def run(progress: Progress) -> Found:
+        try:
+            clusters = Clusters.load(io.BytesIO(content))
+        except ValueError as error:
+            raise InputError(str(error).replace("The data", name, 1)) from error
+        tokens = clusters.assign(traced)
+        words = (
+            f"{assigned_words(clusters, tokens)}\n\nOf the tokens they were made from: "
+            f"{reading(clusters)}"
+        )
+        return _looked_at(clusters, traced, tokens, linguistic, words)
+
+    found = tried(
+        "assign",
+        "Assign this text",
+        request,
+        lambda: jobs().analysis(request, f"assign {settings}", run),
+        settings=settings,
+    )
+    return None if found is None else (found, settings)
+
+
+def _looked_at(
+    clusters: Clusters, traced: Trace, tokens: pl.DataFrame, linguistic: bool, words: str
+) -> Found:
+    return Found(
+        clusters=clusters,
+        tokens=tokens,
+        profiles=mean_profiles(traced, tokens),
+        figures=cluster_figures(traced, tokens),
+        classes=cluster_classes(traced, tokens, linguistic=linguistic),
+        typical=typical_tokens(traced, tokens, seed=SEED),
+        mapped=map_profiles(clusters, traced, seed=SEED),
+        words=words,
+    )
+
+
+def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
+    st.markdown(found.words)
+    st.subheader("The map and the text")
+    mapped = _choose_map(request, traced, found, settings)
+    if mapped is not None:
+        key = hashlib.sha256(f"{request.key} {settings} {mapped.method}".encode()).hexdigest()
+        _explore(traced, found, mapped, key)
+    st.subheader("What each cluster runs, and how many there are")
+    left, right = st.columns(2)
+    left.plotly_chart(cluster_profiles(traced, found.profiles), key="cluster_profiles")
+    right.plotly_chart(cluster_criterion(traced, found.clusters), key="cluster_criterion")
+    right.caption(
+        "The higher the silhouette, the nearer tokens lie to their own cluster and the farther "
+        "from the next. Dotted are means of draws without groups: texts shuffled within sites, and "
+        "a continuum whose sites go together as much as these. The line above each is the 95th "
+        "percentile of its draws."
+    )
+    _cards(found)
+    _downloads(traced, found)
+    st.caption(plain(said_of(traced)))
+
+
+def _choose_map(request: Request, traced: Trace, found: Found, settings: str) -> ClusterMap | None:
+    chosen = st.segmented_control(
+        "Map by",
+        list(MAPS),
+        default="PCA",
+        required=True,
+        key="clusters_map",
+        help="PCA: the two directions in which profiles differ most. UMAP: keeps neighbours "
+        "together, larger distances mean little; it takes a while.",
+    )
+    if MAPS[str(chosen)] == "pca":
+        return found.mapped
+    return tried(
+        "umap",
+        "Make the map",
+        request,
+        lambda: jobs().analysis(
+            request,
+            f"umap {settings}",
+            lambda progress: map_profiles(found.clusters, traced, "umap", seed=SEED),
+        ),
+        settings=settings,
+    )
+
+
+@st.fragment
+def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
+    """Show map and text, linked: what is selected in one is marked in the other."""
+    tokens = found.tokens
+    names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
+    left_out = [LEFT_OUT] if tokens["cluster"].null_count() else []
+    chosen = st.segmented_control(
+        "Light up",
+        [ALL, *names, *left_out],
+        default=ALL,
+        required=True,
+        key=f"lit {key}",
+        on_change=_let_go,
+        args=(key,),
+    )
+    points: set[int] = st.session_state.get(f"points {key}", set())
+    if points:
+        st.button("Let go of the selection", on_click=_let_go, args=(key,))
+    of_name = tokens["cluster"].map_elements(cluster_name, pl.String, skip_nulls=False)
+    lit = mapped.tokens["point"].is_in(points) if points else of_name == chosen
+    every = not points and chosen == ALL
+    left, right = st.columns(2)
+    with right:
+        shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())
+        selected = cluster_text_view(shown, key="cluster_text")
+        if selected is not None and selected >= len(traced):
+            selected = None
+    with left:
+        of_points = mapped.tokens.filter(lit)["point"].unique().to_list()
+        figure = cluster_map(
+            traced,
+            tokens,
+            mapped,
+            lit=None if every else set(of_points),
+            marked=None if selected is None else int(mapped.tokens["point"][selected]),
+        )
+        st.plotly_chart(
+            figure,
+            key=f"map {key}",
+            on_select=lambda: _keep_selected(key),
+            selection_mode=("points", "box", "lasso"),
+        )
+    st.caption(_caption(tokens.height, mapped, None if every else int(lit.sum())))
+    if selected is not None:
+        st.text(_token_words(traced, tokens, selected, mapped))
+
+
+def _keep_selected(key: str) -> None:
+    """Keep which points are selected: a map drawn anew, with other points faint, has forgotten."""
+    points = st.session_state[f"map {key}"]["selection"]["points"]
+    # The ring around a token is no point.
+    st.session_state[f"points {key}"] = {
+        int(point["customdata"][0]) for point in points if point.get("customdata")
+    }
+
+
+def _let_go(key: str) -> None:
+    st.session_state[f"points {key}"] = set()
+
+
+def _caption(total: int, mapped: ClusterMap, lit: int | None) -> str:
+    said = (
+        "Click, box or lasso points of the map to light up their tokens in the text; click a "
+        "token of the text to see it ringed on the map."
+        if lit is None
+        else f"{lit:,} of {total:,} tokens are lit up in the text."
+    )
+    if mapped.points.height < total:
+        said += (
+            f" {mapped.points.height:,} of {total:,} tokens are on the map; each stands for "
+            "those with profiles nearest to its own."
+        )
+    return said
+
+
+def _token_words(traced: Trace, tokens: pl.DataFrame, selected: int, mapped: ClusterMap) -> str:
+    row, token = tokens.row(selected, named=True), traced.tokens.row(selected, named=True)
+    point = mapped.points.row(int(mapped.tokens["point"][selected]), named=True)
+    said = f"Token {selected}, {token['text']!r}: {cluster_name(row['cluster'])}"
+    if row["distance"] is not None:
+        said += f", {row['distance']:.3f} from its mean profile"
+    said += f", layers used {token['layers_used']:g}"
+    if point["token"] != selected:
+        said += f"; token {point['token']} stands for it on the map"
+    return said
+
+
+def _cards(found: Found) -> None:
+    st.subheader("What the tokens have in common")
+    figures = found.figures.select(
+        name for name in FIGURE_COLUMNS if found.figures[name].null_count() < found.figures.height
+    )
+    st.dataframe(figures, column_config=FIGURE_COLUMNS, hide_index=True, width="stretch")
+    missing = [FIGURE_COLUMNS[name]["label"] for name in FIGURES if name not in figures.columns]
+    if missing:
+        st.caption(f"Not known here: {', '.join(missing)}.")
+    for number in found.figures["cluster"].drop_nulls():
+        with st.container(border=True):
+            st.html(
+                '<span style="display:inline-block;width:1em;height:1em;border-radius:.2em;'
+                f'vertical-align:-.1em;background:{cluster_colour(number)}"></span> '
+                f"<b>Cluster {number}</b>"
+            )
+            st.markdown(card_words(found.figures, found.classes, cluster=number))
+            left, right = st.columns([2, 1])
+            left.dataframe(
+                found.typical.filter(cluster=number).select(
+                    "before",
+                    pl.col("text").alias("typical"),
+                    "after",
+                    pl.col("token"),
+                    pl.col("distance").round(3),
+                ),
+                column_config={
+                    name: st.column_config.Column(width="small")
+                    for name in ("typical", "token", "distance")
+                },
+                hide_index=True,
+                width="stretch",
+            )
+            right.dataframe(
+                found.classes.filter(cluster=number)
+                .sort(pl.col("more").abs(), descending=True, maintain_order=True)
+                .head(CLASSES_SHOWN)
+                .select("class", "share", "share_all"),
+                column_config={
+                    "share": st.column_config.NumberColumn("here", format="percent"),
+                    "share_all": st.column_config.NumberColumn("in all", format="percent"),
+                },
+                hide_index=True,
+                width="stretch",
+            )
+
+
+def _downloads(traced: Trace, found: Found) -> None:
+    st.subheader("Downloads")
+    tables = {
+        "Clusters of tokens": ("clusters", found.tokens),
+        "Figures": ("cluster-figures", found.figures),
+        "Classes": ("cluster-classes", found.classes),
+        "Profiles": ("cluster-profiles", found.profiles),
+        "Typical tokens": ("cluster-tokens", found.typical),
+        "Criterion": ("cluster-criterion", found.clusters.criterion),
+    }
+    places = st.columns(4) + st.columns(4)
+    for place, (label, (name, table)) in zip(places, tables.items(), strict=False):
+        place.download_button(
+            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
+            on_click="ignore", width="stretch",
+        )  # fmt: skip
+    saved = io.BytesIO()
+    found.clusters.save(saved)
+    places[6].download_button(
+        "The clusters, to assign texts to", saved.getvalue(), file_name="clusters.parquet",
+        on_click="ignore", width="stretch",
+        help="Holds the texts that they were made from, too.",
+    )  # fmt: skip
+    places[7].download_button(
+        "Coloured text (HTML)",
+        lambda: cluster_text(traced, found.tokens, limit=len(traced)).encode(),
+        file_name="clusters.html", mime="text/html", on_click="ignore", width="stretch",
+    )  # fmt: skip

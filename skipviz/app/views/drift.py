@@ -1,0 +1,158 @@
+"""Drift on the page of robustness: which texts are held against which."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.robustness.drift import SHIFTED, drift, part
+from skipviz.app.components.downloads import csv_of
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs
+from skipviz.app.components.trials import tried
+from skipviz.app.jobs import Request
+from skipviz.errors import TraceError
+from skipviz.plots.robustness import DRIFTS, drift_figure
+from skipviz.readings.robustness import drift_words
+from skipviz.traces import Trace
+
+SEED = 0
+MANY = 20
+"""With more texts they are not chosen one by one."""
+HALVES, DOCUMENTS, SAVED = "Two halves of the text", "Some of the texts", "A saved trace"
+
+
+def show_drift(request: Request, traced: Trace) -> None:
+    """Ask what is before and what after, and show how far scores have drifted."""
+    st.subheader("Drift")
+    st.caption(
+        "Do the gates score one corpus otherwise than another? A population stability index of 0.1 "
+        "is an early warning and one of 0.25 an alert, if chance does not explain it."
+    )
+    corpora = _choose(traced, request.key)
+    if corpora is None:
+        return
+    before, after, settings = corpora
+    table = tried(
+        "drift",
+        "Compare the two",
+        request,
+        lambda: jobs().analysis(
+            request,
+            f"drift {settings}",
+            lambda progress: drift(before, after, seed=SEED, progress=progress),
+        ),
+        settings=settings,
+    )
+    if table is not None:
+        _show(traced, table)
+
+
+def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
+    """Return the two corpora, and the choice in words that differ when it does."""
+    sequence = traced.tokens["sequence"].to_numpy()
+    sources = (
+        traced.tokens.group_by("sequence", maintain_order=True)
+        .agg(pl.col("source").first())["source"]
+        .to_list()
+    )
+    kinds = [DOCUMENTS if len(sources) > 1 else HALVES, SAVED]
+    kind = st.segmented_control(
+        "The reference is", kinds, default=kinds[0], required=True, key=f"drift of {kinds[0]}"
+    )
+    if kind == SAVED:
+        return _saved(traced)
+    if kind == HALVES:
+        middle = len(traced) // 2
+        first = np.arange(len(traced)) < middle
+        return part(traced, first), part(traced, ~first), HALVES
+    numbers = _numbers([f"{number + 1}: {source}" for number, source in enumerate(sources)], key)
+    if not all(numbers):
+        st.info("Choose at least one text on each side.")
+        return None
+    if set(numbers[0]) & set(numbers[1]):
+        st.info("A text is on both sides; take it out of one of them.")
+        return None
+    before, after = (part(traced, _of(sequence, each)) for each in numbers)
+    return before, after, f"texts {numbers}"
+
+
+def _numbers(names: list[str], key: str) -> tuple[list[int], list[int]]:
+    """Return which texts are before and which after, from 0."""
+    half = len(names) // 2
+    if len(names) > MANY:
+        first = st.slider("Texts before; those that follow are after", 1, len(names) - 1, half)
+        return list(range(first)), list(range(first, len(names)))
+    left, right = st.columns(2)
+    before = left.multiselect("Before", names, default=names[:half], key=f"before {key}")
+    after = right.multiselect("After", names, default=names[half:], key=f"after {key}")
+    return [names.index(name) for name in before], [names.index(name) for name in after]
+
+
+def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
+    upload = st.file_uploader(
+        "A trace saved before, by the same model at the same budget (“Trace” among the downloads "
+        "of the page “Skip paths”)",
+        type=["parquet"],
+        key="reference",
+    )
+    if upload is None:
+        return None
+    data = upload.getvalue()
+    try:
+        reference = Trace.load(io.BytesIO(data))
+    except TraceError as error:
+        st.error(plain(str(error)))
+        return None
+    st.caption(
+        f"Before: {plain(upload.name)}, {len(reference):,} tokens. After: the text last traced."
+    )
+    return reference, traced, hashlib.sha256(data).hexdigest()
+
+
+def _of(sequence: npt.NDArray[np.int64], numbers: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """Return which tokens are of some documents, by their place among all."""
+    place = np.unique(sequence, return_inverse=True)[1].reshape(-1)
+    found: npt.NDArray[np.bool_] = np.isin(place, list(numbers))
+    return found
+
+
+def _show(traced: Trace, table: pl.DataFrame) -> None:
+    st.markdown(plain(drift_words(table)))
+    for shown in DRIFTS:
+        st.plotly_chart(drift_figure(traced, table, shown=shown), key=f"drift {shown}")
+    st.caption("Faint bars cannot be told from chance, after correction for all gates.")
+    st.dataframe(
+        table.select(
+            "figure",
+            _level(),
+            pl.col("psi").round(3).alias("stability index"),
+            pl.col("psi_chance").round(3).alias("without drift"),
+            pl.col("ks").round(3).alias("KS distance"),
+            pl.col("q").round(4),
+            pl.col("delta").round(3).alias("higher after, less lower"),
+            pl.col("mean_before").round(3).alias("mean before"),
+            pl.col("mean_after").round(3).alias("mean after"),
+            (100 * pl.col("rate_before")).round(1).alias("executed before, %"),
+            (100 * pl.col("rate_after")).round(1).alias("executed after, %"),
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    st.download_button(
+        "Drift (CSV)", partial(csv_of, table), file_name="drift.csv", mime="text/csv",
+        on_click="ignore",
+    )  # fmt: skip
+
+
+def _level() -> pl.Expr:
+    """Return the level in words; a high index that may be chance is not called stable."""
+    unsure = (pl.col("level") == "stable") & (pl.col("psi") >= SHIFTED)
+    return pl.when(unsure).then(pl.lit("perhaps chance")).otherwise("level").alias("level")

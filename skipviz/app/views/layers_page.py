@@ -1,0 +1,386 @@
+"""The page of layers: what each one specialises in, over the texts last traced."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias, TypeVar
+
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.layers.difficulty import (
+    DIFFICULTIES,
+    depth_against_difficulty,
+    depth_by_difficulty,
+    difficulty,
+)
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.layers.task_depth import by_task
+from skipviz.analysis.tokens.classes import token_classes
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import explain, follow, jobs, traced_now, wait
+from skipviz.app.components.trials import tried
+from skipviz.app.jobs import Job, Request
+from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
+from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
+from skipviz.experiments.hidden_states.states import MOST, record_states
+from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
+from skipviz.models import SkipModel
+from skipviz.plots.attention_paid import attention_figure
+from skipviz.plots.difficulty import difficulty_curve, task_figure
+from skipviz.plots.labels import said_of
+from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
+from skipviz.plots.probes import probe_accuracy, probe_selectivity
+from skipviz.plots.specialties import specialty_map
+from skipviz.readings.layers import (
+    FEATURES,
+    attention_reading,
+    difficulty_reading,
+    features_of,
+    probe_reading,
+    settling_reading,
+    specialty_reading,
+    task_reading,
+)
+from skipviz.readings.specialties import found
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+SEED = 0
+WITHIN = (
+    " Of several texts they ask what holds within each, blocks moving within their text; rates and "
+    "log-odds are over all texts."
+)
+LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
+
+Result = TypeVar("Result")
+Stop: TypeAlias = threading.Event
+
+
+def page() -> None:
+    """Offer the ways to look at what layers do, and show the one chosen."""
+    st.header("What do layers specialise in?")
+    known = traced_now()
+    if known is None:
+        st.info("Trace a text on the page “Skip paths” first; its layers will be looked at here.")
+        return
+    request, traced = known
+    names = traced.tokens["source"].unique(maintain_order=True)
+    shown = plain(names[0]) if len(names) == 1 else f"{len(names):,} texts"
+    st.caption(f"{shown}, {len(traced):,} tokens")
+    views = {
+        "Token classes": _token_classes,
+        "Difficulty": _difficulty,
+        "Probes": _probes,
+        "Predictions": _predictions,
+        "Attention": _attention,
+        "Tasks": _tasks,
+    }
+    chosen = st.segmented_control(
+        "Look at",
+        list(views),
+        default="Token classes",
+        required=True,
+        key="layers_view",
+        label_visibility="collapsed",
+    )
+    views[str(chosen)](request, traced)
+
+
+def _token_classes(request: Request, traced: Trace) -> None:
+    st.subheader("Which tokens run which layers")
+    if not traced.sites.height:
+        st.info(
+            f"{plain(traced.run['model'][0])} has no gates: every layer runs for every token, so "
+            "none prefers any. Trace the text with another model."
+        )
+        return
+    linguistic = st.toggle(LINGUISTIC, key="layers_linguistic")
+
+    def run(progress: Progress) -> pl.DataFrame:
+        classes = token_classes(traced, linguistic=linguistic)
+        return specialties(traced, classes, seed=SEED, progress=progress)
+
+    table = _analysed(request, f"specialties {linguistic}", run)
+    if table is None:
+        return
+    st.markdown(specialty_reading(table))
+    feature = _choose_feature(table, "specialty_feature")
+    if feature is None:
+        return
+    st.plotly_chart(specialty_map(traced, table, feature=feature), key="specialty_map")
+    st.caption(
+        "Log-odds of running the layer for tokens of the class against all others: violet runs "
+        "more often, orange less; at the end of the scale the odds are 20 times as high or low. "
+        "Where there is no colour, the layer ran for all tokens or for none. Tests move whole "
+        "blocks of neighbouring tokens and are corrected over the whole table."
+        + (WITHIN if traced.tokens["sequence"].n_unique() > 1 else "")
+    )
+    sure = found(table)
+    if sure.height:
+        st.dataframe(
+            sure.select(
+                "class",
+                pl.col("label").alias("site"),
+                pl.col("rate").round(3).alias("runs for"),
+                pl.col("rate_outside").round(3).alias("for all others"),
+                pl.col("log_odds").round(2).alias("log-odds"),
+                pl.col("low").round(2).alias("95% from"),
+                pl.col("high").round(2).alias("to"),
+                pl.col("mutual_information").round(4).alias("mutual information, nats"),
+                pl.col("q"),
+                "tokens",
+            ),
+            # So small where texts are long that it would not fit written out.
+            column_config={"q": st.column_config.NumberColumn(format="%.1e")},
+            hide_index=True,
+            width="stretch",
+            height=300,
+        )
+    _offer(traced, {"Classes and sites": ("specialties", table)})
+
+
+def _difficulty(request: Request, traced: Trace) -> None:
+    st.subheader("Do hard tokens use more layers?")
+
+    def run(progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+        table = difficulty(traced)
+        found = depth_against_difficulty(table, seed=SEED, progress=progress)
+        return table, found, depth_by_difficulty(table)
+
+    tables = _analysed(request, "difficulty", run)
+    if tables is None:
+        return
+    tokens, correlations, parts = tables
+    st.markdown(difficulty_reading(correlations))
+    measures = list(DIFFICULTIES)
+    for first in range(0, len(measures), 2):
+        for column, measure in zip(st.columns(2), measures[first : first + 2], strict=True):
+            figure = difficulty_curve(traced, parts, measure=measure)
+            column.plotly_chart(figure, key=f"difficulty_{measure}")
+    st.dataframe(
+        correlations.select(
+            pl.col("measure").replace_strict(DIFFICULTIES),
+            pl.col("r").round(3).alias("Spearman"),
+            pl.col("low").round(3).alias("95% from"),
+            pl.col("high").round(3).alias("to"),
+            pl.col("p").round(4),
+            pl.col("q").round(4),
+            "tokens",
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    if traced.tokens["sequence"].n_unique() > 1:
+        st.caption(
+            "Of several texts, coefficients and tests are of tokens against others of their text; "
+            "the curves are over all texts."
+        )
+    _offer(
+        traced,
+        {
+            "Correlations": ("depth-difficulty", correlations),
+            "Parts": ("depth-by-difficulty", parts),
+            "Every token": ("difficulty", tokens),
+        },
+    )
+
+
+def _probes(request: Request, traced: Trace) -> None:
+    st.subheader("What hidden states tell about a token")
+    st.markdown(
+        "A linear probe behind each layer learns to tell classes of tokens from the hidden state, "
+        "and is judged by texts, or stretches of one, that it has not seen. Its **control task** "
+        "gives every word a random label: what the probe gains over that is read from the state, "
+        "not learnt by heart. A layer counts as run where its last gated unit ran."
+    )
+    if len(traced) < LEAST_TOKENS:
+        st.info(
+            f"The text has {len(traced):,} tokens; probes need {LEAST_TOKENS} to learn from some "
+            "and be judged by others. Trace a longer text."
+        )
+        return
+    linguistic = st.toggle(LINGUISTIC, key="probes_linguistic")
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> pl.DataFrame:
+        classes = token_classes(traced, linguistic=linguistic)
+        first, second = _halves(progress)
+        states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
+        return probes(traced, states, classes, seed=SEED, progress=second, stop=stop)
+
+    table = _run(request, f"probes {linguistic}", run, button="Probe the layers", drawn=traced)
+    if table is None:
+        return
+    st.markdown(probe_reading(table))
+    feature = _choose_feature(table, "probe_feature")
+    if feature is None:
+        return
+    left, right = st.columns(2)
+    left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
+    right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
+    _offer(traced, {"Probes": ("probes", table)})
+
+
+@dataclass(frozen=True)
+class _Predicted:
+    settled: pl.DataFrame
+    turned: pl.DataFrame
+    exits: pl.DataFrame | None
+
+
+def _predictions(request: Request, traced: Trace) -> None:
+    st.subheader("Where the prediction is settled")
+    st.markdown(
+        "The model's last norm and head read the hidden state behind every layer (the logit lens). "
+        "A prediction is **settled** behind the lowest layer from which the likeliest next token "
+        "stays what the model predicts. **Block Influence** is how far a layer turns the state. A "
+        "layer counts as run where its last gated unit ran."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
+        first, second = _halves(progress)
+        states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
+        settled = settling(model, traced, states, progress=second, stop=stop)
+        exits = exit_heads(model, traced, states) if model.family.name == "exit" else None
+        return _Predicted(settled, turning(traced, states), exits)
+
+    result = _run(request, "predictions", run, button="Read every layer", drawn=traced)
+    if result is None:
+        return
+    st.markdown(settling_reading(result.settled, result.turned))
+    left, right = st.columns(2)
+    left.plotly_chart(settled_histogram(traced, result.settled), key="settled")
+    right.plotly_chart(influence_bars(traced, result.turned), key="influence")
+    tables = {
+        "Settled, every token": ("settled", result.settled),
+        "Block Influence": ("influence", result.turned),
+    }
+    if result.exits is not None:
+        st.caption(
+            "A token that left is predicted through its exit's translator, and no layer above "
+            "changes its state: it is settled at its exit at the latest, or nowhere, if the logit "
+            "lens says something else there; such tokens are missing from the figure."
+        )
+        st.caption(
+            "Of the tokens that never left, the share whose likeliest next token at the exit is "
+            "that of the end: through the exit's own translator, and by the logit lens."
+        )
+        st.dataframe(result.exits, hide_index=True, width="stretch")
+        tables["Exits"] = ("exits", result.exits)
+    _offer(traced, tables)
+
+
+def _attention(request: Request, traced: Trace) -> None:
+    st.subheader("Attention to tokens that skipped")
+    if not set(traced.sites["unit"]) & {"attn", "block"}:
+        st.info(
+            f"No attention of {plain(traced.run['model'][0])} can be skipped, so every token has "
+            "run what others look at. Trace the text with another model."
+        )
+        return
+    st.markdown(
+        "A token that runs a layer's attention also sees tokens that skipped it, by the keys and "
+        "values that the model computes for them all the same. How much does it look at them, and "
+        "what does the loss become with them hidden? The first token of a text, on which much "
+        "attention rests whatever it is, is counted apart and never hidden."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> AttentionPaid:
+        return attention_paid(model, traced, seed=SEED, progress=progress, stop=stop)
+
+    result = _run(request, "attention", run, button="Follow the attention", drawn=traced)
+    if result is None:
+        return
+    st.markdown(attention_reading(result.layers, result.losses))
+    if result.layers.height:
+        st.plotly_chart(attention_figure(traced, result.layers), key="attention")
+    _offer(
+        traced,
+        {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)},
+    )
+
+
+def _tasks(request: Request, traced: Trace) -> None:
+    st.subheader("Layers that tasks take")
+    st.markdown(
+        "The same short prompts for every model: copy, summarise and continue a text, repeat, add "
+        "and multiply numbers. Each comes with a right answer, and the layers are those of the "
+        "tokens from which it is predicted. Your text plays no part here."
+    )
+
+    def run(model: SkipModel, progress: Progress, stop: Stop) -> TaskDepths:
+        return task_depths(model, seed=SEED, progress=progress, stop=stop)
+
+    result = _run(request, "tasks", run, button="Run the prompts", drawn=None)
+    if result is None:
+        return
+    prompts, layers = result.prompts, traced.run["layers"][0]
+    table = by_task(prompts, layers=layers)
+    st.markdown(task_reading(table, layers=layers))
+    st.plotly_chart(task_figure(result.trace, table), key="tasks")
+    with st.expander("The prompts and their answers"):
+        st.dataframe(
+            prompts.with_columns(pl.col("layers", "nll").round(2)),
+            hide_index=True,
+            width="stretch",
+        )
+    _offer(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+
+
+def _choose_feature(table: pl.DataFrame, key: str) -> str | None:
+    names = {FEATURES.get(feature, feature): feature for feature in features_of(table)}
+    if not names:
+        return None
+    chosen = st.segmented_control(
+        "Feature", list(names), default=next(iter(names)), required=True, key=key
+    )
+    return names[str(chosen)]
+
+
+def _halves(progress: Progress) -> tuple[Progress, Progress]:
+    return (lambda share: progress(share / 2)), (lambda share: progress(0.5 + share / 2))
+
+
+def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) -> Result | None:
+    """Return what needs no model, once it is there; until then show how far it is."""
+    key = f"layers {name}"
+
+    def start() -> None:
+        follow(key, lambda: jobs().analysis(request, key, run))
+
+    if st.session_state.get(f"asked of {key}") != request.key:
+        st.session_state[f"asked of {key}"] = request.key
+        start()
+    job: Job[Result] = st.session_state[key]
+    if not job.future.done():
+        wait(job)
+    elif (error := job.problem) is not None:
+        explain(error)
+        st.button("Compute it", type="primary", key=f"again {name}", on_click=start)
+    else:
+        return job.future.result()
+    return None
+
+
+def _run(
+    request: Request,
+    name: str,
+    run: Callable[[SkipModel, Progress, Stop], Result],
+    *,
+    button: str,
+    drawn: Trace | None,
+) -> Result | None:
+    """Offer what needs the model, and return it once it is there."""
+    if drawn is not None and len(drawn) > MOST:
+        st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
+    key = f"layers {name}"
+    return tried(key, button, request, lambda: jobs().experiment(request, key, run))
+
+
+def _offer(traced: Trace, tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
+    csv_buttons(tables)
+    st.caption(plain(said_of(traced)))

@@ -1,0 +1,138 @@
+"""The page of policies: the frontier, and the same text under any point of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import streamlit as st
+
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import explain, follow, jobs, wait
+from skipviz.app.inputs import sample_document
+from skipviz.app.jobs import Job, Request
+from skipviz.app.views.paths_result import show
+from skipviz.models.samples import samples_folder
+from skipviz.plots.frontier import frontier_figure
+from skipviz.readings.frontier import frontier_reading
+from skipviz.text.documents import Document
+from skipviz.traces import Trace
+
+FRONTIER = "frontier.csv"
+COLUMNS: dict[str, Any] = {
+    "model": "Model",
+    "policy": "Policy",
+    "asked": "Asked for",
+    "realised": st.column_config.NumberColumn("Budget realised", format="%.1f%%"),
+    "flop_share": st.column_config.NumberColumn("Whole-model FLOPs", format="%.1f%%"),
+    "gap": st.column_config.NumberColumn("Loss over dense, nats", format="%.3f"),
+    "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
+    "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
+    "over_learned": st.column_config.NumberColumn(
+        "Over learned gates at this budget, nats", format="%.3f"
+    ),
+    "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
+    "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
+    "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
+    "top1": st.column_config.NumberColumn("Same likeliest token", format="%.1f%%"),
+    "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
+    "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
+}
+SHARES = ("realised", "flop_share", "top1")
+"""Columns that are shown in per cent."""
+
+
+def page() -> None:
+    """Show the frontier, and under it the text as the chosen policy runs it."""
+    st.header("What does skipping cost, and who decides best?")
+    table = _table(samples_folder() / FRONTIER)
+    if table is None:
+        st.info(
+            "Nothing has been measured yet. `skipviz evaluate MODEL... --csv "
+            f"{samples_folder() / FRONTIER}` writes the table that this page draws."
+        )
+        return
+    st.markdown(
+        "Each point is one policy at one budget, on held-out text of three kinds. **Lower is "
+        "better, and further left is cheaper.** Policies were not all trained alike: the table "
+        "says on how many tokens, their cards with what weight on the text itself. Click a point, "
+        "or choose it below, to see your text under it."
+    )
+    clicked = st.plotly_chart(
+        frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
+    )
+    st.markdown(plain(frontier_reading(table)))
+    row = _choose(table, clicked)
+    _compare(table.row(row, named=True))
+    st.subheader("The table")
+    shown = table.with_columns(
+        pl.col(*SHARES) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
+    )
+    st.dataframe(
+        shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"
+    )
+    st.download_button(
+        "Table (CSV)", table.write_csv(), file_name=FRONTIER, mime="text/csv", on_click="ignore"
+    )
+
+
+def _table(path: Path) -> pl.DataFrame | None:
+    return pl.read_csv(path) if path.exists() else None
+
+
+def _choose(table: pl.DataFrame, clicked: Any) -> int:
+    """Return the row that was clicked last, or chosen from the list."""
+    points = clicked["selection"]["points"]
+    names = [_name(row) for row in table.to_dicts()]
+    if points and points != st.session_state.get("points_seen"):
+        st.session_state.candidate = names[int(points[0]["customdata"][-1])]
+    st.session_state.points_seen = points
+    # Streamlit forgets what a page's own widgets hold when another page is shown.
+    kept = st.session_state.get("candidate_kept")
+    first = names[(table["policy"] != "dense").arg_max() or 0]
+    if st.session_state.get("candidate") not in names:
+        st.session_state.candidate = kept if kept in names else first
+    chosen = str(st.selectbox("Policy", names, key="candidate"))
+    st.session_state.candidate_kept = chosen
+    return names.index(chosen)
+
+
+def _compare(row: dict[str, Any]) -> None:
+    """Run the text of the other page, or a sample, under a policy, and show it."""
+    documents: tuple[Document, ...] = st.session_state.get("documents") or (sample_document(),)
+    what = ", ".join(plain(document.source) for document in documents[:3])
+    st.caption(
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. Trace another on the "
+        "page “Skip paths” and come back."
+    )
+    asked = Request(
+        model=row["model"],
+        documents=documents,
+        budget=row["budget"],
+        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
+        limit=row["limit"],
+    )
+    if st.button("See the text under this policy", type="primary", key="compare"):
+        follow("policy_job", lambda: jobs().submit(asked))
+        st.session_state.policy_key = asked.key
+    job: Job[Trace] | None = st.session_state.get("policy_job")
+    if job is None or st.session_state.policy_key != asked.key:
+        return
+    if not job.future.done():
+        wait(job)
+    elif (error := job.problem) is not None:
+        explain(error)
+    else:
+        show(job.future.result(), key=asked.key)
+
+
+def _name(row: dict[str, Any]) -> str:
+    asked = _asked(row)
+    return f"{row['model']}, {row['policy']}" + (f", {asked}" if asked else "")
+
+
+def _asked(row: dict[str, Any]) -> str:
+    if row["limit"] is not None:
+        return f"at most {row['limit']:g} nats over dense"
+    return "" if row["budget"] is None else f"budget {100 * row['budget']:g}%"

@@ -1,0 +1,299 @@
+"""The page of robustness: whether paths follow what is meant, or how it is written."""
+
+from __future__ import annotations
+
+import polars as pl
+import streamlit as st
+
+from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.tails import over_dense, tails, worst_places
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs, traced_now
+from skipviz.app.components.trials import tried
+from skipviz.app.jobs import Request
+from skipviz.app.views.drift import show_drift
+from skipviz.errors import ModelError, TraceError
+from skipviz.experiments.robustness import paraphrases
+from skipviz.experiments.robustness.context_and_batch import (
+    SENTENCES,
+    batch_changes,
+    context_changes,
+)
+from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
+from skipviz.models.samples import model_folder, read_config
+from skipviz.plots.labels import said_of
+from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
+from skipviz.readings.robustness import (
+    batch_words,
+    context_words,
+    paraphrase_words,
+    surface_words,
+    tails_words,
+)
+from skipviz.traces import Trace
+
+SEED = 0
+SHOWN = 44
+"""Characters of text on each side of a place; the files have more."""
+
+
+def page() -> None:
+    """Offer what can be tried on the text last traced, and show what came out."""
+    st.header("How robust are the paths?")
+    st.markdown(
+        "A gate that follows the meaning of a text should hardly care how it is written, what "
+        "stands before it, or what else is in its batch. Here that is tried on the text last "
+        "traced; nothing runs before you press a button."
+    )
+    known = traced_now()
+    if known is None:
+        st.info("Trace a text on the page “Skip paths” first; it is what will be tried here.")
+        return
+    request, traced = known
+    if not traced.sites.height:
+        st.info(
+            f"{plain(traced.run['model'].item())} has no gates, so there are no paths that could "
+            "move. Trace the text with a model that skips."
+        )
+        return
+    documents = traced.tokens["sequence"].n_unique()
+    st.caption(
+        f"The text: {plain(traced.tokens['source'][0])}"
+        + (f" and {documents - 1:,} more" if documents > 1 else "")
+        + f", {len(traced):,} tokens."
+    )
+    _surface(request, traced)
+    _paraphrases(request, traced)
+    _context(request, traced)
+    _batch(request)
+    _worst(request, traced)
+    show_drift(request, traced)
+    st.caption(plain(said_of(traced)))
+
+
+def _surface(request: Request, traced: Trace) -> None:
+    st.subheader("Another surface")
+    st.caption(
+        "The text in capitals, without them, with typos, doubled spaces, and letters of other "
+        f"scripts that look the same; of a long text the first {MOST:,} characters. Each word is "
+        "compared with itself."
+    )
+    words = tried(
+        "surface",
+        "Change the surface",
+        request,
+        lambda: jobs().experiment(
+            request,
+            "surface",
+            lambda model, progress, stop: surface_changes(
+                model, request.documents, seed=SEED, progress=progress, stop=stop
+            ),
+        ),
+    )
+    if words is None:
+        return
+    table = summary(words)
+    st.markdown(plain(surface_words(table)))
+    _changes("surface", traced, table)
+    csv_buttons(
+        {"By change": ("surface-by-change", table), "Every word": ("surface-every-word", words)}
+    )
+
+
+def _paraphrases(request: Request, traced: Trace) -> None:
+    st.subheader("Other words for the same")
+    st.caption("The same said in two ways. The words that both have in common are compared.")
+    with st.expander("The pairs"):
+        text = st.text_area(
+            f"One pair a line, the two ways parted by {paraphrases.MARK}",
+            value=paraphrases.written(),
+            height=220,
+            key="pairs",
+        )
+    try:
+        pairs = paraphrases.read(text)
+    except ValueError as error:
+        st.error(plain(str(error)))
+        return
+    found = tried(
+        "paraphrases",
+        f"Compare {len(pairs)} pair{'' if len(pairs) == 1 else 's'}",
+        request,
+        lambda: jobs().experiment(
+            request,
+            f"paraphrases {pairs}",
+            lambda model, progress, stop: paraphrase_changes(
+                model, pairs, progress=progress, stop=stop
+            ),
+        ),
+        settings=text,
+    )
+    if found is None:
+        return
+    words, by_pair = found
+    table = summary(words)
+    st.markdown(plain(paraphrase_words(table, by_pair)))
+    st.dataframe(
+        by_pair.select(
+            pl.col("before").alias("one way"),
+            pl.col("after").alias("the other"),
+            pl.col("shared").alias("words in common"),
+            (100 * pl.col("moved")).round(0).alias("decisions moved, %"),
+            (pl.col("layers_after") - pl.col("layers_before")).round(2).alias("layers, change"),
+            (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats"),
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    csv_buttons(
+        {
+            "By pair": ("paraphrases-by-pair", by_pair),
+            "Every word": ("paraphrases-every-word", words),
+        }
+    )
+
+
+def _context(request: Request, traced: Trace) -> None:
+    st.subheader("Another context")
+    st.caption(
+        f"Up to {SENTENCES} sentences of the text after the words they came with, after what "
+        "precedes another sentence, and alone."
+    )
+    words = tried(
+        "context",
+        "Change the context",
+        request,
+        lambda: jobs().experiment(
+            request,
+            "context",
+            lambda model, progress, stop: context_changes(
+                model, request.documents, seed=SEED, progress=progress, stop=stop
+            ),
+        ),
+    )
+    if words is None:
+        return
+    table = summary(words)
+    st.markdown(plain(context_words(table)))
+    _changes("context", traced, table)
+    csv_buttons(
+        {"By context": ("context-by-context", table), "Every word": ("context-every-word", words)}
+    )
+
+
+def _batch(request: Request) -> None:
+    st.subheader("Another batch")
+    st.caption(
+        "Pieces of the text, each run alone and all in one padded batch. Not one decision should "
+        "differ."
+    )
+    table = tried(
+        "batch",
+        "Change the batch",
+        request,
+        lambda: jobs().experiment(
+            request,
+            "batch",
+            lambda model, progress, stop: batch_changes(
+                model, request.documents, seed=SEED, progress=progress, stop=stop
+            ),
+        ),
+    )
+    if table is None:
+        return
+    st.markdown(plain(batch_words(table)))
+    st.dataframe(
+        table.select(
+            "piece", "tokens", "padding", "decisions", "flips", "followed", "ties",
+            pl.col("score_difference").alias("score difference"),
+            pl.col("loss_difference").alias("loss difference, nats"),
+        ),
+        column_config={
+            "piece": st.column_config.TextColumn(width="medium"),
+            **{
+                name: st.column_config.NumberColumn(format="%.1e")
+                for name in ("score difference", "loss difference, nats")
+            },
+        },
+        hide_index=True,
+        width="stretch",
+    )  # fmt: skip
+    csv_buttons({"By piece": ("batch-by-piece", table)})
+
+
+def _worst(request: Request, traced: Trace) -> None:
+    st.subheader("The worst case")
+    st.caption(
+        "The text once more under the dense model: where does skipping hurt, and how much do the "
+        "tails of depth and loss weigh?"
+    )
+    backbone = _backbone(request.model)
+    if backbone is None:
+        st.info(
+            f"It is not written beside {plain(request.model)} which dense model it was made from, "
+            "so there is nothing to compare it with."
+        )
+        return
+    dense = tried(
+        "dense",
+        "Compare with the dense model",
+        request,
+        lambda: jobs().submit(Request(model=backbone, documents=request.documents)),
+    )
+    if dense is None:
+        return
+    try:
+        costs = over_dense(traced, dense)
+    except (TraceError, ValueError) as error:
+        st.info(plain(str(error)))
+        return
+    table = tails(traced, costs)
+    st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
+    for column, shown in zip(st.columns(len(TAILS)), TAILS, strict=True):
+        column.plotly_chart(tails_figure(traced, table, shown=shown), key=f"tails {shown}")
+    worst = worst_places(traced, costs)
+    st.markdown(
+        "**Where skipping hurts most.** Each row is a place in the text: what stands before it, "
+        "and the token that follows, which the dense model saw coming better."
+    )
+    st.dataframe(
+        worst.select(
+            pl.col("over_dense").round(2).alias("nats over dense"),
+            pl.col("nll").round(2).alias("loss, nats"),
+            _end_of("before").alias("text before"),
+            pl.col("next").map_elements(repr, pl.String).alias("next token"),
+            pl.col("after").str.head(SHOWN).alias("text behind"),
+            pl.col("layers_used").alias("layers used"),
+            "token",
+            "source",
+        ),
+        hide_index=True,
+        width="stretch",
+    )
+    csv_buttons(
+        {
+            "By document": ("worst-by-document", table),
+            "Every token": ("worst-every-token", costs),
+            "Worst places": ("worst-places", worst),
+        }
+    )
+
+
+def _changes(key: str, traced: Trace, table: pl.DataFrame) -> None:
+    for column, shown in zip(st.columns(len(CHANGES)), CHANGES, strict=True):
+        column.plotly_chart(change_figure(traced, table, shown=shown), key=f"{key} {shown}")
+
+
+def _end_of(column: str) -> pl.Expr:
+    long = pl.col(column).str.len_chars() > SHOWN
+    return pl.when(long).then(pl.lit("…") + pl.col(column).str.tail(SHOWN)).otherwise(column)
+
+
+def _backbone(model: str) -> str | None:
+    """Return the dense model that gates were made for, if it is written beside them."""
+    try:
+        settings = read_config(model_folder(model))
+    except ModelError:
+        return None
+    return None if settings is None else settings.backbone

@@ -1,0 +1,67 @@
+"""Trace texts."""
+
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skipviz.atomic import written
+from skipviz.cli.console import Remote, check_folder, err, progress, read_all
+
+
+def trace(
+    files: Annotated[list[str], typer.Argument(help="Text files; - for standard input.")],
+    model: Annotated[str, typer.Option(help="Sample model, folder or hub name.")] = "smollm2-gated",
+    csv: Annotated[
+        str | None, typer.Option(help="Decisions as CSV; - for standard output.")
+    ] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="The whole trace, for skipviz.Trace.load.")
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
+    ] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
+    ] = None,
+    dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    trust_remote_code: Remote = False,
+) -> None:
+    """Trace texts and write every gate decision."""
+    import skipviz
+    from skipviz.analysis.cost import summary
+    from skipviz.text.spans import encode
+
+    for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
+        check_folder(target)
+    documents = read_all(files)
+    with err.status(f"Loading {model}"):
+        loaded = skipviz.load(
+            model, budget=budget, policy=policy, limit=limit, dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+    tokens = sum(len(encode(loaded.tokenizer, document.text).ids) for document in documents)
+    with progress("Tracing", total=tokens, unit="tokens") as advance:
+        traced = skipviz.trace(loaded, documents, progress=lambda share: advance(share * tokens))
+    if csv == "-":
+        buffer = io.BytesIO()
+        traced.write_csv(buffer)
+        sys.stdout.buffer.write(buffer.getvalue())
+    elif csv is not None:
+        with written(Path(csv)) as path:
+            traced.write_csv(path)
+    if parquet is not None:
+        with written(parquet) as path:
+            traced.save(path)
+    figures = summary(traced)
+    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats a token"
+    err.print(
+        f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "
+        f"average, budget realised {figures.budget:.3f}{loss}.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,1 @@
+"""Texts that are fetched: those for training, and those that are held out."""

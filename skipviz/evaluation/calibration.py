@@ -1,0 +1,199 @@
+"""Thresholds at which a model realises a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from scipy import optimize
+
+from skipviz.analysis.cost import realised_budget
+from skipviz.errors import InputError
+from skipviz.families.exits.modules import ExitRule, set_exit_rule
+from skipviz.families.gated.modules import set_threshold
+from skipviz.models import SkipModel
+from skipviz.recording.tracing import trace
+from skipviz.text.documents import Document
+from skipviz.traces import Trace
+
+EXIT_TEXTS = 5
+"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
+
+
+def calibrate(
+    gated: SkipModel,
+    documents: Sequence[Document],
+    *,
+    budget: float,
+    start: float = 0.0,
+    tolerance: float = 0.002,
+    attempts: int = 8,
+) -> float:
+    """Find the threshold at which the model realises a budget on the documents, and set it.
+
+    Parameters
+    ----------
+    gated
+        A gated model; its threshold is changed.
+    documents
+        Calibration texts; never those that are reported on.
+    budget
+        The budget to realise.
+    start
+        The threshold to try first, such as the one that training ended with.
+    tolerance
+        How near is near enough.
+    attempts
+        Runs over the documents, at most.
+
+    Raises
+    ------
+    ValueError
+        If the budget is not reached in that many runs.
+    """
+    threshold = start
+    for _ in range(attempts):
+        set_threshold(gated.model, threshold)
+        seen = trace(gated, documents, statistics=False)
+        excess = realised_budget(seen) - budget
+        if abs(excess) <= tolerance:
+            return threshold
+        threshold = threshold_for(seen, budget)
+    raise InputError(
+        f"No threshold realised budget {budget} within {tolerance} in {attempts} runs; the last "
+        f"was {excess:+.4f} off. Choose a budget nearer to the one the gates were trained for."
+    )
+
+
+def threshold_for(seen: Trace, budget: float) -> float:
+    """Return the threshold that would realise the budget if no score changed with it.
+
+    Scores do change, downstream of other decisions, so the caller runs again and looks.
+
+    Parameters
+    ----------
+    seen
+        A trace of learned gates.
+    budget
+        The budget to realise.
+
+    Raises
+    ------
+    ValueError
+        If running or skipping everything does not get there.
+    """
+    score = seen.matrix("score")
+
+    def excess(threshold: float) -> float:
+        executed = (score > threshold).astype(np.uint8)
+        return realised_budget(
+            replace(seen, matrices={**seen.matrices, "exec_count": executed})
+        ) - (budget)
+
+    low, high = float(score.min()) - 1, float(score.max())
+    if not excess(high) <= 0 <= excess(low):
+        raise InputError(
+            f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
+            f"and running everything {excess(low) + budget:.3f}. Choose one in between."
+        )
+    # Scores have no scale of their own: as near as their float32 tells apart.
+    near = float(np.finfo(np.float32).eps) * (high - low)
+    return float(optimize.brentq(excess, low, high, xtol=near))
+
+
+def calibrate_exits(
+    model: SkipModel,
+    documents: Sequence[Document],
+    rule: ExitRule,
+    budgets: Sequence[float],
+    *,
+    tolerance: float = 0.004,
+    attempts: int = 4,
+) -> dict[str, float]:
+    """Find the thresholds at which early exits realise budgets; a rule is left set.
+
+    One run in which nobody leaves gives every score. What a threshold would come to by these is
+    held against what it does come to, and the aim is moved by the difference until it is met.
+
+    Parameters
+    ----------
+    model
+        A model with exits.
+    documents
+        Calibration texts; never those that are reported on.
+    rule
+        ``confidence``, ``entropy`` or ``patience``. Patience counts exits: it takes whole
+        numbers, and the budgets below 1 that these come to instead of those asked for.
+    budgets
+        The budgets to realise, where the rule can.
+    tolerance, attempts
+        How near is near enough, and runs for each budget, at most.
+
+    Returns
+    -------
+    dict
+        Threshold by budget; budgets out of reach, or not met in so many runs, are left out.
+    """
+
+    def run(threshold: float) -> Trace:
+        set_exit_rule(model.model, rule, threshold)
+        return trace(model, documents, statistics=False)
+
+    if rule == "patience":
+        by_count = {
+            float(count): round(realised_budget(run(float(count))), 2)
+            for count in range(1, len(model.model.exits.stays))
+        }
+        # Of counts that come to the same budget, the first says it. Where tokens stay long,
+        # translators cost more than leaving saves.
+        return {f"{b:g}": count for count, b in reversed(by_count.items()) if b < 1}
+    nobody = run(np.inf if rule == "confidence" else -np.inf)
+    scores = nobody.matrix("score")
+    bounds = (float(scores.min()), float(scores.max()))
+    found = {}
+    for budget in budgets:
+        aim = budget
+        for _ in range(attempts):
+            if not _reaches(nobody, rule, bounds, aim):
+                break
+            threshold = float(
+                optimize.brentq(
+                    lambda level, aim=aim: realised_budget(leaving(nobody, rule, level)) - aim,
+                    *bounds,
+                    xtol=1e-5,
+                )
+            )
+            excess = realised_budget(run(threshold)) - budget
+            if abs(excess) <= tolerance:
+                found[f"{budget:g}"] = threshold
+                break
+            aim -= excess
+    return found
+
+
+def leaving(nobody: Trace, rule: ExitRule, threshold: float) -> Trace:
+    """Return what a threshold would do if no score changed with it.
+
+    Parameters
+    ----------
+    nobody
+        A trace of early exits in which nobody left.
+    rule, threshold
+        ``confidence`` or ``entropy``, and its threshold.
+    """
+    score = nobody.matrix("score")
+    stays = score >= threshold if rule == "entropy" else score < threshold
+    inside = np.logical_and.accumulate(stays, axis=1)
+    asked = np.ones_like(inside)
+    asked[:, 1:] = inside[:, :-1]
+    left = {
+        "exec_count": inside.astype(np.uint8),
+        "score": np.where(asked, score, np.float32(np.nan)),
+    }
+    return replace(nobody, matrices={**nobody.matrices, **left})
+
+
+def _reaches(nobody: Trace, rule: ExitRule, bounds: tuple[float, float], aim: float) -> bool:
+    ends = [realised_budget(leaving(nobody, rule, level)) for level in bounds]
+    return min(ends) < aim < max(ends)

@@ -1,0 +1,297 @@
+"""Policies against each other and against the dense model, on the same documents."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.analysis.cost import compute_share, summary
+from skipviz.atomic import written
+from skipviz.errors import InputError
+from skipviz.evaluation.equal_budget import over_learned
+from skipviz.evaluation.losses import Losses, estimate
+from skipviz.models import SkipModel
+from skipviz.recording.recorder import record
+from skipviz.text.documents import Document
+from skipviz.text.spans import encode
+
+ROWS = 64
+"""Rows of logits compared at once."""
+MEANS = ("nll", "gap", "kl", "top1", "layers_used")
+COLUMNS = {"keys and values": "kv"}
+"""Components whose names are too long for a column."""
+KEY = ("model", "policy", "budget", "limit")
+ACCOUNTING = 2
+"""Raised when decisions come to other FLOPs than before, so that no store serves what was."""
+KNOWN_BY = (
+    "model", "weights_sha256", "dtype", "policy", "budget", "limit", "setting", "accounting",
+    "text_sha256",
+)  # fmt: skip
+"""What a row of a store is found by."""
+Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
+SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
+OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """A model as one policy runs it.
+
+    Attributes
+    ----------
+    model
+        The model; several candidates may share one.
+    policy
+        ``dense``, ``learned``, ``guarded``, ``static``, ``random``, or the rule of early exits:
+        ``confidence``, ``entropy`` or ``patience``.
+    budget
+        The budget asked for; None where none was.
+    limit
+        For the guarded policy, the nats over dense that it may lose; None elsewhere.
+    setting
+        What ``prepare`` sets, in words that differ when it does.
+    prepare
+        Sets thresholds or rates before each forward.
+    """
+
+    model: SkipModel
+    policy: str
+    budget: float | None = None
+    limit: float | None = None
+    setting: str = ""
+    prepare: Callable[[], object] = lambda: None
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The dense model's predictions of a document, worked out once for all candidates.
+
+    Attributes
+    ----------
+    log
+        Log-probabilities after each token but the last.
+    probability
+        Their exponentials.
+    likeliest, targets
+        The likeliest next token, and the one that came.
+    """
+
+    log: Float[Tensor, "n v"]
+    probability: Float[Tensor, "n v"]
+    likeliest: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
+
+    @classmethod
+    def of(cls, logits: Float[Tensor, "t v"], ids: Int[Tensor, "1 t"]) -> Reference:
+        """Take the dense model's logits."""
+        log = logits[:-1].float().log_softmax(-1)
+        return cls(log, log.exp(), log.argmax(-1), ids[0, 1:])
+
+    def against(self, logits: Float[Tensor, "n v"]) -> dict[str, float]:
+        """Return ``nll``, ``kl`` and ``top1`` of a candidate's logits."""
+        sums = np.zeros(3)
+        for start in range(0, len(logits), ROWS):
+            here = slice(start, start + ROWS)
+            mine = logits[here].float().log_softmax(-1)
+            nll = -mine.gather(1, self.targets[here, None]).sum()
+            agree = (mine.argmax(-1) == self.likeliest[here]).sum()
+            kl = torch.linalg.vecdot(self.probability[here], self.log[here] - mine).sum()
+            sums += [float(nll), float(kl), float(agree)]
+        nll, kl, top1 = (sums / len(self.targets)).tolist()
+        return {"nll": nll, "kl": kl, "top1": top1}
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    dense: SkipModel,
+    documents: Sequence[Document],
+    *,
+    most: int | None = None,
+    store: Path | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+) -> pl.DataFrame:
+    """Run every candidate on every document, once, and compare it with the dense model.
+
+    Parameters
+    ----------
+    candidates
+        What to measure; the dense model is measured without being asked for.
+    dense
+        The backbone that all of them share.
+    documents
+        Texts, each at most as long as the model's context.
+    most
+        How many documents to run, from all kinds alike; all if None.
+    store
+        A Parquet file of rows measured before, which are not run again; each document's are added
+        as soon as it is done.
+    progress
+        Called with the share of the work done, 0 to 1.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
+        ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
+        ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
+        token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
+        ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
+        whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
+        ``gates_share``, ``kv_share`` and ``head_share``.
+
+    Raises
+    ------
+    ValueError
+        If a document has fewer than two tokens or more than the context, two documents are the
+        same, or ``most`` is below 1.
+    """
+    if most is not None and most < 1:
+        raise InputError(f"{most} documents are none to measure on; ask for at least 1.")
+    if len({document.text for document in documents}) < len(documents):
+        raise InputError("Some documents are the same; give each once, or they count twice.")
+    everyone = [Candidate(model=dense, policy="dense"), *candidates]
+    encoded = [_ids(dense, document) for document in documents]
+    known = _read(store)
+    rows: list[dict[str, Any]] = []
+    # In mixed order, so that a run cut short has seen every kind of text.
+    order = random.Random(0).sample(range(len(documents)), len(documents))[:most]
+    with torch.inference_mode():
+        for done, number in enumerate(order):
+            document, ids = documents[number], encoded[number]
+            keys = [_key(candidate, document) for candidate in everyone]
+            if all(key in known for key in keys):
+                reference = None
+            else:
+                reference = Reference.of(dense.model(ids, use_cache=False).logits[0], ids)
+            for place, (candidate, key) in enumerate(zip(everyone, keys, strict=True)):
+                if key not in known and reference is not None:
+                    known[key] = _figures(candidate, ids, reference)
+                names = dict(zip(KNOWN_BY, key, strict=True))
+                about = {"document": number, "source": document.source, "tokens": ids.shape[1] - 1}
+                rows.append({**names, **about, **known[key]})
+                progress((done + (place + 1) / len(everyone)) / len(order))
+            if reference is not None:
+                _write(store, known)
+    rows.sort(key=lambda row: row["document"])
+    return pl.DataFrame(rows, schema_overrides=SCHEMA)
+
+
+def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+    """Return each candidate's means over documents with 95% bootstrap intervals.
+
+    Parameters
+    ----------
+    measured
+        What ``measure`` returned, or several such frames of other documents below each other.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
+        ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
+        by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
+        learned gates at the budget realised, paired by document, as
+        ``skipviz.evaluation.equal_budget`` says; null where there are none), each with ``_low``
+        and ``_high``; means of ``realised`` and of the FLOP shares.
+    """
+    if measured.select(*KEY, "text_sha256").is_duplicated().any():
+        raise InputError("Some candidates were measured twice on one text; keep one of each.")
+    dense = measured.filter(policy="dense").select("text_sha256", dense_nll="nll")
+    paired = measured.join(dense, on="text_sha256", how="left", maintain_order="left")
+    paired = paired.with_columns(gap=pl.col("nll") - pl.col("dense_nll"))
+    rows = []
+    for key, part in paired.group_by(KEY, maintain_order=True):
+        row: dict[str, Any] = dict(zip(KEY, key, strict=True))
+        row |= {"documents": part.height, "tokens": int(part["tokens"].sum())}
+        for name in MEANS:
+            row |= _ends(name, part[name].to_numpy(), seed)
+        row |= _ends("over_learned", over_learned(part, measured), seed)
+        for name in part.columns:
+            if name == "realised" or name.endswith("_share"):
+                # Over documents, as the losses: the two axes of the frontier weigh texts alike.
+                row[name] = float(part[name].to_numpy().mean())
+        rows.append(row)
+    floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
+    return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
+
+
+def _ends(name: str, values: Losses | None, seed: int) -> dict[str, float | None]:
+    """Return a mean and the ends of its interval, by name."""
+    ends = (name, f"{name}_low", f"{name}_high")
+    if values is None:
+        return dict.fromkeys(ends)
+    found = estimate(values, seed=seed)
+    return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
+
+
+def _key(candidate: Candidate, document: Document) -> Key:
+    text = hashlib.sha256(document.text.encode()).hexdigest()
+    model = candidate.model
+    return (
+        model.name, model.weights_sha256, model.dtype, candidate.policy, candidate.budget,
+        candidate.limit, candidate.setting, ACCOUNTING, text,
+    )  # fmt: skip
+
+
+def _read(store: Path | None) -> dict[Key, dict[str, float]]:
+    if store is None or not store.exists():
+        return {}
+    try:
+        found = pl.read_parquet(store)
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"{store} is no store of figures ({error}); name another file.") from error
+    if not set(KNOWN_BY) <= set(found.columns):
+        raise InputError(f"{store} is no store of figures, or an older one; name another file.")
+    figures = [name for name in found.columns if name not in KNOWN_BY]
+    keys = found.select(KNOWN_BY).rows()
+    return dict(zip(keys, found.select(figures).to_dicts(), strict=True))
+
+
+def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
+    if store is None:
+        return
+    # Another run may have written meanwhile.
+    known = _read(store) | known
+    rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
+    with written(store) as partial:
+        pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
+
+
+def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
+    ids = encode(model.tokenizer, document.text).ids
+    if not 2 <= len(ids) <= model.context:
+        raise InputError(
+            f"{document.source} has {len(ids)} tokens; an evaluation takes documents of 2 to "
+            f"{model.context}. Cut it into shorter ones."
+        )
+    return torch.tensor([ids], device=model.device)
+
+
+def _figures(
+    candidate: Candidate, ids: Int[Tensor, "1 t"], reference: Reference
+) -> dict[str, float]:
+    candidate.prepare()
+    with record(candidate.model, statistics=False) as recording:
+        logits = candidate.model.model(ids, use_cache=False).logits[0]
+    traced = recording.trace
+    whole = summary(traced)
+    parts = compute_share(traced).select("component", "share").rows()
+    return {
+        **reference.against(logits[:-1]),
+        "layers_used": whole.layers_mean,
+        "realised": whole.budget,
+        "flop_share": whole.flop_share,
+        **{f"{COLUMNS.get(name, name)}_share": share for name, share in parts},
+    }

@@ -1,0 +1,145 @@
+"""The cheapest threshold whose loss over dense stays under a limit, with stated confidence.
+
+Learn then Test: thresholds are tested from the safest to the cheapest, each at the full error
+rate, and the last one before the first failure is taken (fixed-sequence testing controls the
+family-wise error; Angelopoulos et al., "Learn then test", 2021; used for early exits by Schuster
+et al., "Confident adaptive language modeling", 2022). There the loss is bounded and the p-value is
+Hoeffding's. A loss in nats has no bound, so the p-value here is that of Student's t over documents:
+it holds for a mean over enough documents, not for any distribution whatever. The sequence of
+thresholds should be fixed before the texts are seen; here it is one of budgets, and which threshold
+meets a budget is read from the scores, never from the losses, of the same texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from skipviz.analysis.cost import realised_budget
+from skipviz.errors import InputError
+from skipviz.evaluation.calibration import threshold_for
+from skipviz.evaluation.losses import document_losses
+from skipviz.families.gated.modules import set_threshold
+from skipviz.models import SkipModel
+from skipviz.recording.tracing import trace
+from skipviz.text.documents import Document
+from skipviz.text.spans import encode
+
+BUDGETS = tuple(round(0.98 - 0.02 * step, 2) for step in range(20))
+"""Budgets whose thresholds are tested, from the safest."""
+FEWEST_DOCUMENTS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guard:
+    """A threshold and what it promises.
+
+    Attributes
+    ----------
+    threshold
+        Of every gate.
+    limit, confidence
+        With this confidence, the mean loss over dense stays under ``limit`` nats a token on texts
+        like those of the calibration.
+    tested
+        One row a threshold, in the order tested: ``threshold``, ``realised``, ``gap``, ``p`` and
+        ``passed``.
+    """
+
+    threshold: float
+    limit: float
+    confidence: float
+    tested: pl.DataFrame
+
+
+def guard(
+    gated: SkipModel,
+    dense: SkipModel,
+    documents: Sequence[Document],
+    *,
+    limit: float,
+    confidence: float = 0.95,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Guard:
+    """Find the cheapest threshold that keeps its promise, and set it.
+
+    Parameters
+    ----------
+    gated, dense
+        A model of learned gates, whose threshold is changed, and its backbone.
+    documents
+        Calibration texts, at least twenty, each of two tokens or more; never those that are
+        reported on.
+    limit
+        Nats a token over dense that the mean may not exceed.
+    confidence
+        Probability, over calibration texts, that the promise holds; 0 to 1.
+    progress
+        Called with a sentence before each run.
+
+    Raises
+    ------
+    ValueError
+        If there are too few documents, one is too short, ``limit`` or ``confidence`` is out of
+        range, or even the safest threshold does not pass or is out of reach.
+    """
+    if len(documents) < FEWEST_DOCUMENTS:
+        raise InputError(
+            f"{len(documents)} documents are too few to promise anything on; give at least "
+            f"{FEWEST_DOCUMENTS}."
+        )
+    if limit <= 0 or not 0 < confidence < 1:
+        raise InputError(
+            f"limit={limit} must be above 0 nats and confidence={confidence} between 0 and 1."
+        )
+    for document in documents:
+        if len(encode(gated.tokenizer, document.text).ids) < 2:
+            raise InputError(
+                f"{document.source!r} is a single token, so there is no loss in it to promise "
+                "anything on; leave it out."
+            )
+    progress("Running the dense model")
+    reference = document_losses(trace(dense, documents))
+    seen = trace(gated, documents, statistics=False)
+    rows: list[dict[str, Any]] = []
+    for budget in BUDGETS:
+        try:
+            threshold = threshold_for(seen, budget)
+        except ValueError:
+            # With few gated layers the cheaper budgets are out of reach; what passed still holds.
+            if rows:
+                break
+            raise
+        progress(f"Testing about budget {budget:.0%}")
+        set_threshold(gated.model, threshold)
+        seen = trace(gated, documents)
+        gaps = document_losses(seen) - reference
+        p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)
+        passed = p <= 1 - confidence
+        rows.append(
+            {
+                "threshold": threshold,
+                "realised": realised_budget(seen),
+                "gap": float(np.mean(gaps)),
+                "p": p,
+                "passed": passed,
+            }
+        )
+        if not passed:
+            break
+    tested = pl.DataFrame(rows)
+    kept = tested.filter("passed")
+    if kept.is_empty():
+        raise InputError(
+            f"Even at budget {rows[0]['realised']:.3f} the loss over dense, "
+            f"{rows[0]['gap']:.3f} nats, is not surely under {limit}. Raise the limit, or give "
+            "more calibration texts."
+        )
+    threshold = float(kept["threshold"][-1])
+    set_threshold(gated.model, threshold)
+    return Guard(threshold=threshold, limit=limit, confidence=confidence, tested=tested)

@@ -1,0 +1,1 @@
+"""What a prediction or a gate's score depends on, by Captum."""

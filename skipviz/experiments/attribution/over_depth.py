@@ -1,0 +1,239 @@
+"""What a loss is owed to among the units over the depth, and how exact flips of them compare."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from skipviz.errors import InputError
+from skipviz.experiments.attribution.target import (
+    ROWS,
+    Attribution,
+    Target,
+    captum,
+    check,
+    check_text,
+    copies,
+    ids_until,
+    prediction,
+    resolved,
+    watched,
+)
+from skipviz.experiments.decision_audit import audit
+from skipviz.families.gated.modules import Decide, gated_units
+from skipviz.models import SkipModel
+from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+SAMPLE = 192
+"""Cells flipped through all of the text that follows: the work of some 50 runs of it."""
+
+
+def attribute_depth(
+    model: SkipModel,
+    trace: Trace,
+    target: Target | None = None,
+    *,
+    steps: int = 32,
+    rows: int = ROWS,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Attribution:
+    """Return what each (token, site) contributed to a target, by what it executed.
+
+    The execution mask is the input: a unit and its skip path are mixed, and integrated gradients
+    run along two straight paths, from all skipped to the decisions as they were, and from these to
+    all run. The first gives shares to what executed and nothing to what skipped; the second the
+    other way round.
+
+    Parameters
+    ----------
+    model
+        The gated model that was traced.
+    trace
+        Its trace of one text that fits the context.
+    target
+        What is to be explained, no gate's score; None for the loss of the whole text, the sum over
+        its tokens.
+    steps
+        Points of each path.
+    rows
+        Tokens to run at once, at least one copy of the text; memory grows with it.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Returns
+    -------
+    Attribution
+        ``from_skipped``: what executing added over skipping; ``to_all``: what executing would have
+        added. ``deltas`` are the misses of the two paths, in this order.
+
+    Raises
+    ------
+    ImportError
+        If Captum is not installed; says how to install it.
+    ValueError
+        If the target does not exist, or the trace is of several sequences, or of a model without
+        gated units.
+    Stopped
+        If ``stop`` was set.
+    """
+    attr = captum()
+    if target is not None and target.kind == "score":
+        raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")
+    if target is None:
+        check_text(trace)
+        _check_length(model, trace)
+    else:
+        check(model, trace, target)
+        target = resolved(target, trace)
+    if steps < 1:
+        raise InputError(f"steps={steps} must be at least 1.")
+    if not trace.sites.height or model.family.name != "gated":
+        raise InputError(
+            f"{model.name} has no gated units to give shares to; take a model that has them."
+        )
+    ids = ids_until(model, trace, len(trace) - 2 if target is None else target.token)
+    following = torch.tensor(trace.tokens["token_id"].to_list()[1 : ids.shape[1] + 1])
+    executed = torch.from_numpy(trace.matrix("exec_count")[: ids.shape[1]] > 0).float()
+    mask = executed.to(model.device)[None]
+
+    def plain(mix: Float[Tensor, "b t s"]) -> Float[Tensor, " b"]:
+        with _mixed(model.model, mix):
+            states = model.model.model(ids.expand(len(mix), -1), use_cache=False)
+        if target is None:
+            return _text_loss(model, states.last_hidden_state, following.to(model.device))
+        return prediction(model, states.last_hidden_state, target)
+
+    run = watched(plain, total=2 * (steps + 2), progress=progress, stop=stop)
+    paths = []
+    for begin, end in ((torch.zeros_like(mask), mask), (mask, torch.ones_like(mask))):
+        shares, missed = attr.IntegratedGradients(run).attribute(
+            end, begin, n_steps=steps, internal_batch_size=copies(rows, ids.shape[1]),
+            return_convergence_delta=True,
+        )  # fmt: skip
+        paths.append((shares[0].double().cpu(), float(missed.sum())))
+    token, site = np.indices(mask.shape[1:]).reshape(2, -1)
+    table = pl.DataFrame(
+        {
+            "token": token,
+            "site": site,
+            "from_skipped": paths[0][0].flatten().tolist(),
+            "to_all": paths[1][0].flatten().tolist(),
+        }
+    )
+    with torch.no_grad():
+        value = float(plain(mask))
+    progress(1.0)
+    return Attribution(table, value, tuple(missed for _, missed in paths))
+
+
+def flips_beside(
+    model: SkipModel,
+    trace: Trace,
+    token: int | None = None,
+    *,
+    sample: int = SAMPLE,
+    seed: int,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> pl.DataFrame:
+    """Return exact flips that shares over depth of the same loss can be held against.
+
+    Parameters
+    ----------
+    model, trace
+        As for ``attribute_depth``.
+    token
+        The token whose loss got the shares: all of its own decisions are flipped. None for the
+        whole text: of all decisions as many as ``sample`` are drawn, and count for all of the text
+        that follows.
+    sample
+        How many to draw.
+    seed
+        Seed of the draw.
+    progress, stop
+        As for ``attribute_depth``.
+
+    Returns
+    -------
+    pl.DataFrame
+        What ``skipviz.audit`` returns.
+    """
+    sites = trace.sites.height
+    if token is not None:
+        cells = [(token, site) for site in range(sites)]
+        return audit(model, trace, cells=cells, progress=progress, stop=stop)
+    every = (len(trace) - 1) * sites
+    drawn = np.random.default_rng(seed).choice(every, min(sample, every), replace=False)
+    cells = [divmod(int(cell), sites) for cell in np.sort(drawn)]
+    return audit(model, trace, cells=cells, horizon=None, progress=progress, stop=stop)
+
+
+def _text_loss(
+    model: SkipModel, states: Float[Tensor, "b t d"], following: Int[Tensor, " t"]
+) -> Float[Tensor, " b"]:
+    """Return the summed loss of each copy; logits are computed again for the gradient, not kept."""
+    rows = states.flatten(0, 1).split(HEAD_ROWS)
+    words = following.repeat(len(states)).split(HEAD_ROWS)
+    losses = [
+        checkpoint(next_token_losses, model.model, some, wanted, use_reentrant=False)
+        for some, wanted in zip(rows, words, strict=True)
+    ]
+    summed: Tensor = torch.cat(losses).view(len(states), -1).sum(1)
+    return summed
+
+
+def _check_length(model: SkipModel, trace: Trace) -> None:
+    if not 2 <= len(trace) <= model.context:
+        raise InputError(
+            f"The text has {len(trace)} tokens; its loss is attributed where it has at least 2 and "
+            f"at most the {model.context} that the model sees at once."
+        )
+
+
+@contextmanager
+def _mixed(model: Any, mix: Float[Tensor, "b t s"]) -> Iterator[None]:
+    """Let every gated unit give a mixture of unit and skip path."""
+    handles = []
+
+    def always(decide: Decide, args: Any, executed: Tensor) -> Tensor:
+        return torch.ones_like(executed)
+
+    for site, (_, kind, unit) in enumerate(gated_units(model)):
+        skipped: list[Tensor] = []
+
+        def keep(module: Any, args: Any, result: Tensor, skipped: list[Tensor] = skipped) -> None:
+            skipped.append(result)
+
+        def blend(
+            module: Any, args: Any, result: Any, site: int = site, kind: str = kind,
+            skipped: list[Tensor] = skipped,
+        ) -> Any:  # fmt: skip
+            output = result[0] if kind == "attn" else result
+            share = mix[:, :, site, None].to(output.dtype)
+            blended = share * output + (1 - share) * skipped.pop()
+            return (blended, *result[1:]) if kind == "attn" else blended
+
+        handles += [
+            unit.decide.register_forward_hook(always),
+            unit.adapter.register_forward_hook(keep),
+            unit.register_forward_hook(blend),
+        ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

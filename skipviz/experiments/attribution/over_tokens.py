@@ -1,0 +1,278 @@
+"""What a prediction, or a gate's score, is owed to among the tokens of the text.
+
+The methods are Captum's (Kokhlikyan et al., "Captum: A unified and generic model interpretability
+library for PyTorch", 2020). Hard decisions have no slope, so plain gradients through a gated model
+say nothing of what its gates would do: ``frozen`` holds the decisions as they were, and
+``straight_through`` gives them the slope of the sigmoid that training gave them. The two answer
+different questions and differ.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.errors import InputError
+from skipviz.experiments.attribution.target import (
+    ROWS,
+    Attribution,
+    Run,
+    Target,
+    captum,
+    check,
+    copies,
+    ids_until,
+    prediction,
+    resolved,
+    watched,
+)
+from skipviz.families import Plan
+from skipviz.families.gated.fixed_rates import draws_as
+from skipviz.families.gated.modules import gated_units
+from skipviz.models import SkipModel
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+Method = Literal[
+    "integrated_gradients",
+    "input_x_gradient",
+    "gradient_shap",
+    "feature_ablation",
+    "shapley_sampling",
+]
+METHODS: tuple[Method, ...] = (
+    "integrated_gradients",
+    "input_x_gradient",
+    "gradient_shap",
+    "feature_ablation",
+    "shapley_sampling",
+)
+Gates = Literal["frozen", "straight_through"]
+
+
+def runs(method: Method, *, steps: int, tokens: int) -> int:
+    """Return how many times a method runs the text.
+
+    Parameters
+    ----------
+    method
+        One of ``METHODS``.
+    steps
+        As for ``attribute``.
+    tokens
+        Tokens up to the target's, it among them.
+    """
+    return {
+        "integrated_gradients": steps + 2,
+        "input_x_gradient": 1,
+        "gradient_shap": 3 * steps,
+        "feature_ablation": tokens + 1,
+        "shapley_sampling": steps * tokens + 1,
+    }[method]
+
+
+def attribute(
+    model: SkipModel,
+    trace: Trace,
+    target: Target,
+    *,
+    method: Method = "integrated_gradients",
+    gates: Gates = "frozen",
+    steps: int = 64,
+    rows: int = ROWS,
+    seed: int = 0,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> Attribution:
+    """Return what each token of the text contributed to a target.
+
+    Tokens are taken away by putting the mean embedding in their place.
+
+    Parameters
+    ----------
+    model
+        The model that was traced.
+    trace
+        Its trace of one text that fits the context.
+    target
+        What is to be explained; nothing after its token can contribute.
+    method
+        ``integrated_gradients``, ``input_x_gradient``, ``gradient_shap``, ``feature_ablation`` or
+        ``shapley_sampling``.
+    gates
+        ``frozen`` holds the decisions of the trace; ``straight_through`` lets gradients pass
+        through them. Methods that take tokens away let the gates decide anew in that case.
+    steps
+        Points of the path, or samples; the methods that need neither take no notice.
+    rows
+        Tokens to run at once, at least one copy of the text; memory grows with it.
+    seed
+        Seed of the sampling methods.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Raises
+    ------
+    ImportError
+        If Captum is not installed; says how to install it.
+    ValueError
+        If the target or the method does not exist, or the trace is of several sequences.
+    Stopped
+        If ``stop`` was set.
+    """
+    attr = captum()
+    check(model, trace, target)
+    target = resolved(target, trace)
+    if method not in METHODS:
+        raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")
+    if steps < 1:
+        raise InputError(f"steps={steps} must be at least 1.")
+    ids = ids_until(model, trace, target.token)
+    table = model.model.get_input_embeddings().weight.detach()
+    embedded = table[ids].float()
+    away = table.float().mean(0).expand_as(embedded).contiguous()
+    seen = ids.shape[1]
+    plain = _runner(model, trace, target, ids, gates)
+    total = runs(method, steps=steps, tokens=seen)
+    run = watched(plain, total=total, progress=progress, stop=stop)
+    with _seeded(seed), _training(model, on=gates == "straight_through"):
+        with torch.no_grad():
+            value = float(plain(embedded))
+        shares, delta = _shares(attr, run, method, embedded, away, steps, copies(rows, seen))
+    progress(1.0)
+    return Attribution(
+        pl.DataFrame({"token": range(seen), "attribution": shares.double().cpu().tolist()}),
+        value,
+        () if delta is None else (delta,),
+    )
+
+
+def _shares(
+    attr: Any,
+    run: Run,
+    method: Method,
+    embedded: Float[Tensor, "1 t d"],
+    away: Float[Tensor, "1 t d"],
+    steps: int,
+    at_once: int,
+) -> tuple[Float[Tensor, " t"], float | None]:
+    """Return each token's share, and by how much their sum is off where the method promises one."""
+    if method == "integrated_gradients":
+        shares, missed = attr.IntegratedGradients(run).attribute(
+            embedded, away, n_steps=steps, internal_batch_size=at_once,
+            return_convergence_delta=True,
+        )  # fmt: skip
+        return shares.detach()[0].sum(-1), float(missed.sum())
+    if method == "input_x_gradient":
+        moved = (embedded - away).requires_grad_()
+        shares = attr.InputXGradient(lambda part: run(part + away)).attribute(moved)
+        return shares.detach()[0].sum(-1), None
+    if method == "gradient_shap":
+        return _gradient_shap(attr, run, embedded, away, steps, at_once)
+    # Each token is one feature; all of its dimensions are given the whole of its share.
+    tokens = torch.arange(embedded.shape[1], device=embedded.device)
+    groups = tokens[None, :, None].expand_as(embedded).contiguous()
+    options = {"feature_mask": groups, "perturbations_per_eval": at_once}
+    if method == "shapley_sampling":
+        options["n_samples"] = steps
+    how = attr.FeatureAblation if method == "feature_ablation" else attr.ShapleyValueSampling
+    with torch.no_grad():
+        return how(run).attribute(embedded, away, **options)[0, :, 0], None
+
+
+def _gradient_shap(
+    attr: Any,
+    run: Run,
+    embedded: Float[Tensor, "1 t d"],
+    away: Float[Tensor, "1 t d"],
+    steps: int,
+    at_once: int,
+) -> tuple[Float[Tensor, " t"], float]:
+    """Average over samples a few at a time: Captum would run them all at once."""
+    summed, missed = torch.zeros_like(embedded[0, :, 0]), 0.0
+    for begin in range(0, steps, at_once):
+        samples = min(at_once, steps - begin)
+        shares, off = attr.GradientShap(run).attribute(
+            embedded, torch.cat([away, away]), n_samples=samples, return_convergence_delta=True
+        )
+        summed += samples * shares.detach()[0].sum(-1)
+        missed += float(off.sum())
+    return summed / steps, missed / steps
+
+
+def _runner(
+    model: SkipModel, trace: Trace, target: Target, ids: Int[Tensor, "1 t"], gates: Gates
+) -> Callable[[Float[Tensor, "b t d"]], Float[Tensor, " b"]]:
+    frozen = gates == "frozen" and trace.sites.height > 0
+    plan = Plan(trace.matrix("exec_count")[: ids.shape[1]] > 0) if frozen else None
+
+    def run(embedded: Float[Tensor, "b t d"]) -> Float[Tensor, " b"]:
+        embedded = embedded.to(model.model.dtype)
+        with _heard(model.model, target) as scores, _told(model, ids):
+            if plan is None:
+                states = model.model.model(inputs_embeds=embedded, use_cache=False)
+            else:
+                with model.family.force(model.model, plan):
+                    states = model.model.model(inputs_embeds=embedded, use_cache=False)
+        if target.kind == "score":
+            return scores[0][:, target.token]
+        return prediction(model, states.last_hidden_state, target)
+
+    return run
+
+
+def _told(model: SkipModel, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+    return draws_as(model.model, ids) if model.family.name == "gated" else nullcontext()
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global generators that Captum draws from, and leave them as they were."""
+    before = np.random.get_state()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        np.random.seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(before)
+
+
+@contextmanager
+def _heard(model: Any, target: Target) -> Iterator[list[Tensor]]:
+    """Keep the scores of the target's site."""
+    scores: list[Tensor] = []
+    if target.kind != "score":
+        yield scores
+        return
+    unit = [each for _, _, each in gated_units(model)][target.site or 0]
+    handle = unit.gate.register_forward_hook(lambda _, args, score: scores.append(score))
+    try:
+        yield scores
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _training(model: SkipModel, *, on: bool) -> Iterator[None]:
+    """Put the gated units where they give decisions the slope of the sigmoid."""
+    units = (
+        [unit for _, _, unit in gated_units(model.model)] if model.family.name == "gated" else []
+    )
+    for unit in units:
+        unit.training = on
+    try:
+        yield
+    finally:
+        for unit in units:
+            unit.training = False

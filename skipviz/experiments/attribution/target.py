@@ -1,0 +1,203 @@
+"""What an attribution explains, and how Captum's runs are watched and kept small."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import polars as pl
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.errors import InputError, MissingExtraError, Stopped
+from skipviz.families.gated.modules import Gate, gated_units
+from skipviz.models import SkipModel
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+ROWS = 512
+"""Tokens run at once, if nothing else is asked."""
+
+Run = Callable[[Tensor], Float[Tensor, " b"]]
+"""Gives the target of each copy of the text."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """What is to be explained.
+
+    Attributes
+    ----------
+    token
+        Its place in the text.
+    kind
+        ``log_probability`` of the word that came next, or of ``word``; ``loss`` on it; ``contrast``
+        of the logits of ``word`` and ``against``; ``score`` of the gate at ``site``.
+    word, against
+        Token ids; the word that came next if there is none.
+    site
+        Index of the site, for ``score``.
+    """
+
+    token: int
+    kind: Literal["log_probability", "loss", "contrast", "score"] = "log_probability"
+    word: int | None = None
+    against: int | None = None
+    site: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Attribution:
+    """Shares of a target.
+
+    Attributes
+    ----------
+    table
+        One row a token (``token``, ``attribution``) or a cell (``token``, ``site``,
+        ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
+    value
+        The target on the text as it is.
+    deltas
+        By how much the shares of each path miss the difference that they should add up to; empty
+        for methods that promise no sum.
+    """
+
+    table: pl.DataFrame
+    value: float
+    deltas: tuple[float, ...]
+
+    @property
+    def delta(self) -> float | None:
+        """The largest miss; None for methods that promise no sum."""
+        return max(self.deltas, key=abs, default=None)
+
+
+def captum() -> Any:
+    """Return Captum's methods.
+
+    Raises
+    ------
+    ImportError
+        If it is not installed; says how to install it.
+    """
+    try:
+        import captum.attr
+    except ImportError as error:
+        raise MissingExtraError(
+            "Attribution runs in Captum, which is not installed: pip install "
+            "'skipviz[attribution]'."
+        ) from error
+    return captum.attr
+
+
+def copies(rows: int, tokens: int) -> int:
+    """Return how many copies of a text run at once, at least one.
+
+    Raises
+    ------
+    ValueError
+        If ``rows`` is below 1.
+    """
+    if rows < 1:
+        raise InputError(f"rows={rows} must be at least 1 token.")
+    return max(1, rows // tokens)
+
+
+def watched(run: Run, *, total: int, progress: Progress, stop: threading.Event | None) -> Run:
+    """Return the same function, which tells how far it is and can be stopped.
+
+    Parameters
+    ----------
+    run
+        What is called again and again.
+    total
+        Copies of the text that will have run when all is done.
+    progress
+        Called with the share of them that have.
+    stop
+        Set it from another thread; the next call raises ``Stopped``.
+    """
+    done = 0
+
+    def counted(inputs: Tensor) -> Float[Tensor, " b"]:
+        nonlocal done
+        if stop is not None and stop.is_set():
+            raise Stopped
+        result = run(inputs)
+        done += len(inputs)
+        progress(min(1.0, done / total))
+        return result
+
+    return counted
+
+
+def ids_until(model: SkipModel, trace: Trace, token: int) -> Int[Tensor, "1 t"]:
+    """Return the text up to a token: what follows cannot contribute."""
+    ids = trace.tokens["token_id"].to_list()[: token + 1]
+    return torch.tensor([ids], device=model.device)
+
+
+def resolved(target: Target, trace: Trace) -> Target:
+    """Return the target with the word that came next where none is named."""
+    if target.word is not None or target.kind == "score":
+        return target
+    return replace(target, word=int(trace.tokens["token_id"][target.token + 1]))
+
+
+def prediction(
+    model: SkipModel, states: Float[Tensor, "b t d"], target: Target
+) -> Float[Tensor, " b"]:
+    """Return what a target says of the last hidden states; it is no gate's score."""
+    logits: Tensor = model.model.lm_head(states[:, target.token]).float()
+    if target.kind == "contrast":
+        return logits[:, target.word] - logits[:, target.against]
+    log = logits.log_softmax(-1)[:, target.word]
+    return -log if target.kind == "loss" else log
+
+
+def check_text(trace: Trace) -> None:
+    """Raise ``ValueError`` unless the trace is of one text."""
+    if trace.tokens["sequence"].n_unique() != 1:
+        raise InputError(
+            f"The trace has {trace.tokens['sequence'].n_unique()} sequences; attribution takes one "
+            "text at a time."
+        )
+
+
+def _looks(model: SkipModel, site: int) -> bool:
+    """Return whether a gate looks at the token that it decides for."""
+    units = list(gated_units(model.model)) if model.family.name == "gated" else []
+    return site < len(units) and isinstance(units[site][2].gate, Gate)
+
+
+def check(model: SkipModel, trace: Trace, target: Target) -> None:
+    """Raise ``ValueError`` if there is no such target, or no one text to explain it by."""
+    check_text(trace)
+    last = len(trace) - (1 if target.kind == "score" or target.word is not None else 2)
+    if not 0 <= target.token <= last:
+        raise InputError(f"token={target.token} cannot be explained; choose one from 0 to {last}.")
+    if target.token >= model.context:
+        raise InputError(
+            f"token={target.token} lies beyond the {model.context} tokens that the model sees at "
+            "once; trace a part of the text."
+        )
+    if target.kind == "contrast" and target.against is None:
+        raise InputError("A contrast needs the token id it is held against: Target(against=...).")
+    words = model.model.config.vocab_size
+    for name, word in (("word", target.word), ("against", target.against)):
+        if word is not None and not 0 <= word < words:
+            raise InputError(f"{name}={word} is no token id; choose one from 0 to {words - 1}.")
+    if target.kind == "score" and (
+        target.site is None or not 0 <= target.site < trace.sites.height
+    ):
+        raise InputError(
+            f"site={target.site} has no gate; choose one from 0 to {trace.sites.height - 1}."
+        )
+    if target.kind == "score" and not _looks(model, target.site or 0):
+        raise InputError(
+            f"{model.name} has no gate at site {target.site} whose score comes from the text; "
+            "explain a loss or a word."
+        )

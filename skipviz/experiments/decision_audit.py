@@ -1,0 +1,409 @@
+"""The utility of every decision, exactly: flip it, hold all others, and see what the loss does.
+
+A flip changes its token's hidden state from its layer upward, and through keys and values that of
+later tokens; nothing before it and nothing below it. So one run gives the hidden states and keys
+of the unflipped text, and each flip only runs its own token (and, with a longer horizon, the next
+few) through the layers above. Flips share forwards: a row is a flip, and a layer runs all rows
+that have begun.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from skipviz.atomic import written
+from skipviz.errors import InputError, Stopped
+from skipviz.families import Plan
+from skipviz.families.gated.modules import Gate, GatedUnit, decoder_layers
+from skipviz.models import SkipModel
+from skipviz.recording.statistics import next_token_losses
+from skipviz.traces import Trace
+
+Downstream = Literal["held", "react"]
+ROWS = 4096
+"""Tokens run at once, if nothing else is asked."""
+
+UTILITY = {
+    "token": pl.Int64,
+    "site": pl.Int64,
+    "executed": pl.Boolean,
+    "nll": pl.Float64,
+    "flipped_nll": pl.Float64,
+    "utility": pl.Float64,
+}
+
+
+def audit(
+    model: SkipModel,
+    trace: Trace,
+    *,
+    horizon: int | None = 1,
+    downstream: Downstream = "held",
+    cells: Sequence[tuple[int, int]] | None = None,
+    rows: int = ROWS,
+    store: Path | None = None,
+    progress: Callable[[float], None] = lambda _: None,
+    stop: threading.Event | None = None,
+) -> pl.DataFrame:
+    """Return what each decision was worth.
+
+    Parameters
+    ----------
+    model
+        The gated model that was traced.
+    trace
+        Its trace of one text, which fits one window.
+    horizon
+        How many next-token predictions count, the flipped token's own first; None counts all that
+        follow. 1 misses what keys and values do for later tokens.
+    downstream
+        ``held`` keeps every other decision as it was; ``react`` lets the gates above decide anew.
+    cells
+        (token, site) pairs to flip; every one if there are none.
+    rows
+        Tokens to run at once; memory grows with it.
+    store
+        A Parquet file of cells done before, which are not run again; new ones are added as they
+        are done. It belongs to one trace and one set of options.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop; what is in ``store`` stays.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row a cell, in order of token and site: ``token``, ``site``; ``executed``, the decision
+        that was flipped; ``nll`` and ``flipped_nll``, the loss in nats over the horizon before and
+        after; ``utility``, the loss with the unit skipped minus that with it executed, in nats:
+        positive where executing helps. Cells of the last token, which predicts nothing, are left
+        out.
+
+    Raises
+    ------
+    ValueError
+        If the model has no gated units, the trace is of several sequences, of other sites, or
+        longer than the context, or a cell does not exist.
+    Stopped
+        If ``stop`` was set.
+    """
+    _check(model, trace)
+    length = len(trace) - 1
+    reach = length if horizon is None else horizon
+    if reach < 1:
+        raise InputError(f"horizon={horizon} must be at least 1, or None for all that follow.")
+    wanted = _cells(cells, length, trace.sites.height)
+    known = _read(store)
+    with torch.inference_mode():
+        base = _Base.of(model, trace)
+        todo = [cell for cell in wanted if cell not in known]
+        for done, group in _groups(todo, length, reach, rows):
+            if stop is not None and stop.is_set():
+                raise Stopped
+            losses = _Sweep(model.model, base, group, reach, downstream).run()
+            known |= dict(zip(group, losses.tolist(), strict=True))
+            _write(store, known)
+            progress(done)
+    progress(1.0)
+    token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
+    executed = trace.matrix("exec_count")[token, site] > 0
+    totals = np.concatenate([[0.0], np.cumsum(base.nll.double().cpu().numpy())])
+    before = totals[np.minimum(token + reach, length)] - totals[token]
+    after = np.array([known[cell] for cell in wanted], dtype=np.float64)
+    columns = (token, site, executed, before, after, np.where(executed, 1, -1) * (after - before))
+    return pl.DataFrame(dict(zip(UTILITY, columns, strict=True)), schema=UTILITY)
+
+
+@dataclass(frozen=True, eq=False)
+class _Base:
+    """The unflipped run: what every layer was given, its keys and values, decisions and losses."""
+
+    entered: list[Float[Tensor, "t d"]]
+    """Hidden states before each layer."""
+    between: list[Float[Tensor, "t d"]]
+    """Hidden states between attention and MLP."""
+    keys: list[Float[Tensor, "h t c"]]
+    values: list[Float[Tensor, "h t c"]]
+    executed: Bool[Tensor, "t s"]
+    rotary: tuple[Float[Tensor, "t c"], Float[Tensor, "t c"]]
+    targets: Int[Tensor, " n"]
+    nll: Float[Tensor, " n"]
+
+    @classmethod
+    def of(cls, model: SkipModel, trace: Trace) -> _Base:
+        ids = torch.tensor(trace.tokens["token_id"].to_list(), device=model.device)[None]
+        decided = trace.matrix("exec_count") > 0
+        layers: Any = decoder_layers(model.model)
+        entered: list[Tensor] = []
+        between: list[Tensor] = []
+        hooks = []
+        for layer in layers:
+            hooks.append(
+                layer.input_layernorm.register_forward_pre_hook(
+                    lambda _, args: entered.append(args[0][0])
+                )
+            )
+            hooks.append(
+                layer.post_attention_layernorm.register_forward_pre_hook(
+                    lambda _, args: between.append(args[0][0])
+                )
+            )
+        try:
+            with model.family.force(model.model, Plan(decided)):
+                result = model.model.model(ids, use_cache=True)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        positions = torch.arange(ids.shape[1], device=model.device)[None]
+        cosine, sine = model.model.model.rotary_emb(entered[0][None], positions)
+        cache = result.past_key_values
+        targets = ids[0, 1:]
+        return cls(
+            entered=entered,
+            between=between,
+            keys=[layer.keys[0] for layer in cache.layers],
+            values=[layer.values[0] for layer in cache.layers],
+            executed=torch.from_numpy(decided).to(model.device),
+            rotary=(cosine[0], sine[0]),
+            targets=targets,
+            nll=next_token_losses(model.model, result.last_hidden_state[0, :-1], targets),
+        )
+
+
+class _Sweep:
+    """Runs some flips through the layers, from the lowest one upward.
+
+    Parameters
+    ----------
+    model
+        A causal LM with gated units.
+    base
+        The unflipped run.
+    cells
+        (token, site) of each flip, in order of site.
+    reach
+        Tokens that each flip runs, its own first.
+    downstream
+        Whether gates above may decide anew.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        base: _Base,
+        cells: Sequence[tuple[int, int]],
+        reach: int,
+        downstream: Downstream,
+    ) -> None:
+        self._model = model
+        self._base = base
+        self._react = downstream == "react"
+        device = base.executed.device
+        self._site = torch.tensor([site for _, site in cells])
+        first = torch.tensor([token for token, _ in cells], device=device)
+        length = len(base.targets)
+        reach = min(reach, length - int(first.min()))
+        self._first = first
+        # Rows near the end of the text run a token twice that nobody counts.
+        self._token = (first[:, None] + torch.arange(reach, device=device)).clamp(max=length - 1)
+        self._counts = first[:, None] + torch.arange(reach, device=device) < length
+        self._state = base.entered[0].new_empty(len(cells), reach, base.entered[0].shape[-1])
+
+    def run(self) -> Float[Tensor, " r"]:
+        """Return the loss of each flip over its horizon, in nats."""
+        base, begun, site = self._base, 0, 0
+        for number, layer in enumerate(decoder_layers(self._model)):
+            for kind, module, norm, before in (
+                ("attn", layer.self_attn, layer.input_layernorm, base.entered),
+                ("mlp", layer.mlp, layer.post_attention_layernorm, base.between),
+            ):
+                gated = isinstance(module, GatedUnit)
+                starts = int((self._site == site).sum()) if gated else 0
+                flips = slice(begun, begun + starts)
+                self._state[flips] = before[number][self._token[flips]]
+                begun += starts
+                if begun:
+                    self._unit(kind, module, norm, number, site if gated else None, begun, flips)
+                site += gated
+        losses = self._state.new_zeros(self._token.shape)
+        counted = self._counts
+        losses[counted] = next_token_losses(
+            self._model,
+            self._model.model.norm(self._state[counted]),
+            base.targets[self._token[counted]],
+        )
+        return losses.double().sum(1)
+
+    def _unit(
+        self,
+        kind: str,
+        module: Any,
+        norm: Any,
+        layer: int,
+        site: int | None,
+        begun: int,
+        flips: slice,
+    ) -> None:
+        """Run attention or MLP of a layer, or its adapter, for all rows that have begun."""
+        state = self._state[:begun]
+        normed = norm(state)
+        if site is None:
+            execute = torch.ones(state.shape[:2], dtype=torch.bool, device=state.device)
+            unit = module
+        else:
+            execute = self._base.executed[self._token[:begun], site]
+            unit = module.unit
+            if self._react and flips.start and isinstance(module.gate, Gate):
+                score = module.gate(normed[: flips.start])
+                execute[: flips.start] = score > module.decide.threshold
+            execute[flips, 0] = ~execute[flips, 0]
+        output = torch.empty_like(state)
+        if kind == "mlp":
+            output[execute] = unit(normed[execute])
+        elif execute.any():
+            output[execute] = _attention(
+                unit, normed, execute, self._token[:begun], self._first[:begun], self._base, layer
+            )
+        if site is not None:
+            output[~execute] = module.adapter(normed[~execute])
+        state += output
+
+
+def _attention(
+    unit: Any,
+    normed: Float[Tensor, "r k d"],
+    execute: Bool[Tensor, "r k"],
+    token: Int[Tensor, "r k"],
+    first: Int[Tensor, " r"],
+    base: _Base,
+    layer: int,
+) -> Float[Tensor, "n d"]:
+    """Return attention's output for the tokens that execute it.
+
+    A row's tokens see the text before its first token as it was, and each other as they are now.
+    """
+    # Imported here: ``import skipviz`` need not wait for it.
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    keys, values = base.keys[layer], base.values[layer]
+    heads, text, width = keys.shape
+    # Keys of tokens that skip are still seen by the next ones of their row.
+    rows = execute.any(1)
+    normed, first, inside, token = normed[rows], first[rows], execute[rows], token[rows]
+    shape = (*normed.shape[:2], -1, width)
+    query, own_key = apply_rotary_pos_emb(
+        _normed(unit, "q_norm", unit.q_proj(normed).view(shape)),
+        _normed(unit, "k_norm", unit.k_proj(normed).view(shape)),
+        *(part[token] for part in base.rotary),
+        unsqueeze_dim=2,
+    )
+    own_value = unit.v_proj(normed).view(shape)
+    count, reach = normed.shape[:2]
+    # [rows, tokens, key heads, queries a head, width]
+    query = query.view(count, reach, heads, -1, width) * unit.scaling
+    past = torch.einsum("rkhgc,htc->hrkgt", query, keys)
+    before = torch.arange(text, device=first.device) < first[:, None]
+    past.masked_fill_(~before[None, :, None, None, :], -torch.inf)
+    now = torch.einsum("rkhgc,rjhc->hrkgj", query, own_key)
+    causal = torch.ones(reach, reach, dtype=torch.bool, device=first.device).tril()
+    now = now.masked_fill(~causal[None, None, :, None, :], -torch.inf)
+    weights = torch.cat([past, now], dim=-1).softmax(-1)
+    seen = torch.einsum("hrkgt,htc->rkhgc", weights[..., :text], values)
+    seen = seen + torch.einsum("hrkgj,rjhc->rkhgc", weights[..., text:], own_value)
+    output: Tensor = unit.o_proj(seen.flatten(2)[inside])
+    return output
+
+
+def _normed(unit: nn.Module, name: str, heads: Tensor) -> Tensor:
+    """Apply the norm that some models have on queries and keys."""
+    norm = getattr(unit, name, None)
+    return heads if norm is None else norm(heads)
+
+
+def _groups(
+    cells: Sequence[tuple[int, int]], length: int, reach: int, rows: int
+) -> list[tuple[float, list[tuple[int, int]]]]:
+    """Cut cells into groups that run together, each with the share done when it is.
+
+    Cells of one group are of like site, so that they start at like layers, and of like reach.
+    """
+    # Rows of one group are as long as its longest.
+    ordered = sorted(cells, key=lambda cell: (min(reach, length - cell[0]), cell[1], cell[0]))
+    groups: list[list[tuple[int, int]]] = []
+    for cell in ordered:
+        tokens = min(reach, length - cell[0])
+        if not groups or (len(groups[-1]) + 1) * tokens > max(rows, tokens):
+            groups.append([])
+        groups[-1].append(cell)
+    done, result = 0, []
+    for group in groups:
+        done += len(group)
+        result.append((done / len(cells), sorted(group, key=lambda cell: (cell[1], cell[0]))))
+    return result
+
+
+def _cells(
+    cells: Sequence[tuple[int, int]] | None, length: int, sites: int
+) -> list[tuple[int, int]]:
+    if cells is None:
+        return [(token, site) for token in range(length) for site in range(sites)]
+    for token, site in cells:
+        if not (0 <= token < length and 0 <= site < sites):
+            raise InputError(
+                f"There is no cell {(token, site)} to flip: tokens go from 0 to {length - 1} (the "
+                f"last predicts nothing) and sites from 0 to {sites - 1}."
+            )
+    return sorted(set(cells))
+
+
+def _check(model: SkipModel, trace: Trace) -> None:
+    if model.family.name != "gated":
+        raise InputError(
+            f"{model.name} is of the family {model.family.name}; decisions can be flipped one by "
+            "one in models with gated units."
+        )
+    if trace.tokens["sequence"].n_unique() != 1 or len(trace) < 2:
+        raise InputError(
+            f"The trace has {trace.tokens['sequence'].n_unique()} sequences and {len(trace)} "
+            "tokens; an audit takes one text of at least two tokens."
+        )
+    if len(trace) > model.context:
+        raise InputError(
+            f"The text has {len(trace)} tokens and the model sees {model.context}; audit a part."
+        )
+    labels = [site.label for site in model.family.sites(model.model)]
+    if trace.sites["label"].to_list() != labels:
+        raise InputError("The trace is of other sites than this model's; trace with this model.")
+    window = getattr(model.model.config, "sliding_window", None)
+    if window is not None and window < len(trace):
+        raise InputError(
+            f"The model attends to {window} tokens at a time and the text has {len(trace)}; audit "
+            "a shorter text."
+        )
+
+
+def _read(store: Path | None) -> dict[tuple[int, int], float]:
+    if store is None or not store.exists():
+        return {}
+    found = pl.read_parquet(store)
+    cells = found.select("token", "site").rows()
+    return dict(zip(cells, found["flipped_nll"].to_list(), strict=True))
+
+
+def _write(store: Path | None, known: dict[tuple[int, int], float]) -> None:
+    if store is None:
+        return
+    rows = [(token, site, loss) for (token, site), loss in known.items()]
+    schema = {"token": pl.Int64, "site": pl.Int64, "flipped_nll": pl.Float64}
+    with written(store) as partial:
+        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)

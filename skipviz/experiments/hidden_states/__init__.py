@@ -1,0 +1,1 @@
+"""What hidden states hold: probes, prediction by depth, attention paid."""

@@ -1,0 +1,406 @@
+"""How much attention goes to tokens that skipped the layer, and what their keys and values give.
+
+A token that runs a layer's attention reads keys and values of tokens that skipped it, where the
+family computes them. The share of attention that goes there says how much they are looked at; the
+loss with them hidden says what they are worth.
+
+The first token of a text takes much of the attention whatever it is (Xiao et al., "Efficient
+streaming language models with attention sinks", 2024), so it is counted apart and never hidden.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from skipviz.errors import InputError, Stopped
+from skipviz.experiments.hidden_states.states import MOST, check_decisions, trace_windows
+from skipviz.families import Plan
+from skipviz.families.gated.modules import GatedUnit, decoder_layers
+from skipviz.models import SkipModel
+from skipviz.recording.events import GateEvents
+from skipviz.recording.statistics import next_token_losses
+from skipviz.recording.tracing import Progress
+from skipviz.traces import Trace
+
+ROWS = 128
+"""Tokens whose attention is there at once: 9 heads over 8,192 tokens are 38 MB."""
+LAYERS = {
+    "layer": pl.Int64,
+    "tokens": pl.Int64,
+    "first": pl.Float64,
+    "own": pl.Float64,
+    "earlier": pl.Float64,
+    "paid": pl.Float64,
+    "blind": pl.Float64,
+    "changed": pl.Float64,
+}
+LOSSES = {
+    "token": pl.Int64,
+    "sequence": pl.Int64,
+    "nll": pl.Float64,
+    "hidden_nll": pl.Float64,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionPaid:
+    """What tokens that ran attention saw of those that skipped it.
+
+    Attributes
+    ----------
+    layers
+        One row a layer whose attention some token ran and could have skipped: ``layer``;
+        ``tokens`` that ran it, those that have two before them; the mean shares of their attention
+        that go to the ``first`` token of the text, to their ``own`` and to all ``earlier`` ones
+        between, summing to 1; ``paid``, the share of the last that goes to tokens that skipped
+        this attention, and ``blind``, what it would be if attention looked at all earlier tokens
+        alike, both 0 to 1, null without any; ``changed``, by how much attention's output would
+        change with the keys and values of those that skipped it hidden, as a share of its length,
+        the mean over tokens.
+    losses
+        One row a token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
+        loss in nats, and ``hidden_nll``, that with the keys and values of skipping tokens hidden
+        at every layer, all decisions held.
+    """
+
+    layers: pl.DataFrame
+    losses: pl.DataFrame
+
+
+def attention_paid(
+    model: SkipModel,
+    trace: Trace,
+    *,
+    most: int = MOST,
+    seed: int,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> AttentionPaid:
+    """Run the texts of a trace twice more, and return what keys and values of skipping tokens do.
+
+    Parameters
+    ----------
+    model
+        The model that was traced, at the same budget.
+    trace
+        Its trace.
+    most
+        Of how many tokens the attention is looked at; of a longer trace they are drawn. Losses are
+        those of all tokens.
+    seed
+        Seed of the draw.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Raises
+    ------
+    ValueError
+        If no attention of the model can be skipped, the trace has no tokens, or the model decides
+        otherwise than the trace says.
+    Stopped
+        If ``stop`` was set.
+    """
+    gated = _gated_attention(model)
+    if not len(trace):
+        raise InputError("The trace has 0 tokens, so nothing attends to anything; trace a text.")
+    generator = np.random.default_rng(seed)
+    kept = np.sort(generator.choice(len(trace), min(most, len(trace)), replace=False))
+    sums = {layer: _Sums() for layer in gated}
+    parts = [pl.DataFrame(schema=LOSSES)]
+    windows = list(trace_windows(trace))
+    sequence, decided = trace.tokens["sequence"].to_numpy(), trace.matrix("exec_count") > 0
+    steps, done, otherwise = len(windows) * 2 * len(decoder_layers(model.model)), 0, 0
+
+    def advance() -> None:
+        nonlocal done
+        if stop is not None and stop.is_set():
+            raise Stopped("The run was stopped.")
+        done += 1
+        progress(done / steps)
+
+    with torch.inference_mode():
+        for tokens, report in windows:
+            wanted = np.isin(tokens, kept) & (np.arange(len(tokens)) >= max(report, 2))
+            window = _Window.of(model, trace, tokens, report)
+            executed, losses = window.run(sums, torch.from_numpy(wanted), gated, advance)
+            otherwise += int((executed.numpy() != decided[tokens])[report:].sum())
+            hidden = window.run_hidden(executed, gated, advance)
+            columns = {
+                "token": window.token,
+                "sequence": sequence[window.token],
+                "nll": losses,
+                "hidden_nll": hidden,
+            }
+            parts.append(pl.DataFrame(columns, schema=LOSSES))
+    check_decisions(trace, otherwise)
+    rows = [{"layer": layer, **each.row()} for layer, each in sums.items() if each.tokens]
+    return AttentionPaid(pl.DataFrame(rows, schema=LAYERS), pl.concat(parts))
+
+
+def _gated_attention(model: SkipModel) -> dict[int, int]:
+    """Return, for each layer whose attention can be skipped, the site that decides."""
+    sites = model.family.sites(model.model)
+    found = {s.layer: number for number, s in enumerate(sites) if s.unit in ("attn", "block")}
+    if not found:
+        raise InputError(
+            f"No attention of {model.name} can be skipped, so there are no skipping tokens to "
+            "attend to; give a model with gates on attention or on whole layers."
+        )
+    return found
+
+
+@dataclass
+class _Sums:
+    """What is added up over the tokens of one layer."""
+
+    tokens: int = 0
+    first: float = 0.0
+    own: float = 0.0
+    earlier: float = 0.0
+    paid: float = 0.0
+    blind: float = 0.0
+    changed: float = 0.0
+
+    def row(self) -> dict[str, float | int | None]:
+        means = {name: getattr(self, name) / self.tokens for name in ("first", "own", "earlier")}
+        shares = {
+            name: getattr(self, name) / self.earlier if self.earlier else None
+            for name in ("paid", "blind")
+        }
+        changed = self.changed / self.tokens
+        return {"tokens": self.tokens, **means, **shares, "changed": changed}
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """A stretch of a text that runs at once.
+
+    Attributes
+    ----------
+    token
+        Tokens whose losses are reported.
+    rows
+        Where they are in the window.
+    targets
+        What follows each.
+    """
+
+    model: SkipModel
+    ids: Int[Tensor, "1 t"]
+    token: npt.NDArray[np.int64]
+    rows: Int[Tensor, " n"]
+    targets: Int[Tensor, " n"]
+    events: GateEvents = field(default_factory=GateEvents)
+
+    @classmethod
+    def of(
+        cls, model: SkipModel, trace: Trace, tokens: npt.NDArray[np.int64], report: int
+    ) -> _Window:
+        ids, sequence = trace.tokens["token_id"].to_numpy(), trace.tokens["sequence"].to_numpy()
+        inside = np.arange(report, len(tokens))
+        follows = tokens[inside] + 1 < len(ids)
+        after = np.minimum(tokens[inside] + 1, len(ids) - 1)
+        rows = inside[follows & (sequence[after] == sequence[tokens[inside]])]
+        return cls(
+            model=model,
+            ids=torch.from_numpy(ids[tokens])[None].to(model.device),
+            token=tokens[rows],
+            rows=torch.from_numpy(rows).to(model.device),
+            targets=torch.from_numpy(ids[tokens[rows] + 1]).to(model.device),
+        )
+
+    def run(
+        self,
+        sums: dict[int, _Sums],
+        wanted: Bool[Tensor, " t"],
+        gated: dict[int, int],
+        advance: Callable[[], None],
+    ) -> tuple[Bool[Tensor, "t s"], npt.NDArray[np.float64]]:
+        """Run as the gates decide, add to the sums, and return decisions and losses."""
+
+        def look(layer: int) -> Callable[..., None]:
+            def hook(attention: Any, args: Any, kwargs: Any, result: Any) -> None:
+                ran = self.events.executed[gated[layer]][0].cpu()
+                _add(sums[layer], attention, args, kwargs, ran, wanted)
+
+            return hook
+
+        hooks = [
+            (attention, look(layer), False)
+            for layer, attention in _attentions(self.model)
+            if layer in gated
+        ]
+        with (
+            self.model.family.observe(self.model.model, self.events),
+            _hooked(self.model, hooks, advance),
+        ):
+            losses = self._losses()
+        fired = self.events.executed
+        return torch.stack([fired[site][0] for site in range(len(fired))], dim=-1).cpu(), losses
+
+    def run_hidden(
+        self, executed: Bool[Tensor, "t s"], gated: dict[int, int], advance: Callable[[], None]
+    ) -> npt.NDArray[np.float64]:
+        """Run with the same decisions and without keys of tokens that skip, and return losses."""
+
+        def hide(layer: int) -> Callable[..., Any]:
+            def hook(attention: Any, args: Any, kwargs: Any) -> Any:
+                gone = _hideable(executed[:, gated[layer]])
+                if not gone.any():
+                    return None
+                seen = _seen(kwargs.get("attention_mask"), torch.arange(len(gone)), len(gone))
+                seen &= ~gone | torch.eye(len(gone), dtype=torch.bool)
+                states = args[0] if args else kwargs["hidden_states"]
+                # Numbers to add, which every implementation of attention takes.
+                mask = torch.zeros(seen.shape, dtype=states.dtype)
+                mask = mask.masked_fill_(~seen, torch.finfo(states.dtype).min)
+                return args, kwargs | {"attention_mask": mask[None, None].to(states.device)}
+
+            return hook
+
+        hooks = [
+            (attention, hide(layer), True)
+            for layer, attention in _attentions(self.model)
+            if layer in gated
+        ]
+        plan = Plan(executed.numpy())
+        with self.model.family.force(self.model.model, plan), _hooked(self.model, hooks, advance):
+            return self._losses()
+
+    def _losses(self) -> npt.NDArray[np.float64]:
+        output = self.model.model.model(input_ids=self.ids, use_cache=False)
+        states = output.last_hidden_state[0, self.rows]
+        if not len(states):
+            return np.zeros(0)
+        losses = next_token_losses(self.model.model, states, self.targets)
+        found: npt.NDArray[np.float64] = losses.double().cpu().numpy()
+        return found
+
+
+def _attentions(model: SkipModel) -> Iterator[tuple[int, Any]]:
+    for layer, module in enumerate(decoder_layers(model.model)):
+        attention = module.self_attn
+        yield layer, attention.unit if isinstance(attention, GatedUnit) else attention
+
+
+@contextmanager
+def _hooked(
+    model: SkipModel,
+    hooks: list[tuple[Any, Callable[..., Any], bool]],
+    advance: Callable[[], None],
+) -> Iterator[None]:
+    """Put hooks on modules, before or after their forward, for this thread alone."""
+    thread = threading.get_ident()
+
+    def mine(hook: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *given: hook(*given) if threading.get_ident() == thread else None
+
+    handles = []
+    try:
+        for module, hook, before in hooks:
+            register = module.register_forward_pre_hook if before else module.register_forward_hook
+            handles.append(register(mine(hook), with_kwargs=True))
+        for layer in decoder_layers(model.model):
+            handles.append(layer.register_forward_hook(mine(lambda *_: advance())))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hideable(ran: Bool[Tensor, " t"]) -> Bool[Tensor, " t"]:
+    """Return which tokens of a window skipped, the first left out."""
+    gone = ~ran
+    gone[0] = False
+    return gone
+
+
+def _seen(mask: Tensor | None, rows: Int[Tensor, " n"], keys: int) -> Bool[Tensor, "n k"]:
+    """Return which keys some tokens may see: those the model's mask lets through, or all before."""
+    if mask is None:
+        return rows[:, None] >= torch.arange(keys)
+    rule = mask[0, 0, rows.to(mask.device), :keys].cpu()
+    return rule if rule.dtype == torch.bool else rule >= 0
+
+
+def _add(
+    sums: _Sums,
+    attention: Any,
+    args: Any,
+    kwargs: Any,
+    ran: Bool[Tensor, " t"],
+    wanted: Bool[Tensor, " t"],
+) -> None:
+    """Add the attention of the wanted tokens that ran it to the sums of its layer."""
+    states = args[0] if args else kwargs["hidden_states"]
+    query, key, value = _projected(attention, states[0], kwargs["position_embeddings"])
+    gone = _hideable(ran)
+    places = torch.arange(len(ran))
+    for rows in torch.nonzero(ran & wanted)[:, 0].split(ROWS):
+        if not len(rows):
+            return
+        # Nothing sees what comes later.
+        keys = int(rows[-1]) + 1
+        seen = _seen(kwargs.get("attention_mask"), rows, keys)
+        scores = _scores(query[rows.to(states.device)], key[:keys], attention.scaling)
+        device = scores.device
+        weights = scores.masked_fill(~seen.to(device)[:, None], -torch.inf).softmax(-1)
+        kept = seen & ~gone[:keys]
+        left = scores.masked_fill(~kept.to(device)[:, None], -torch.inf).softmax(-1)
+        before, after = (
+            attention.o_proj(_mixed(each, value[:keys]).to(states.dtype)).float()
+            for each in (weights, left)
+        )
+        change = (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-12)
+        mean = weights.mean(1).double().cpu()
+        own = mean.gather(1, rows[:, None])[:, 0]
+        between = seen & (places[:keys] > 0) & (places[:keys] < rows[:, None])
+        earlier = (mean * between).sum(1)
+        share = (between & gone[:keys]).sum(1) / between.sum(1).clamp_min(1)
+        sums.tokens += len(rows)
+        sums.first += float(mean[:, 0].sum())
+        sums.own += float(own.sum())
+        sums.earlier += float(earlier.sum())
+        sums.paid += float((mean * (between & gone[:keys])).sum())
+        sums.blind += float((earlier * share).sum())
+        sums.changed += float(change.double().sum())
+
+
+def _projected(
+    attention: Any, states: Float[Tensor, "t d"], rotary: tuple[Tensor, Tensor]
+) -> tuple[Float[Tensor, "t h c"], Float[Tensor, "t g c"], Float[Tensor, "t g c"]]:
+    """Return queries, keys and values of a layer, as its attention makes them."""
+    # Imported here: ``import skipviz`` need not wait for it.
+    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
+
+    shape = (1, len(states), -1, attention.head_dim)
+    query, key = attention.q_proj(states).view(shape), attention.k_proj(states).view(shape)
+    if getattr(attention, "q_norm", None) is not None:
+        query, key = attention.q_norm(query), attention.k_norm(key)
+    query, key = apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
+    return query[0], key[0], attention.v_proj(states).view(shape)[0]
+
+
+def _scores(
+    query: Float[Tensor, "n h c"], key: Float[Tensor, "k g c"], scaling: float
+) -> Float[Tensor, "n h k"]:
+    grouped = query.unflatten(1, (key.shape[1], -1))
+    return torch.einsum("ngqc,kgc->ngqk", grouped, key).flatten(1, 2).float() * scaling
+
+
+def _mixed(weights: Float[Tensor, "n h k"], value: Float[Tensor, "k g c"]) -> Float[Tensor, "n hc"]:
+    grouped = weights.unflatten(1, (value.shape[1], -1))
+    return torch.einsum("ngqk,kgc->ngqc", grouped, value.float()).flatten(1)

@@ -1,0 +1,168 @@
+"""Hidden states between the layers, recorded in one more run of the texts of a trace."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.errors import InputError, Stopped
+from skipviz.families.gated.modules import decoder_layers
+from skipviz.models import SkipModel
+from skipviz.recording.events import GateEvents
+from skipviz.recording.tracing import Progress
+from skipviz.recording.windows import Window, plan_windows
+from skipviz.traces import Trace
+
+MOST = 2000
+"""Tokens whose states are kept, if nothing else is asked: 143 MB of a model like SmolLM2-135M."""
+OTHERWISE = 0.01
+"""Share of decisions that may come out otherwise than in the trace, by rounding."""
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """Hidden states of some tokens of a trace.
+
+    Attributes
+    ----------
+    token
+        Which tokens, ascending, of shape [tokens].
+    values
+        Their states, of shape [layers + 1, tokens, width]: the embeddings, then what each layer
+        gave.
+    """
+
+    token: npt.NDArray[np.int64]
+    values: npt.NDArray[np.float32]
+
+
+def record_states(
+    model: SkipModel,
+    trace: Trace,
+    *,
+    most: int = MOST,
+    seed: int,
+    progress: Progress = lambda _: None,
+    stop: threading.Event | None = None,
+) -> States:
+    """Run the texts of a trace once more and keep the hidden states.
+
+    The gates decide anew, and come to the same decisions.
+
+    Parameters
+    ----------
+    model
+        The model that was traced, at the same budget.
+    trace
+        Its trace.
+    most
+        How many tokens to keep; of a longer trace they are drawn.
+    seed
+        Seed of the draw.
+    progress
+        Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Raises
+    ------
+    ValueError
+        If the trace has no tokens, or the model decides otherwise than the trace says.
+    Stopped
+        If ``stop`` was set.
+    """
+    if not len(trace):
+        raise InputError("The trace has 0 tokens, so there are no states to record; trace a text.")
+    generator = np.random.default_rng(seed)
+    kept = np.sort(generator.choice(len(trace), min(most, len(trace)), replace=False))
+    layers = len(decoder_layers(model.model))
+    values = np.empty((layers + 1, len(kept), model.model.config.hidden_size), dtype=np.float32)
+    windows = list(trace_windows(trace))
+    steps, done, otherwise = len(windows) * layers, 0, 0
+
+    def advance() -> None:
+        nonlocal done
+        if stop is not None and stop.is_set():
+            raise Stopped("The run was stopped.")
+        done += 1
+        progress(done / steps)
+
+    with torch.inference_mode():
+        for tokens, report in windows:
+            places = np.flatnonzero(np.isin(kept, tokens[report:]))
+            rows = torch.from_numpy(np.searchsorted(tokens, kept[places]))
+            ids = torch.from_numpy(trace.tokens["token_id"].to_numpy()[tokens])[None]
+            events = GateEvents()
+            with (
+                model.family.observe(model.model, events),
+                _listening(model, rows, advance) as heard,
+            ):
+                model.model.model(input_ids=ids.to(model.device), use_cache=False)
+            values[:, places] = torch.stack(heard).float().cpu().numpy()
+            everyone = torch.ones(ids.shape, dtype=torch.bool, device=model.device)
+            ran = events.matrices(trace.sites.height, everyone)["exec_count"][report:]
+            otherwise += int((ran != trace.matrix("exec_count")[tokens[report:]]).sum())
+    check_decisions(trace, otherwise)
+    return States(kept, values)
+
+
+def check_decisions(trace: Trace, otherwise: int) -> None:
+    """Raise ``ValueError`` if more decisions than rounding explains came out otherwise."""
+    decisions = trace.matrix("exec_count").size
+    if otherwise > OTHERWISE * decisions:
+        raise InputError(
+            f"{otherwise / decisions:.1%} of the decisions came out otherwise than in the trace. "
+            f"Give the model that was traced ({trace.run['model'].item()}), at the same budget."
+        )
+
+
+def trace_windows(trace: Trace) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+    """Yield the tokens of each window, and how many of them the window before has reported."""
+    run = trace.run.row(0, named=True)
+    for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
+        numbers = tokens["token"].to_numpy()
+        parts = (
+            [Window(0, len(numbers), 0)]
+            if run["window"] is None
+            else plan_windows(len(numbers), window=run["window"], overlap=run["window_overlap"])
+        )
+        for part in parts:
+            yield numbers[part.start : part.stop], part.report - part.start
+
+
+@contextmanager
+def _listening(
+    model: SkipModel, rows: Int[Tensor, " n"], advance: Callable[[], None]
+) -> Iterator[list[Float[Tensor, "n d"]]]:
+    """Keep the states of some rows, before the first layer and after each."""
+    heard: list[Tensor] = []
+    thread = threading.get_ident()
+
+    def entering(module: Any, args: Any, kwargs: Any) -> None:
+        if threading.get_ident() == thread:
+            states = args[0] if args else kwargs["hidden_states"]
+            heard.append(states[0, rows.to(states.device)].clone())
+
+    def leaving(module: Any, args: Any, result: Any) -> None:
+        if threading.get_ident() == thread:
+            states = result[0] if isinstance(result, tuple) else result
+            heard.append(states[0, rows.to(states.device)].clone())
+            advance()
+
+    layers = decoder_layers(model.model)
+    handles = [layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
+    handles += [layer.register_forward_hook(leaving) for layer in layers]
+    try:
+        yield heard
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,1 @@
+"""Runs of a model on disturbed texts, contexts and batches."""

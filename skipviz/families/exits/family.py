@@ -1,0 +1,153 @@
+"""Reads and forces the early exits of ``skipviz.families.exits.modules``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from skipviz.errors import InputError
+from skipviz.families.base import EventSink, Plan
+from skipviz.families.exits.modules import EarlyExits, Stay
+from skipviz.families.flops import adapter_flops
+from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.plan_run import PlanRun
+from skipviz.schema import Rule, Site
+
+
+class Exits:
+    """Tokens leave after a layer and stay as they are; every layer above an exit is a site.
+
+    The layers up to the next exit share one decision. A token that has left is asked no more: its
+    score is missing there.
+    """
+
+    name = "exit"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether the model has exits."""
+        return isinstance(getattr(model, "exits", None), EarlyExits)
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """Return the layers above the first exit, in running order."""
+        exits = _exits(model)
+        rule: Rule = "patience" if _stays(exits)[0].rule == "patience" else "ge"
+        entropy = _stays(exits)[0].rule == "entropy"
+        asked = {first: _question_flops(exits) for first, _ in _segments(model)}
+        return [
+            Site(
+                layer=layer,
+                unit="block",
+                rule=rule,
+                polarity=1 if entropy else -1,
+                skip_path="identity",
+                kv="propagated",
+                computed_anyway=True,
+                scope="token",
+                gate_flops=asked.get(layer, 0),
+            )
+            for layer in range(exits.config.exits[0] + 1, len(decoder_layers(model)))
+        ]
+
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
+        """Pass every decision made in this thread to ``sink``, once for each layer it decides."""
+        exits = _exits(model)
+        first_site = exits.config.exits[0] + 1
+
+        def observer(layers: range) -> Callable[[Stay, tuple[Tensor, Tensor], Tensor], None]:
+            def hook(stay: Stay, args: tuple[Tensor, Tensor], inside: Tensor) -> None:
+                score = torch.where(args[1], args[0].detach(), torch.nan)
+                for layer in layers:
+                    sink.on_gate(
+                        layer - first_site,
+                        score=score,
+                        threshold=stay.threshold,
+                        executed=inside,
+                        forced=forced_now(stay),
+                    )
+
+            return hook
+
+        pairs = zip(_stays(exits), _segments(model), strict=True)
+        return observing(
+            sink, [(stay, observer(range(first, stop))) for stay, (first, stop) in pairs]
+        )
+
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+        """Let tokens leave where ``plan`` says.
+
+        Raises
+        ------
+        ValueError
+            If the plan has another number of sites or fewer tokens than the model is given, lets
+            a token leave where there is no exit, or lets one come back.
+        """
+        segments, stays = _segments(model), _stays(_exits(model))
+        first_site = segments[0][0]
+        _check(plan, segments)
+        run = PlanRun.of(plan, device=stays[0].threshold.device)
+
+        def override(site: int) -> Callable[[Stay, tuple[Tensor, Tensor], Tensor], Tensor]:
+            def hook(stay: Stay, args: tuple[Tensor, Tensor], inside: Tensor) -> Tensor:
+                # Where the gates decide some exits, they may let go a token the plan keeps.
+                return run.apply(stay, site, inside, last=stay is stays[-1]) & args[1]
+
+            return hook
+
+        pairs = zip(stays, segments, strict=True)
+        return forcing(run, [(stay, override(first - first_site)) for stay, (first, _) in pairs])
+
+
+def _exits(model: nn.Module) -> EarlyExits:
+    exits: Any = model.exits
+    if isinstance(exits, EarlyExits):
+        return exits
+    raise InputError("This model has no exits.")
+
+
+def _stays(exits: EarlyExits) -> list[Stay]:
+    return [stay for stay in exits.stays if isinstance(stay, Stay)]
+
+
+def _segments(model: nn.Module) -> list[tuple[int, int]]:
+    """Return, for each exit, the first layer that it decides and the layer after the last."""
+    exits, layers = _exits(model).config.exits, len(decoder_layers(model))
+    bounds = [*exits, layers - 1]
+    return [(low + 1, high + 1) for low, high in itertools.pairwise(bounds)]
+
+
+def _question_flops(exits: EarlyExits) -> int:
+    """Return what translating a state and reading the head's leading directions cost a token."""
+    width, rank = exits.into.shape
+    read = 2 * rank * (width + exits.out.shape[1])
+    return adapter_flops(width, exits.config.adapter_rank) + read
+
+
+def _check(plan: Plan, segments: list[tuple[int, int]]) -> None:
+    first, stop = segments[0][0], segments[-1][1]
+    if plan.execute.shape[-1] != stop - first:
+        raise InputError(
+            f"The plan decides {plan.execute.shape[-1]} sites; the model has {stop - first}."
+        )
+    decided = None if plan.forced is None or plan.forced.all() else plan.forced
+    for low, high in segments:
+        part = plan.execute[..., low - first : high - first]
+        if (part != part[..., :1]).any():
+            raise InputError(
+                f"Layers {low} to {high - 1} have one exit in front of them: a plan must run all "
+                "or none of them for a token."
+            )
+        if decided is not None:
+            where = decided[..., low - first : high - first]
+            if (where != where[..., :1]).any():
+                raise InputError(
+                    f"Layers {low} to {high - 1} have one exit in front of them: a plan must "
+                    "force all or none of them for a token."
+                )
+    if decided is None and (plan.execute[..., 1:] & ~plan.execute[..., :-1]).any():
+        raise InputError("The plan lets a token come back that has left; it cannot.")

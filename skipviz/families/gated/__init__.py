@@ -1,0 +1,1 @@
+"""Per-token gates on attention and MLP, and policies of fixed rates."""

@@ -1,0 +1,102 @@
+"""Reads and forces the gates of ``skipviz.families.gated.modules``, fixed rates among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+
+from torch import Tensor, nn
+
+from skipviz.errors import InputError
+from skipviz.families.base import EventSink, Plan
+from skipviz.families.flops import adapter_flops, gate_flops
+from skipviz.families.gated.fixed_rates import FixedRate
+from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.plan_run import PlanRun
+from skipviz.schema import Rule, Site
+
+
+class Gated:
+    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+
+    name = "gated"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether any module is a gated unit."""
+        return any(isinstance(module, GatedUnit) for module in model.modules())
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """Return attention and MLP of each gated layer, in running order."""
+        return [
+            Site(
+                layer=layer,
+                unit="attn" if unit == "attn" else "mlp",
+                rule=_rule(gated),
+                polarity=1,
+                skip_path="adapter",
+                kv="computed",
+                computed_anyway=True,
+                scope="token",
+                gate_flops=_gate_flops(gated),
+                skip_flops=adapter_flops(
+                    gated.adapter.down.in_features, gated.adapter.down.out_features
+                ),
+            )
+            for layer, unit, gated in gated_units(model)
+        ]
+
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
+        """Pass every decision made in this thread to ``sink``."""
+
+        def observer(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], None]:
+            def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> None:
+                sink.on_gate(
+                    site,
+                    score=args[0].detach(),
+                    threshold=decide.threshold,
+                    executed=executed,
+                    forced=forced_now(decide),
+                )
+
+            return hook
+
+        units = gated_units(model)
+        return observing(
+            sink, [(unit.decide, observer(site)) for site, (_, _, unit) in enumerate(units)]
+        )
+
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+        """Replace decisions made in this thread by those of ``plan``.
+
+        Raises
+        ------
+        ValueError
+            If the plan has another number of sites, or fewer tokens than the model is given.
+        """
+        units = [gated for _, _, gated in gated_units(model)]
+        if plan.execute.shape[-1] != len(units):
+            raise InputError(
+                f"The plan decides {plan.execute.shape[-1]} sites; the model has {len(units)}."
+            )
+        run = PlanRun.of(plan, device=units[0].decide.threshold.device)
+
+        def override(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], Tensor]:
+            def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> Tensor:
+                return run.apply(decide, site, executed, last=site == len(units) - 1)
+
+            return hook
+
+        return forcing(run, [(unit.decide, override(site)) for site, unit in enumerate(units)])
+
+
+def _rule(gated: GatedUnit) -> Rule:
+    if not isinstance(gated.gate, FixedRate):
+        return "gt"
+    return "schedule" if gated.gate.rate in (0.0, 1.0) else "sample"
+
+
+def _gate_flops(gated: GatedUnit) -> int:
+    if not isinstance(gated.gate, Gate):
+        return 0
+    return gate_flops(gated.gate.down.in_features, gated.gate.down.out_features)

@@ -1,0 +1,1 @@
+"""Sentences that say what a result shows: frames in, text out."""

@@ -1,0 +1,55 @@
+"""What the frontier says, in words."""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def frontier_reading(table: pl.DataFrame) -> str:
+    """Return how policies compare with the learned gates at equal budget.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.evaluation.frontier.frontier`` returned.
+
+    Returns
+    -------
+    str
+        A sentence for each model and policy; empty where nothing stands beside learned gates.
+    """
+    learned = table.filter(policy="learned")
+    if learned.is_empty():
+        return ""
+    first = learned["model"][0]
+    # Of the same gates at another threshold nothing is to be said but how the line bends.
+    others = table.filter((pl.col("policy") != "dense") & (pl.col("model") != first))
+    sentences = [
+        _sentence(model, policy, rows)
+        for (model, policy), rows in others.group_by("model", "policy", maintain_order=True)
+        if rows["over_learned"].count()
+    ]
+    if not sentences:
+        return ""
+    return f"At equal budget, held against the learned gates of {first}: {'; '.join(sentences)}."
+
+
+def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
+    outside = rows["over_learned"].null_count()
+    rows = rows.drop_nulls("over_learned")
+    worse = rows.filter(pl.col("over_learned_low") > 0).height
+    better = rows.filter(pl.col("over_learned_high") < 0).height
+    least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
+    span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
+    counts = {"surely more": worse, "surely less": better}
+    if not worse and not better:
+        said = "which cannot be told from none"
+    elif rows.height == 1:
+        said = "surely more" if worse else "surely less"
+    else:
+        sure = [f"{word} at {count}" for word, count in counts.items() if count]
+        said = f"{' and '.join(sure)} of {rows.height} budgets"
+    left = (
+        f" ({outside} more {'is' if outside == 1 else 'are'} outside of theirs)" if outside else ""
+    )
+    return f"{model} ({policy}) loses {span} nats, {said}{left}"

@@ -1,0 +1,281 @@
+"""Robustness in plain words, a paragraph for each thing that was tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
+from skipviz.analysis.robustness.drift import LAYERS_USED, LEVEL, SHIFTED
+from skipviz.analysis.robustness.tails import carried
+from skipviz.analysis.statistics.correlation import BLOCK
+from skipviz.readings.specialties import site_words
+
+LARGEST = 3
+"""Sites that a sentence names."""
+
+
+def surface_words(table: pl.DataFrame) -> str:
+    """Say what changes of the surface do.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.analysis.robustness.decision_shift.summary`` returned.
+    """
+    touched = table.filter("touched").drop_nulls("moved").sort("moved", descending=True)
+    others = table.filter(~pl.col("touched")).drop_nulls("moved").sort("moved", descending=True)
+    said: list[str] = []
+    if touched.is_empty():
+        said.append("None of the changes found a word of this text to change.")
+    else:
+        most = touched.row(0, named=True)
+        said.append(
+            f"Of the words that a change touches, paths move most under {most['kind']}: "
+            f"at least {_share(most, 'moved')} of their decisions differ" + _against_apart(most)
+        )
+        if touched.height > 1:
+            least = touched.row(-1, named=True)
+            said.append(f"They move least under {least['kind']}, by {_share(least, 'moved')}.")
+        said += _largest(touched, "loss", "Loss changes", "nats a word")
+        said += _largest(touched, "layers", "Layers used change", "a token")
+    if others.height:
+        first, last = others.row(0, named=True), others.row(-1, named=True)
+        said.append(
+            "Words that were not touched themselves move by "
+            + (
+                f"{first['moved']:.0%}"
+                if others.height == 1
+                else f"{last['moved']:.0%} ({last['kind']}) to {first['moved']:.0%} "
+                f"({first['kind']})"
+            )
+            + f": {_reach(others)}."
+        )
+    return " ".join([*said, *_without_interval(table)])
+
+
+def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
+    """Say what paraphrases do.
+
+    Parameters
+    ----------
+    table
+        What ``summary`` returned for the words that both sides have.
+    pairs
+        One row a pair, as ``paraphrase_changes`` returned them.
+    """
+    count = f"{pairs.height} pair" + ("" if pairs.height == 1 else "s")
+    same = table.filter(~pl.col("touched")).drop_nulls("moved")
+    if same.is_empty():
+        return f"The two sides of the {count} have no word in common that could be compared."
+    row = same.row(0, named=True)
+    layers, loss = (
+        float((pairs[f"{name}_after"] - pairs[f"{name}_before"]).abs().to_numpy().mean())
+        for name in ("layers", "loss")
+    )
+    parts = [
+        f"In {count}, words that both ways of saying it share differ in at least "
+        f"{_share(row, 'moved')} of their decisions{_against_apart(row)}",
+        f"The two sides of a pair differ by {layers:.1f} layers a token and by {loss:.1f} nats "
+        "for the whole sentence but its first token, on average and in one direction or the "
+        "other.",
+    ]
+    return " ".join([*parts, *_without_interval(same)])
+
+
+def context_words(table: pl.DataFrame) -> str:
+    """Say what other contexts do, from what ``summary`` returned.
+
+    Sentences without another context, because any overlaps their own, are counted.
+    """
+    parts = []
+    for row in table.drop_nulls("moved").iter_rows(named=True):
+        parts.append(
+            f"With {row['kind']}, at least {_share(row, 'moved')} of the decisions of a sentence "
+            f"come out otherwise{_against_apart(row)}{_cost(row)}"
+        )
+    tried = int(table.filter(kind=OTHER_CONTEXT)["units"].sum())
+    missing = int(table["units"].to_numpy().max(initial=0)) - tried
+    if not tried:
+        parts.append(
+            "No sentence was put into another context: in a text so short, what precedes another "
+            "sentence overlaps its own."
+        )
+    elif missing:
+        parts.append(
+            f"{missing} {'sentence was' if missing == 1 else 'sentences were'} not put into "
+            "another context, as any there is overlaps their own."
+        )
+    return " ".join([*parts, *_without_interval(table)])
+
+
+def batch_words(table: pl.DataFrame) -> str:
+    """Say whether a batch changed anything, from what ``batch_changes`` returned."""
+    names = ("decisions", "flips", "ties", "followed")
+    decisions, flips, ties, followed = (int(table[name].sum()) for name in names)
+    furthest = (
+        f"Scores differ by at most {_largest_of(table, 'score_difference'):.1g} and losses by "
+        f"{_largest_of(table, 'loss_difference'):.1g} nats, alone and in the padded batch."
+    )
+    if not flips:
+        return f"None of {decisions:,} decisions came out otherwise in the batch. {furthest}"
+    rest = flips - ties - followed
+    return (
+        f"{flips:,} of {decisions:,} decisions came out otherwise in the batch: {ties:,} so near "
+        f"their threshold that rounding decides, and {followed:,} behind one that did. "
+        + (
+            f"{rest:,} {'is' if rest == 1 else 'are'} no rounding: the other texts or the padding "
+            "reach these gates. "
+            if rest
+            else ""
+        )
+        + furthest
+    )
+
+
+def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str:
+    """Say what the tails are.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.analysis.robustness.tails.tails`` returned.
+    costs
+        What ``skipviz.analysis.robustness.tails.over_dense`` returned.
+    layers
+        Layers of the model.
+    """
+    used = costs["layers_used"].to_numpy().astype(np.float64)
+    half, most = np.quantile(used, [0.5, 0.99])
+    count, mean, rest = carried(costs)
+    values = costs["over_dense"].to_numpy()
+    said = [
+        f"Half of the tokens use at most {half:.1f} of {layers} layers, and one in a hundred more "
+        f"than {most:.1f}.",
+        f"Skipping costs {mean:.2f} nats a token on average; in one token of a hundred it costs "
+        f"more than {np.quantile(values, 0.99):.1f}.",
+        f"If the worst 1% of tokens ({count:,}) cost nothing, the mean would be {rest:.2f}.",
+        f"At {(values < 0).mean():.0%} of the tokens the skipping model does better than the "
+        "dense one.",
+    ]
+    known = table.drop_nulls("over_dense_p99")
+    if known.height > 1:
+        worst = known.sort("over_dense_p99", descending=True).row(0, named=True)
+        said.append(
+            f"Of {known.height:,} documents, {worst['source']} has the highest last hundredth: "
+            f"more than {worst['over_dense_p99']:.1f} nats."
+        )
+    if len(values) < 100:
+        said.append(
+            "With fewer than 100 tokens, the last hundredth begins between the two highest."
+        )
+    return " ".join(said)
+
+
+def drift_words(table: pl.DataFrame) -> str:
+    """Say what has drifted, from what ``skipviz.analysis.robustness.drift.drift`` returned."""
+    whole = table.filter(figure=LAYERS_USED).row(0, named=True)
+    sites = table.filter(pl.col("figure") != LAYERS_USED)
+    said = [
+        f"Layers used are {whole['mean_before']:.2f} on average before and "
+        f"{whole['mean_after']:.2f} after: {_level(whole)}."
+    ]
+    changed = sites.filter(pl.col("level") != "stable").sort("psi", descending=True)
+    counts = [(level, changed.filter(level=level).height) for level in ("drifted", "shifted")]
+    if changed.is_empty():
+        said.append(f"None of the {sites.height} gates has shifted or drifted.")
+    else:
+        found = " and ".join(f"{count} {level}" for level, count in counts if count)
+        names = [
+            f"{_site(row)} (index {row['psi']:.2f}, {_chance(row)}, scores "
+            f"{'higher' if row['delta'] > 0 else 'lower'} after)"
+            for row in changed.head(LARGEST).iter_rows(named=True)
+        ]
+        said.append(f"Of {sites.height} gates, {found}, most of all {_listed(names)}.")
+    noise = sites.filter(pl.col("level") == "stable", pl.col("psi") >= SHIFTED).height
+    if noise:
+        more = "" if changed.is_empty() else " more"
+        said.append(
+            f"{noise}{more} {'has an index' if noise == 1 else 'have indices'} of {SHIFTED:g} or "
+            f"above that cannot be told from chance (q of {LEVEL:g} or above)."
+        )
+    if whole["exchanged"] == "blocks":
+        said.append(
+            f"There are too few documents to exchange whole ones, so blocks of {BLOCK} tokens "
+            "were: that tells these texts apart, not the kinds of text they stand for."
+        )
+    return " ".join(said)
+
+
+def _reach(others: pl.DataFrame) -> str:
+    """Say whether changes reach words that were not changed themselves."""
+    if (others["moved_low"].fill_null(0.0) > 0).any():
+        return "what changed before them reaches their gates"
+    if not others["moved"].to_numpy().any():
+        return "nothing of what changed before them reaches their gates"
+    if others["moved_low"].null_count() == others.height:
+        return "the text is too short to say whether what changed before reaches their gates"
+    return "nothing that could be told from 0 reaches their gates"
+
+
+def _share(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:.0%}" + ("" if low is None else f" ({low:.0%} to {high:.0%})")
+
+
+def _number(row: dict[str, Any], name: str) -> str:
+    value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
+    return f"{value:+.1f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")
+
+
+def _against_apart(row: dict[str, Any]) -> str:
+    if row["apart"] is None:
+        return "."
+    return f", where two words of no relation differ in {row['apart']:.0%}."
+
+
+def _cost(row: dict[str, Any]) -> str:
+    if row["loss"] is None:
+        return ""
+    return f" Its loss changes by {_number(row, 'loss')} nats a word."
+
+
+def _largest(table: pl.DataFrame, name: str, words: str, unit: str) -> list[str]:
+    """Say under which change a figure changes most, if that is known."""
+    known = table.drop_nulls(name)
+    if known.is_empty():
+        return []
+    row = known.sort(pl.col(name).abs(), descending=True).row(0, named=True)
+    return [f"{words} most under {row['kind']}, by {_number(row, name)} {unit}."]
+
+
+def _largest_of(table: pl.DataFrame, name: str) -> float:
+    return float(table[name].to_numpy().max())
+
+
+def _without_interval(table: pl.DataFrame) -> list[str]:
+    few = table.filter(pl.col("moved_low").is_null(), pl.col("moved").is_not_null())
+    if few.is_empty():
+        return []
+    return ["Where no interval is given, there is too little text for one."]
+
+
+def _level(row: dict[str, Any]) -> str:
+    level = row["level"]
+    if level == "stable" and row["psi"] >= SHIFTED:
+        level = "not to be told from chance"
+    return f"{level} (index {row['psi']:.2f}, {_chance(row)})"
+
+
+def _chance(row: dict[str, Any]) -> str:
+    return f"{row['psi_chance']:.2f} without any drift"
+
+
+def _site(row: dict[str, Any]) -> str:
+    return site_words(row["layer"], row["unit"], row["visit"]).replace("Layer", "layer", 1)
+
+
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]

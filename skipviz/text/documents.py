@@ -1,0 +1,406 @@
+"""Turn what a user hands over - pasted text, an upload, a file - into documents, or say why not."""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+from skipviz.errors import TextError
+from skipviz.text.encodings import guess_legacy, guess_utf16
+
+SUFFIXES = (".txt", ".md", ".jsonl")
+
+_ACCEPTED = "skipviz reads text in .txt, .md and .jsonl files"
+_ROW = 'Each line must be a JSON object with a string field "text", like {"text": "..."}'
+
+# UTF-32 first: its little-endian mark begins with that of UTF-16.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+# No text begins like this, whatever follows.
+_SIGNATURES = {
+    b"\x89PNG": "a PNG image",
+    b"\xff\xd8\xff": "a JPEG image",
+    b"%PDF-": "a PDF document",
+    b"{\\rtf": "an RTF document",
+    b"PK\x03\x04": "a ZIP archive (.docx, .xlsx, .epub and .pt files are such archives)",
+    b"\x7fELF": "a program (ELF)",
+    b"\x1f\x8b": "gzip-compressed data",
+    b"\xfd7zXZ": "xz-compressed data",
+    b"7z\xbc\xaf": "a 7-Zip archive",
+    b"\xd0\xcf\x11\xe0": "an old Microsoft Office file (.doc, .xls, .ppt)",
+}
+# A text may begin like this, so it only names data already known to be binary.
+_SIGNATURES_OF_BINARY = {
+    b"GIF8": "a GIF image",
+    b"RIFF": "an audio, video or WebP file (RIFF)",
+    b"OggS": "an Ogg audio file",
+    b"ID3": "an MP3 audio file",
+    b"BZh": "bzip2-compressed data",
+    b"MZ": "a Windows program",
+    b"GGUF": "model weights (GGUF)",
+    b"PAR1": "a Parquet table",
+    b"SQLite format 3": "an SQLite database",
+}
+_CONTROLS = "".join(map(chr, {*range(1, 0x20), 0x7F} - set(b"\t\n\v\f\r\b\x1b")))
+_CONTROL_BYTES = _CONTROLS.encode()
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True)
+class Document:
+    """One text to trace.
+
+    Parameters
+    ----------
+    source
+        Where it comes from: the file's name, with ``:LINE`` behind it for a row of JSON Lines.
+    text
+        The text, line endings as they were.
+    encoding
+        The encoding the file was found to be in, by a name that ``bytes.decode`` takes.
+    """
+
+    source: str
+    text: str
+    encoding: str = "utf-8"
+
+
+def check_text(text: str) -> str:
+    """Return a pasted text unchanged, having made sure that there is something to trace.
+
+    Parameters
+    ----------
+    text
+        What the user typed or pasted.
+
+    Returns
+    -------
+    str
+        The same text.
+
+    Raises
+    ------
+    TextError
+        If it is empty or blank, or holds half a surrogate pair.
+    """
+    if _is_blank(text):
+        raise TextError("The text is empty or blank. Type or paste at least one word.")
+    if half := _SURROGATE.search(text):
+        raise TextError(
+            f"The text has half a character (the lone surrogate U+{ord(half[0]):04X}) as its "
+            f"character {half.start() + 1:,}, which cannot be stored. Delete it, or copy the text "
+            "again from where it came."
+        )
+    return text
+
+
+def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
+    """Read a file named on the command line; one of unknown ending is read as plain text.
+
+    Parameters
+    ----------
+    path
+        The file.
+    limit
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One, or one a row for JSON Lines.
+
+    Raises
+    ------
+    TextError
+        If the file is missing or unreadable, too big, or not text.
+    """
+    # A name need not be UTF-8; what is kept or shown of it must be.
+    shown = os.fsencode(path).decode("utf-8", errors="replace")
+    name = os.fsencode(path.name).decode("utf-8", errors="replace")
+    try:
+        if path.is_dir():
+            raise TextError(f"{shown} is a folder. Name the files in it, such as {shown}/*.txt.")
+        _check_size(path.stat().st_size, name=name, limit=limit)
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise TextError(f"{shown} does not exist. Check the spelling and the folder.") from None
+    except PermissionError:
+        raise TextError(
+            f"{shown} may not be read by this user. Change its permissions, or copy it."
+        ) from None
+    except OSError as error:
+        reason = error.strerror or error
+        raise TextError(
+            f"{shown} cannot be read ({reason}). Check its name and its disk."
+        ) from None
+    return _read(data, name=name, limit=limit, rows=path.suffix.lower() == ".jsonl")
+
+
+def read_stream(data: bytes, *, limit: int | None = None) -> list[Document]:
+    """Read what came through standard input as one text.
+
+    Parameters
+    ----------
+    data
+        Everything that was read.
+    limit
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One document, its source ``<stdin>``.
+
+    Raises
+    ------
+    TextError
+        If it is empty, too big or not text.
+    """
+    return _read(data, name="<stdin>", limit=limit, rows=False)
+
+
+def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
+    """Read the documents in an uploaded file.
+
+    Parameters
+    ----------
+    data
+        The bytes of the file.
+    name
+        Its name; the extension says how to read it.
+    limit
+        The most bytes to accept, None for no limit.
+
+    Returns
+    -------
+    list of Document
+        One, or one a row for JSON Lines.
+
+    Raises
+    ------
+    TextError
+        If the extension is unknown, or the file too big, empty or not text; for JSON Lines with
+        the number of the line.
+    """
+    extension = _check_extension(name)
+    return _read(data, name=name, limit=limit, rows=extension == ".jsonl")
+
+
+def decode(data: bytes, *, source: str) -> tuple[str, str]:
+    """Decode text in whatever encoding it is.
+
+    A byte order mark is obeyed and dropped; valid UTF-8 is taken as such; else the encoding is
+    guessed. Line endings and the odd NUL are kept.
+
+    Parameters
+    ----------
+    data
+        The bytes of a text.
+    source
+        What to call it in an error.
+
+    Returns
+    -------
+    text : str
+        The text.
+    encoding : str
+        The encoding's name, one that ``bytes.decode`` takes.
+
+    Raises
+    ------
+    TextError
+        If the bytes are binary, broken UTF-8, or in no encoding that can be told.
+    """
+    if looks := _signature(data, _SIGNATURES):
+        raise _not_text(source, f"it looks like {looks}")
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return _decode_marked(data[len(mark) :], encoding, source=source), encoding
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return _decode_foreign(data, error, source=source)
+    if not _is_plain(text):
+        return _decode_utf16(data, source=source)
+    return text, "utf-8"
+
+
+def _read(data: bytes, *, name: str, limit: int | None, rows: bool) -> list[Document]:
+    _check_size(len(data), name=name, limit=limit)
+    text, encoding = decode(data, source=name)
+    if _is_blank(text):
+        raise TextError(f"{name} is empty or blank. Give a file with text in it.")
+    if not rows:
+        return [Document(name, text, encoding)]
+    return [Document(f"{name}:{line}", row, encoding) for line, row in _rows(text, name=name)]
+
+
+def _check_extension(name: str) -> str:
+    extension = PurePath(name).suffix.lower()
+    if extension not in SUFFIXES:
+        found = f"ends in {extension}" if extension else "has no extension"
+        raise TextError(f"{name} {found}, but {_ACCEPTED}. Save the text as one of these.")
+    return extension
+
+
+def _check_size(size: int, *, name: str, limit: int | None) -> None:
+    if limit is not None and size > limit:
+        raise TextError(
+            f"{name} has {size:,} bytes ({size / 1e6:.1f} MB), over the limit of {limit:,} bytes "
+            f"({limit / 1e6:.1f} MB). Split it, or choose a part of it."
+        )
+
+
+def _is_blank(text: str) -> bool:
+    return not text or text.isspace()
+
+
+def _rows(text: str, *, name: str) -> Iterator[tuple[int, str]]:
+    """Yield line number and text of each row; only a newline ends a row, U+2028 does not."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not _is_blank(line):
+            yield number, _row_text(line, where=f"{name}, line {number}")
+
+
+def _row_text(line: str, *, where: str) -> str:
+    text = _row_field(_parse(line, where=where), where=where)
+    if _is_blank(text):
+        raise TextError(f'{where}: the field "text" is empty or blank. Fill it, or drop the line.')
+    if half := _SURROGATE.search(text):
+        raise TextError(
+            f'{where}: the field "text" has half a character (the lone surrogate '
+            f"\\u{ord(half[0]):04x}), which cannot be stored. Write the whole pair, or delete it."
+        )
+    return text
+
+
+def _parse(line: str, *, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at column {error.colno}"
+    except RecursionError:
+        found = "brackets nested too deep"
+    except ValueError:
+        found = "a number with too many digits"
+    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW}.")
+
+
+def _row_field(row: Any, *, where: str) -> str:
+    if not isinstance(row, dict):
+        raise TextError(f"{where}: found {_kind(row)}. {_ROW}.")
+    if "text" not in row:
+        raise TextError(f'{where}: the object has no field "text" ({_fields(row)}). {_ROW}.')
+    text = row["text"]
+    if isinstance(text, str):
+        return text
+    raise TextError(f'{where}: the field "text" is {_kind(text)}. {_ROW}.')
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, dict):
+        return "an object"
+    return "a list" if isinstance(value, list) else "a string"
+
+
+def _fields(row: dict[str, Any]) -> str:
+    names = [json.dumps(name if len(name) <= 40 else name[:39] + "…") for name in [*row][:5]]
+    if not names:
+        return "it is empty"
+    return "its fields are " + ", ".join(names) + (", and more" if len(row) > 5 else "")
+
+
+def _signature(data: bytes, signatures: dict[bytes, str]) -> str | None:
+    return next((name for start, name in signatures.items() if data.startswith(start)), None)
+
+
+def _not_text(source: str, why: str) -> TextError:
+    return TextError(f"{source} is not text: {why}. {_ACCEPTED}, best saved as UTF-8.")
+
+
+def _binary(data: bytes, *, source: str) -> TextError:
+    if looks := _signature(data, _SIGNATURES_OF_BINARY):
+        return _not_text(source, f"it looks like {looks}")
+    return _not_text(source, "it looks like binary data, full of bytes that stand for no character")
+
+
+def _decode_marked(data: bytes, encoding: str, *, source: str) -> str:
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise TextError(
+            f"{source} is marked as {encoding.upper()} but breaks off or is damaged at byte "
+            f"{error.start + 1:,} after the mark. Save it again as UTF-8, or upload it once more."
+        ) from None
+    if not _is_plain(text):
+        raise _binary(data, source=source)
+    return text
+
+
+def _decode_foreign(data: bytes, error: UnicodeDecodeError, *, source: str) -> tuple[str, str]:
+    if 0 in data or _is_full_of_controls(data):
+        return _decode_utf16(data, source=source)
+    if _is_broken_utf8(data):
+        raise _broken_utf8(data, error, source=source)
+    encoding = guess_legacy(data)
+    if encoding is None:
+        raise _not_text(source, "it is in no encoding that can be told from its bytes")
+    return data.decode(encoding), encoding
+
+
+def _decode_utf16(data: bytes, *, source: str) -> tuple[str, str]:
+    encoding = guess_utf16(data)
+    if encoding is None:
+        raise _binary(data, source=source)
+    return data.decode(encoding), encoding
+
+
+def _is_plain(text: str) -> bool:
+    """Tell text from binary: few control characters, and no NUL where there are others."""
+    nuls = text.count("\0")
+    others = sum(map(text.count, _CONTROLS))
+    if nuls:
+        return others == 0 and nuls <= max(1, len(text) // 4)
+    return others <= max(1, len(text) // 50)
+
+
+def _is_full_of_controls(data: bytes) -> bool:
+    return sum(map(data.count, _CONTROL_BYTES)) * 50 > len(data)
+
+
+def _is_broken_utf8(data: bytes) -> bool:
+    """Hardly any other encoding makes valid UTF-8 sequences: with many, the rest is damage."""
+    text = data.decode("utf-8", errors="replace")
+    whole = sum(char > "\x7f" for char in text)
+    broken = text.count("\ufffd")
+    return whole - broken > 4 * broken
+
+
+def _broken_utf8(data: bytes, error: UnicodeDecodeError, *, source: str) -> TextError:
+    if error.end == len(data) and error.reason == "unexpected end of data":
+        return TextError(
+            f"{source} breaks off in the middle of a character at its end: it was cut short. "
+            "Upload or copy the whole file again."
+        )
+    line = data.count(b"\n", 0, error.start) + 1
+    return TextError(
+        f"{source} is UTF-8 text with a damaged character: byte 0x{data[error.start]:02X} on line "
+        f"{line:,} does not belong. Mend that line and save the file as UTF-8."
+    )

@@ -1,0 +1,322 @@
+"""The result object: which layers each token used, and what the gates said.
+
+A trace is four tables. ``run`` has one row of provenance, ``sites`` one row a place of decision,
+``tokens`` one row a token, and ``decisions`` one row a gate event. The last is kept as one dense
+array a column, tokens by sites, and is unrolled on demand.
+"""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from skipviz.errors import TraceError
+from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
+
+FORMAT = 1
+METADATA_KEY = "skipviz"
+SAME_TOKENS = ("sequence", "position", "token_id")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What a model did with some text.
+
+    Attributes
+    ----------
+    run
+        One row of provenance (columns of ``skipviz.schema.RUN``).
+    sites
+        One row a site, in the order in which sites run (``skipviz.schema.SITES``).
+    tokens
+        One row a token, in reading order (``skipviz.schema.TOKENS``).
+    matrices
+        ``score`` and ``threshold`` on the gate's own scale, ``p_execute`` 0 to 1 or NaN where
+        the family defines none, ``exec_count`` (how often the unit ran) and ``forced`` (whether
+        a plan decided instead of the gate), each of shape [tokens, sites].
+
+    Raises
+    ------
+    TraceError
+        If tables lack columns or shapes differ.
+    """
+
+    run: pl.DataFrame
+    sites: pl.DataFrame
+    tokens: pl.DataFrame
+    matrices: Mapping[str, npt.NDArray[Any]]
+
+    _html: ClassVar[Callable[[Trace], str] | None] = None
+
+    def __post_init__(self) -> None:
+        _check_columns("run", self.run, RUN)
+        _check_columns("sites", self.sites, SITES)
+        _check_columns("tokens", self.tokens, TOKENS)
+        if self.run.height != 1:
+            raise TraceError(f"run must have one row and has {self.run.height}.")
+        if set(self.matrices) != set(MATRICES):
+            raise TraceError(
+                f"matrices are {sorted(self.matrices)} and must be {sorted(MATRICES)}."
+            )
+        shape = (self.tokens.height, self.sites.height)
+        for name, matrix in self.matrices.items():
+            if matrix.shape != shape:
+                raise TraceError(
+                    f"{name} has shape {matrix.shape}; {shape} was expected, tokens by sites."
+                )
+            matrix.setflags(write=False)
+
+    def __len__(self) -> int:
+        """Return the number of tokens."""
+        return self.tokens.height
+
+    def __repr__(self) -> str:
+        run = self.run.row(0, named=True)
+        return (
+            f"Trace({self.tokens.height} tokens, {self.sites.height} sites, "
+            f"model={run['model']!r}, policy={run['policy']!r}, dtype={run['dtype']!r})"
+        )
+
+    def _repr_html_(self) -> str:
+        """Show the text coloured by layers used, where ``skipviz.plots`` has registered a view."""
+        if Trace._html is not None:
+            return Trace._html(self)
+        return f"<pre>{html.escape(repr(self))}</pre>"
+
+    def matrix(self, name: str) -> npt.NDArray[Any]:
+        """Return one column of ``decisions`` as a read-only array of shape [tokens, sites].
+
+        Parameters
+        ----------
+        name
+            ``score``, ``p_execute``, ``threshold``, ``exec_count`` or ``forced``.
+
+        Raises
+        ------
+        KeyError
+            If there is no such column.
+        """
+        if name not in self.matrices:
+            raise KeyError(f"There is no matrix {name!r}; there are {', '.join(MATRICES)}.")
+        return self.matrices[name]
+
+    @cached_property
+    def margin(self) -> npt.NDArray[Any]:
+        """By how much each score speaks for executing, [tokens, sites], on the gate's own scale.
+
+        The score minus its threshold, with its sign turned where a high score skips; NaN where
+        there was no score.
+        """
+        polarity = self.sites["polarity"].to_numpy().astype(np.float32)
+        found: npt.NDArray[Any] = polarity * (self.matrix("score") - self.matrix("threshold"))
+        found.setflags(write=False)
+        return found
+
+    @cached_property
+    def decisions(self) -> pl.DataFrame:
+        """One row a gate event: token, site, score, p_execute, threshold, exec_count, forced."""
+        tokens, sites = self.tokens.height, self.sites.height
+        columns: dict[str, Any] = {
+            "token": np.repeat(np.arange(tokens), sites),
+            "site": np.tile(np.arange(sites), tokens),
+        }
+        columns |= {name: self.matrices[name].reshape(-1) for name in MATRICES}
+        frame = pl.DataFrame(columns, schema=DECISIONS)
+        return frame.with_columns(pl.col("p_execute", "score", "threshold").fill_nan(None))
+
+    def to_long(self) -> pl.DataFrame:
+        """Return ``decisions`` joined with what each token and each site is: one row an event."""
+        tokens = self.tokens.select(
+            "token", "source", "sequence", "position", "token_id", "text", "phase", "nll",
+            "surprisal", "layers_used",
+        )  # fmt: skip
+        sites = self.sites.select("site", "label", "layer", "unit", "visit", "rule", "polarity")
+        return self.decisions.join(tokens, on="token", maintain_order="left").join(
+            sites, on="site", maintain_order="left"
+        )
+
+    def write_csv(self, target: Path | str | io.BytesIO) -> None:
+        """Write ``to_long()`` as CSV, texts as JSON strings.
+
+        A JSON string starts with a quotation mark, so no cell can be read as a formula, and
+        control characters survive.
+        """
+        long = self.to_long()
+        for column in ("source", "text"):
+            values = long[column].unique(maintain_order=True)
+            encoded = pl.Series([_json_string(value) for value in values], dtype=pl.String)
+            long = long.with_columns(pl.col(column).replace_strict(values, encoded))
+        long.write_csv(target)
+
+    def save(self, target: Path | str | io.BytesIO) -> None:
+        """Write the whole trace to one Parquet file: a row a token, sites as arrays."""
+        payload = {
+            "format": FORMAT,
+            "run": self.run.row(0, named=True),
+            "sites": self.sites.to_dicts(),
+        }
+        width = self.sites.height
+        columns = [
+            pl.Series(f"decision_{name}", matrix, dtype=pl.Array(MATRICES[name], width))
+            for name, matrix in self.matrices.items()
+            if width
+        ]
+        self.tokens.with_columns(columns).write_parquet(
+            target, metadata={METADATA_KEY: json.dumps(payload)}
+        )
+
+    @classmethod
+    def load(cls, source: Path | str | io.BytesIO) -> Trace:
+        """Read what ``save`` wrote.
+
+        Raises
+        ------
+        TraceError
+            If the file is not a trace, or a trace of another format.
+        """
+        try:
+            metadata = pl.read_parquet_metadata(source)
+            if isinstance(source, io.BytesIO):
+                source.seek(0)
+            frame = pl.read_parquet(source)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise TraceError(
+                f"{_name(source)} cannot be read as a trace: {error}. Give a file that "
+                "Trace.save wrote."
+            ) from error
+        if METADATA_KEY not in metadata:
+            raise TraceError(
+                f"{_name(source)} is a Parquet file but not a trace. Give a file that Trace.save "
+                "wrote."
+            )
+        payload = json.loads(metadata[METADATA_KEY])
+        if payload["format"] != FORMAT:
+            raise TraceError(
+                f"{_name(source)} has trace format {payload['format']}; this version of skipviz "
+                f"reads format {FORMAT}."
+            )
+        sites = pl.DataFrame(payload["sites"], schema=SITES)
+        shape = (frame.height, sites.height)
+        return cls(
+            run=pl.DataFrame([payload["run"]], schema=RUN),
+            sites=sites,
+            tokens=frame.select(list(TOKENS)),
+            matrices={
+                name: frame[f"decision_{name}"].to_numpy().reshape(shape)
+                if sites.height
+                else np.zeros(shape, dtype=NUMPY[name])
+                for name in MATRICES
+            },
+        )
+
+    def __sub__(self, other: Trace) -> pl.DataFrame:
+        """Compare two policies on the same tokens: this trace minus the other.
+
+        Returns
+        -------
+        pl.DataFrame
+            One row a token: its text, and the differences in ``layers_used`` (layers), ``nll``
+            and ``surprisal`` (nats), and ``changed``, the number of sites decided otherwise (null
+            where the two have different sites).
+
+        Raises
+        ------
+        TraceError
+            If the traces are not of the same tokens.
+        """
+        mine, theirs = self.tokens, other.tokens
+        if not mine.select(SAME_TOKENS).equals(theirs.select(SAME_TOKENS)):
+            raise TraceError(
+                f"Traces of different tokens cannot be subtracted ({mine.height} and "
+                f"{theirs.height} tokens). Trace the same text with both."
+            )
+        places = ["layer", "unit", "visit"]
+        changed: pl.Expr = pl.lit(None, dtype=pl.Int64)
+        if self.sites.select(places).equals(other.sites.select(places)):
+            differs = self.matrix("exec_count") != other.matrix("exec_count")
+            changed = pl.lit(pl.Series(differs.sum(axis=1), dtype=pl.Int64))
+        return mine.select(
+            "token",
+            "text",
+            *(
+                (pl.col(name) - theirs[name]).alias(name)
+                for name in ("layers_used", "nll", "surprisal")
+            ),
+            changed.alias("changed"),
+        )
+
+
+NUMPY = {
+    "score": np.float32,
+    "p_execute": np.float32,
+    "threshold": np.float32,
+    "exec_count": np.uint8,
+    "forced": np.bool_,
+}
+"""The array type of each matrix."""
+
+
+def register_html(view: Callable[[Trace], str]) -> None:
+    """Say how a trace shows itself in a notebook; done by the package on import."""
+    Trace._html = view
+
+
+def depth_columns(
+    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int, exits: bool = False
+) -> tuple[npt.NDArray[Any], list[int | None]]:
+    """Return layers used and exit depth of each token.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table.
+    exec_count
+        How often each unit ran, of shape [tokens, sites].
+    layers
+        Number of layers of the backbone, gated or not.
+    exits
+        Whether tokens leave: one that ran no site left at the layer before the first.
+
+    Returns
+    -------
+    tuple
+        ``layers_used``, where attention and MLP count half each if gated apart and ungated
+        layers count as run; and the deepest gated layer that ran for the token, or None.
+    """
+    layer = sites["layer"].to_numpy()
+    unit = sites["unit"].to_numpy()
+    first_visit = sites["visit"].to_numpy() == 0
+    weight = np.where(unit == "block", 1.0, 0.5)
+    executed = exec_count.astype(np.float64)
+    used = executed @ weight + (layers - weight[first_visit].sum())
+    if not len(layer):
+        return used.astype(np.float32), [None] * len(exec_count)
+    none_ran = layer.min() - 1 if exits else -1
+    deepest = np.where(exec_count > 0, layer, none_ran).max(axis=1)
+    return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
+
+
+def _check_columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -> None:
+    for name, dtype in schema.items():
+        if name not in frame.columns:
+            raise TraceError(f"{table} lacks the column {name!r}; it needs {', '.join(schema)}.")
+        if frame.schema[name] != dtype:
+            raise TraceError(f"{table}.{name} is {frame.schema[name]} and must be {dtype}.")
+
+
+def _json_string(value: Any) -> str | None:
+    return None if value is None else json.dumps(cast(str, value), ensure_ascii=False)
+
+
+def _name(source: Path | str | io.BytesIO) -> str:
+    return "The data" if isinstance(source, io.BytesIO) else str(source)

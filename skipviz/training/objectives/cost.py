@@ -1,0 +1,103 @@
+"""Cost-aware training: a price for compute that meets a budget.
+
+The budget counts what evaluation would run: hard decisions, with the gradient of the sigmoid.
+Noise in training would let the noisy decisions meet a budget that the deterministic ones miss.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from skipviz.families.gated.modules import set_threshold
+from skipviz.training.recipe import Recipe
+
+PRICE_GAINS = (4.0, 0.1)
+"""Nats for an excess of the whole budget: in this step alone, and for all that follow."""
+
+
+@dataclass
+class Price:
+    """Nats that the whole dense budget costs, steered so that the realised budget meets its target.
+
+    Attributes
+    ----------
+    level
+        What the price has settled to; the integral part of the controller.
+    """
+
+    level: float = 0.0
+
+    def update(self, excess: float) -> float:
+        """Take the realised budget's excess over its target and return the price for this step."""
+        now, settled = PRICE_GAINS
+        self.level = max(0.0, self.level + settled * excess)
+        return max(0.0, self.level + now * excess)
+
+
+class Thresholds:
+    """Thresholds at which the gates meet the further budgets, while the scores move.
+
+    The main budget keeps threshold 0: there the price moves the scores. Elsewhere the threshold
+    follows the scores, and the price stays what the main budget made it.
+
+    Parameters
+    ----------
+    levels
+        Threshold of each further budget, 0 where not yet known.
+    """
+
+    def __init__(self, levels: dict[float, float]) -> None:
+        self.levels = levels
+
+    def at(self, budget: float) -> float:
+        """Return a budget's threshold."""
+        return self.levels.get(budget, 0.0)
+
+    def update(self, budget: float, excess: float) -> None:
+        """Raise a budget's threshold by what its step ran too much."""
+        self.levels[budget] = self.at(budget) + 0.03 * excess
+
+
+class CostSteering:
+    """Steers learned gates to their budgets: a price at the main one, thresholds elsewhere.
+
+    Parameters
+    ----------
+    recipe
+        Its budgets, and the price to start from.
+    """
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._price = Price(recipe.price)
+        self._thresholds = Thresholds({})
+
+    def prepare(self, model: Any, step: int) -> None:
+        """Set the threshold of the budget that this step serves."""
+        set_threshold(model, self.threshold(self._recipe.budget_of(step)))
+
+    def price(self, step: int, excess: float) -> float:
+        """Take the realised budget's excess over its target and return the price, in nats."""
+        budget = self._recipe.budget_of(step)
+        if budget == self._recipe.budget:
+            return self._price.update(excess)
+        self._thresholds.update(budget, excess)
+        return self._price.level
+
+    def threshold(self, budget: float) -> float:
+        """Return the threshold at which training ran a budget last."""
+        return self._thresholds.at(budget)
+
+    def finish(self, model: Any) -> None:
+        """Leave the model at the main budget."""
+        set_threshold(model, 0.0)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint has to hold, fit for JSON."""
+        return {"price": self._price.level, "thresholds": list(self._thresholds.levels.items())}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._price.level = state["price"]
+        self._thresholds.levels = dict(state["thresholds"])

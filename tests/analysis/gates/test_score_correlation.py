@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+from scipy import stats
+
+import skipviz
+from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.statistics.correlation import METHODS, block_orders
+from skipviz.analysis.tokens.covariates import covariates, design
+from tests.synthetic import make_trace
+
+Floats = npt.NDArray[np.float64]
+SEEDS = 500
+NULL: dict[str, Any] = {"methods": ["spearman"], "block": 1, "permutations": 99}
+
+
+def as_cells(values: Floats) -> pl.DataFrame:
+    """Cells of all tokens but the last, which an audit leaves out as well."""
+    token, site = np.indices(values[:-1].shape)
+    return pl.DataFrame(
+        {"token": token.ravel(), "site": site.ravel(), "utility": values[:-1].ravel()}
+    )
+
+
+def planted(seed: int, trace: skipviz.Trace, gains: list[float]) -> Floats:
+    """Utilities that go with the scores of each site by its gain, and noise."""
+    noise = np.random.default_rng(seed).standard_normal(trace.margin.shape)
+    return trace.margin / trace.margin.std(axis=0) * np.array(gains) + noise
+
+
+def null_table(seed: int) -> pl.DataFrame:
+    """Utilities that go with the scores, but for that each site's scores were shuffled."""
+    trace = make_trace(seed=seed, tokens=40, gated=(1, 2))
+    values = planted(seed, trace, [1.0, 0.5, 2.0, 1.0])
+    shuffled = np.random.default_rng(seed + 10_000).permuted(values, axis=0)
+    return score_correlations(trace, as_cells(shuffled), "utility", seed=seed, **NULL)
+
+
+def test_each_coefficient_is_the_naive_one() -> None:
+    trace = make_trace(tokens=60, gated=(1, 2))
+    values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
+    table = score_correlations(trace, as_cells(values), "utility", permutations=29, seed=0)
+    used = slice(1, -1)  # the first token has no surprisal, the last no utility
+    scores, values = trace.margin[used].astype(np.float64), values[used]
+    assert table["tokens"].unique().to_list() == [58]
+    known = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
+    for method in METHODS:
+        naive = [known[method](scores[:, s], values[:, s]).statistic for s in range(4)]
+        found = table.filter(method=method, controlled=False)
+        assert found.filter(scope="site")["r"].to_list() == pytest.approx(naive)
+        layers = [np.mean(naive[:2]), np.mean(naive[2:])]
+        assert found.filter(scope="layer")["r"].to_list() == pytest.approx(layers)
+        assert found.filter(scope="all")["r"].item() == pytest.approx(np.mean(naive))
+    ranked = [stats.rankdata(each, axis=0).ravel() for each in (scores, values)]
+    over_all = table.filter(scope="all", method="spearman", controlled=False)["r"].item()
+    assert over_all == pytest.approx(np.corrcoef(*ranked)[0, 1])
+
+
+def test_controlled_coefficients_are_those_of_the_precision_matrix() -> None:
+    trace = make_trace(tokens=60, gated=(1, 2))
+    values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
+    table = score_correlations(trace, as_cells(values), "utility", permutations=9, seed=0)
+    used = slice(1, -1)
+    known = design(covariates(trace))[used]
+    for method, of in (("pearson", np.asarray), ("spearman", stats.rankdata)):
+        naive = []
+        for site in range(4):
+            columns = [trace.margin[used, site], values[used, site], *known.T]
+            precision = np.linalg.inv(np.corrcoef([of(each) for each in columns]))
+            naive.append(-precision[0, 1] / np.sqrt(precision[0, 0] * precision[1, 1]))
+        found = table.filter(scope="site", method=method, controlled=True)
+        assert found["r"].to_list() == pytest.approx(naive, abs=1e-6)
+
+
+def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
+    trace = make_trace(tokens=62, gated=(1, 2))
+    values = planted(3, trace, [0.15, 0.0, 0.15, 0.1])
+    table = score_correlations(trace, as_cells(values), "utility", permutations=199, seed=5)
+    scores, values = trace.margin[1:-1].astype(np.float64), values[1:-1]
+
+    def mean(order: npt.NDArray[np.int64]) -> float:
+        pairs = zip(scores[order].T, values.T, strict=True)
+        return float(np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs]))
+
+    orders = block_orders(60, 32, 199, np.random.default_rng(5))
+    own = mean(np.arange(60))
+    extreme = sum(abs(mean(order)) >= abs(own) for order in orders)
+    found = table.filter(scope="all", method="pearson", controlled=False).row(0, named=True)
+    assert found["p"] == pytest.approx((extreme + 1) / 200)
+    q = stats.false_discovery_control(table["p"].to_numpy(), method="bh")
+    np.testing.assert_allclose(table["q"].to_numpy(), q)
+
+
+def test_planted_sites_are_found_and_others_are_not() -> None:
+    trace = make_trace(tokens=300, gated=(1, 2, 3))
+    values = planted(0, trace, [1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
+    table = score_correlations(trace, as_cells(values), "utility", permutations=199, seed=0)
+    for method in METHODS:
+        sites = table.filter(scope="site", method=method, controlled=True)
+        assert (sites["q"] < 0.05).to_list() == [True, False, False, True, False, False]
+        assert sites["r"][0] > 0.4 > -0.4 > sites["r"][3]
+        inside = ((sites["low"] < 0) & (sites["high"] > 0)).to_list()
+        assert not inside[0]
+        assert not inside[3]
+
+
+def test_what_scores_owe_to_position_is_taken_out() -> None:
+    trace = make_trace(tokens=300, gated=(1,))
+    position = np.arange(300)[:, None] / 100
+    noise = np.random.default_rng(0).standard_normal(trace.margin.shape)
+    scores = (trace.matrix("threshold") + position + 0.3 * noise).astype(np.float32)
+    matrices = {**trace.matrices, "score": scores}
+    trace = skipviz.Trace(run=trace.run, sites=trace.sites, tokens=trace.tokens, matrices=matrices)
+    values = position + 0.3 * np.random.default_rng(1).standard_normal(trace.margin.shape)
+    table = score_correlations(trace, as_cells(values), "utility", permutations=99, seed=0)
+    for method in METHODS:
+        plain, controlled = (
+            table.filter(scope="all", method=method, controlled=each).row(0, named=True)
+            for each in (False, True)
+        )
+        assert plain["r"] > 0.6
+        assert abs(controlled["r"]) < 0.1
+        assert controlled["p"] > 0.05
+
+
+def test_under_the_null_p_is_uniform() -> None:
+    p: dict[tuple[str, bool], list[float]] = {}
+    for seed in range(SEEDS):
+        for scope, controlled, value in null_table(seed).select("scope", "controlled", "p").rows():
+            p.setdefault((scope, controlled), []).append(value)
+    for (scope, controlled), values in p.items():
+        # One of each seed: several of a text are not independent of each other.
+        alone = np.array(values)[:: len(values) // SEEDS]
+        jitter = np.random.default_rng(0).uniform(0, 0.01, len(alone))  # multiples of 1/100
+        found = stats.kstest(alone - jitter, "uniform").pvalue
+        assert found > 0.01, (scope, controlled, found)
+
+
+def test_a_site_whose_scores_never_change_has_no_coefficient_and_leaves_the_others_theirs() -> None:
+    trace = make_trace(tokens=50, gated=(1,))
+    values = planted(0, trace, [1.0, 1.0])
+    values[:, 1] = 7.0
+    table = score_correlations(
+        trace, as_cells(values), "utility", methods=["spearman"], permutations=99, seed=0
+    ).filter(~pl.col("controlled"))
+    assert table["r"].null_count() == table["p"].null_count() == 1
+    site = table.filter(label="L1.attn").row(0, named=True)
+    assert table.filter(scope="all")["r"].item() == pytest.approx(site["r"])
+    assert table.filter(label="L1.mlp")["q"].item() is None
+
+
+def test_progress_ends_at_one_and_may_stop_it() -> None:
+    trace = make_trace(tokens=20, gated=(1,))
+    shares: list[float] = []
+    cells = as_cells(planted(0, trace, [1.0, 1.0]))
+    score_correlations(trace, cells, "utility", permutations=9, seed=0, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[0] == 0.0
+    assert shares[-1] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("tokens", "value", "options", "words"),
+    [
+        (20, "worth", {}, "no column 'worth'"),
+        (4, "utility", {}, "2 of 4 tokens"),
+        (20, "utility", {"block": 0}, "block=0"),
+        (20, "utility", {"permutations": 0}, "permutations=0"),
+    ],
+)
+def test_what_cannot_be_correlated_is_refused(
+    tokens: int, value: str, options: dict[str, Any], words: str
+) -> None:
+    trace = make_trace(tokens=tokens, gated=(1,))
+    cells = as_cells(planted(0, trace, [1.0, 1.0]))
+    with pytest.raises(ValueError, match=words):
+        score_correlations(trace, cells, value, seed=0, **options)
+
+
+def test_a_trace_without_gates_has_no_scores_to_correlate() -> None:
+    trace = make_trace(tokens=20, gated=())
+    cells = pl.DataFrame(schema={"token": pl.Int64, "site": pl.Int64, "utility": pl.Float64})
+    with pytest.raises(ValueError, match="0 sites"):
+        score_correlations(trace, cells, "utility", seed=0)

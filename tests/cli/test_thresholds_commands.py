@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import skipviz
+import skipviz.corpora.held_out
+import skipviz.recording.tracing
+import skipviz.training.choices
+import skipviz.training.finish
+import skipviz.training.prepare
+from skipviz.analysis.cost import realised_budget
+from tests import tiny
+from tests.cli.runner import run, sentence
+from tests.folders import write_gated
+
+
+def test_guard_and_calibrate_write_what_they_find(
+    tmp_path: Path, tiny_model_folder: Path, held_out: list[skipviz.Document]
+) -> None:
+    model = write_gated(tmp_path / "gated", backbone=tiny_model_folder)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
+    outcome = run("guard", model, "--limit", "1000", "--text", texts)
+    assert outcome.exit_code == 0, outcome.output
+    guarded = skipviz.load(model, limit=1000.0)
+    assert (guarded.policy, guarded.limit, guarded.budget) == ("guarded", 1000, None)
+    assert run("trace", texts, "--model", model, "--limit", "1000").exit_code == 0
+    with pytest.raises(ValueError, match=r"not guarded for limit=2; there are 1000\."):
+        skipviz.load(model, limit=2.0)
+    settings = json.loads((model / "skipviz.json").read_text())
+    settings["thresholds"] = {"0.8": 0.0}
+    (model / "skipviz.json").write_text(json.dumps(settings))
+    assert run("calibrate", model, "--text", texts).exit_code == 0
+    traced = skipviz.trace(
+        skipviz.load(model), [tiny.TEXT[n:] for n in range(20)], statistics=False
+    )
+    assert realised_budget(traced) == pytest.approx(0.8, abs=0.01)
+    outcome = run("calibrate", model, "--budget", "0.7", "--text", texts)
+    assert outcome.exit_code == 0, outcome.output
+    kept = json.loads((model / "skipviz.json").read_text())["thresholds"]
+    assert list(kept) == ["0.8", "0.7"]
+    traced = skipviz.trace(
+        skipviz.load(model, budget=0.7), [tiny.TEXT[n:] for n in range(20)], statistics=False
+    )
+    assert realised_budget(traced) == pytest.approx(0.7, abs=0.01)
+    assert "Budget 0.01 is out of reach" in sentence(
+        run("calibrate", model, "--budget", "0.01", "--text", texts)
+    )

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+import skipviz
+import skipviz.corpora.held_out
+import skipviz.recording.tracing
+import skipviz.training.choices
+import skipviz.training.finish
+import skipviz.training.prepare
+from tests import tiny
+from tests.cli.runner import TEXTS, run, sentence
+
+
+def test_csv_holds_every_decision_of_every_file(tmp_path: Path, model: Path, text: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text("".join(json.dumps({"text": t}) + "\n" for t in TEXTS[1:]), encoding="utf-8")
+    target, whole = tmp_path / "out.csv", tmp_path / "out.parquet"
+    outcome = run("trace", text, rows, "--model", model, "--csv", target, "--parquet", whole)
+    assert outcome.exit_code == 0, outcome.output
+    expected = skipviz.trace(
+        skipviz.load(model),
+        [
+            skipviz.Document(source, text)
+            for source, text in zip(
+                ("notes.txt", "rows.jsonl:1", "rows.jsonl:2"), TEXTS, strict=True
+            )
+        ],
+    )
+    long = expected.to_long()
+    found = pl.read_csv(target, schema=long.schema).with_columns(
+        pl.col("text", "source").map_elements(json.loads, return_dtype=pl.String)
+    )
+    assert found.equals(long)
+    assert skipviz.Trace.load(whole).to_long().equals(long)
+    assert f"{len(expected):,} tokens" in outcome.stderr
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_standard_input_to_standard_output(tmp_path: Path, model: Path) -> None:
+    outcome = run("trace", "-", "--model", model, "--csv", "-", stdin=tiny.TEXT.encode())
+    assert outcome.exit_code == 0, outcome.output
+    expected = io.BytesIO()
+    skipviz.trace(skipviz.load(model), skipviz.Document("<stdin>", tiny.TEXT)).write_csv(expected)
+    assert outcome.stdout_bytes == expected.getvalue()
+
+
+def test_budget_chooses_the_threshold(tmp_path: Path, model: Path, text: Path) -> None:
+    target = tmp_path / "out.csv"
+    assert run("trace", text, "--model", model, "--csv", target, "--budget", "0.6").exit_code == 0
+    assert pl.read_csv(target)["threshold"].unique().to_list() == [0.5]
+    assert "there are 0.8, 0.6" in sentence(run("trace", text, "--model", model, "--budget", "0.7"))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b" \n", "blank"), (b"\x89PNG\r\n\x1a\n\x00\x00", "PNG image")],
+)
+def test_bad_input_gets_a_sentence(tmp_path: Path, model: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "bad.txt"
+    path.write_bytes(content)
+    words = sentence(run("trace", path, "--model", model))
+    assert "bad.txt" in words
+    assert said in words
+
+
+def test_missing_files_and_models_get_a_sentence(tmp_path: Path, model: Path, text: Path) -> None:
+    assert "nowhere.txt does not exist" in sentence(run("trace", "nowhere.txt", "--model", model))
+    assert "There is no folder" in sentence(run("trace", text, "--model", tmp_path / "none"))
+    assert "dtype='float8' is not one of" in sentence(
+        run("trace", text, "--model", model, "--dtype", "float8")
+    )
+
+
+def test_an_unwritable_target_is_said_before_the_run(
+    tmp_path: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(*_: Any, **__: Any) -> None:
+        raise AssertionError("nothing may be loaded")
+
+    monkeypatch.setattr(skipviz, "load", load)
+    target = tmp_path / "missing" / "out.csv"
+    assert "There is no folder" in sentence(run("trace", text, "--csv", target))
+    assert "is a folder" in sentence(run("trace", text, "--csv", tmp_path))
+
+
+def test_brackets_in_a_message_are_kept(
+    text: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("shape [tokens, sites] and [/red]")
+
+    monkeypatch.setattr(skipviz, "trace", fail)
+    assert sentence(run("trace", text, "--model", model)).endswith(
+        "shape [tokens, sites] and [/red]"
+    )
+
+
+def test_interruption_is_a_sentence_and_leaves_the_old_file(
+    tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "out.csv"
+    target.write_text("before")
+
+    def interrupted(_: skipviz.Trace, path: Path) -> None:
+        path.write_text("half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(skipviz.Trace, "write_csv", interrupted)
+    outcome = run("trace", text, "--model", model, "--csv", target)
+    assert outcome.exit_code == 130
+    assert "Stopped." in outcome.stderr
+    assert target.read_text() == "before"
+    assert not list(tmp_path.glob("*.partial"))

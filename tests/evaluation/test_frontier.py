@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import dataclasses
+import functools
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import pytest
+import torch
+
+import skipviz
+import skipviz.evaluation.frontier
+from skipviz.analysis.cost import compute_share, realised_budget, summary
+from skipviz.evaluation.frontier import Candidate, frontier, measure
+from skipviz.families.gated.modules import set_threshold
+from skipviz.text.spans import encode
+from tests import tiny
+
+TEXTS = (tiny.TEXT, tiny.TEXT[20:], "Why? Nobody knows: 42.")
+
+
+@pytest.fixture
+def documents() -> list[skipviz.Document]:
+    return [skipviz.Document(f"doc{index}", text) for index, text in enumerate(TEXTS)]
+
+
+def candidate(gated: skipviz.SkipModel, threshold: float, budget: float) -> Candidate:
+    return Candidate(
+        model=gated,
+        policy="learned",
+        budget=budget,
+        prepare=functools.partial(set_threshold, gated.model, threshold),
+    )
+
+
+def test_figures_are_those_of_a_loop_written_by_hand(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = measure([candidate(gated, 0.3, 0.8)], dense, documents)
+    set_threshold(gated.model, 0.3)
+    for number, document in enumerate(documents):
+        row = found.filter(policy="learned", document=number).row(0, named=True)
+        ids = torch.tensor([encode(gated.tokenizer, document.text).ids])
+        with torch.no_grad():
+            mine, theirs = (m.model(ids).logits[0, :-1].double() for m in (gated, dense))
+        one, other = mine.log_softmax(-1), theirs.log_softmax(-1)
+        wanted = ids[0, 1:]
+        assert row["nll"] == pytest.approx(
+            np.mean([-one[i, t].item() for i, t in enumerate(wanted)]), abs=1e-5
+        )
+        kl = (other.exp() * (other - one)).sum(-1).mean().item()
+        assert row["kl"] == pytest.approx(kl, abs=1e-5)
+        assert row["kl"] > 0.01
+        agree = (one.argmax(-1) == other.argmax(-1)).double().mean().item()
+        assert row["top1"] == pytest.approx(agree)
+        traced = skipviz.trace(gated, document)
+        assert row["tokens"] == len(traced) - 1
+        assert row["realised"] == pytest.approx(realised_budget(traced))
+        assert row["flop_share"] == pytest.approx(summary(traced).flop_share)
+        assert row["layers_used"] == pytest.approx(summary(traced).layers_mean)
+        parts = [row[f"{part}_share"] for part in ("attention", "mlp", "adapters", "gates", "kv")]
+        assert sum(parts) + row["head_share"] == pytest.approx(row["flop_share"])
+
+
+def test_the_dense_model_agrees_with_itself(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = frontier(measure([], dense, documents), seed=0).row(0, named=True)
+    assert (found["policy"], found["budget"]) == ("dense", None)
+    assert (found["gap"], found["kl"], found["top1"]) == (0, 0, 1)
+    assert found["realised"] == found["flop_share"] == 1
+    assert found["nll_low"] <= found["nll"] <= found["nll_high"]
+
+
+def test_candidates_that_share_a_model_keep_apart(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    shares: list[float] = []
+    both = [candidate(gated, 1e6, 0.1), candidate(gated, -1e6, 1.0)]
+    table = frontier(measure(both, dense, documents, progress=shares.append), seed=0)
+    none, every = table.filter(policy="learned").sort("budget").rows(named=True)
+    assert every["gap"] == pytest.approx(0, abs=1e-6)
+    assert every["layers_used"] == 6
+    assert none["layers_used"] == 2
+    assert none["realised"] < 0.6 < 1 < every["realised"]  # gates cost FLOPs too
+    assert shares == sorted(shares)
+    assert shares[-1] == 1
+
+
+def test_gaps_are_paired_by_document(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    measured = measure([candidate(gated, 0.3, 0.8)], dense, documents)
+    row = frontier(measured, seed=0).filter(policy="learned").row(0, named=True)
+    nll = {
+        policy: measured.filter(policy=policy).sort("document")["nll"].to_numpy()
+        for policy in ("dense", "learned")
+    }
+    assert row["gap"] == pytest.approx((nll["learned"] - nll["dense"]).mean())
+    assert row["gap_low"] < row["gap"] < row["gap_high"]
+    # Of few documents, means resampled lie between the least and the greatest.
+    gaps = nll["learned"] - nll["dense"]
+    assert gaps.min() <= row["gap_low"]
+    assert row["gap_high"] <= gaps.max()
+    assert row["tokens"] == measured.filter(policy="dense")["tokens"].sum()
+    # Budgets weigh documents as losses do.
+    mine = measured.filter(policy="learned")
+    for name in ("realised", "flop_share"):
+        assert row[name] == pytest.approx(mine[name].to_numpy().mean())
+
+
+def test_losses_over_the_learned_gates_are_at_the_budget_realised(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    less, more = candidate(gated, 0.5, 0.8), candidate(gated, 0.0, 0.9)
+    # Asked for 0.8 as well, it realises something in between.
+    other = dataclasses.replace(candidate(gated, 0.3, 0.8), policy="static", setting="other")
+    below = dataclasses.replace(candidate(gated, 9.0, 0.8), policy="random", setting="below")
+    measured = measure([less, more, other, below], dense, documents)
+    table = frontier(measured, seed=0)
+
+    def of(policy: str, budget: float) -> tuple[npt.NDArray[np.float64], float]:
+        rows = measured.filter(policy=policy, budget=budget).sort("document")
+        realised = table.filter(policy=policy, budget=budget)["realised"].item()
+        return rows["nll"].to_numpy(), realised
+
+    (low, at_low), (high, at_high), (mine, at) = (
+        of("learned", 0.8), of("learned", 0.9), of("static", 0.8)
+    )  # fmt: skip
+    assert at_low < at < at_high
+    differences = mine - (low + (high - low) * (at - at_low) / (at_high - at_low))
+    found = table.filter(policy="static").row(0, named=True)
+    assert found["over_learned"] == pytest.approx(differences.mean())
+    assert differences.min() <= found["over_learned_low"] < found["over_learned"]
+    assert table.filter(policy="learned")["over_learned"].to_list() == [0, 0]
+    for policy in ("dense", "random"):
+        assert table.filter(policy=policy)["over_learned"].item() is None
+    without = frontier(measure([other], dense, documents), seed=0)
+    assert without["over_learned"].null_count() == 2
+
+
+def test_two_runs_may_share_a_store(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    meanwhile = [candidate(gated, 0.0, 0.9)]
+
+    def halfway(_: float) -> None:
+        if meanwhile:
+            measure([meanwhile.pop()], dense, documents, store=store)
+
+    measure([candidate(gated, 0.3, 0.8)], dense, documents, store=store, progress=halfway)
+    kept = pl.read_parquet(store).group_by("budget").len().sort("budget")
+    assert kept.rows() == [(None, 3), (0.8, 3), (0.9, 3)]
+
+
+def test_a_single_document_has_no_interval(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    row = frontier(measure([], dense, documents[:1]), seed=0).row(0, named=True)
+    assert row["nll_low"] == row["nll"] == row["nll_high"]
+
+
+@pytest.mark.parametrize("text", ["a", "word " * 400])
+def test_documents_of_no_use_are_named(dense: skipviz.SkipModel, text: str) -> None:
+    with pytest.raises(ValueError, match=r"odd\.txt has \d+ tokens; an evaluation takes"):
+        measure([], dense, [skipviz.Document("odd.txt", text)])
+
+
+def test_the_order_of_candidates_is_kept(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = frontier(
+        measure([candidate(gated, 1.0, 0.7), candidate(gated, 0.0, 0.9)], dense, documents), seed=0
+    )
+    assert found["budget"].to_list() == [None, 0.7, 0.9]
+    assert isinstance(found, pl.DataFrame)
+
+
+def test_what_is_in_the_store_is_not_run_again(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    one = candidate(gated, 0.3, 0.8)
+    first = measure([one], dense, documents[:2], store=store)
+    whole = measure([one], dense, documents, store=store)
+    assert whole.filter(pl.col("document") < 2).equals(first)
+    some = measure([one], dense, documents, most=2)
+    assert some["document"].n_unique() == 2
+    assert some.equals(whole.filter(pl.col("document").is_in(some["document"].to_list())))
+    assert whole.equals(measure([one], dense, documents))
+    monkeypatch.setattr(dense.model, "forward", None)
+    monkeypatch.setattr(gated.model, "forward", None)
+    assert measure([one], dense, documents, store=store).equals(whole)
+
+
+def test_another_text_or_threshold_is_run(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    measure([candidate(gated, 0.3, 0.8)], dense, documents, store=store)
+    changed = [skipviz.Document(documents[0].source, "Another text, please.")]
+    other = measure([candidate(gated, 0.3, 0.8)], dense, changed, store=store)
+    assert other.equals(measure([candidate(gated, 0.3, 0.8)], dense, changed))
+    budget = measure([candidate(gated, 9.0, 0.7)], dense, documents, store=store)
+    assert budget.equals(measure([candidate(gated, 9.0, 0.7)], dense, documents))
+    moved = dataclasses.replace(candidate(gated, 9.0, 0.8), setting="9.0")
+    found = measure([moved], dense, documents, store=store)
+    assert found.equals(measure([moved], dense, documents))
+
+
+def test_figures_of_another_precision_or_accounting_are_not_served(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "measured.parquet"
+    one = candidate(gated, 0.3, 0.8)
+    full = measure([one], dense, documents, store=store)
+    monkeypatch.setattr(skipviz.evaluation.frontier, "ACCOUNTING", 99)
+    monkeypatch.setattr(skipviz.evaluation.frontier, "compute_share", no_heads)
+    counted = measure([one], dense, documents, store=store)
+    assert counted["head_share"].sum() == 0 < full["head_share"].sum()
+    dense.model.to(torch.bfloat16)
+    half = measure([], dense, documents, store=store)
+    assert half["dtype"].unique().to_list() == ["bfloat16"]
+    assert (half["nll"] != full.filter(policy="dense")["nll"]).all()
+    assert pl.read_parquet(store).height == 2 * full.height + half.height
+
+
+def no_heads(trace: skipviz.Trace) -> pl.DataFrame:
+    return compute_share(trace).with_columns(
+        share=pl.col("share") * (pl.col("component") != "head")
+    )
+
+
+def test_nothing_counts_twice(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    one = candidate(gated, 0.3, 0.8)
+    with pytest.raises(ValueError, match="measured twice"):
+        frontier(measure([one, one], dense, documents), seed=0)
+    with pytest.raises(ValueError, match="documents are the same"):
+        measure([one], dense, [documents[0], documents[0]])
+    with pytest.raises(ValueError, match="0 documents are none"):
+        measure([one], dense, documents, most=0)
+
+
+def test_a_file_that_is_no_store_is_refused(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document], tmp_path: Path
+) -> None:
+    (tmp_path / "store").write_text("words")
+    with pytest.raises(ValueError, match="no store of figures"):
+        measure([], dense, documents, store=tmp_path / "store")

@@ -1,0 +1,27 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+import skipviz
+from skipviz.evaluation.losses import document_losses, estimate
+
+
+def test_losses_are_means_over_each_document(
+    dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    traced = skipviz.trace(dense, documents)
+    for number, loss in enumerate(document_losses(traced)):
+        rows = traced.tokens.filter(pl.col("sequence") == number)
+        assert loss == pytest.approx(rows["nll"].drop_nulls().to_numpy().mean(), rel=1e-5)
+
+
+def test_the_interval_covers_the_mean_and_shrinks_with_more_documents() -> None:
+    losses = np.random.default_rng(0).normal(3, 1, 200)
+    few, many = estimate(losses[:10], seed=0), estimate(losses, seed=0)
+    assert few.low < few.mean < few.high
+    # 1.96 standard errors either side, by theory
+    assert many.high - many.low == pytest.approx(2 * 1.96 * losses.std() / 200**0.5, rel=0.1)
+    assert many.high - many.low < few.high - few.low
+    assert str(estimate(np.ones(3), seed=0)) == "1.000 [1.000, 1.000]"

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from skipviz.analysis.gates.agreement import Agreement
+from skipviz.readings.attribution import (
+    correlation_reading,
+    depth_reading,
+    paths_reading,
+    sum_reading,
+    text_reading,
+)
+
+
+def of(texts: list[str], shares: list[float | None]) -> pl.DataFrame:
+    return pl.DataFrame({"text": texts, "attribution": shares})
+
+
+def test_the_largest_shares_are_named_by_sign() -> None:
+    said = text_reading(
+        of([" sea", " ship", ".", " x", " rest"], [5.0, -2.0, 1.0, 0.5, None]),
+        what="the loss on ' y'",
+        unit="nats",
+    )
+    assert "raised most by 'sea' (+5.00), '.' (+1.00) and 'x' (+0.50) nats" in said
+    assert "lowered most by 'ship' (-2.00) nats" in said
+    assert "Half of all that was given out falls on 1 of 4 pieces." in said
+    assert (
+        text_reading(of(["a"], [0.0]), what="it", unit="nats") == "Nothing in the text changes it."
+    )
+
+
+@pytest.mark.parametrize(
+    ("delta", "total", "trusted"),
+    [(0.1, 2.1, True), (-0.3, 1.7, False), (5.0, 5.1, False), (0.0, 0.0, True)],
+)
+def test_shares_are_trusted_if_they_nearly_add_up(
+    delta: float, total: float, trusted: bool
+) -> None:
+    assert ("Do not trust" not in sum_reading(delta, total)) is trusted
+
+
+def test_no_promise_no_miss() -> None:
+    assert "not looked at" in sum_reading(None, 3.0)
+
+
+def test_each_path_is_judged_by_its_own_sum() -> None:
+    assert "Do not trust" not in paths_reading((0.5, 0.01), (-20.0, 0.3))
+    assert "Do not trust" in paths_reading((5.0, 0.01), (-20.0, 0.3))
+    # The second should be 0.3 and is 2.1, which the first's size would hide.
+    assert "what was skipped should add up to +0.300" in paths_reading((0.0, 1.8), (20.0, 2.1))
+    assert "Do not trust" in paths_reading((0.0, 1.8), (20.0, 2.1))
+
+
+def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:
+    cells = pl.DataFrame(
+        {
+            "label": ["L1.mlp", "L2.mlp", "L1.mlp"],
+            "executed": [True, True, False],
+            "share": [1.0, 3.0, -0.5],
+        }
+    )
+    found = Agreement(cells=50, rank=0.7, ran=0.8, skipped=0.1, same_sign=0.75)
+    said = depth_reading(cells, found, what="token 3")
+    assert "lowered the loss of token 3 by 4.00 nats in all, L2.mlp most (3.00)" in said
+    assert "would have lowered it by -0.50" in said
+    assert "agree strongly (Spearman 0.70), and in 75%" in said
+    few = Agreement(cells=5, rank=-0.7, ran=0.0, skipped=0.0, same_sign=0.4)
+    assert "strongly and in reverse" in depth_reading(cells, few, what="it")
+    assert "say little" in depth_reading(cells, few, what="it")
+    none = Agreement(cells=1, rank=float("nan"), ran=0.0, skipped=0.0, same_sign=0.0)
+    assert "too few" in depth_reading(cells.filter("executed"), none, what="it")
+    assert "none was skipped" in depth_reading(cells.filter("executed"), none, what="it")
+
+
+def test_coefficients_are_told_with_their_controls_and_counts() -> None:
+    def row(scope: str, label: str | None, controlled: bool, r: float | None, q: float) -> dict:
+        return {
+            "scope": scope, "layer": None, "label": label, "method": "spearman",
+            "controlled": controlled, "r": r, "low": -0.1, "high": 0.5, "p": q, "q": q,
+        }  # fmt: skip
+
+    table = pl.DataFrame(
+        [
+            row("all", None, False, 0.4, 0.01),
+            row("all", None, True, 0.05, 0.3),
+            row("site", "L1.mlp", True, 0.5, 0.01),
+            row("site", "L2.mlp", True, -0.5, 0.02),
+            row("site", "L3.mlp", True, 0.2, 0.5),
+            row("site", "L4.mlp", True, None, 1.0),
+        ]
+    )
+    said = correlation_reading(table, method="spearman", value="utility")
+    assert (
+        "scores go moderately with utility (Spearman 0.40, 95% interval -0.10 to 0.50, q 0.010)"
+        in said
+    )
+    assert "taken out it is 0.05 (q 0.300)" in said
+    assert "1 of 3 sites score surely higher where utility is higher, and 1 surely lower" in said
+    short = table.with_columns(low=pl.lit(None, dtype=pl.Float64))
+    said = correlation_reading(short, method="spearman", value="utility")
+    assert "(Spearman 0.40, q 0.010)" in said
+    alike = table.with_columns(r=pl.lit(None, dtype=pl.Float64))
+    assert "Nothing can be said" in correlation_reading(alike, method="spearman", value="utility")

@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import polars as pl
+
+from skipviz.readings.frontier import frontier_reading
+
+ROWS = [
+    ("base", "dense", None, None, None),
+    ("mine", "learned", 0.0, 0.0, 0.0),
+    ("mine", "guarded", -0.001, -0.002, 0.001),
+    ("again", "learned", -0.02, -0.03, -0.01),
+    ("fixed", "static", 0.2, 0.1, 0.3),
+    ("fixed", "static", 0.01, -0.1, 0.2),
+    ("far", "random", None, None, None),
+    ("far", "random", 0.3, 0.2, 0.4),
+    ("far", "random", -0.3, -0.4, -0.2),
+]
+NAMES = ["model", "policy", "over_learned", "over_learned_low", "over_learned_high"]
+
+
+def test_each_policy_is_held_against_the_first_learned_gates() -> None:
+    table = pl.DataFrame(ROWS, schema=NAMES, orient="row")
+    assert frontier_reading(table) == (
+        "At equal budget, held against the learned gates of mine: again (learned) loses -0.020 "
+        "nats, surely less; fixed (static) loses +0.010 to +0.200 nats, surely more at 1 of 2 "
+        "budgets; far (random) loses -0.300 to +0.300 nats, surely more at 1 and surely "
+        "less at 1 of 2 budgets (1 more is outside of theirs)."
+    )
+
+
+def test_nothing_is_said_without_learned_gates_or_others() -> None:
+    table = pl.DataFrame(ROWS, schema=NAMES, orient="row")
+    assert frontier_reading(table.filter(policy="static")) == ""
+    assert frontier_reading(table.head(2)) == ""

@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from scipy import stats
+
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.readings.layers import (
+    attention_reading,
+    difficulty_reading,
+    probe_reading,
+    settling_reading,
+    specialty_reading,
+    task_reading,
+)
+from skipviz.readings.specialties import sentences
+from tests.synthetic import make_trace
+
+
+def test_specialties_are_said_with_how_many_there_are() -> None:
+    kinds = np.repeat(["digits", "words"], [300, 300])
+    generator = np.random.default_rng(0)
+    order = generator.permutation(600)
+    ran = generator.random((600, 8)) < 0.5
+    ran[:, 5] = generator.random(600) < np.where(kinds[order] == "digits", 0.9, 0.3)
+    classes = pl.DataFrame({"kind": kinds[order].tolist()})
+    table = specialties(make_trace(tokens=600, exec_count=ran), classes, seed=0)
+    said = specialty_reading(table)
+    assert said.startswith("2 of 16 pairs of a class and a site")
+    assert sentences(table)[0] in said
+    null = specialties(make_trace(tokens=600, exec_count=ran[:, [0, 1, 2, 3] * 2]), classes, seed=0)
+    assert specialty_reading(null).startswith("None of 16 pairs")
+    still = specialties(make_trace(tokens=600, exec_count=1), classes, seed=0)
+    assert specialty_reading(still).startswith("No site chooses")
+
+
+def correlations(**rows: tuple[float | None, float | None]) -> pl.DataFrame:
+    return pl.DataFrame(
+        [
+            {"measure": name, "tokens": 400, "r": r, "low": None if r is None else r - 0.1,
+             "high": None if r is None else r + 0.1, "p": q, "q": q}
+            for name, (r, q) in rows.items()
+        ],
+        schema={"measure": pl.String, "tokens": pl.Int64}
+        | dict.fromkeys(("r", "low", "high", "p", "q"), pl.Float64),
+    )  # fmt: skip
+
+
+def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
+    table = correlations(surprisal=(0.2, 0.01), token_before=(-0.3, 0.001), nll=(0.1, 0.2))
+    assert difficulty_reading(table) == (
+        "Tokens use more layers if they did not occur in the text before (Spearman -0.30, 95% "
+        "interval -0.40 to -0.20); the more surprising they are (Spearman +0.20, 95% interval "
+        "+0.10 to +0.30). What else was measured is within chance."
+    )
+    short = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
+    assert "the more surprising they are (Spearman +0.20). What" in difficulty_reading(short)
+    assert "Of fewer than 8 blocks of 32 tokens no interval" in difficulty_reading(short)
+    assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
+    assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
+
+
+def test_probes_are_said_with_their_best_layer() -> None:
+    rows = [
+        ("kind", 3, "all", 0.9, 0.30, 0.05, 100),
+        ("kind", 3, "executed", 0.9, 0.35, 0.05, 100),
+        ("kind", 3, "skipped", 0.9, 0.25, 0.05, 100),
+        ("casing", -1, "all", 0.8, 0.01, 0.05, 100),
+        ("casing", 3, "all", 0.8, -0.01, 0.05, 100),
+        ("kind", -1, "all", 0.5, 0.05, 0.05, 100),
+    ]
+    schema = ["feature", "layer", "part", "accuracy", "selectivity", "error", "groups"]
+    assert probe_reading(pl.DataFrame(rows, schema=schema, orient="row")) == (
+        "Where probes gain most over their control task: kind of token behind layer 3 (90% "
+        "right, +30 points over its control); casing in the embeddings (80% right, +1 points over "
+        "its control, within chance). For tokens that ran the layer the gain is 10 points higher "
+        "than for those that skipped it, on average over features and layers that choose; these "
+        "are tokens of other kinds too, and chance is not reckoned in."
+    )
+
+
+def test_settling_says_when_and_what_runs_after() -> None:
+    settled = pl.DataFrame(
+        {"settled": [1, 2, 3, 3], "exit_depth": [2, 2, 2, None], "layers_after": [2.0, 1, 0, 0]}
+    )
+    turned = pl.DataFrame(
+        {"layer": range(4), "executed": [None, 0.2, 0.1, None], "skipped": [None, 0.1, 0.2, None]}
+    )
+    assert settling_reading(settled, turned) == (
+        "Half of the tokens have their prediction settled behind layer 2 of 0 to 3; for 50% the "
+        "last layer does not change it any more. 0.8 layers run after a prediction is settled, on "
+        "average. 25% of the tokens stop choosing layers before their prediction is settled. A "
+        "layer turns the state of tokens that ran it further than of those that skipped it at 1 "
+        "of 2 layers."
+    )
+
+
+def test_settling_says_which_predictions_no_layer_reads() -> None:
+    settled = pl.DataFrame(
+        {
+            "settled": [1, None, 3, 3],
+            "exit_depth": [None, 1, 3, 3],
+            "layers_after": [1.0, None, 0, 0],
+        }
+    )
+    turned = pl.DataFrame(
+        {"layer": range(4), "executed": [None, None, 0.1, 0.1], "skipped": [None, None, 0.2, 0.2]}
+    )
+    said = settling_reading(settled, turned)
+    assert said.startswith(
+        "Behind some layer the logit lens says what the model predicts for 75% of the tokens; the "
+        "others left early, and only the translator of their exit says it. Of the former, half "
+        "have their prediction settled behind layer 3 of 0 to 3; for 33% the last layer does not "
+        "change it any more. 0.3 layers run after a prediction is settled, on average. A layer"
+    )
+    none = settling_reading(settled.filter(pl.col("settled").is_null()), turned)
+    assert "for 0% of the tokens" in none
+    assert "settled behind" not in none
+
+
+def test_a_token_that_ran_no_gated_layer_stopped_just_before_the_first() -> None:
+    settled = pl.DataFrame(
+        {"settled": [0, 1], "exit_depth": [None, None], "layers_after": [1.0, 0]}
+    )
+    turned = pl.DataFrame(
+        {"layer": range(3), "executed": [None, 0.2, 0.1], "skipped": [None, 0.1, 0.2]}
+    )
+    assert "50% of the tokens stop choosing" in settling_reading(
+        settled.cast({"exit_depth": pl.Int64}), turned
+    )
+
+
+def test_attention_says_shares_weighted_by_attention_and_the_loss() -> None:
+    layers = pl.DataFrame(
+        {"tokens": [10, 30], "earlier": [0.5, 0.5], "paid": [0.4, 0.2], "blind": [0.2, 0.6]}
+    )
+    losses = pl.DataFrame(
+        {"token": range(64), "sequence": [0] * 64, "nll": [1.0] * 64, "hidden_nll": [1.5] * 64}
+    )
+    said = attention_reading(layers, losses)
+    assert "25% goes to tokens that skipped the layer they look from; it would be 50%" in said
+    assert "from 1.000 to 1.500 nats a token (+0.500, give or take 0.000, 95% interval)" in said
+    assert attention_reading(layers.clear(), losses).startswith("Too few tokens")
+
+
+def test_the_interval_of_what_hiding_costs_counts_texts_where_there_are_many() -> None:
+    layers = pl.DataFrame({"tokens": [10], "earlier": [0.5], "paid": [0.4], "blind": [0.2]})
+    generator = np.random.default_rng(0)
+    text = np.repeat(np.arange(20), 100)
+    more = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(2000)
+    losses = pl.DataFrame({"token": range(2000), "sequence": text, "nll": 0.0, "hidden_nll": more})
+    off = stats.sem(more.reshape(20, 100).mean(axis=1)) * stats.t.ppf(0.975, 19)
+    assert f"give or take {off:.3f}" in attention_reading(layers, losses)
+
+
+def test_tasks_are_said_from_most_to_least() -> None:
+    table = pl.DataFrame(
+        {"task": ["copy", "add"], "layers": [20.0, 22.0], "low": [19.0, 21.0],
+         "high": [21.0, 23.0], "published": [22, 24]}
+    )  # fmt: skip
+    said = task_reading(table, layers=30)
+    assert said.startswith("“add” takes most, 22.0 (21.0 to 23.0) of 30 layers, and “copy” least")
+    assert "1 of 1 pairs of tasks are in the order of FlexiDepth" in said
+    same = table.with_columns(layers=pl.lit(30.0))
+    assert task_reading(same, layers=30) == "Every task takes 30.0 of 30 layers."
+
+
+def test_the_best_of_many_layers_is_held_against_as_many() -> None:
+    """Of 62 gains without any truth to them, the largest are beyond 1.96 errors but not sure."""
+    generator = np.random.default_rng(0)
+    gains = 0.05 * generator.standard_normal((20, 62))
+    said = [
+        probe_reading(
+            pl.DataFrame(
+                {"feature": ["kind", "casing"] * 31, "layer": np.repeat(np.arange(31) - 1, 2),
+                 "part": "all", "accuracy": 0.5, "selectivity": gain, "error": 0.05, "groups": 500}
+            )
+        )
+        for gain in gains
+    ]  # fmt: skip
+    assert (gains.max(axis=1) > 1.96 * 0.05).mean() > 0.5
+    assert sum(each.count("within chance") == 2 for each in said) >= 18
+    sure = pl.DataFrame(
+        {"feature": ["kind"] * 31, "layer": np.arange(31), "part": "all", "accuracy": 0.9,
+         "selectivity": 0.2, "error": 0.05, "groups": 500}
+    )  # fmt: skip
+    assert "within chance" not in probe_reading(sure)
