@@ -79,6 +79,7 @@ RUN: Columns = {
     "family": pl.String,
     "policy": pl.String,
     "budget": pl.Float64,
+    "limit": pl.Float64,
     "price": pl.Float64,
     "runtime": pl.String,
     "dtype": pl.String,

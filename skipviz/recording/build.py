@@ -166,6 +166,7 @@ def _provenance(
         "family": model.family.name,
         "policy": policy,
         "budget": model.budget,
+        "limit": model.limit,
         "price": None,
         "runtime": "masked",
         "dtype": model.dtype,
