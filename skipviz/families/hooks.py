@@ -57,6 +57,19 @@ def forced_now(module: nn.Module) -> Tensor | None:
     return forced
 
 
+_TEMPORARY = "skipviz_temporary"
+
+
+def drop_temporary_hooks(model: nn.Module) -> None:
+    """Take hooks off a copied model that were there for the length of somebody's run."""
+    for module in model.modules():
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if hasattr(hook, _TEMPORARY)]:
+                del hooks[key]
+                module._forward_hooks_with_kwargs.pop(key, None)
+                module._forward_pre_hooks_with_kwargs.pop(key, None)
+
+
 @contextmanager
 def _active(
     variable: ContextVar[tuple[Any, ...]], item: object, hooks: Hooks, *, prepend: bool
@@ -67,6 +80,7 @@ def _active(
         def called(*args: Any) -> Any:
             return hook(*args) if any(item is each for each in variable.get()) else None
 
+        setattr(called, _TEMPORARY, True)
         return called
 
     handles = [

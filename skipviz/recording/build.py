@@ -12,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
+from skipviz.families.fixed_rates.modules import seed_of
 from skipviz.families.flops import UnitFlops
-from skipviz.families.gated.fixed_rates import seed_of
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
@@ -171,7 +171,7 @@ def _provenance(
         "runtime": "masked",
         "dtype": model.dtype,
         "device": str(model.device),
-        "seed": seed_of(model.model) if model.family.name == "gated" else None,
+        "seed": seed_of(model.model) if model.family.name in ("gated", "fixed") else None,
         "window": window,
         "window_overlap": window_overlap,
         "layers": model.model.config.num_hidden_layers,

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
+from skipviz.families.fixed_rates.modules import set_rates
 from skipviz.families.flops import UnitFlops, adapter_flops
-from skipviz.families.gated.fixed_rates import set_rates
 from skipviz.families.gated.modules import GatedConfig, decoder_layers, gated_units
 
 BATCH = 4

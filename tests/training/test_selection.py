@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from skipviz.families.fixed_rates.modules import install_rates
 from skipviz.families.flops import adapter_flops
-from skipviz.families.gated.fixed_rates import install_rates
 from skipviz.families.gated.modules import gated_units
 from skipviz.training.selection import (
     block_influence,

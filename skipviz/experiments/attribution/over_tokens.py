@@ -35,7 +35,7 @@ from skipviz.experiments.attribution.target import (
     watched,
 )
 from skipviz.families import Plan
-from skipviz.families.gated.fixed_rates import draws_as
+from skipviz.families.fixed_rates.modules import draws_as
 from skipviz.families.gated.modules import gated_units
 from skipviz.models import SkipModel
 from skipviz.recording.tracing import Progress
