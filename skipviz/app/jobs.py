@@ -22,7 +22,8 @@ from skipviz.errors import ModelError, Stopped
 from skipviz.models import SkipModel, load
 from skipviz.models.loading import at_budget, at_limit, with_policy
 from skipviz.models.samples import model_folder
-from skipviz.recording.tracing import Progress, trace
+from skipviz.progress import Progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 

@@ -12,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from skipviz.families.flops import UnitFlops
 from skipviz.families.gated.fixed_rates import seed_of
+from skipviz.families.llama import UnitFlops
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame

@@ -13,9 +13,8 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.exits.modules import EarlyExits, Stay
-from skipviz.families.flops import adapter_flops
-from skipviz.families.gated.modules import decoder_layers
 from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
 from skipviz.schema import Rule, Site
 

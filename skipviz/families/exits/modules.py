@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.llama import decoder_layers
 
 ExitRule = Literal["confidence", "entropy", "patience"]
 EXIT_RULES: tuple[ExitRule, ...] = ("confidence", "entropy", "patience")
