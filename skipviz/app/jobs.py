@@ -21,7 +21,8 @@ import torch
 from skipviz.errors import ModelError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
-from skipviz.recording.tracing import Progress, trace
+from skipviz.progress import Progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
 from skipviz.evaluation.losses import Losses, estimate
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
 
-ROWS = 64
+LOGIT_ROWS = 64
 """Rows of logits compared at once."""
 MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
@@ -71,8 +72,8 @@ class Reference:
     def against(self, logits: Float[Tensor, "n v"]) -> dict[str, float]:
         """Return ``nll``, ``kl`` and ``top1`` of a candidate's logits."""
         sums = np.zeros(3)
-        for start in range(0, len(logits), ROWS):
-            here = slice(start, start + ROWS)
+        for start in range(0, len(logits), LOGIT_ROWS):
+            here = slice(start, start + LOGIT_ROWS)
             mine = logits[here].float().log_softmax(-1)
             nll = -mine.gather(1, self.targets[here, None]).sum()
             agree = (mine.argmax(-1) == self.likeliest[here]).sum()
@@ -89,7 +90,7 @@ def measure(
     *,
     most: int | None = None,
     store: Path | None = None,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Run every candidate on every document, once, and compare it with the dense model.
 

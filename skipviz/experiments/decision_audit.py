@@ -10,7 +10,7 @@ that have begun.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,18 +19,21 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipviz.atomic import written
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.families import Plan
-from skipviz.families.gated.modules import Gate, GatedUnit, decoder_layers
+from skipviz.families.gated.modules import Gate, GatedUnit
+from skipviz.families.hooks import before, hooked
+from skipviz.families.llama import attend_after, decoder_layers
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
-ROWS = 4096
+TOKENS_AT_ONCE = 4096
 """Tokens run at once, if nothing else is asked."""
 
 UTILITY = {
@@ -50,9 +53,9 @@ def audit(
     horizon: int | None = 1,
     downstream: Downstream = "held",
     cells: Sequence[tuple[int, int]] | None = None,
-    rows: int = ROWS,
+    rows: int = TOKENS_AT_ONCE,
     store: Path | None = None,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return what each decision was worth.
@@ -108,8 +111,7 @@ def audit(
         base = _Base.of(model, trace)
         todo = [cell for cell in wanted if cell not in known]
         for done, group in _groups(todo, length, reach, rows):
-            if stop is not None and stop.is_set():
-                raise Stopped
+            check_stop(stop)
             losses = _Sweep(model.model, base, group, reach, downstream).run()
             known |= dict(zip(group, losses.tolist(), strict=True))
             _write(store, known)
@@ -146,24 +148,16 @@ class _Base:
         layers: Any = decoder_layers(model.model)
         entered: list[Tensor] = []
         between: list[Tensor] = []
-        hooks = []
-        for layer in layers:
-            hooks.append(
-                layer.input_layernorm.register_forward_pre_hook(
-                    lambda _, args: entered.append(args[0][0])
-                )
+        hooks = [
+            before(norm, lambda _, args, kept=kept: kept.append(args[0][0]))
+            for layer in layers
+            for norm, kept in (
+                (layer.input_layernorm, entered),
+                (layer.post_attention_layernorm, between),
             )
-            hooks.append(
-                layer.post_attention_layernorm.register_forward_pre_hook(
-                    lambda _, args: between.append(args[0][0])
-                )
-            )
-        try:
-            with model.family.force(model.model, Plan(decided)):
-                result = model.model.model(ids, use_cache=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        ]
+        with model.family.force(model.model, Plan(decided)), hooked(hooks):
+            result = model.model.model(ids, use_cache=True)
         positions = torch.arange(ids.shape[1], device=model.device)[None]
         cosine, sine = model.model.model.rotary_emb(entered[0][None], positions)
         cache = result.past_key_values
@@ -223,14 +217,14 @@ class _Sweep:
         """Return the loss of each flip over its horizon, in nats."""
         base, begun, site = self._base, 0, 0
         for number, layer in enumerate(decoder_layers(self._model)):
-            for kind, module, norm, before in (
+            for kind, module, norm, entering in (
                 ("attn", layer.self_attn, layer.input_layernorm, base.entered),
                 ("mlp", layer.mlp, layer.post_attention_layernorm, base.between),
             ):
                 gated = isinstance(module, GatedUnit)
                 starts = int((self._site == site).sum()) if gated else 0
                 flips = slice(begun, begun + starts)
-                self._state[flips] = before[number][self._token[flips]]
+                self._state[flips] = entering[number][self._token[flips]]
                 begun += starts
                 if begun:
                     self._unit(kind, module, norm, number, site if gated else None, begun, flips)
@@ -271,63 +265,20 @@ class _Sweep:
         if kind == "mlp":
             output[execute] = unit(normed[execute])
         elif execute.any():
-            output[execute] = _attention(
-                unit, normed, execute, self._token[:begun], self._first[:begun], self._base, layer
+            # Keys of tokens that skip are still seen by the next ones of their row.
+            rows = execute.any(1)
+            token = self._token[:begun][rows]
+            output[execute] = attend_after(
+                unit,
+                normed[rows],
+                rotary=(self._base.rotary[0][token], self._base.rotary[1][token]),
+                text=(self._base.keys[layer], self._base.values[layer]),
+                first=self._first[:begun][rows],
+                wanted=execute[rows],
             )
         if site is not None:
             output[~execute] = module.adapter(normed[~execute])
         state += output
-
-
-def _attention(
-    unit: Any,
-    normed: Float[Tensor, "r k d"],
-    execute: Bool[Tensor, "r k"],
-    token: Int[Tensor, "r k"],
-    first: Int[Tensor, " r"],
-    base: _Base,
-    layer: int,
-) -> Float[Tensor, "n d"]:
-    """Return attention's output for the tokens that execute it.
-
-    A row's tokens see the text before its first token as it was, and each other as they are now.
-    """
-    # Imported here: ``import skipviz`` need not wait for it.
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-    keys, values = base.keys[layer], base.values[layer]
-    heads, text, width = keys.shape
-    # Keys of tokens that skip are still seen by the next ones of their row.
-    rows = execute.any(1)
-    normed, first, inside, token = normed[rows], first[rows], execute[rows], token[rows]
-    shape = (*normed.shape[:2], -1, width)
-    query, own_key = apply_rotary_pos_emb(
-        _normed(unit, "q_norm", unit.q_proj(normed).view(shape)),
-        _normed(unit, "k_norm", unit.k_proj(normed).view(shape)),
-        *(part[token] for part in base.rotary),
-        unsqueeze_dim=2,
-    )
-    own_value = unit.v_proj(normed).view(shape)
-    count, reach = normed.shape[:2]
-    # [rows, tokens, key heads, queries a head, width]
-    query = query.view(count, reach, heads, -1, width) * unit.scaling
-    past = torch.einsum("rkhgc,htc->hrkgt", query, keys)
-    before = torch.arange(text, device=first.device) < first[:, None]
-    past.masked_fill_(~before[None, :, None, None, :], -torch.inf)
-    now = torch.einsum("rkhgc,rjhc->hrkgj", query, own_key)
-    causal = torch.ones(reach, reach, dtype=torch.bool, device=first.device).tril()
-    now = now.masked_fill(~causal[None, None, :, None, :], -torch.inf)
-    weights = torch.cat([past, now], dim=-1).softmax(-1)
-    seen = torch.einsum("hrkgt,htc->rkhgc", weights[..., :text], values)
-    seen = seen + torch.einsum("hrkgj,rjhc->rkhgc", weights[..., text:], own_value)
-    output: Tensor = unit.o_proj(seen.flatten(2)[inside])
-    return output
-
-
-def _normed(unit: nn.Module, name: str, heads: Tensor) -> Tensor:
-    """Apply the norm that some models have on queries and keys."""
-    norm = getattr(unit, name, None)
-    return heads if norm is None else norm(heads)
 
 
 def _groups(

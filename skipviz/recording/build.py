@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from skipviz.families.fixed_rates.modules import seed_of
-from skipviz.families.flops import UnitFlops
+from skipviz.families.llama import UnitFlops
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame

@@ -17,13 +17,7 @@ from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.training.prepare import Say
 from skipviz.training.recipe import Recipe
-from skipviz.training.selection import (
-    block_influence,
-    greedy_order,
-    lifted,
-    rates_of,
-    site_savings,
-)
+from skipviz.training.selection import block_influence, greedy_order, lifted, rates_of, site_savings
 
 GREEDY_TOKENS = 2048
 INFLUENCE_TOKENS = 32768

@@ -18,12 +18,7 @@ import skipviz.training.finish
 import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
 from skipviz.budgets import Budgets
-from skipviz.families.gated.modules import (
-    GatedConfig,
-    gate_parameters,
-    gated_units,
-    install_gates,
-)
+from skipviz.families.gated.modules import GatedConfig, gate_parameters, gated_units, install_gates
 from skipviz.families.gated.settings import GatedSettings
 from tests import tiny
 from tests.cli.runner import run, sentence

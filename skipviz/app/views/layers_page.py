@@ -36,6 +36,7 @@ from skipviz.plots.labels import said_of
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
+from skipviz.progress import Progress
 from skipviz.readings.layers import (
     FEATURES,
     attention_reading,
@@ -47,7 +48,6 @@ from skipviz.readings.layers import (
     task_reading,
 )
 from skipviz.readings.specialties import found
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0

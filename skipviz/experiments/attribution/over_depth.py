@@ -30,9 +30,10 @@ from skipviz.experiments.attribution.target import (
 )
 from skipviz.experiments.decision_audit import audit
 from skipviz.families.gated.modules import Decide, gated_units
+from skipviz.families.hooks import Hook, after, hooked
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, no_progress
 from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SAMPLE = 192
@@ -46,7 +47,7 @@ def attribute_depth(
     *,
     steps: int = 32,
     rows: int = ROWS,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Attribution:
     """Return what each (token, site) contributed to a target, by what it executed.
@@ -147,7 +148,7 @@ def flips_beside(
     *,
     sample: int = SAMPLE,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return exact flips that shares over depth of the same loss can be held against.
@@ -207,7 +208,7 @@ def _check_length(model: SkipModel, trace: Trace) -> None:
 @contextmanager
 def _mixed(model: Any, mix: Float[Tensor, "b t s"]) -> Iterator[None]:
     """Let every gated unit give a mixture of unit and skip path."""
-    handles = []
+    hooks: list[Hook] = []
 
     def always(decide: Decide, args: Any, executed: Tensor) -> Tensor:
         return torch.ones_like(executed)
@@ -227,13 +228,6 @@ def _mixed(model: Any, mix: Float[Tensor, "b t s"]) -> Iterator[None]:
             blended = share * output + (1 - share) * skipped.pop()
             return (blended, *result[1:]) if kind == "attn" else blended
 
-        handles += [
-            unit.decide.register_forward_hook(always),
-            unit.adapter.register_forward_hook(keep),
-            unit.register_forward_hook(blend),
-        ]
-    try:
+        hooks += [after(unit.decide, always), after(unit.adapter, keep), after(unit, blend)]
+    with hooked(hooks):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

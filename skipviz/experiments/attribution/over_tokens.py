@@ -37,8 +37,9 @@ from skipviz.experiments.attribution.target import (
 from skipviz.families import Plan
 from skipviz.families.fixed_rates.modules import draws_as
 from skipviz.families.gated.modules import gated_units
+from skipviz.families.hooks import after, hooked
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 Method = Literal[
@@ -89,7 +90,7 @@ def attribute(
     steps: int = 64,
     rows: int = ROWS,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Attribution:
     """Return what each token of the text contributed to a target.
@@ -256,11 +257,8 @@ def _heard(model: Any, target: Target) -> Iterator[list[Tensor]]:
         yield scores
         return
     unit = [each for _, _, each in gated_units(model)][target.site or 0]
-    handle = unit.gate.register_forward_hook(lambda _, args, score: scores.append(score))
-    try:
+    with hooked([after(unit.gate, lambda _, args, score: scores.append(score))]):
         yield scores
-    finally:
-        handle.remove()
 
 
 @contextmanager

@@ -15,11 +15,11 @@ import polars as pl
 import torch
 from torch import nn
 
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import HEAD_ROWS
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 TURNING = {
@@ -39,7 +39,7 @@ def settling(
     trace: Trace,
     states: States,
     *,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return the layer behind which each token's likeliest next token stays what it ends as.
@@ -80,8 +80,7 @@ def settling(
     # From the top downwards, and only for tokens that have not differed yet.
     open_rows = np.arange(len(states.token))
     for behind in range(layers, -1, -1):
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         same = _likeliest(model, states.values[behind][open_rows]) == final[open_rows]
         open_rows = open_rows[same]
         settled[open_rows] = behind - 1

@@ -14,9 +14,8 @@ from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.exits.modules import EarlyExits, Stay
 from skipviz.families.exits.settings import ExitSettings, settings_of
-from skipviz.families.flops import adapter_flops
-from skipviz.families.gated.modules import decoder_layers
 from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
 from skipviz.schema import Rule, Site
 

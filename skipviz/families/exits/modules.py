@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.llama import decoder_layers
 from skipviz.families.thread_state import ThreadState
 
 ExitRule = Literal["confidence", "entropy", "patience"]

@@ -18,13 +18,7 @@ from skipviz.families.exits.modules import (
     install_exits,
     set_exit_rule,
 )
-from skipviz.families.settings import (
-    Setting,
-    Settings,
-    checked_weights,
-    common_fields,
-    common_json,
-)
+from skipviz.families.settings import Setting, Settings, checked_weights, common_fields, common_json
 from skipviz.families.weights import read_parameters, write_parameters
 
 

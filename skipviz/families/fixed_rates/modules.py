@@ -16,13 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.gated.modules import (
-    GatedConfig,
-    GatedUnit,
-    decoder_layers,
-    gate_units,
-    gated_units,
-)
+from skipviz.families.gated.modules import GatedConfig, GatedUnit, gate_units, gated_units
+from skipviz.families.llama import decoder_layers
 from skipviz.families.thread_state import ThreadState
 
 _MASK = 0xFFFFFFFF

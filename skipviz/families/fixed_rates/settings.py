@@ -14,13 +14,7 @@ from skipviz.families.fixed_rates.modules import install_rates, set_rates
 from skipviz.families.gated.modules import GatedConfig, gate_parameters
 from skipviz.families.gated.settings import units_in_words
 from skipviz.families.gated.weights import without_sites
-from skipviz.families.settings import (
-    Setting,
-    Settings,
-    checked_weights,
-    common_fields,
-    common_json,
-)
+from skipviz.families.settings import Setting, Settings, checked_weights, common_fields, common_json
 from skipviz.families.weights import read_parameters, write_parameters
 
 

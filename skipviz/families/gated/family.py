@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.flops import adapter_flops, gate_flops
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
 from skipviz.families.gated.settings import settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.settings import Settings
 from skipviz.schema import Rule, Site

@@ -13,13 +13,7 @@ from skipviz.budgets import Budgets
 from skipviz.errors import InputError, ModelError
 from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold
 from skipviz.families.gated.weights import read_gates
-from skipviz.families.settings import (
-    Setting,
-    Settings,
-    checked_weights,
-    common_fields,
-    common_json,
-)
+from skipviz.families.settings import Setting, Settings, checked_weights, common_fields, common_json
 from skipviz.folders import WEIGHTS, model_folder
 from skipviz.home import sha256_of
 
