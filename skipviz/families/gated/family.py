@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
+from jaxtyping import Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.gated.fixed_rates import FixedRate
+from skipviz.families.gated.fixed_rates import FixedRate, draws_as, seed_of
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
+from skipviz.families.powers import SkippableUnit
 from skipviz.schema import Rule, Site
 
 
@@ -88,6 +90,42 @@ class Gated:
             return hook
 
         return forcing(run, [(unit.decide, override(site)) for site, unit in enumerate(units)])
+
+    def units(self, model: nn.Module) -> list[SkippableUnit]:
+        """Return each gated unit with its parts, in running order."""
+        return [
+            SkippableUnit(
+                layer=layer,
+                kind="attn" if kind == "attn" else "mlp",
+                module=unit,
+                dense=unit.unit,
+                gate=unit.gate,
+                looks=isinstance(unit.gate, Gate),
+                decide=unit.decide,
+                adapter=unit.adapter,
+            )
+            for layer, kind, unit in gated_units(model)
+        ]
+
+    @contextmanager
+    def straight_through(self, model: nn.Module) -> Iterator[None]:
+        """Give decisions the slope of the sigmoid in this block."""
+        units = [unit for _, _, unit in gated_units(model)]
+        for unit in units:
+            unit.training = True
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.training = False
+
+    def seed(self, model: nn.Module) -> int | None:
+        """Return the seed of a policy that draws; None of any other."""
+        return seed_of(model)
+
+    def drawing_as(self, model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+        """Let runs from embeddings draw as these tokens do."""
+        return draws_as(model, ids)
 
 
 def _rule(gated: GatedUnit) -> Rule:
