@@ -25,7 +25,6 @@ from torch import Tensor
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import MOST, check_decisions, trace_windows
 from skipviz.families import Plan
-from skipviz.families.gated.modules import GatedUnit
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (
     attention_mix,
@@ -34,6 +33,7 @@ from skipviz.families.llama import (
     projected,
     states_given,
 )
+from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.events import GateEvents
@@ -300,9 +300,11 @@ class _Window:
 
 
 def _attentions(model: SkipModel) -> Iterator[tuple[int, Any]]:
+    family = model.family
+    units = family.units(model.model) if isinstance(family, CanFlip) else []
+    gated = {unit.layer: unit.dense for unit in units if unit.kind == "attn"}
     for layer, module in enumerate(decoder_layers(model.model)):
-        attention = module.self_attn
-        yield layer, attention.unit if isinstance(attention, GatedUnit) else attention
+        yield layer, gated.get(layer, module.self_attn)
 
 
 def _advancing(model: SkipModel, advance: Callable[[], None]) -> list[Hook]:

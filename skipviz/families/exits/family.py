@@ -17,6 +17,7 @@ from skipviz.families.exits.settings import ExitSettings, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
+from skipviz.families.powers import Exit
 from skipviz.schema import Rule, Site
 
 
@@ -109,6 +110,11 @@ class Exits:
 
         pairs = zip(stays, segments, strict=True)
         return forcing(run, [(stay, override(first - first_site)) for stay, (first, _) in pairs])
+
+    def exits(self, model: nn.Module) -> list[Exit]:
+        """Return where tokens may leave, each with its translator."""
+        exits = _exits(model)
+        return [Exit(*each) for each in zip(exits.config.exits, exits.translators, strict=True)]
 
 
 def _exits(model: nn.Module) -> EarlyExits:

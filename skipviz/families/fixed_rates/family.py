@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
+from jaxtyping import Int
+from torch import Tensor, nn
 
-from skipviz.families.fixed_rates.modules import FixedRate, fixed_rate
+from skipviz.families.fixed_rates.modules import FixedRate, draws_as, fixed_rate, seed_of
 from skipviz.families.fixed_rates.settings import FixedSettings, settings_of
 from skipviz.families.gated.family import Gated
 from skipviz.families.gated.modules import GatedUnit
@@ -37,3 +39,11 @@ class FixedRates(Gated):
     def settings(self, fields: Mapping[str, Any]) -> FixedSettings:
         """Return the fields, checked."""
         return settings_of(fields)
+
+    def seed(self, model: nn.Module) -> int | None:
+        """Return the seed of a policy that draws; None of any other."""
+        return seed_of(model)
+
+    def drawing_as(self, model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+        """Let runs from embeddings draw as these tokens do."""
+        return draws_as(model, ids)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from skipviz.families.gated.settings import settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
+from skipviz.families.powers import SkippableUnit
 from skipviz.families.settings import Settings
 from skipviz.schema import Rule, Site
 
@@ -102,6 +103,34 @@ class Gated:
             return hook
 
         return forcing(run, [(unit.decide, override(site)) for site, unit in enumerate(units)])
+
+    def units(self, model: nn.Module) -> list[SkippableUnit]:
+        """Return each gated unit with its parts, in running order."""
+        return [
+            SkippableUnit(
+                layer=layer,
+                kind="attn" if kind == "attn" else "mlp",
+                module=unit,
+                dense=unit.unit,
+                gate=unit.gate,
+                looks=isinstance(unit.gate, Gate),
+                decide=unit.decide,
+                adapter=unit.adapter,
+            )
+            for layer, kind, unit in gated_units(model)
+        ]
+
+    @contextmanager
+    def straight_through(self, model: nn.Module) -> Iterator[None]:
+        """Give decisions the slope of the sigmoid in this block."""
+        units = [unit for _, _, unit in gated_units(model)]
+        for unit in units:
+            unit.training = True
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.training = False
 
 
 def _gate_flops(gated: GatedUnit) -> int:
