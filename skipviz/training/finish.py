@@ -17,8 +17,8 @@ from skipviz.models.gate_weights import read_gates
 from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
 from skipviz.text.documents import Document
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.objectives.cost import PRICE_GAINS
 from skipviz.training.prepare import Prepared, Run
+from skipviz.training.recipe import PRICE_GAINS
 
 UNUSED = {
     "cost": (),
