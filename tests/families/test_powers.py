@@ -16,7 +16,6 @@ HOME = ("families/", "models/", "training/")
 LEFT = {
     "app/inputs.py",
     "cli/models_commands.py",
-    "cli/train_command.py",
     "evaluation/calibration.py",
     "evaluation/candidates.py",
     "evaluation/card.py",
