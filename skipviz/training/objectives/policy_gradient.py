@@ -190,12 +190,15 @@ def _listening(
 def _savings(model: Any, config: GatedConfig, length: int) -> Float[Tensor, "s t"]:
     """Return what skipping a site saves a token, as a share of its dense budget."""
     flops = UnitFlops.from_config(model.config)
-    seen = torch.arange(1, length + 1, device=model.device)
-    attention = (flops.attn_fixed + flops.attn_per_key * seen).float()
-    cost = {"attn": attention, "mlp": torch.full_like(attention, flops.mlp)}
-    dense = model.config.num_hidden_layers * (attention + flops.mlp)
+    seen = torch.arange(1, length + 1, device=model.device).float()
+    dense = model.config.num_hidden_layers * flops.layer(seen)
     skip = adapter_flops(model.config.hidden_size, config.adapter_rank)
-    return torch.stack([(cost[unit] - skip) / dense for _, unit, _ in gated_units(model)])
+    return torch.stack(
+        [
+            torch.as_tensor(flops.saved(unit, seen, skip=skip)) / dense
+            for _, unit, _ in gated_units(model)
+        ]
+    )
 
 
 def train_policy(
