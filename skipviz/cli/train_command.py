@@ -120,9 +120,10 @@ def train(
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.families.exits.modules import ExitConfig
-    from skipviz.families.gated.modules import GatedConfig, decoder_layers
+    from skipviz.families.gated.modules import GatedConfig
+    from skipviz.families.llama import decoder_layers
+    from skipviz.folders import model_folder
     from skipviz.models import load
-    from skipviz.models.samples import model_folder
     from skipviz.text.spans import encode
     from skipviz.training.choices import matched_choice, static_choice
     from skipviz.training.prepare import Run

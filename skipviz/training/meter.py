@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skipviz.families.flops import UnitFlops, adapter_flops, gate_flops
 from skipviz.families.gated.modules import GatedConfig, gated_units, straight_through
+from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import UnitFlops, adapter_flops, gate_flops
 
 
 class BudgetMeter:
@@ -33,10 +35,11 @@ class BudgetMeter:
         self._gate = gate_flops(width, config.gate_hidden)
         self._margins: list[tuple[str, Tensor]] = []
         self._rates: list[Tensor] = []
-        self._hooks = [
-            module.decide.register_forward_hook(self._hook(unit))
-            for _, unit, module in gated_units(model)
-        ]
+        self._gates = [(unit, module.decide) for _, unit, module in gated_units(model)]
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Hear the decisions of a forward in this block."""
+        return hooked(after(decide, self._hook(unit)) for unit, decide in self._gates)
 
     def _hook(self, unit: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, args: Any, execute: Tensor) -> None:
@@ -61,8 +64,3 @@ class BudgetMeter:
         self._margins.clear()
         self._rates.clear()
         return spent / dense, rates
-
-    def close(self) -> None:
-        """Take the hooks out."""
-        for hook in self._hooks:
-            hook.remove()

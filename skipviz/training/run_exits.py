@@ -8,19 +8,11 @@ from pathlib import Path
 
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
-from skipviz.families.exits.modules import (
-    EXIT_RULES,
-    ExitConfig,
-    exit_parameters,
-    install_exits,
-)
+from skipviz.families.exits.modules import EXIT_RULES, ExitConfig, exit_parameters, install_exits
 from skipviz.home import sha256_of
 from skipviz.models import from_parts, load
 from skipviz.models.gate_weights import read_gates, write_gates
-from skipviz.models.samples import (
-    GATES,
-    ExitModelConfig,
-)
+from skipviz.models.samples import GATES, ExitModelConfig
 from skipviz.text.documents import Document
 from skipviz.training.finish import document, made_folder
 from skipviz.training.loop import CHANGEABLE, CHECKPOINT, train

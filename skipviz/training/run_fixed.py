@@ -11,11 +11,7 @@ from skipviz.errors import InputError
 from skipviz.families.gated.fixed_rates import install_rates
 from skipviz.families.gated.modules import GatedConfig
 from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
-from skipviz.models.samples import (
-    GATES,
-    checked_adapters,
-    learned_settings,
-)
+from skipviz.models.samples import GATES, checked_adapters, learned_settings
 from skipviz.training.choices import Choice
 from skipviz.training.finish import describe, document, made_folder
 from skipviz.training.loop import train

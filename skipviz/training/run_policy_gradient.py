@@ -12,12 +12,7 @@ from skipviz.evaluation.card import CURVE
 from skipviz.families.gated.modules import gated_units, install_gates
 from skipviz.models import load
 from skipviz.models.gate_weights import read_gates, write_gates
-from skipviz.models.samples import (
-    GATES,
-    checked_adapters,
-    checked_gates,
-    learned_settings,
-)
+from skipviz.models.samples import GATES, checked_adapters, checked_gates, learned_settings
 from skipviz.schema import site_label
 from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch

@@ -11,9 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
-from skipviz.families.flops import UnitFlops, adapter_flops
-from skipviz.families.gated.fixed_rates import set_rates
-from skipviz.families.gated.modules import GatedConfig, decoder_layers, gated_units
+from skipviz.families.fixed_rates.modules import set_rates
+from skipviz.families.gated.modules import GatedConfig, gated_units
+from skipviz.families.hooks import Hook, after, before, hooked
+from skipviz.families.llama import (
+    UnitFlops,
+    adapter_flops,
+    decoder_layers,
+    states_given,
+    states_made,
+)
 
 BATCH = 4
 
@@ -116,18 +123,18 @@ def block_influence(model: Any, windows: Int[Tensor, "n t"]) -> list[float]:
         Token ids to measure on.
     """
     sums = [0.0] * len(list(gated_units(model)))
-    hooks = []
+    hooks: list[Hook] = []
     layers = decoder_layers(model)
 
-    def before(layer: int) -> Callable[..., None]:
+    def entering(layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            entered[layer] = args[0] if args else kwargs["hidden_states"]
+            entered[layer] = states_given(args, kwargs)
 
         return hook
 
-    def after(site: int, layer: int) -> Callable[..., None]:
+    def leaving(site: int, layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, result: Any) -> None:
-            output = result[0] if isinstance(result, tuple) else result
+            output = states_made(result)
             left = entered[layer] + output
             angle = F.cosine_similarity(entered[layer].float(), left.float(), dim=-1)
             sums[site] += float((1 - angle).mean()) * len(output)
@@ -138,14 +145,11 @@ def block_influence(model: Any, windows: Int[Tensor, "n t"]) -> list[float]:
     entered: dict[int, Float[Tensor, "b t d"]] = {}
     for site, (layer, unit, module) in enumerate(gated_units(model)):
         if unit == "attn":
-            hooks.append(layers[layer].register_forward_pre_hook(before(layer), with_kwargs=True))
-        hooks.append(module.register_forward_hook(after(site, layer)))
-    try:
+            hooks.append(before(layers[layer], entering(layer), with_kwargs=True))
+        hooks.append(after(module, leaving(site, layer)))
+    with hooked(hooks):
         for rows in windows.split(BATCH):
             model.model(rows.to(model.device), use_cache=False)
-    finally:
-        for handle in hooks:
-            handle.remove()
     return [total / len(windows) for total in sums]
 
 

@@ -17,13 +17,9 @@ import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
-from skipviz.families.gated.modules import (
-    GatedConfig,
-    gate_parameters,
-    gated_units,
-    install_gates,
-)
-from skipviz.models.samples import GatedModelConfig
+from skipviz.budgets import Budgets
+from skipviz.families.gated.modules import GatedConfig, gate_parameters, gated_units, install_gates
+from skipviz.families.gated.settings import GatedSettings
 from tests import tiny
 from tests.cli.runner import run, sentence
 from tests.folders import write_gated
@@ -88,13 +84,14 @@ def test_train_makes_policies_that_do_not_look(
         for _, _, unit in gated_units(model):
             torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
             torch.nn.init.zeros_(unit.gate.up.bias)
-        settings = GatedModelConfig(
+        settings = GatedSettings(
             backbone="tiny",
             backbone_sha256="",
             gates_sha256="",
             gates=shape,
-            thresholds={"0.83": 1.6, "0.91": 0.0},
-            budget="0.83",
+            thresholds=Budgets({0.83: 1.6, 0.91: 0.0}),
+            budget=0.83,
+            policy="learned",
         )
         return dataclasses.replace(skipviz.from_parts(model, tiny.tokenizer()), settings=settings)
 

@@ -43,8 +43,8 @@ from skipviz.plots.clusters import (
 )
 from skipviz.plots.labels import said_of
 from skipviz.plots.palette import cluster_colour
+from skipviz.progress import Progress
 from skipviz.readings.clusters import assigned_words, card_words, reading
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0

@@ -29,6 +29,7 @@ from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, se
 from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
 from skipviz.experiments.hidden_states.states import MOST, record_states
 from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
+from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
 from skipviz.plots.attention_paid import attention_figure
 from skipviz.plots.difficulty import difficulty_curve, task_figure
@@ -36,6 +37,7 @@ from skipviz.plots.labels import said_of
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
+from skipviz.progress import Progress
 from skipviz.readings.layers import (
     FEATURES,
     attention_reading,
@@ -47,7 +49,6 @@ from skipviz.readings.layers import (
     task_reading,
 )
 from skipviz.readings.specialties import found
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0
@@ -245,7 +246,7 @@ def _predictions(request: Request, traced: Trace) -> None:
         first, second = _halves(progress)
         states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
         settled = settling(model, traced, states, progress=second, stop=stop)
-        exits = exit_heads(model, traced, states) if model.family.name == "exit" else None
+        exits = exit_heads(model, traced, states) if isinstance(model.family, HasExits) else None
         return _Predicted(settled, turning(traced, states), exits)
 
     result = _run(request, "predictions", run, button="Read every layer", drawn=traced)

@@ -21,7 +21,8 @@ from skipviz.experiments.robustness.context_and_batch import (
     context_changes,
 )
 from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
-from skipviz.models.samples import model_folder, read_config
+from skipviz.folders import model_folder
+from skipviz.models import read_settings
 from skipviz.plots.labels import said_of
 from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
 from skipviz.readings.robustness import (
@@ -293,7 +294,7 @@ def _end_of(column: str) -> pl.Expr:
 def _backbone(model: str) -> str | None:
     """Return the dense model that gates were made for, if it is written beside them."""
     try:
-        settings = read_config(model_folder(model))
+        settings = read_settings(model_folder(model))
     except ModelError:
         return None
     return None if settings is None else settings.backbone

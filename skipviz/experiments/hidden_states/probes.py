@@ -16,9 +16,9 @@ import polars as pl
 
 from skipviz.analysis.statistics.clustered_error import dependent_groups, grouped_error
 from skipviz.analysis.statistics.correlation import BLOCK
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
-from skipviz.recording.tracing import Progress
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
 FOLDS = 5
@@ -43,7 +43,7 @@ def probes(
     classes: pl.DataFrame,
     *,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return how well linear probes read classes of tokens from the hidden states.
@@ -100,8 +100,7 @@ def probes(
     tasks = _tasks(trace, states.token, classes, seed=seed)
     rows = []
     for layer, values in enumerate(states.values, start=-1):
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         right = _right(values, tasks, groups)
         for part, inside in _parts(trace, states.token, layer).items():
             if inside.sum() >= LEAST:

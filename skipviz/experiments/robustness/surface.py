@@ -17,7 +17,8 @@ from skipviz.experiments.robustness.perturbations import (
     surface,
 )
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress, trace
+from skipviz.progress import Progress, no_progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -54,7 +55,7 @@ def surface_changes(
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
     most: int = MOST,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run texts as they are and with other surfaces, and compare them word by word.
@@ -121,7 +122,7 @@ def paraphrase_changes(
     model: SkipModel,
     pairs: Sequence[tuple[str, str]],
     *,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Run pairs of texts that mean the same, and compare the words that both have.

@@ -9,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 
 from skipviz.families.exits.modules import exit_parameters
+from skipviz.families.hooks import before, hooked
 from skipviz.training.loop import Figures
 from skipviz.training.losses import distillation_loss
 from skipviz.training.recipe import Recipe
@@ -66,17 +67,11 @@ class Translation:
         some = torch.randperm(tokens, generator=generator)[:TOKENS].to(model.device)
         states: list[Tensor] = []
         hooks = [
-            translator.register_forward_pre_hook(
-                lambda _, args: states.append(args[0].flatten(0, 1)[some])
-            )
+            before(translator, lambda _, args: states.append(args[0].flatten(0, 1)[some]))
             for translator in model.exits.translators
         ]
-        try:
-            with torch.no_grad():
-                model.model(rows[:, :-1], use_cache=False)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        with torch.no_grad(), hooked(hooks):
+            model.model(rows[:, :-1], use_cache=False)
         wanted = self._teacher.logits(here).flatten(0, 1)[some]
         targets = rows[:, 1:].flatten()[some]
         total = torch.zeros((), device=model.device)
@@ -125,20 +120,19 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
         return lambda _, args: seen.__setitem__(number, args[0].flatten(0, 1).float())
 
     last = len(exits.translators)
-    hooks = [t.register_forward_pre_hook(keep(n)) for n, t in enumerate(exits.translators)]
-    hooks.append(model.model.norm.register_forward_pre_hook(keep(last)))
+    read = [*exits.translators, model.model.norm]
+    hooks = [before(module, keep(number)) for number, module in enumerate(read)]
     training = model.training
     model.train()  # nobody is asked
     try:
-        for part in windows.split(batch):
-            seen.clear()
-            model.model(part.to(model.device), use_cache=False)
-            for number, sums in enumerate(moments):
-                sums.add(seen[number], seen[last] - seen[number])
+        with hooked(hooks):
+            for part in windows.split(batch):
+                seen.clear()
+                model.model(part.to(model.device), use_cache=False)
+                for number, sums in enumerate(moments):
+                    sums.add(seen[number], seen[last] - seen[number])
     finally:
         model.train(training)
-        for hook in hooks:
-            hook.remove()
     for translator, sums in zip(exits.translators, moments, strict=True):
         down, up, bias = sums.solve(exits.config.adapter_rank)
         translator.down.weight.copy_(down)

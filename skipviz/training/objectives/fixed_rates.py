@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from skipviz.families.gated.fixed_rates import set_rates, set_seed
+from skipviz.families.fixed_rates.modules import set_rates, set_seed
 from skipviz.training.recipe import Recipe
 
 

@@ -19,7 +19,6 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from skipviz.families.flops import UnitFlops, adapter_flops
 from skipviz.families.gated.modules import (
     Decide,
     GatedConfig,
@@ -27,6 +26,8 @@ from skipviz.families.gated.modules import (
     gated_units,
     set_threshold,
 )
+from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import UnitFlops, adapter_flops
 from skipviz.recording.statistics import next_token_losses
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import Figures
@@ -169,12 +170,8 @@ def _listening(
         heard.log_probability.append(F.logsigmoid(torch.where(chosen, margin, -margin)))
         return chosen
 
-    handles = [unit.decide.register_forward_hook(hook) for _, _, unit in gated_units(model)]
-    try:
+    with hooked(after(unit.decide, hook) for _, _, unit in gated_units(model)):
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _savings(model: Any, config: GatedConfig, length: int) -> Float[Tensor, "s t"]:

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import skipviz
+from skipviz.families import Dense, Exits, Gated
+from skipviz.families.powers import CanDraw, CanFlip, CanSlope, HasExits
+from tests import tiny
+
+ROOT = Path(skipviz.__file__).parent
+OWN = ("skipviz.families.gated", "skipviz.families.exits")
+CONFIGS = {"GatedModelConfig", "ExitModelConfig", "ModelConfig"}
+HOME = ("families/", "models/", "training/")
+"""Training makes the shapes that it trains."""
+LEFT = {
+    "app/inputs.py",
+    "cli/models_commands.py",
+    "cli/train_command.py",
+    "evaluation/calibration.py",
+    "evaluation/candidates.py",
+    "evaluation/card.py",
+    "evaluation/guarding.py",
+}
+"""Where thresholds are still set, and stored settings told apart, by what the family is."""
+
+
+def sources() -> dict[str, str]:
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+def compares_family_names(source: str) -> bool:
+    """Whether anything that ends in ``family.name`` is compared, or looked for among others."""
+    return any(
+        isinstance(node, ast.Compare)
+        and any(
+            isinstance(side, ast.Attribute)
+            and side.attr == "name"
+            and ast.unparse(side.value).endswith("family")
+            for side in (node.left, *node.comparators)
+        )
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def belongs_to_a_family(source: str) -> set[str]:
+    """What a file imports that is one family's own."""
+    return {
+        f"{node.module}.{name.name}"
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for name in node.names
+        if node.module.startswith(OWN) or name.name in CONFIGS
+    }
+
+
+def test_no_name_of_a_family_is_asked_for() -> None:
+    assert compares_family_names('model.family.name == "gated"')
+    assert compares_family_names('family.name in ("gated", "exit")')
+    found = [path for path, source in sources().items() if compares_family_names(source)]
+    assert found == []
+
+
+def test_nothing_of_one_family_is_asked_for_outside_the_families() -> None:
+    found = {
+        path: belongs_to_a_family(source)
+        for path, source in sources().items()
+        if not path.startswith(HOME) and belongs_to_a_family(source)
+    }
+    assert set(found) <= LEFT, found
+
+
+def test_families_say_what_they_can() -> None:
+    powers = (CanFlip, CanSlope, CanDraw, HasExits)
+    assert [isinstance(Gated(), power) for power in powers] == [True, True, True, False]
+    assert [isinstance(Exits(), power) for power in powers] == [False, False, False, True]
+    assert not any(isinstance(Dense(), power) for power in powers)
+
+
+def test_units_are_those_of_the_sites() -> None:
+    model = tiny.gated(seed=0)
+    units, sites = Gated().units(model), Gated().sites(model)
+    assert [(unit.layer, unit.kind) for unit in units] == [
+        (site.layer, site.unit) for site in sites
+    ]
+    assert all(unit.looks for unit in units)
+    assert units[0].module is model.model.layers[1].self_attn
+    assert units[1].dense is model.model.layers[1].mlp.unit
+
+
+def test_decisions_have_a_slope_in_the_block_alone() -> None:
+    model = tiny.gated(seed=0)
+    modules = [unit.module for unit in Gated().units(model)]
+    with Gated().straight_through(model):
+        assert all(module.training for module in modules)
+    assert not any(module.training for module in modules)
