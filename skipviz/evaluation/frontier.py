@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.analysis.cost import compute_share, summary
+from skipviz.analysis.cost import compute_share, cost_summary
 from skipviz.atomic import written
 from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
@@ -256,7 +256,7 @@ def _figures(model: SkipModel, ids: Int[Tensor, "1 t"], reference: Reference) ->
     with record(model, statistics=False) as recording:
         logits = model.model(ids, use_cache=False).logits[0]
     traced = recording.trace
-    whole = summary(traced)
+    whole = cost_summary(traced)
     parts = compute_share(traced).select("component", "share").rows()
     return {
         **reference.against(logits[:-1]),

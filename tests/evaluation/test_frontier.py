@@ -11,7 +11,7 @@ import torch
 
 import skipviz
 import skipviz.evaluation.frontier
-from skipviz.analysis.cost import compute_share, realised_budget, summary
+from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
 from skipviz.evaluation.frontier import frontier, measure
 from skipviz.families.gated.settings import Threshold
 from skipviz.text.spans import encode
@@ -52,8 +52,8 @@ def test_figures_are_those_of_a_loop_written_by_hand(
         traced = skipviz.trace(gated, document)
         assert row["tokens"] == len(traced) - 1
         assert row["realised"] == pytest.approx(realised_budget(traced))
-        assert row["flop_share"] == pytest.approx(summary(traced).flop_share)
-        assert row["layers_used"] == pytest.approx(summary(traced).layers_mean)
+        assert row["flop_share"] == pytest.approx(cost_summary(traced).flop_share)
+        assert row["layers_used"] == pytest.approx(cost_summary(traced).layers_mean)
         parts = [row[f"{part}_share"] for part in ("attention", "mlp", "adapters", "gates", "kv")]
         assert sum(parts) + row["head_share"] == pytest.approx(row["flop_share"])
 

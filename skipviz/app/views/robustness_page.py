@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.tails import over_dense, tails, worst_places
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
@@ -94,7 +94,7 @@ def _surface(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(surface_words(table)))
     _changes("surface", traced, table)
     csv_buttons(
@@ -133,7 +133,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     if found is None:
         return
     words, by_pair = found
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(paraphrase_words(table, by_pair)))
     st.dataframe(
         by_pair.select(
@@ -175,7 +175,7 @@ def _context(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(context_words(table)))
     _changes("context", traced, table)
     csv_buttons(
