@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -20,12 +21,12 @@ from skipviz.families.settings import Setting, Settings
 from skipviz.schema import Rule, Site
 
 
-class GatedUnits:
+class GatedUnits(ABC):
     """What families of gated units share: where they are, how they are read, forced and flipped."""
 
+    @abstractmethod
     def rule_of(self, unit: GatedUnit) -> Rule:
         """Return how a unit's score becomes its decision."""
-        raise NotImplementedError
 
     def sites(self, model: nn.Module) -> list[Site]:
         """Return attention and MLP of each gated layer, in running order."""
