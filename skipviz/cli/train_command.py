@@ -119,8 +119,8 @@ def train(
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.corpora.held_out import calibration_texts
+    from skipviz.folders import model_folder
     from skipviz.models import load
-    from skipviz.models.samples import model_folder
     from skipviz.text.spans import encode
     from skipviz.training.choices import matched_choice, static_choice
     from skipviz.training.objectives.cost import train_gates

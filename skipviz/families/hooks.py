@@ -71,6 +71,7 @@ def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
         def called(*given: Any) -> Any:
             return call(*given) if threading.get_ident() == thread else None
 
+        setattr(called, _TEMPORARY, True)
         return called
 
     with ExitStack() as stack:
@@ -120,6 +121,21 @@ def forced_now(module: nn.Module) -> Tensor | None:
             mask = run.last_forced[1]
             forced = mask if forced is None else forced | mask
     return forced
+
+
+_TEMPORARY = "skipviz_temporary"
+
+
+def drop_temporary_hooks(model: nn.Module) -> None:
+    """Take hooks off a copied model that were on the original for the length of a block."""
+    for module in model.modules():
+        for hooks, with_kwargs in (
+            (module._forward_hooks, module._forward_hooks_with_kwargs),
+            (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+        ):
+            for key in [key for key, hook in hooks.items() if hasattr(hook, _TEMPORARY)]:
+                del hooks[key]
+                with_kwargs.pop(key, None)
 
 
 class _Here(threading.local):

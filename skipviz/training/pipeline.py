@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from skipviz.families.gated.modules import gated_units
-from skipviz.models.gate_weights import read_gates
-from skipviz.models.samples import checked_adapters, checked_gates, learned_settings
+from skipviz.families.gated.settings import GatedSettings, learned
+from skipviz.families.gated.weights import read_gates
+from skipviz.families.settings import checked_weights
+from skipviz.models import read_settings
 from skipviz.schema import site_label
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import CHANGEABLE, Objective, train
@@ -31,11 +33,16 @@ def fit(
     by(student, prepared.windows[:LEAST_WINDOWS], batch=WARM_START_BATCH)
 
 
+def learned_settings(start: Path) -> GatedSettings:
+    """Return what is written beside learned gates; ``InputError`` for any other folder."""
+    return learned(read_settings(start), name=start)
+
+
 def read_start(student: Any, start: Path) -> Path:
     """Read the gates and adapters of a folder of learned gates; return the adapters' file."""
     settings = learned_settings(start)
-    adapters = checked_adapters(settings, start)
-    read_gates(student, checked_gates(settings, start), rates={}, adapters=adapters)
+    adapters = settings.adapters_file(start)
+    read_gates(student, checked_weights(settings, start), adapters=adapters)
     return adapters
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from skipviz.atomic import written
 from skipviz.errors import InputError
-from skipviz.models import SkipModel, load
-from skipviz.models.samples import learned_settings
+from skipviz.families.gated.settings import learned
+from skipviz.models import SkipModel, load, read_settings
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
@@ -126,7 +126,7 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
         )
     dense = run.dense()
     if start is not None:
-        begun = learned_settings(start)
+        begun = learned(read_settings(start), name=start)
         if begun.backbone_sha256 != dense.weights_sha256:
             raise InputError(
                 f"The gates in {start} were made for {begun.backbone}, and {run.backbone} has "

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
-from skipviz.families.gated.fixed_rates import set_rates
+from skipviz.families.fixed_rates.modules import set_rates
 from skipviz.families.gated.modules import GatedConfig, gated_units
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import skipviz
 from skipviz.families.hooks import Hook, after, before, hooked
 
-PERMANENT = {"families/hooks.py", "families/exits/modules.py", "families/gated/fixed_rates.py"}
+PERMANENT = {"families/hooks.py", "families/exits/modules.py", "families/fixed_rates/modules.py"}
 """Where hooks are put on: for a while, and for good when a model is given exits or rates."""
 
 

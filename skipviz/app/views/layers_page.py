@@ -17,7 +17,7 @@ from skipviz.analysis.layers.difficulty import (
     difficulty,
 )
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.layers.task_depth import by_task
+from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
@@ -324,7 +324,7 @@ def _tasks(request: Request, traced: Trace) -> None:
     if result is None:
         return
     prompts, layers = result.prompts, traced.run["layers"][0]
-    table = by_task(prompts, layers=layers)
+    table = layers_by_task(prompts, layers=layers)
     st.markdown(task_reading(table, layers=layers))
     st.plotly_chart(task_figure(result.trace, table), key="tasks")
     with st.expander("The prompts and their answers"):

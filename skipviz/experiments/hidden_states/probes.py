@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import dependent_groups, grouped_error
+from skipviz.analysis.statistics.clustered_error import clustered_error, dependent_groups
 from skipviz.analysis.statistics.correlation import BLOCK
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
@@ -205,6 +205,6 @@ def _judged(
         "majority": float(np.bincount(task.label[inside]).max() / inside.sum()),
         "control": float(control[inside].mean()),
         "selectivity": float(gain.mean()),
-        "error": grouped_error(gain, groups[inside]),
+        "error": clustered_error(gain, groups[inside]),
         "groups": len(np.unique(groups[inside])),
     }

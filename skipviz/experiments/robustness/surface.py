@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from skipviz.analysis.tokens.words import Words, compared
+from skipviz.analysis.tokens.words import Words, word_changes
 from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import (
     PERTURBATIONS,
@@ -84,7 +84,7 @@ def surface_changes(
         One row a perturbation and word: ``kind``, the perturbation; ``source``; ``unit``, the
         stretch of ``STRETCH`` words it is in; ``word``, its place; ``before`` and ``after``, its
         forms; ``touched``, whether it or the white space before it was changed; and the columns
-        of ``skipviz.analysis.tokens.words.compared``.
+        of ``skipviz.analysis.tokens.words.word_changes``.
 
     Raises
     ------
@@ -251,7 +251,7 @@ def aligned_words(
         source.
     """
     old, new = before[0], after[0]
-    rows = compared(before[1], after[1], pairs)
+    rows = word_changes(before[1], after[1], pairs)
     old_words, new_words = old.words, new.words
     forms = [(old_words[i], new_words[j]) for i, j in pairs]
     gaps = [(old.gaps[i], new.gaps[j]) for i, j in pairs]

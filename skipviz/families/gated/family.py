@@ -1,21 +1,22 @@
-"""Reads and forces the gates of ``skipviz.families.gated.modules``, fixed rates among them."""
+"""Reads and forces the gates of ``skipviz.families.gated.modules``, as skipviz trains them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.gated.fixed_rates import FixedRate, draws_as, seed_of
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.gated.settings import settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import SkippableUnit
+from skipviz.families.settings import Settings
 from skipviz.schema import Rule, Site
 
 
@@ -34,7 +35,7 @@ class Gated:
             Site(
                 layer=layer,
                 unit="attn" if unit == "attn" else "mlp",
-                rule=_rule(gated),
+                rule=self.rule_of(gated),
                 polarity=1,
                 skip_path="adapter",
                 kv="computed",
@@ -47,6 +48,18 @@ class Gated:
             )
             for layer, unit, gated in gated_units(model)
         ]
+
+    def rule_of(self, unit: GatedUnit) -> Rule:
+        """Return how a unit's score becomes its decision."""
+        return "gt"
+
+    def owns(self, fields: Mapping[str, Any]) -> bool:
+        """Say whether a ``skipviz.json`` has thresholds of learned gates."""
+        return "gates" in fields and not fields.get("rates")
+
+    def settings(self, fields: Mapping[str, Any]) -> Settings:
+        """Return the fields, checked."""
+        return settings_of(fields)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``."""
@@ -118,20 +131,6 @@ class Gated:
         finally:
             for unit in units:
                 unit.training = False
-
-    def seed(self, model: nn.Module) -> int | None:
-        """Return the seed of a policy that draws; None of any other."""
-        return seed_of(model)
-
-    def drawing_as(self, model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
-        """Let runs from embeddings draw as these tokens do."""
-        return draws_as(model, ids)
-
-
-def _rule(gated: GatedUnit) -> Rule:
-    if not isinstance(gated.gate, FixedRate):
-        return "gt"
-    return "schedule" if gated.gate.rate in (0.0, 1.0) else "sample"
 
 
 def _gate_flops(gated: GatedUnit) -> int:

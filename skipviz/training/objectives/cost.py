@@ -14,14 +14,15 @@ from typing import Any
 import torch
 
 from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold
+from skipviz.families.gated.settings import GatedSettings
+from skipviz.families.gated.weights import write_gates
+from skipviz.folders import WEIGHTS
 from skipviz.models import load
-from skipviz.models.gate_weights import write_gates
-from skipviz.models.samples import GATES, learned_settings
 from skipviz.text.documents import Document
-from skipviz.training.finish import calibrated, describe, document, made_folder
+from skipviz.training.finish import about_run, calibrated, document, made_folder
 from skipviz.training.loop import CHECKPOINT
 from skipviz.training.objectives.distillation import Distillation
-from skipviz.training.pipeline import collapse_watch, fit, read_start, trained
+from skipviz.training.pipeline import collapse_watch, fit, learned_settings, read_start, trained
 from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import PRICE_GAINS, Recipe
 
@@ -161,12 +162,12 @@ def train_gates(
     about = {"start": started, **asdict(config)}
     begun = trained(run, prepared, objective, name="cost", about=about)
     made = made_folder(run)
-    write_gates(student, made / GATES, rates={})
+    write_gates(student, made / WEIGHTS)
     run.say("Calibrating thresholds")
     starts = {budget: steering.threshold(budget) for budget in run.recipe.budgets}
-    thresholds = calibrated(load(run.backbone), made / GATES, config, calibration, starts)
-    describe(
-        made, run, backbone_sha256=prepared.backbone_sha256, config=config, thresholds=thresholds
-    )
+    thresholds = calibrated(load(run.backbone), made / WEIGHTS, config, calibration, starts)
+    GatedSettings(
+        **about_run(made, run, prepared), policy="learned", gates=config, thresholds=thresholds
+    ).write(made)
     document(made, run, "cost", begun=begun, start=start, prepared=prepared)
     return made

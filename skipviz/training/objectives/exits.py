@@ -11,16 +11,22 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from skipviz.budgets import Budgets
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
-from skipviz.families.exits.modules import EXIT_RULES, ExitConfig, exit_parameters, install_exits
+from skipviz.families.exits.modules import (
+    EXIT_RULES,
+    ExitConfig,
+    ExitRule,
+    exit_parameters,
+    install_exits,
+)
+from skipviz.families.exits.settings import ExitSettings, read_exits, write_exits
 from skipviz.families.hooks import before, hooked
-from skipviz.home import sha256_of
+from skipviz.folders import WEIGHTS
 from skipviz.models import SkipModel, from_parts, load
-from skipviz.models.gate_weights import read_gates, write_gates
-from skipviz.models.samples import GATES, ExitModelConfig
 from skipviz.text.documents import Document
-from skipviz.training.finish import document, made_folder
+from skipviz.training.finish import about_run, document, made_folder
 from skipviz.training.loop import CHANGEABLE, CHECKPOINT, Figures
 from skipviz.training.losses import distillation_loss
 from skipviz.training.pipeline import fit, trained
@@ -195,24 +201,18 @@ def train_exits(
         run, prepared, objective, name="exit", about=asdict(config), changeable=changeable
     )
     made = made_folder(run)
-    write_gates(student, made / GATES, rates={})
+    write_exits(student, made / WEIGHTS)
     run.say("Calibrating thresholds")
     dense = load(run.backbone)
     install_exits(dense.model, config)
-    read_gates(dense.model, made / GATES, rates={})
+    read_exits(dense.model, made / WEIGHTS)
     ready = replace(from_parts(dense.model, dense.tokenizer), name=made.name)
     thresholds = _thresholds(run, ready, calibration, made)
     policy = next(iter(thresholds))
-    budget = f"{run.recipe.budget:g}"
-    ExitModelConfig(
-        backbone=run.backbone,
-        backbone_sha256=prepared.backbone_sha256,
-        gates_sha256=sha256_of(made / GATES),
-        exits=config,
-        thresholds=thresholds,
-        budget=budget if budget in thresholds[policy] else next(iter(thresholds[policy])),
-        policy=policy,
-    ).write(made)
+    about = about_run(made, run, prepared)
+    if run.recipe.budget not in thresholds[policy]:
+        about["budget"] = next(iter(thresholds[policy]))
+    ExitSettings(**about, policy=policy, exits=config, thresholds=thresholds).write(made)
     document(
         made,
         run,
@@ -226,14 +226,14 @@ def train_exits(
 
 def _thresholds(
     run: Run, ready: SkipModel, calibration: Sequence[Document], made: Path
-) -> dict[str, dict[str, float]]:
+) -> dict[ExitRule, Budgets[float]]:
     """Return each rule's thresholds of the budgets that it reaches."""
-    thresholds: dict[str, dict[str, float]] = {
+    thresholds: dict[ExitRule, Budgets[float]] = {
         rule: calibrate_exits(ready, calibration[::EXIT_TEXTS], rule, run.recipe.budgets)
         for rule in EXIT_RULES
     }
     for rule, levels in thresholds.items():
-        missed = [f"{b:g}" for b in run.recipe.budgets if f"{b:g}" not in levels]
+        missed = [f"{b:g}" for b in run.recipe.budgets if b not in levels]
         if missed and rule != "patience":  # which has budgets of its own
             run.say(f"The rule {rule} does not meet a budget of {', '.join(missed)}.")
     # A rule may reach none of the budgets asked for, and patience may save nothing.

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from skipviz.atomic import written
+from skipviz.budgets import Budgets, budget_key
 from skipviz.errors import InputError
-from skipviz.families.gated.fixed_rates import install_rates, set_rates, set_seed
+from skipviz.families.fixed_rates.modules import install_rates, set_rates, set_seed
+from skipviz.families.fixed_rates.settings import FixedSettings, policy_of, write_adapters
 from skipviz.families.gated.modules import GatedConfig
-from skipviz.models.gate_weights import read_adapters, read_gates, write_gates
-from skipviz.models.samples import GATES, checked_adapters, learned_settings
+from skipviz.families.gated.weights import read_adapters, read_gates, write_gates
+from skipviz.folders import WEIGHTS
 from skipviz.training.choices import Choice
-from skipviz.training.finish import describe, document, made_folder
+from skipviz.training.finish import about_run, document, made_folder
 from skipviz.training.objectives.distillation import Distillation
-from skipviz.training.pipeline import fit, trained
+from skipviz.training.pipeline import fit, learned_settings, trained
 from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import Recipe
 
@@ -35,11 +37,11 @@ class FixedSteering:
 
     def __init__(self, recipe: Recipe, rates: Mapping[str, Sequence[float]]) -> None:
         self._recipe = recipe
-        self._rates = rates
+        self._rates = Budgets(rates)
 
     def prepare(self, model: Any, step: int) -> None:
         """Set the rates of the budget that this step serves, and draw anew."""
-        set_rates(model, self._rates[f"{self._recipe.budget_of(step):g}"])
+        set_rates(model, self._rates[self._recipe.budget_of(step)])
         set_seed(model, self._recipe.seed + 1 + step)
 
     def price(self, step: int, excess: float) -> float:
@@ -48,7 +50,7 @@ class FixedSteering:
 
     def finish(self, model: Any) -> None:
         """Leave the model at the main budget, with the draws of seed 0."""
-        set_rates(model, self._rates[f"{self._recipe.budget:g}"])
+        set_rates(model, self._rates[self._recipe.budget])
         set_seed(model, 0)
 
     def state(self) -> dict[str, Any]:
@@ -98,21 +100,21 @@ def train_fixed(
     # What the choice depends on is kept with it; adapters without it are of a run that was cut off.
     depends = {"by": chosen_by, "start": started, **prepared.about}
     if chosen.exists():
-        read_gates(student, fitted, rates={})
+        read_gates(student, fitted)
     else:
         if start is not None and settings is not None:
-            read_adapters(student, checked_adapters(settings, start))
+            read_adapters(student, settings.adapters_file(start))
         else:
             fit(run, student, prepared)
-        write_gates(student, fitted, rates={})
-        read_gates(student, fitted, rates={})  # rounded, as a resumed run finds them
+        write_gates(student, fitted)
+        read_gates(student, fitted)  # rounded, as a resumed run finds them
         run.say("Choosing sites")
         made_rates = {**depends, "rates": choose(student, prepared.windows)}
         with written(chosen) as partial:
             partial.write_text(json.dumps(made_rates), encoding="utf-8")
     known = json.loads(chosen.read_text(encoding="utf-8"))
     rates = known["rates"]
-    if known["by"] != chosen_by or list(rates) != [f"{b:g}" for b in run.recipe.budgets]:
+    if known["by"] != chosen_by or list(rates) != [budget_key(b) for b in run.recipe.budgets]:
         raise InputError(
             f"The sites in {run.folder} were chosen {known['by']} for budgets {', '.join(rates)}. "
             "Resume with the same, or train into another folder."
@@ -134,7 +136,12 @@ def train_fixed(
     about = {"rates": rates, "start": started, **asdict(config)}
     begun = trained(run, prepared, objective, name="fixed", about=about)
     made = made_folder(run)
-    write_gates(student, made / GATES, rates=rates)
-    describe(made, run, backbone_sha256=prepared.backbone_sha256, config=config, rates=rates)
+    write_adapters(student, made / WEIGHTS, rates)
+    FixedSettings(
+        **about_run(made, run, prepared),
+        policy=policy_of(rates),
+        gates=config,
+        rates=Budgets({budget: tuple(each) for budget, each in rates.items()}),
+    ).write(made)
     document(made, run, "fixed", begun=begun, start=start, prepared=prepared)
     return made

@@ -31,17 +31,18 @@ from skipviz.families.gated.modules import (
     install_gates,
     set_threshold,
 )
+from skipviz.families.gated.settings import GatedSettings
+from skipviz.families.gated.weights import write_gates
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import UnitFlops, adapter_flops
+from skipviz.folders import WEIGHTS
 from skipviz.models import load
-from skipviz.models.gate_weights import write_gates
-from skipviz.models.samples import GATES, learned_settings
 from skipviz.recording.statistics import next_token_losses
 from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch
-from skipviz.training.finish import calibrated, describe, document, made_folder
+from skipviz.training.finish import about_run, calibrated, document, made_folder, shared_with
 from skipviz.training.loop import LOG, Figures
-from skipviz.training.pipeline import collapse_watch, read_start, trained
+from skipviz.training.pipeline import collapse_watch, learned_settings, read_start, trained
 from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import Recipe
 
@@ -229,13 +230,13 @@ def train_policy(
     if temperature <= 0:
         raise InputError(f"temperature={temperature:g} must be above 0, as 0.003 is.")
     settings = learned_settings(start)
-    lacking = [f"{b:g}" for b in run.recipe.budgets if f"{b:g}" not in settings.thresholds]
+    lacking = [f"{b:g}" for b in run.recipe.budgets if b not in settings.thresholds]
     if lacking:
         raise InputError(
             f"{start} has no threshold for budget {', '.join(lacking)}; there are "
-            f"{', '.join(settings.thresholds)}."
+            f"{settings.thresholds}."
         )
-    thresholds = {budget: settings.thresholds[f"{budget:g}"] for budget in run.recipe.budgets}
+    thresholds = {budget: settings.thresholds[budget] for budget in run.recipe.budgets}
     prepared = prepare(run, start=start)
     student = run.dense().model
     install_gates(student, settings.gates)
@@ -257,19 +258,18 @@ def train_policy(
     }
     begun = trained(run, prepared, objective, name="policy-gradient", about=about)
     made = made_folder(run)
-    write_gates(student, made / GATES, rates={}, adapters=False)
+    write_gates(student, made / WEIGHTS, adapters=False)
     run.say("Calibrating thresholds")
     realigned = calibrated(
-        load(run.backbone), made / GATES, settings.gates, calibration, thresholds, adapters=owned
+        load(run.backbone), made / WEIGHTS, settings.gates, calibration, thresholds, adapters=owned
     )
-    describe(
-        made,
-        run,
-        backbone_sha256=prepared.backbone_sha256,
-        config=settings.gates,
+    GatedSettings(
+        **about_run(made, run, prepared),
+        policy="learned",
+        gates=settings.gates,
         thresholds=realigned,
-        owned=owned,
-    )
+        **shared_with(owned),
+    ).write(made)
     document(
         made,
         run,
