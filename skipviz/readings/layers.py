@@ -152,7 +152,7 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
     Parameters
     ----------
     settled, turned
-        What ``settling`` and ``turning`` of
+        What ``convergence_layers`` and ``layer_influence`` of
         ``skipviz.experiments.hidden_states.prediction_by_depth`` returned.
     """
     last = turned.height - 1

@@ -25,9 +25,13 @@ from skipviz.app.components.run_button import explain, follow, jobs, traced_now,
 from skipviz.app.components.trials import tried
 from skipviz.app.jobs import Job, Request
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
-from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    exit_heads,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
-from skipviz.experiments.hidden_states.states import MOST, record_states
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, record_states
 from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
 from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
@@ -245,9 +249,9 @@ def _predictions(request: Request, traced: Trace) -> None:
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
         first, second = _halves(progress)
         states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
-        settled = settling(model, traced, states, progress=second, stop=stop)
+        settled = convergence_layers(model, traced, states, progress=second, stop=stop)
         exits = exit_heads(model, traced, states) if isinstance(model.family, HasExits) else None
-        return _Predicted(settled, turning(traced, states), exits)
+        return _Predicted(settled, layer_influence(traced, states), exits)
 
     result = _run(request, "predictions", run, button="Read every layer", drawn=traced)
     if result is None:
@@ -376,8 +380,8 @@ def _run(
     drawn: Trace | None,
 ) -> Result | None:
     """Offer what needs the model, and return it once it is there."""
-    if drawn is not None and len(drawn) > MOST:
-        st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
+    if drawn is not None and len(drawn) > SAMPLED_TOKENS:
+        st.caption(f"Of {len(drawn):,} tokens, {SAMPLED_TOKENS:,} drawn at random are looked at.")
     key = f"layers {name}"
     return tried(key, button, request, lambda: jobs().experiment(request, key, run))
 

@@ -20,7 +20,11 @@ from skipviz.experiments.robustness.context_and_batch import (
     batch_changes,
     context_changes,
 )
-from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
+from skipviz.experiments.robustness.surface import (
+    SURFACE_CHARACTERS,
+    paraphrase_changes,
+    surface_changes,
+)
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
 from skipviz.plots.labels import said_of
@@ -77,8 +81,8 @@ def _surface(request: Request, traced: Trace) -> None:
     st.subheader("Another surface")
     st.caption(
         "The text in capitals, without them, with typos, doubled spaces, and letters of other "
-        f"scripts that look the same; of a long text the first {MOST:,} characters. Each word is "
-        "compared with itself."
+        f"scripts that look the same; of a long text the first {SURFACE_CHARACTERS:,} characters. "
+        "Each word is compared with itself."
     )
     words = tried(
         "surface",
@@ -108,12 +112,12 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     with st.expander("The pairs"):
         text = st.text_area(
             f"One pair a line, the two ways parted by {paraphrases.MARK}",
-            value=paraphrases.written(),
+            value=paraphrases.pair_lines(),
             height=220,
             key="pairs",
         )
     try:
-        pairs = paraphrases.read(text)
+        pairs = paraphrases.read_pairs(text)
     except ValueError as error:
         st.error(plain(str(error)))
         return

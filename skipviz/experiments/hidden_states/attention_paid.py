@@ -23,7 +23,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from skipviz.errors import InputError
-from skipviz.experiments.hidden_states.states import MOST, check_decisions, trace_windows
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, check_decisions, trace_windows
 from skipviz.families import Plan
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (
@@ -89,7 +89,7 @@ def attention_paid(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,

@@ -26,7 +26,7 @@ LEAST_TOKENS = FOLDS * BLOCK
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
 """Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
-LEAST = 30
+LEAST_IN_PART = 30
 """Tokens below which a part is not reported."""
 DRAWS = 200
 """Control tasks drawn, of which one is taken."""
@@ -73,7 +73,7 @@ def probes(
     pl.DataFrame
         One row a feature, layer and part: ``feature``; ``layer``, -1 for the embeddings, else the
         layer behind which the state is taken; ``part``, ``all`` tokens, or those that ``executed``
-        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST``;
+        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST_IN_PART``;
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
         always saying the part's largest class; ``control``, the accuracy on the control task;
         ``selectivity``, accuracy less control, and ``error``, its standard error over ``groups``
@@ -103,7 +103,7 @@ def probes(
         check_stop(stop)
         right = _right(values, tasks, groups)
         for part, inside in _parts(trace, states.token, layer).items():
-            if inside.sum() >= LEAST:
+            if inside.sum() >= LEAST_IN_PART:
                 rows += [
                     {"feature": name, "layer": layer, "part": part}
                     | _judged(task, *right[name], inside, groups)

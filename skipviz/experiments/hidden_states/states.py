@@ -23,7 +23,7 @@ from skipviz.recording.events import GateEvents
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.traces import Trace
 
-MOST = 2000
+SAMPLED_TOKENS = 2000
 """Tokens whose states are kept, if nothing else is asked: 143 MB of a model like SmolLM2-135M."""
 OTHERWISE = 0.01
 """Share of decisions that may come out otherwise than in the trace, by rounding."""
@@ -50,7 +50,7 @@ def record_states(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
