@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from skipviz.experiments.attribution.target import Attribution, Target
     from skipviz.experiments.decision_audit import audit
     from skipviz.families.base import Plan
-    from skipviz.models.loading import SkipModel, at_budget, from_parts, load
+    from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
+    from skipviz.models.loading import from_parts, load
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
     from skipviz.schema import Site
@@ -66,6 +67,7 @@ __all__ = [
     "TrainingError",
     "__version__",
     "at_budget",
+    "at_limit",
     "attribute",
     "attribute_depth",
     "audit",
@@ -77,6 +79,7 @@ __all__ = [
     "plots",
     "record",
     "trace",
+    "with_policy",
 ]
 
 _HOMES = {
@@ -91,7 +94,8 @@ _HOMES = {
     "experiments.attribution.target": ("Attribution", "Target"),
     "experiments.decision_audit": ("audit",),
     "families.base": ("Plan",),
-    "models.loading": ("SkipModel", "at_budget", "from_parts", "load"),
+    "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
+    "models.loading": ("from_parts", "load"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
     "schema": ("Site",),

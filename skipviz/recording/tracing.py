@@ -14,11 +14,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.families import Plan
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import decoder_layers
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
@@ -163,26 +164,16 @@ class _Meter:
         self._done = 0.0
 
     def advance(self, tokens: float) -> None:
-        if self._stop is not None and self._stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(self._stop)
         self._done += tokens
         self._progress(min(1.0, self._done / self._total))
 
     @contextmanager
     def watch(self, model: nn.Module, *, tokens: int) -> Iterator[None]:
-        thread = threading.get_ident()
         layers = decoder_layers(model)
-
-        def hook(*_: Any) -> None:
-            if threading.get_ident() == thread:
-                self.advance(tokens / (len(layers) + 1))
-
-        handles = [layer.register_forward_hook(hook) for layer in layers]
-        try:
+        share = tokens / (len(layers) + 1)
+        with hooked(after(layer, lambda *_: self.advance(share)) for layer in layers):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _run(
