@@ -16,8 +16,7 @@ import torch
 import skipviz
 from skipviz.corpora.held_out import BROWN_REPORTING, held_out
 from skipviz.experiments.decision_audit import audit
-from skipviz.families.flops import UnitFlops
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.llama import UnitFlops, decoder_layers
 from skipviz.text.spans import encode
 
 

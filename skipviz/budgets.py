@@ -57,6 +57,10 @@ class Budgets(Mapping[float, T], Generic[T]):
         """Return the budgets in words: ``0.8, 0.9``."""
         return ", ".join(self._values)
 
+    def replaced(self, budget: float | str, value: T) -> Budgets[T]:
+        """Return the same with one budget's value set, behind the others if it is new."""
+        return Budgets({**self._values, budget_key(budget): value})
+
     def to_json(self) -> dict[str, T]:
         """Return the values by the budget as it is written in files."""
         return dict(self._values)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import polars as pl
 
 from skipviz.errors import TraceError
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
+from skipviz.tables import csv_safe
 
 FORMAT = 1
 METADATA_KEY = "skipviz"
@@ -151,12 +152,7 @@ class Trace:
         A JSON string starts with a quotation mark, so no cell can be read as a formula, and
         control characters survive.
         """
-        long = self.to_long()
-        for column in ("source", "text"):
-            values = long[column].unique(maintain_order=True)
-            encoded = pl.Series([_json_string(value) for value in values], dtype=pl.String)
-            long = long.with_columns(pl.col(column).replace_strict(values, encoded))
-        long.write_csv(target)
+        csv_safe(self.to_long()).write_csv(target)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write the whole trace to one Parquet file: a row a token, sites as arrays."""
@@ -312,10 +308,6 @@ def _check_columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -
             raise TraceError(f"{table} lacks the column {name!r}; it needs {', '.join(schema)}.")
         if frame.schema[name] != dtype:
             raise TraceError(f"{table}.{name} is {frame.schema[name]} and must be {dtype}.")
-
-
-def _json_string(value: Any) -> str | None:
-    return None if value is None else json.dumps(cast(str, value), ensure_ascii=False)
 
 
 def _name(source: Path | str | io.BytesIO) -> str:

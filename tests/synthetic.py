@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.families.flops import UnitFlops, adapter_flops, gate_flops
+from skipviz.families.llama import UnitFlops, adapter_flops, gate_flops
 from skipviz.schema import RUN, TOKENS, TOP_K, Site, site_frame
 from skipviz.traces import Trace, depth_columns
 

@@ -23,7 +23,7 @@ _KEPT_KEYS = ("computed", "propagated", "evicted")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Summary:
+class CostSummary:
     """Figures of a whole trace.
 
     Attributes
@@ -240,7 +240,7 @@ def execution_rates(trace: Trace) -> pl.DataFrame:
     )
 
 
-def summary(trace: Trace) -> Summary:
+def cost_summary(trace: Trace) -> CostSummary:
     """Return loss, layers used and cost of the whole text.
 
     Parameters
@@ -258,7 +258,7 @@ def summary(trace: Trace) -> Summary:
     loss = trace.tokens["nll"].drop_nulls().cast(pl.Float64).to_numpy()
     used = trace.tokens["layers_used"].cast(pl.Float64).to_numpy()
     mean = float(loss.mean()) if len(loss) else None
-    return Summary(
+    return CostSummary(
         tokens=len(trace),
         scored=len(loss),
         loss=mean,

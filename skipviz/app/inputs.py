@@ -12,9 +12,10 @@ from skipviz.app.components.run_button import jobs
 from skipviz.app.jobs import Request
 from skipviz.app.stored import stored_trace
 from skipviz.errors import ModelError, TextError
+from skipviz.families import Settings
+from skipviz.folders import model_folder, sample_folders
+from skipviz.models import read_settings
 from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.loading import of_policy
-from skipviz.models.samples import ModelConfig, model_folder, read_config, sample_folders
 from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
 
 SAMPLES = {
@@ -122,9 +123,9 @@ def _choose_model() -> str:
         return str(Path(path).absolute())
 
 
-def _settings(model: str) -> ModelConfig | None:
+def _settings(model: str) -> Settings | None:
     try:
-        return read_config(model_folder(model))
+        return read_settings(model_folder(model))
     except ModelError:  # dense, or broken: loading it says which
         return None
 
@@ -151,20 +152,20 @@ def _choose_budget(model: str, policy: str | None) -> float | None:
     """Offer the budgets of a model that has several."""
     settings = _settings(model)
     if settings is not None and policy is not None:
-        settings = of_policy(settings, policy, name=model)
+        settings = settings.under(policy, name=model)
     if settings is None or len(settings.budgets) < 2:
         return None
-    budgets = sorted(settings.budgets, key=float, reverse=True)
+    budgets = sorted(settings.budgets, reverse=True)
     chosen = st.segmented_control(
         "Budget",
         budgets,
         default=settings.budget,
         required=True,
         key=f"budget of {model} {policy}",
-        format_func=lambda budget: f"{float(budget):.0%}",
+        format_func=lambda budget: f"{budget:.0%}",
         help="Share of the dense model's attention and MLP FLOPs that the gates may spend.",
     )
-    return float(str(chosen))
+    return float(chosen)
 
 
 def _documents(kind: str) -> tuple[tuple[Document, ...], str | None]:

@@ -19,10 +19,10 @@ from typing import Any, Generic, TypeAlias, TypeVar
 import torch
 
 from skipviz.errors import ModelError, Stopped
-from skipviz.models import SkipModel, load
-from skipviz.models.loading import at_budget, at_limit, with_policy
-from skipviz.models.samples import model_folder
-from skipviz.recording.tracing import Progress, trace
+from skipviz.folders import model_folder
+from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
+from skipviz.progress import Progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -265,16 +265,14 @@ def _shown_by(job: Job[Any]) -> Progress:
 
 
 def _under(model: SkipModel, request: Request) -> SkipModel:
-    """Set a model to what was asked for, or to its own choice."""
+    """Return a handle under what was asked for, or under the model's own choice."""
     if request.limit is not None:
         return at_limit(model, request.limit)
     if request.policy is not None:
         model = with_policy(model, request.policy)
     if model.settings is None:
         return model
-    return at_budget(
-        model, float(model.settings.budget) if request.budget is None else request.budget
-    )
+    return at_budget(model, model.settings.budget if request.budget is None else request.budget)
 
 
 def _leave_a_core() -> None:

@@ -7,7 +7,7 @@ import io
 
 import streamlit as st
 
-from skipviz.analysis.tokens.classes import text_of
+from skipviz.analysis.tokens.classes import text_of_tokens
 from skipviz.app.jobs import Request
 from skipviz.errors import TextError, TraceError
 from skipviz.text.documents import Document
@@ -63,4 +63,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
 
 def _documents(trace: Trace) -> list[Document]:
     ordered = trace.tokens.group_by("sequence", maintain_order=True)
-    return [Document(source=tokens["source"][0], text=text_of(tokens)) for (_,), tokens in ordered]
+    return [
+        Document(source=tokens["source"][0], text=text_of_tokens(tokens))
+        for (_,), tokens in ordered
+    ]

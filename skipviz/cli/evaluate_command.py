@@ -14,7 +14,6 @@ from skipviz.errors import InputError
 if TYPE_CHECKING:
     import polars as pl
 
-    from skipviz.evaluation.frontier import Candidate
     from skipviz.models import SkipModel
     from skipviz.text.documents import Document
 
@@ -85,6 +84,7 @@ def evaluate(
     from skipviz.evaluation.card import frontier_table
     from skipviz.evaluation.frontier import frontier
     from skipviz.plots.frontier import frontier_figure
+    from skipviz.tables import csv_safe
 
     documents = read_all(texts) or reporting_texts()
     wanted = policies
@@ -111,7 +111,7 @@ def evaluate(
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         with written(csv) as path:
-            table.write_csv(path)
+            csv_safe(table).write_csv(path)
     if figure is not None:
         made = frontier_figure(table)
         with written(figure) as path:
@@ -119,7 +119,7 @@ def evaluate(
 
 
 def _measured(
-    candidates: list[Candidate],
+    candidates: list[SkipModel],
     dense: SkipModel,
     documents: list[Document],
     *,
@@ -143,21 +143,22 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     from skipviz.evaluation.card import frontier_table, model_card, shuffled_section
     from skipviz.evaluation.frontier import frontier
     from skipviz.evaluation.shuffled import shuffle_decisions
-    from skipviz.models.samples import model_folder, read_config
+    from skipviz.folders import model_folder
+    from skipviz.models import read_settings
 
     folder = model_folder(model)
     texts = reporting_texts()
     dense, candidates = candidates_of([model])
     measured = _measured(candidates, dense, texts, most=None, store=store)
     results = frontier_table(frontier(measured, seed=seed))
-    config = read_config(folder)
+    config = read_settings(folder)
     if config.policies == ["learned"]:
         with progress("Shuffling", total=len(texts), unit="documents") as advance:
             found = shuffle_decisions(
                 skipviz.load(model), texts, seed=seed,
                 progress=lambda share: advance(share * len(texts)),
             )  # fmt: skip
-        results = f"{results}\n\n{shuffled_section(found, config.budget)}"
+        results = f"{results}\n\n{shuffled_section(found, f'{config.budget:g}')}"
     out.print(results, soft_wrap=True)
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
     words = model_card(model, folder, results, command=command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,19 +12,19 @@ from rich.text import Text
 from skipviz.cli.console import Remote, out
 
 if TYPE_CHECKING:
-    from skipviz.models.samples import ModelConfig
+    from skipviz.families import Settings
 
 
 def list_models() -> None:
     """List the sample models."""
-    from skipviz.models import backbone
-    from skipviz.models.samples import read_config, sample_folders
+    from skipviz.folders import sample_folders
+    from skipviz.models import backbone, read_settings
 
     table = Table("model", "what", "size", "ready")
     for name, folder in sample_folders().items():
-        config = read_config(folder)
-        budgets = ", ".join(config.budgets)
-        what = f"{', '.join(config.policies)} on {config.backbone}, budgets {budgets}"
+        settings = read_settings(folder)
+        policies = ", ".join(settings.policies)
+        what = f"{policies} on {settings.backbone}, budgets {settings.budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
     what = "dense backbone, SmolLM2-135M-Instruct, Apache-2.0"
     size = _megabytes(backbone.backbone_folder()) if backbone.is_pulled() else "538 MB"
@@ -34,8 +35,8 @@ def list_models() -> None:
 def pull(name: str) -> None:
     """Fetch a sample model; the gates come with skipviz, their backbone is fetched once."""
     from skipviz.errors import ModelError
+    from skipviz.folders import sample_folders
     from skipviz.models import backbone
-    from skipviz.models.samples import sample_folders
 
     known = [*sample_folders(), backbone.NAME]
     if name not in known:
@@ -47,14 +48,12 @@ def pull(name: str) -> None:
 def info(name: str, trust_remote_code: Remote = False) -> None:
     """Say what a model is."""
     import skipviz
-    from skipviz.models.samples import CONFIG, model_folder, read_config
 
     model = skipviz.load(name, trust_remote_code=trust_remote_code)
     sites = model.family.sites(model.model)
     config = model.model.config
     size = sum(p.numel() * p.element_size() for p in model.model.parameters())
-    folder = model_folder(name)
-    gated = read_config(folder) if (folder / CONFIG).exists() else None
+    settings = model.settings
     table = Table("", str(model.name))
     table.add_row("architecture", type(model.model).__name__)
     table.add_row("layers", str(config.num_hidden_layers))
@@ -64,27 +63,23 @@ def info(name: str, trust_remote_code: Remote = False) -> None:
     table.add_row("family", model.family.name)
     table.add_row("sites", f"{len(sites)}, in {len({site.layer for site in sites})} layers")
     table.add_row("budget", "none" if model.budget is None else f"{model.budget:g}")
-    if gated is not None:
-        table.add_row("backbone", Text(gated.backbone, overflow="fold"))
-        for budget, threshold in _thresholds(gated).items():
-            table.add_row(f"threshold for budget {budget}", f"{threshold:.6f}")
-        table.add_row("gates (SHA-256)", Text(gated.gates_sha256, overflow="fold"))
+    if settings is not None:
+        table.add_row("backbone", Text(settings.backbone, overflow="fold"))
+        for what, setting in _settings(settings):
+            table.add_row(what, setting)
+        table.add_row("gates (SHA-256)", Text(settings.gates_sha256, overflow="fold"))
     table.add_row("weights in memory", f"{size / 1e6:,.1f} MB, {model.dtype}")
     table.add_row("weights (SHA-256)", Text(model.weights_sha256, overflow="fold"))
     out.print(table)
 
 
-def _thresholds(config: ModelConfig) -> dict[str, float]:
-    """Return a model's thresholds, by budget, or by rule and budget."""
-    from skipviz.models.samples import ExitModelConfig
-
-    if not isinstance(config, ExitModelConfig):
-        return config.thresholds
-    return {
-        f"{rule} {budget}": level
-        for rule, levels in config.thresholds.items()
-        for budget, level in levels.items()
-    }
+def _settings(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield what each policy sets for each budget, and the guarded one for each limit."""
+    for policy in settings.policies:
+        for budget, setting in settings.under(policy, name="").budgets.items():
+            yield f"{policy}, budget {budget:g}", str(setting)
+    for limit, setting in settings.limits.items():
+        yield f"guarded, at most {limit:g} nats", str(setting)
 
 
 def _ready() -> str:

@@ -29,27 +29,28 @@ def calibrate(
     import skipviz
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.calibration import calibrate as run
-    from skipviz.models.samples import learned_settings, model_folder
+    from skipviz.families.gated.settings import learned
+    from skipviz.folders import model_folder
+    from skipviz.models import read_settings
 
     folder = model_folder(folder)
-    settings = learned_settings(folder)
+    settings = learned(read_settings(folder), name=folder)
     documents = read_all(texts) or calibration_texts()
     model = skipviz.load(folder)
-    known = dict(settings.thresholds)
-    for wanted in budgets or [float(each) for each in known]:
-        budget = f"{wanted:g}"
-        nearest = min(known, key=lambda each: abs(float(each) - wanted))
-        start = known[nearest]
-        known[budget] = run(model, documents, budget=wanted, start=start)
-        was = f"{start:.6f} became " if nearest == budget else ""
-        err.print(f"Budget {budget}: threshold {was}{known[budget]:.6f}.")
+    known = settings.thresholds
+    for budget in budgets or list(known):
+        nearest = min(known, key=lambda each: abs(each - budget))
+        found = run(model, documents, budget=budget, start=known[nearest])
+        was = f"{known[budget]:.6f} became " if budget in known else ""
+        err.print(f"Budget {budget:g}: threshold {was}{found:.6f}.")
+        known = known.replaced(budget, found)
         dataclasses.replace(settings, thresholds=known).write(folder)
 
 
 def guard(
     folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
     limits: Annotated[
-        list[float], typer.Option("--limit", help="Nats a token over dense that may be lost.")
+        list[float], typer.Option("--limit", help="Nats per token over dense that may be lost.")
     ],
     texts: Annotated[
         list[str] | None,
@@ -62,16 +63,18 @@ def guard(
     import skipviz
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.guarding import guard as run
-    from skipviz.models.samples import learned_settings, model_folder
+    from skipviz.families.gated.settings import learned
+    from skipviz.folders import model_folder
+    from skipviz.models import read_settings
 
     folder = model_folder(folder)
-    settings = learned_settings(folder)
+    settings = learned(read_settings(folder), name=folder)
     documents = read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
-    guards = dict(settings.guards)
+    guards = settings.guards
     for limit in limits:
         made = run(model, dense, documents, limit=limit, progress=err.print)
-        guards[f"{limit:g}"] = made.threshold
+        guards = guards.replaced(limit, made.threshold)
         last = made.tested.filter("passed").row(-1, named=True)
         err.print(
             f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "

@@ -34,7 +34,7 @@ def trace(
 ) -> None:
     """Trace texts and write every gate decision."""
     import skipviz
-    from skipviz.analysis.cost import summary
+    from skipviz.analysis.cost import cost_summary
     from skipviz.text.spans import encode
 
     for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
@@ -58,7 +58,7 @@ def trace(
     if parquet is not None:
         with written(parquet) as path:
             traced.save(path)
-    figures = summary(traced)
+    figures = cost_summary(traced)
     loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats a token"
     err.print(
         f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "

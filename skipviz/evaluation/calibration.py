@@ -9,10 +9,11 @@ import numpy as np
 from scipy import optimize
 
 from skipviz.analysis.cost import realised_budget
+from skipviz.budgets import Budgets
 from skipviz.errors import InputError
-from skipviz.families.exits.modules import ExitRule, set_exit_rule
-from skipviz.families.gated.modules import set_threshold
-from skipviz.models import SkipModel
+from skipviz.families.exits.modules import ExitRule
+from skipviz.families.exits.settings import ExitAt
+from skipviz.models import SkipModel, at_threshold
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -30,12 +31,12 @@ def calibrate(
     tolerance: float = 0.002,
     attempts: int = 8,
 ) -> float:
-    """Find the threshold at which the model realises a budget on the documents, and set it.
+    """Find the threshold at which the model realises a budget on the documents.
 
     Parameters
     ----------
     gated
-        A gated model; its threshold is changed.
+        A model of learned gates; it stays as it is.
     documents
         Calibration texts; never those that are reported on.
     budget
@@ -54,8 +55,7 @@ def calibrate(
     """
     threshold = start
     for _ in range(attempts):
-        set_threshold(gated.model, threshold)
-        seen = trace(gated, documents, statistics=False)
+        seen = trace(at_threshold(gated, threshold), documents, statistics=False)
         excess = realised_budget(seen) - budget
         if abs(excess) <= tolerance:
             return threshold
@@ -110,11 +110,11 @@ def calibrate_exits(
     *,
     tolerance: float = 0.004,
     attempts: int = 4,
-) -> dict[str, float]:
-    """Find the thresholds at which early exits realise budgets; a rule is left set.
+) -> Budgets[float]:
+    """Find the thresholds at which early exits realise budgets.
 
     One run in which nobody leaves gives every score. What a threshold would come to by these is
-    held against what it does come to, and the aim is moved by the difference until it is met.
+    compared with what it does come to, and the aim is moved by the difference until it is met.
 
     Parameters
     ----------
@@ -132,13 +132,12 @@ def calibrate_exits(
 
     Returns
     -------
-    dict
+    Budgets
         Threshold by budget; budgets out of reach, or not met in so many runs, are left out.
     """
 
     def run(threshold: float) -> Trace:
-        set_exit_rule(model.model, rule, threshold)
-        return trace(model, documents, statistics=False)
+        return trace(model.under(ExitAt(rule, threshold)), documents, statistics=False)
 
     if rule == "patience":
         by_count = {
@@ -147,11 +146,11 @@ def calibrate_exits(
         }
         # Of counts that come to the same budget, the first says it. Where tokens stay long,
         # translators cost more than leaving saves.
-        return {f"{b:g}": count for count, b in reversed(by_count.items()) if b < 1}
+        return Budgets({b: count for count, b in reversed(by_count.items()) if b < 1})
     nobody = run(np.inf if rule == "confidence" else -np.inf)
     scores = nobody.matrix("score")
     bounds = (float(scores.min()), float(scores.max()))
-    found = {}
+    found: dict[float, float] = {}
     for budget in budgets:
         aim = budget
         for _ in range(attempts):
@@ -166,10 +165,10 @@ def calibrate_exits(
             )
             excess = realised_budget(run(threshold)) - budget
             if abs(excess) <= tolerance:
-                found[f"{budget:g}"] = threshold
+                found[budget] = threshold
                 break
             aim -= excess
-    return found
+    return Budgets(found)
 
 
 def leaving(nobody: Trace, rule: ExitRule, threshold: float) -> Trace:

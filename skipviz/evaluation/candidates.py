@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Sequence
 
 from skipviz.errors import InputError
 from skipviz.evaluation.card import TRAINING
-from skipviz.evaluation.frontier import Candidate
 from skipviz.evaluation.guarding import guard
-from skipviz.families.gated.modules import set_threshold
-from skipviz.models import SkipModel, load
-from skipviz.models.loading import at_budget, with_policy
-from skipviz.models.samples import (
-    ExitModelConfig,
-    GatedModelConfig,
-    ModelConfig,
-    model_folder,
-    read_config,
+from skipviz.folders import model_folder
+from skipviz.models import (
+    SkipModel,
+    at_budget,
+    at_limit,
+    at_threshold,
+    load,
+    read_settings,
+    with_policy,
 )
 from skipviz.text.documents import Document
 
@@ -28,7 +26,7 @@ def candidates_of(
     *,
     policies: Sequence[str] | None = None,
     budgets: Sequence[float] | None = None,
-) -> tuple[SkipModel, list[Candidate]]:
+) -> tuple[SkipModel, list[SkipModel]]:
     """Return the backbone of models, and each at each of its policies and budgets.
 
     Parameters
@@ -50,34 +48,26 @@ def candidates_of(
         If the models stand on different backbones, a policy is no model's, or a budget asked for
         is none of a model's.
     """
-    candidates, backbones = [], set()
+    candidates: list[SkipModel] = []
+    backbones: set[str] = set()
     _check_policies(names, policies)
     for name in dict.fromkeys(names):
-        config = read_config(model_folder(name))
-        backbones.add(config.backbone)
+        settings = read_settings(model_folder(name))
+        backbones.add(settings.backbone)
         loaded = load(name)
         has: dict[float, None] = {}
-        for policy in config.policies:
+        for policy in settings.policies:
             if policies and policy not in policies:
                 continue
-            model = with_policy(loaded, policy)
-            own = [] if model.settings is None else [float(each) for each in model.settings.budgets]
+            own = settings.under(policy, name=str(name)).budgets
             has |= dict.fromkeys(own)
             for budget in [b for b in dict.fromkeys(budgets or own) if b in own]:
-                candidates.append(
-                    Candidate(
-                        model=model,
-                        policy=policy,
-                        budget=budget,
-                        setting=_setting(config, policy, budget),
-                        prepare=functools.partial(at_budget, model, budget),
-                    )
-                )
+                candidates.append(at_budget(with_policy(loaded, policy), budget))
         lacking = [f"{budget:g}" for budget in budgets or [] if budget not in has]
         if has and lacking:
             raise InputError(
                 f"{name} is not calibrated for a budget of {', '.join(lacking)} under "
-                f"{', '.join(policies or config.policies)}; there are "
+                f"{', '.join(policies or settings.policies)}; there are "
                 f"{', '.join(f'{budget:g}' for budget in has)}."
             )
     if len(backbones) != 1:
@@ -100,7 +90,7 @@ def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> Non
     # The dense model is always measured, and the guarded policy is asked for by its limit.
     known = {"dense", "guarded"}
     for name in names:
-        known |= set(read_config(model_folder(name)).policies)
+        known |= set(read_settings(model_folder(name)).policies)
     unknown = sorted(set(policies or []) - known)
     if unknown:
         raise InputError(
@@ -108,22 +98,14 @@ def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> Non
         )
 
 
-def _setting(config: ModelConfig, policy: str, budget: float) -> str:
-    """Return the threshold or the rates of a budget, as written."""
-    key = f"{budget:g}"
-    if isinstance(config, ExitModelConfig):
-        return repr(config.thresholds[policy][key])
-    return repr(config.rates[key] if config.rates else config.thresholds[key])
-
-
 def guarded_candidates(
     dense: SkipModel,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[SkipModel],
     texts: Sequence[Document],
     *,
     limits: Sequence[float],
     progress: Callable[[str], None] = lambda _: None,
-) -> list[Candidate]:
+) -> list[SkipModel]:
     """Return the guarded policy of models of learned gates, at each limit.
 
     Finding a threshold takes many runs over the calibration texts. So a limit that some of the
@@ -143,40 +125,30 @@ def guarded_candidates(
     progress
         Called with a sentence now and then.
     """
-    models = {id(c.model.model): c.model for c in candidates if c.policy == "learned"}.values()
+    models = {c.weights_sha256: c for c in candidates if c.policy == "learned"}.values()
     if limits and not models:
         raise InputError(
-            "Guarding needs learned gates, and none of these models has them; name one, such as "
+            "Guarding needs learned gates, and no model here has them; name one, such as "
             "smollm2-gated, or leave out the limit."
         )
-    found = []
+    found: list[SkipModel] = []
     for limit in dict.fromkeys(limits):
-        kept = {model: _kept(model, limit) for model in models}
-        anyone = any(threshold is not None for threshold in kept.values())
-        for model, known in kept.items():
-            if known is None and anyone:
+        guarded = [model for model in models if _is_guarded(model, limit)]
+        for model in models:
+            if model in guarded:
+                kept = at_limit(model, limit)
+            elif guarded:
                 progress(
                     f"{model.name} keeps no threshold for {limit:g} nats and is passed over; "
                     f"`skipviz guard {model.name} --limit {limit:g}` finds one."
                 )
                 continue
-            threshold = known
-            if threshold is None:
-                threshold = guard(model, dense, texts, limit=limit, progress=progress).threshold
-            found.append(
-                Candidate(
-                    model=model,
-                    policy="guarded",
-                    limit=limit,
-                    setting=repr(threshold),
-                    prepare=functools.partial(set_threshold, model.model, threshold),
-                )
-            )
+            else:
+                made = guard(model, dense, texts, limit=limit, progress=progress)
+                kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
+            found.append(kept)
     return found
 
 
-def _kept(model: SkipModel, limit: float) -> float | None:
-    """Return the threshold that a model was guarded at for a limit, if it was."""
-    if not isinstance(model.settings, GatedModelConfig):
-        return None
-    return model.settings.guards.get(f"{limit:g}")
+def _is_guarded(model: SkipModel, limit: float) -> bool:
+    return model.settings is not None and limit in model.settings.limits

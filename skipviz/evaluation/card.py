@@ -8,9 +8,8 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.evaluation.calibration import EXIT_TEXTS
 from skipviz.evaluation.shuffled import Shuffled
-from skipviz.models.samples import ExitModelConfig, ModelConfig, read_config
+from skipviz.models import read_settings
 
 TRAINING = "training.json"
 CURVE = "learning_curve.csv"
@@ -53,13 +52,13 @@ def model_card(name: str, folder: Path, results: str, *, command: str) -> str:
     command
         The command that writes this card.
     """
-    config = read_config(folder)
+    config = read_settings(folder)
     return f"""---
 license: apache-2.0
 ---
 # {name}
 
-{_description(config)}
+{config.description()}
 
 The results below were printed by `{command}`; shape, thresholds, sources and recipe are those of
 `skipviz.json` and `training.json` beside this card.
@@ -71,7 +70,8 @@ versions that were installed:
 
 {_sources(folder)}
 
-{_held_out(config)}
+Held out (`skipviz/corpora/held_out.py`): {config.chosen_on()}the results are from
+`reporting_texts()`, other documents of the same kinds.
 
 ## Recipe
 
@@ -88,7 +88,7 @@ the text itself can lose little of the first while the second grows.
 ## Limits
 
 Trained on English prose, documentation and program code{_windows(folder)}; other languages were
-not measured. {_time(config)}
+not measured. {config.saving()}
 
 ## Licence
 
@@ -147,62 +147,6 @@ def _interval(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
     return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
-
-
-def _description(config: ModelConfig) -> str:
-    backbone = f"`{config.backbone}`, whose own weights are frozen and not included"
-    if isinstance(config, ExitModelConfig):
-        exits, rules = config.exits, []
-        for rule, levels in config.thresholds.items():
-            each = ", ".join(f"{level:.4f} for budget {b}" for b, level in levels.items())
-            rules.append(f"- {rule}: {each}")
-        return (
-            f"Early exits after layers {', '.join(map(str, exits.exits))} of {backbone}. A "
-            f"rank-{exits.adapter_rank} translator turns a layer's hidden state into an estimate "
-            f"of the last one; rules read it through the {exits.head_rank} leading directions of "
-            "the shared head, and a token that leaves is predicted through the whole head. The "
-            "layers above compute keys and values from its state as it left. Thresholds, set on "
-            f"every {EXIT_TEXTS}th calibration text:\n\n" + "\n".join(rules)
-        )
-    gates = config.gates
-    shape = (
-        f"attention and MLP of layers {gates.first_layer} to {gates.last_layer} of {backbone}. A "
-        f"skipped unit is replaced by a rank-{gates.adapter_rank} adapter"
-    )
-    if config.policy == "static":
-        dropped = {b: sum(rate == 0 for rate in rates) for b, rates in config.rates.items()}
-        words = ", ".join(f"{count} for budget {b}" for b, count in dropped.items())
-        return (
-            f"Drops the same units for every token, among {shape}; nobody reads the keys and "
-            f"values of a dropped attention, and they are not counted. Units dropped: {words}."
-        )
-    shape += "; keys and values are computed for every token."
-    if config.policy == "random":
-        return f"Executes at random, at fixed rates a site, {shape}"
-    thresholds = ", ".join(f"{t:.6f} for budget {b}" for b, t in config.thresholds.items())
-    return (
-        f"Per-token gates on {shape} A gate has {gates.gate_hidden} hidden units and reads the "
-        f"normalised hidden state; score > threshold executes. Thresholds: {thresholds}."
-    )
-
-
-def _held_out(config: ModelConfig) -> str:
-    """Say which texts set thresholds or rates, if any did, and which the figures are from."""
-    chose = {
-        "static": "",
-        "random": "rates are those of learned gates on `calibration_texts()`, ",
-    }.get(config.policy, "thresholds were calibrated on `calibration_texts()`, ")
-    return (
-        f"Held out (`skipviz/corpora/held_out.py`): {chose}the results are from "
-        "`reporting_texts()`, other documents of the same kinds."
-    )
-
-
-def _time(config: ModelConfig) -> str:
-    """Say whether the FLOPs that are saved are saved in time."""
-    if config.policy == "static":
-        return "Dropped units are not run; how much time that saves was not measured."
-    return "Skipped units are computed and masked here, so FLOPs are saved on paper, not in time."
 
 
 def _curve(folder: Path) -> list[str]:

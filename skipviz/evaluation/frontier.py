@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.analysis.cost import compute_share, summary
+from skipviz.analysis.cost import compute_share, cost_summary
 from skipviz.atomic import written
 from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
 from skipviz.evaluation.losses import Losses, estimate
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
 
-ROWS = 64
+COMPARED_ROWS = 64
 """Rows of logits compared at once."""
 MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
@@ -41,35 +42,6 @@ KNOWN_BY = (
 Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
 SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
 OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Candidate:
-    """A model as one policy runs it.
-
-    Attributes
-    ----------
-    model
-        The model; several candidates may share one.
-    policy
-        ``dense``, ``learned``, ``guarded``, ``static``, ``random``, or the rule of early exits:
-        ``confidence``, ``entropy`` or ``patience``.
-    budget
-        The budget asked for; None where none was.
-    limit
-        For the guarded policy, the nats over dense that it may lose; None elsewhere.
-    setting
-        What ``prepare`` sets, in words that differ when it does.
-    prepare
-        Sets thresholds or rates before each forward.
-    """
-
-    model: SkipModel
-    policy: str
-    budget: float | None = None
-    limit: float | None = None
-    setting: str = ""
-    prepare: Callable[[], object] = lambda: None
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +72,8 @@ class Reference:
     def against(self, logits: Float[Tensor, "n v"]) -> dict[str, float]:
         """Return ``nll``, ``kl`` and ``top1`` of a candidate's logits."""
         sums = np.zeros(3)
-        for start in range(0, len(logits), ROWS):
-            here = slice(start, start + ROWS)
+        for start in range(0, len(logits), COMPARED_ROWS):
+            here = slice(start, start + COMPARED_ROWS)
             mine = logits[here].float().log_softmax(-1)
             nll = -mine.gather(1, self.targets[here, None]).sum()
             agree = (mine.argmax(-1) == self.likeliest[here]).sum()
@@ -112,20 +84,21 @@ class Reference:
 
 
 def measure(
-    candidates: Sequence[Candidate],
+    candidates: Sequence[SkipModel],
     dense: SkipModel,
     documents: Sequence[Document],
     *,
     most: int | None = None,
     store: Path | None = None,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Run every candidate on every document, once, and compare it with the dense model.
 
     Parameters
     ----------
     candidates
-        What to measure; the dense model is measured without being asked for.
+        Handles to measure, each under its policy and budget; the dense model is measured without
+        being asked for.
     dense
         The backbone that all of them share.
     documents
@@ -159,7 +132,7 @@ def measure(
         raise InputError(f"{most} documents are none to measure on; ask for at least 1.")
     if len({document.text for document in documents}) < len(documents):
         raise InputError("Some documents are the same; give each once, or they count twice.")
-    everyone = [Candidate(model=dense, policy="dense"), *candidates]
+    everyone = [dense, *candidates]
     encoded = [_ids(dense, document) for document in documents]
     known = _read(store)
     rows: list[dict[str, Any]] = []
@@ -236,12 +209,12 @@ def _ends(name: str, values: Losses | None, seed: int) -> dict[str, float | None
     return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
 
 
-def _key(candidate: Candidate, document: Document) -> Key:
+def _key(model: SkipModel, document: Document) -> Key:
     text = hashlib.sha256(document.text.encode()).hexdigest()
-    model = candidate.model
+    setting = "" if model.setting is None else model.setting.key
     return (
-        model.name, model.weights_sha256, model.dtype, candidate.policy, candidate.budget,
-        candidate.limit, candidate.setting, ACCOUNTING, text,
+        model.name, model.weights_sha256, model.dtype, model.policy, model.budget, model.limit,
+        setting, ACCOUNTING, text,
     )  # fmt: skip
 
 
@@ -279,14 +252,11 @@ def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
     return torch.tensor([ids], device=model.device)
 
 
-def _figures(
-    candidate: Candidate, ids: Int[Tensor, "1 t"], reference: Reference
-) -> dict[str, float]:
-    candidate.prepare()
-    with record(candidate.model, statistics=False) as recording:
-        logits = candidate.model.model(ids, use_cache=False).logits[0]
+def _figures(model: SkipModel, ids: Int[Tensor, "1 t"], reference: Reference) -> dict[str, float]:
+    with record(model, statistics=False) as recording:
+        logits = model.model(ids, use_cache=False).logits[0]
     traced = recording.trace
-    whole = summary(traced)
+    whole = cost_summary(traced)
     parts = compute_share(traced).select("component", "share").rows()
     return {
         **reference.against(logits[:-1]),

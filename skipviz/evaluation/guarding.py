@@ -24,8 +24,7 @@ from skipviz.analysis.cost import realised_budget
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import threshold_for
 from skipviz.evaluation.losses import document_losses
-from skipviz.families.gated.modules import set_threshold
-from skipviz.models import SkipModel
+from skipviz.models import SkipModel, at_threshold
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
@@ -44,7 +43,7 @@ class Guard:
     threshold
         Of every gate.
     limit, confidence
-        With this confidence, the mean loss over dense stays under ``limit`` nats a token on texts
+        With this confidence, the mean loss over dense stays under ``limit`` nats per token on texts
         like those of the calibration.
     tested
         One row a threshold, in the order tested: ``threshold``, ``realised``, ``gap``, ``p`` and
@@ -66,12 +65,12 @@ def guard(
     confidence: float = 0.95,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Guard:
-    """Find the cheapest threshold that keeps its promise, and set it.
+    """Find the cheapest threshold that keeps its promise.
 
     Parameters
     ----------
     gated, dense
-        A model of learned gates, whose threshold is changed, and its backbone.
+        A model of learned gates, which stays as it is, and its backbone.
     documents
         Calibration texts, at least twenty, each of two tokens or more; never those that are
         reported on.
@@ -110,14 +109,13 @@ def guard(
     for budget in BUDGETS:
         try:
             threshold = threshold_for(seen, budget)
-        except ValueError:
+        except InputError:
             # With few gated layers the cheaper budgets are out of reach; what passed still holds.
             if rows:
                 break
             raise
         progress(f"Testing about budget {budget:.0%}")
-        set_threshold(gated.model, threshold)
-        seen = trace(gated, documents)
+        seen = trace(at_threshold(gated, threshold), documents)
         gaps = document_losses(seen) - reference
         p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)
         passed = p <= 1 - confidence
@@ -137,9 +135,9 @@ def guard(
     if kept.is_empty():
         raise InputError(
             f"Even at budget {rows[0]['realised']:.3f} the loss over dense, "
-            f"{rows[0]['gap']:.3f} nats, is not surely under {limit}. Raise the limit, or give "
-            "more calibration texts."
+            f"{rows[0]['gap']:.3f} nats, is not below {limit} with this confidence. Raise the "
+            "limit, or give more calibration texts."
         )
-    threshold = float(kept["threshold"][-1])
-    set_threshold(gated.model, threshold)
-    return Guard(threshold=threshold, limit=limit, confidence=confidence, tested=tested)
+    return Guard(
+        threshold=float(kept["threshold"][-1]), limit=limit, confidence=confidence, tested=tested
+    )

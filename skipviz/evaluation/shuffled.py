@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from skipviz.analysis.cost import execution_rates
 from skipviz.evaluation.losses import Estimate, document_losses, estimate
 from skipviz.families import Plan
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -43,7 +44,7 @@ def shuffle_decisions(
     documents: Sequence[Document],
     *,
     seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> Shuffled:
     """Measure what it is worth that these tokens skip and no others.
 

@@ -10,7 +10,7 @@ that have begun.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,18 +19,21 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from skipviz.atomic import written
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.families import Plan
-from skipviz.families.gated.modules import Gate, GatedUnit, decoder_layers
+from skipviz.families.hooks import before, hooked
+from skipviz.families.llama import attend_after, decoder_layers
+from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
-ROWS = 4096
+FLIPPED_TOKENS_AT_ONCE = 4096
 """Tokens run at once, if nothing else is asked."""
 
 UTILITY = {
@@ -50,9 +53,9 @@ def audit(
     horizon: int | None = 1,
     downstream: Downstream = "held",
     cells: Sequence[tuple[int, int]] | None = None,
-    rows: int = ROWS,
+    rows: int = FLIPPED_TOKENS_AT_ONCE,
     store: Path | None = None,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return what each decision was worth.
@@ -97,7 +100,7 @@ def audit(
     Stopped
         If ``stop`` was set.
     """
-    _check(model, trace)
+    units = _units(model, trace)
     length = len(trace) - 1
     reach = length if horizon is None else horizon
     if reach < 1:
@@ -108,9 +111,8 @@ def audit(
         base = _Base.of(model, trace)
         todo = [cell for cell in wanted if cell not in known]
         for done, group in _groups(todo, length, reach, rows):
-            if stop is not None and stop.is_set():
-                raise Stopped
-            losses = _Sweep(model.model, base, group, reach, downstream).run()
+            check_stop(stop)
+            losses = _Sweep(model.model, units, base, group, reach, downstream).run()
             known |= dict(zip(group, losses.tolist(), strict=True))
             _write(store, known)
             progress(done)
@@ -146,24 +148,16 @@ class _Base:
         layers: Any = decoder_layers(model.model)
         entered: list[Tensor] = []
         between: list[Tensor] = []
-        hooks = []
-        for layer in layers:
-            hooks.append(
-                layer.input_layernorm.register_forward_pre_hook(
-                    lambda _, args: entered.append(args[0][0])
-                )
+        hooks = [
+            before(norm, lambda _, args, kept=kept: kept.append(args[0][0]))
+            for layer in layers
+            for norm, kept in (
+                (layer.input_layernorm, entered),
+                (layer.post_attention_layernorm, between),
             )
-            hooks.append(
-                layer.post_attention_layernorm.register_forward_pre_hook(
-                    lambda _, args: between.append(args[0][0])
-                )
-            )
-        try:
-            with model.family.force(model.model, Plan(decided)):
-                result = model.model.model(ids, use_cache=True)
-        finally:
-            for hook in hooks:
-                hook.remove()
+        ]
+        with model.family.force(model.model, Plan(decided)), hooked(hooks):
+            result = model.model.model(ids, use_cache=True)
         positions = torch.arange(ids.shape[1], device=model.device)[None]
         cosine, sine = model.model.model.rotary_emb(entered[0][None], positions)
         cache = result.past_key_values
@@ -186,7 +180,9 @@ class _Sweep:
     Parameters
     ----------
     model
-        A causal LM with gated units.
+        A causal LM of the Llama layout.
+    units
+        Its gated units, in running order.
     base
         The unflipped run.
     cells
@@ -200,12 +196,16 @@ class _Sweep:
     def __init__(
         self,
         model: Any,
+        units: Sequence[SkippableUnit],
         base: _Base,
         cells: Sequence[tuple[int, int]],
         reach: int,
         downstream: Downstream,
     ) -> None:
         self._model = model
+        self._gated: dict[tuple[int, str], tuple[int, SkippableUnit]] = {
+            (each.layer, each.kind): (site, each) for site, each in enumerate(units)
+        }
         self._base = base
         self._react = downstream == "react"
         device = base.executed.device
@@ -221,20 +221,31 @@ class _Sweep:
 
     def run(self) -> Float[Tensor, " r"]:
         """Return the loss of each flip over its horizon, in nats."""
-        base, begun, site = self._base, 0, 0
-        for number, layer in enumerate(decoder_layers(self._model)):
-            for kind, module, norm, before in (
+        base, begun = self._base, 0
+        layers: Any = decoder_layers(self._model)
+        for number, layer in enumerate(layers):
+            for kind, module, norm, entering in (
                 ("attn", layer.self_attn, layer.input_layernorm, base.entered),
                 ("mlp", layer.mlp, layer.post_attention_layernorm, base.between),
             ):
-                gated = isinstance(module, GatedUnit)
-                starts = int((self._site == site).sum()) if gated else 0
+                site, gated = self._gated.get((number, kind), (-1, None))
+                starts = int((self._site == site).sum())
                 flips = slice(begun, begun + starts)
-                self._state[flips] = before[number][self._token[flips]]
+                self._state[flips] = entering[number][self._token[flips]]
                 begun += starts
-                if begun:
-                    self._unit(kind, module, norm, number, site if gated else None, begun, flips)
-                site += gated
+                if not begun:
+                    continue
+                normed = norm(self._state[:begun])
+                execute = self._decided(site, gated, normed, flips)
+                unit = gated.dense if gated else module
+                output = torch.empty_like(normed)
+                if kind == "mlp":
+                    output[execute] = unit(normed[execute])
+                elif execute.any():
+                    output[execute] = self._attended(unit, normed, execute, number)
+                if gated:
+                    output[~execute] = gated.adapter(normed[~execute])
+                self._state[:begun] += output
         losses = self._state.new_zeros(self._token.shape)
         counted = self._counts
         losses[counted] = next_token_losses(
@@ -244,90 +255,39 @@ class _Sweep:
         )
         return losses.double().sum(1)
 
-    def _unit(
+    def _decided(
         self,
-        kind: str,
-        module: Any,
-        norm: Any,
-        layer: int,
-        site: int | None,
-        begun: int,
+        site: int,
+        gated: SkippableUnit | None,
+        normed: Float[Tensor, "r k d"],
         flips: slice,
-    ) -> None:
-        """Run attention or MLP of a layer, or its adapter, for all rows that have begun."""
-        state = self._state[:begun]
-        normed = norm(state)
-        if site is None:
-            execute = torch.ones(state.shape[:2], dtype=torch.bool, device=state.device)
-            unit = module
-        else:
-            execute = self._base.executed[self._token[:begun], site]
-            unit = module.unit
-            if self._react and flips.start and isinstance(module.gate, Gate):
-                score = module.gate(normed[: flips.start])
-                execute[: flips.start] = score > module.decide.threshold
-            execute[flips, 0] = ~execute[flips, 0]
-        output = torch.empty_like(state)
-        if kind == "mlp":
-            output[execute] = unit(normed[execute])
-        elif execute.any():
-            output[execute] = _attention(
-                unit, normed, execute, self._token[:begun], self._first[:begun], self._base, layer
-            )
-        if site is not None:
-            output[~execute] = module.adapter(normed[~execute])
-        state += output
+    ) -> Bool[Tensor, "r k"]:
+        """Return where a unit runs, of all rows that have begun; those of ``flips`` begin here."""
+        if gated is None:
+            return torch.ones(normed.shape[:2], dtype=torch.bool, device=normed.device)
+        execute = self._base.executed[self._token[: len(normed)], site]
+        if self._react and flips.start and gated.looks:
+            score = gated.gate(normed[: flips.start])
+            execute[: flips.start] = score > gated.decide.threshold
+        execute[flips, 0] = ~execute[flips, 0]
+        return execute
 
-
-def _attention(
-    unit: Any,
-    normed: Float[Tensor, "r k d"],
-    execute: Bool[Tensor, "r k"],
-    token: Int[Tensor, "r k"],
-    first: Int[Tensor, " r"],
-    base: _Base,
-    layer: int,
-) -> Float[Tensor, "n d"]:
-    """Return attention's output for the tokens that execute it.
-
-    A row's tokens see the text before its first token as it was, and each other as they are now.
-    """
-    # Imported here: ``import skipviz`` need not wait for it.
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-    keys, values = base.keys[layer], base.values[layer]
-    heads, text, width = keys.shape
-    # Keys of tokens that skip are still seen by the next ones of their row.
-    rows = execute.any(1)
-    normed, first, inside, token = normed[rows], first[rows], execute[rows], token[rows]
-    shape = (*normed.shape[:2], -1, width)
-    query, own_key = apply_rotary_pos_emb(
-        _normed(unit, "q_norm", unit.q_proj(normed).view(shape)),
-        _normed(unit, "k_norm", unit.k_proj(normed).view(shape)),
-        *(part[token] for part in base.rotary),
-        unsqueeze_dim=2,
-    )
-    own_value = unit.v_proj(normed).view(shape)
-    count, reach = normed.shape[:2]
-    # [rows, tokens, key heads, queries a head, width]
-    query = query.view(count, reach, heads, -1, width) * unit.scaling
-    past = torch.einsum("rkhgc,htc->hrkgt", query, keys)
-    before = torch.arange(text, device=first.device) < first[:, None]
-    past.masked_fill_(~before[None, :, None, None, :], -torch.inf)
-    now = torch.einsum("rkhgc,rjhc->hrkgj", query, own_key)
-    causal = torch.ones(reach, reach, dtype=torch.bool, device=first.device).tril()
-    now = now.masked_fill(~causal[None, None, :, None, :], -torch.inf)
-    weights = torch.cat([past, now], dim=-1).softmax(-1)
-    seen = torch.einsum("hrkgt,htc->rkhgc", weights[..., :text], values)
-    seen = seen + torch.einsum("hrkgj,rjhc->rkhgc", weights[..., text:], own_value)
-    output: Tensor = unit.o_proj(seen.flatten(2)[inside])
-    return output
-
-
-def _normed(unit: nn.Module, name: str, heads: Tensor) -> Tensor:
-    """Apply the norm that some models have on queries and keys."""
-    norm = getattr(unit, name, None)
-    return heads if norm is None else norm(heads)
+    def _attended(
+        self, unit: Any, normed: Float[Tensor, "r k d"], execute: Bool[Tensor, "r k"], layer: int
+    ) -> Float[Tensor, "n d"]:
+        """Return attention's output for the tokens that execute it."""
+        base = self._base
+        # Keys of tokens that skip are still seen by the next ones of their row.
+        rows = execute.any(1)
+        token = self._token[: len(normed)][rows]
+        return attend_after(
+            unit,
+            normed[rows],
+            rotary=(base.rotary[0][token], base.rotary[1][token]),
+            text=(base.keys[layer], base.values[layer]),
+            first=self._first[: len(normed)][rows],
+            wanted=execute[rows],
+        )
 
 
 def _groups(
@@ -366,8 +326,9 @@ def _cells(
     return sorted(set(cells))
 
 
-def _check(model: SkipModel, trace: Trace) -> None:
-    if model.family.name != "gated":
+def _units(model: SkipModel, trace: Trace) -> list[SkippableUnit]:
+    """Return the units that can be flipped, if the trace is one that can be audited."""
+    if not isinstance(model.family, CanFlip):
         raise InputError(
             f"{model.name} is of the family {model.family.name}; decisions can be flipped one by "
             "one in models with gated units."
@@ -390,6 +351,7 @@ def _check(model: SkipModel, trace: Trace) -> None:
             f"The model attends to {window} tokens at a time and the text has {len(trace)}; audit "
             "a shorter text."
         )
+    return model.family.units(model.model)
 
 
 def _read(store: Path | None) -> dict[tuple[int, int], float]:

@@ -2,20 +2,56 @@
 
 from __future__ import annotations
 
+from functools import cache
+from importlib.metadata import entry_points
+
 from torch import nn
 
+from skipviz.errors import ModelError
 from skipviz.families.base import EventSink, Family, Plan
 from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
+from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
+from skipviz.families.settings import CanStore, Setting, Settings
 
-# Dense comes last: it takes whatever no other family recognises.
-FAMILIES: tuple[Family, ...] = (Gated(), Exits(), Dense())
+GROUP = "skipviz.families"
+"""The entry points by which other packages register a family: a class without arguments."""
+
+
+@cache
+def families() -> tuple[Family, ...]:
+    """Return every family: those of other packages first, then skipviz's own, ``dense`` last.
+
+    Raises
+    ------
+    ModelError
+        If what a package registers is no family; the message names it.
+    """
+    found: list[Family] = []
+    for point in entry_points(group=GROUP):
+        family = point.load()()
+        if not isinstance(family, Family):
+            raise ModelError(
+                f"{point.value}, registered as the skipviz family {point.name!r}, lacks one of "
+                "name, detect, sites and observe. Update or uninstall its package."
+            )
+        found.append(family)
+    return (*found, FixedRates(), Gated(), Exits(), Dense())
 
 
 def family_of(model: nn.Module) -> Family:
     """Return the first family that recognises the model; ``dense`` if no other does."""
-    return next(family for family in FAMILIES if family.detect(model))
+    return next(family for family in families() if family.detect(model))
 
 
-__all__ = ["FAMILIES", "EventSink", "Family", "Plan", "family_of"]
+__all__ = [
+    "CanStore",
+    "EventSink",
+    "Family",
+    "Plan",
+    "Setting",
+    "Settings",
+    "families",
+    "family_of",
+]

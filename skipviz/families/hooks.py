@@ -1,14 +1,15 @@
-"""What listens and what forces, for each thread apart, for every family whose gates are hooked.
+"""The one way to put hooks on modules for a while, in one thread.
 
-Hooks sit on modules that threads share. Which observers and plans are active is kept in
-``ContextVar``s, so that a hook of one thread stays silent in another.
+Threads share the modules of a model. A hook put on here is called in the thread that put it on and
+in no other, and comes off however its block ends.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,8 +19,68 @@ from skipviz.families.plan_run import PlanRun
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
 
-_OBSERVERS: ContextVar[tuple[EventSink, ...]] = ContextVar("observers", default=())
-_PLANS: ContextVar[tuple[PlanRun, ...]] = ContextVar("plans", default=())
+
+@dataclass(frozen=True, eq=False)
+class Hook:
+    """What a module calls before or after its forward; ``before`` and ``after`` make it.
+
+    Attributes
+    ----------
+    module
+        The module.
+    call
+        What it calls, as torch calls forward hooks.
+    first
+        Whether it is called before the forward.
+    with_kwargs
+        Whether it is given the forward's keyword arguments too.
+    """
+
+    module: nn.Module
+    call: Callable[..., Any]
+    first: bool
+    with_kwargs: bool
+
+
+def before(module: nn.Module, call: Callable[..., Any], *, with_kwargs: bool = False) -> Hook:
+    """Return a hook on what a module is given: ``call(module, args)``, or with its ``kwargs``."""
+    return Hook(module, call, first=True, with_kwargs=with_kwargs)
+
+
+def after(module: nn.Module, call: Callable[..., Any], *, with_kwargs: bool = False) -> Hook:
+    """Return a hook on what it returns: ``call(module, args, result)``, or ``kwargs`` before it."""
+    return Hook(module, call, first=False, with_kwargs=with_kwargs)
+
+
+@contextmanager
+def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
+    """Keep hooks on modules while this block is open, for forwards of this thread alone.
+
+    Parameters
+    ----------
+    hooks
+        What ``before`` and ``after`` return.
+    prepend
+        Whether they are called before hooks that are on already.
+    """
+    thread = threading.get_ident()
+
+    def here(call: Callable[..., Any]) -> Callable[..., Any]:
+        # Whatever it is given: torch looks up a hook's options after the hook, so one that another
+        # thread has just taken off is called without its keyword arguments.
+        def called(*given: Any) -> Any:
+            return call(*given) if threading.get_ident() == thread else None
+
+        setattr(called, _TEMPORARY, True)
+        return called
+
+    with ExitStack() as stack:
+        for hook in hooks:
+            module = hook.module
+            on = module.register_forward_pre_hook if hook.first else module.register_forward_hook
+            handle = on(here(hook.call), prepend=prepend, with_kwargs=hook.with_kwargs)
+            stack.callback(handle.remove)
+        yield
 
 
 @contextmanager
@@ -33,7 +94,7 @@ def observing(sink: EventSink, hooks: Hooks) -> Iterator[None]:
     hooks
         A module and what it calls after a forward, which must change nothing.
     """
-    with _active(_OBSERVERS, sink, hooks, prepend=False):
+    with hooked(after(module, call) for module, call in hooks):
         yield
 
 
@@ -43,38 +104,44 @@ def forcing(run: PlanRun, hooks: Hooks) -> Iterator[None]:
 
     They come first, so that observers read what was forced whoever came first.
     """
-    with _active(_PLANS, run, hooks, prepend=True):
-        yield
+    outer = _HERE.plans
+    with hooked((after(module, call) for module, call in hooks), prepend=True):
+        _HERE.plans = (*outer, run)
+        try:
+            yield
+        finally:
+            _HERE.plans = outer
 
 
 def forced_now(module: nn.Module) -> Tensor | None:
     """Return where a plan of this thread has just decided instead of this module."""
     forced: Tensor | None = None
-    for run in _PLANS.get():
+    for run in _HERE.plans:
         if run.last_forced is not None and run.last_forced[0] is module:
             mask = run.last_forced[1]
             forced = mask if forced is None else forced | mask
     return forced
 
 
-@contextmanager
-def _active(
-    variable: ContextVar[tuple[Any, ...]], item: object, hooks: Hooks, *, prepend: bool
-) -> Iterator[None]:
-    token = variable.set((*variable.get(), item))
+_TEMPORARY = "skipviz_temporary"
 
-    def only_here(hook: Callable[..., Any]) -> Callable[..., Any]:
-        def called(*args: Any) -> Any:
-            return hook(*args) if any(item is each for each in variable.get()) else None
 
-        return called
+def drop_temporary_hooks(model: nn.Module) -> None:
+    """Take hooks off a copied model that were on the original for the length of a block."""
+    for module in model.modules():
+        for hooks, with_kwargs in (
+            (module._forward_hooks, module._forward_hooks_with_kwargs),
+            (module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs),
+        ):
+            for key in [key for key, hook in hooks.items() if hasattr(hook, _TEMPORARY)]:
+                del hooks[key]
+                with_kwargs.pop(key, None)
 
-    handles = [
-        module.register_forward_hook(only_here(hook), prepend=prepend) for module, hook in hooks
-    ]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        variable.reset(token)
+
+class _Here(threading.local):
+    """The plans that force decisions in this thread, the outermost first."""
+
+    plans: tuple[PlanRun, ...] = ()
+
+
+_HERE = _Here()

@@ -1,5 +1,15 @@
 """Find, fetch, verify and load a model."""
 
-from skipviz.models.loading import SkipModel, from_parts, load
+from skipviz.models.handle import SkipModel, at_budget, at_limit, at_threshold, with_policy
+from skipviz.models.loading import from_parts, load, read_settings
 
-__all__ = ["SkipModel", "from_parts", "load"]
+__all__ = [
+    "SkipModel",
+    "at_budget",
+    "at_limit",
+    "at_threshold",
+    "from_parts",
+    "load",
+    "read_settings",
+    "with_policy",
+]

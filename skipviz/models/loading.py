@@ -3,86 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import json
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 
 from skipviz.errors import InputError, ModelError
-from skipviz.families import Family, family_of
-from skipviz.families.exits.modules import ExitRule, install_exits, set_exit_rule
-from skipviz.families.gated.fixed_rates import install_rates, set_rates
-from skipviz.families.gated.modules import install_gates, set_threshold
+from skipviz.families import CanStore, Family, Settings, families, family_of
+from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
-from skipviz.models.gate_weights import read_gates
+from skipviz.models.handle import SkipModel, at_limit
 from skipviz.models.progress_bars import no_bars
-from skipviz.models.samples import (
-    CONFIG,
-    ExitModelConfig,
-    GatedModelConfig,
-    ModelConfig,
-    checked_adapters,
-    checked_gates,
-    model_folder,
-    read_config,
-    sample_folders,
-)
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class SkipModel:
-    """A model with what is needed to trace it.
-
-    Attributes
-    ----------
-    name
-        The name or path it was loaded by.
-    model, tokenizer
-        A transformers causal LM in eval mode, and its tokenizer.
-    family
-        How its gates are found, read and forced.
-    weights_sha256
-        SHA-256 of the weights, backbone and gates together.
-    budget
-        The budget whose thresholds are in use; None where there is none.
-    limit
-        The nats over dense that the guarded policy in use may lose; None under any other.
-    policy
-        Who decides: ``learned``, ``guarded``, ``static``, ``random``, ``dense``, or a rule of early
-        exits.
-    settings
-        What is written beside its gates; None for a model that was not read from such a folder.
-    """
-
-    name: str
-    model: Any
-    tokenizer: Any
-    family: Family
-    weights_sha256: str
-    budget: float | None
-    policy: str
-    limit: float | None = None
-    settings: ModelConfig | None = None
-
-    @property
-    def context(self) -> int:
-        """Tokens that the model can see at once."""
-        return int(getattr(self.model.config, "max_position_embeddings", 2048))
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
-
-    @property
-    def dtype(self) -> str:
-        """Type of the backbone's weights."""
-        return str(self.model.dtype).removeprefix("torch.")
 
 
 def load(
@@ -131,7 +67,7 @@ def load(
         raise InputError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
     folder = model_folder(name)
     if (folder / CONFIG).exists():
-        loaded = _load_gated(
+        loaded = _load_skipping(
             folder, budget=budget, policy=policy, dtype=dtype, trust=trust_remote_code
         )
         loaded = replace(loaded, name=str(name))
@@ -185,127 +121,58 @@ def from_parts(
     )
 
 
-def _load_gated(
+def read_settings(folder: Path) -> Settings:
+    """Read ``skipviz.json``.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, is not JSON, lacks a field, or no family knows it.
+    """
+    path = folder / CONFIG
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        for family in families():
+            if isinstance(family, CanStore) and family.owns(fields):
+                return family.settings(fields)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{path} is not the configuration of a model that skips ({error}). Write the folder "
+            "again with `skipviz train`, or point to another."
+        ) from error
+    known = ", ".join(each.name for each in families() if isinstance(each, CanStore))
+    raise ModelError(
+        f"{path} is not the configuration of a model that skips: no family that is installed here "
+        f"knows it, and there are {known}. Install the package that its family comes from, or "
+        "point to another folder."
+    )
+
+
+def _load_skipping(
     folder: Path, *, budget: float | None, policy: str | None, dtype: str, trust: bool
 ) -> SkipModel:
-    config = read_config(folder)
+    settings = read_settings(folder)
     if policy is not None:
-        config = of_policy(config, policy, name=folder.name)
-    chosen = float(config.budget) if budget is None else budget
-    _check_budget(config, chosen, name=folder.name)
-    gates = checked_gates(config, folder)
-    dense = _load_dense(config.backbone, dtype=dtype, trust=trust)
-    if dense.weights_sha256 != config.backbone_sha256:
+        settings = settings.under(policy, name=folder.name)
+    chosen = settings.budget if budget is None else budget
+    setting = settings.at(chosen, name=folder.name)
+    dense = _load_dense(settings.backbone, dtype=dtype, trust=trust)
+    if dense.weights_sha256 != settings.backbone_sha256:
         raise ModelError(
-            f"{folder.name} was trained on other weights of {config.backbone} than those found; "
+            f"{folder.name} was trained on other weights of {settings.backbone} than those found; "
             "its gates would mean nothing. Pull the backbone again."
         )
-    if isinstance(config, ExitModelConfig):
-        install_exits(dense.model, config.exits)
-        read_gates(dense.model, gates, rates={})
-    else:
-        if config.rates:
-            install_rates(dense.model, config.gates, seed=0)
-        else:
-            install_gates(dense.model, config.gates)
-        adapters = checked_adapters(config, folder)
-        read_gates(dense.model, gates, rates=config.rates, adapters=adapters)
-    shared_sha256 = "" if isinstance(config, ExitModelConfig) else config.adapters_sha256
-    parts = dense.weights_sha256 + config.gates_sha256 + shared_sha256
-    both = hashlib.sha256(parts.encode()).hexdigest()
-    made = from_parts(dense.model, dense.tokenizer, name=folder.name, weights_sha256=both)
-    return at_budget(replace(made, policy=config.policy, settings=config), chosen)
-
-
-def at_budget(model: SkipModel, budget: float) -> SkipModel:
-    """Set a loaded model to another of its budgets, in place, and say so in what is returned.
-
-    Parameters
-    ----------
-    model
-        A model with gates, as ``load`` returned it.
-    budget
-        One of the budgets that its thresholds or rates are for.
-
-    Raises
-    ------
-    ValueError
-        If the model has no gates, or none for this budget.
-    """
-    if model.settings is None:
-        raise InputError(f"budget={budget} was asked of {model.name}, which has no budgets.")
-    _check_budget(model.settings, budget, name=model.name)
-    if isinstance(model.settings, ExitModelConfig):
-        rule = cast(ExitRule, model.settings.policy)
-        set_exit_rule(model.model, rule, model.settings.thresholds[rule][f"{budget:g}"])
-    elif model.settings.rates:
-        set_rates(model.model, model.settings.rates[f"{budget:g}"])
-    else:
-        set_threshold(model.model, model.settings.thresholds[f"{budget:g}"])
-    return replace(model, budget=budget)
-
-
-def with_policy(model: SkipModel, policy: str) -> SkipModel:
-    """Return a loaded model under another of its policies; ``at_budget`` then sets it.
-
-    Raises
-    ------
-    ValueError
-        If the model has no such policy.
-    """
-    if model.settings is None:
-        raise InputError(f"policy={policy!r} was asked of {model.name}, which has no policies.")
-    settings = of_policy(model.settings, policy, name=model.name)
-    return replace(model, policy=policy, settings=settings)
-
-
-def of_policy(config: ModelConfig, policy: str, *, name: str) -> ModelConfig:
-    """Return what is written beside a model under another of its policies.
-
-    Raises
-    ------
-    ValueError
-        If there is no such policy.
-    """
-    if policy not in config.policies:
-        raise InputError(
-            f"policy={policy!r} is none of {name}'s; there are {', '.join(config.policies)}."
-        )
-    chosen = replace(config, policy=policy)
-    # A rule of whole numbers meets other budgets than one of probabilities.
-    budget = chosen.budget if chosen.budget in chosen.budgets else chosen.budgets[0]
-    return replace(chosen, budget=budget)
-
-
-def at_limit(model: SkipModel, limit: float) -> SkipModel:
-    """Set learned gates to the guarded policy, in place, and say so in what is returned.
-
-    Parameters
-    ----------
-    model
-        A model of learned gates, as ``load`` returned it.
-    limit
-        One of the limits it is guarded for, in nats a token over dense.
-
-    Raises
-    ------
-    ValueError
-        If the model is not guarded for this limit.
-    """
-    guards = model.settings.guards if isinstance(model.settings, GatedModelConfig) else {}
-    if f"{limit:g}" not in guards:
-        known = f"there are {', '.join(guards)}" if guards else "run `skipviz guard` first"
-        raise InputError(f"{model.name} is not guarded for limit={limit:g}; {known}.")
-    set_threshold(model.model, guards[f"{limit:g}"])
-    return replace(model, policy="guarded", budget=None, limit=limit)
-
-
-def _check_budget(config: ModelConfig, budget: float, *, name: str) -> None:
-    if f"{budget:g}" not in config.budgets:
-        raise InputError(
-            f"budget={budget:g} is not calibrated for {name}; there are "
-            f"{', '.join(config.budgets)}."
-        )
+    settings.install(dense.model, folder)
+    setting.apply(dense.model)
+    parts = dense.weights_sha256 + settings.files_sha256
+    made = from_parts(
+        dense.model,
+        dense.tokenizer,
+        name=folder.name,
+        weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
+        budget=chosen,
+    )
+    return replace(made, policy=settings.policy, settings=settings, setting=setting)
 
 
 def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:

@@ -46,8 +46,8 @@ def attribution_html(
     trace
         Whose text it is.
     pieces
-        What ``skipviz.analysis.gates.word_shares.pieces`` returned; those without a share stay
-        uncoloured.
+        What ``skipviz.analysis.gates.word_shares.shares_by_word`` returned; those without a share
+        stay uncoloured.
     target
         The token whose prediction or score is explained; its piece is outlined.
     what

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import as_list
-from skipviz.analysis.tokens.characters import fresh
+from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
 from skipviz.plots.clusters import cluster_name
 from skipviz.plots.labels import html_text, provenance
@@ -54,7 +54,7 @@ def cluster_text(
     ValueError
         If clusters and traces are not of the same tokens, or the limit is below 1.
     """
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     total = sum(len(trace) for trace in several)
     if limit < 1:
         raise InputError(f"limit={limit} shows nothing; give at least 1 token.")
@@ -66,7 +66,7 @@ def cluster_text(
     places = ("trace", "sequence", "span")
     table = pl.concat(
         [
-            trace.tokens.with_columns(trace=pl.lit(number, dtype=pl.Int64), fresh=fresh())
+            trace.tokens.with_columns(trace=pl.lit(number, dtype=pl.Int64), fresh=new_characters())
             for number, trace in enumerate(several)
         ]
     ).with_columns(cluster=tokens["cluster"])

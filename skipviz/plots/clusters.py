@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from skipviz.analysis.clusters.clustering import Clusters
 from skipviz.analysis.clusters.maps import ClusterMap
-from skipviz.analysis.clusters.profiles import as_list
+from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
 from skipviz.plots.palette import CIVIDIS, INK, UNIT_NAMES, cluster_colour, scale
@@ -57,7 +57,7 @@ def cluster_map(
     marked
         Point with a ring around it, if any.
     """
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     points = mapped.points.join(
         tokens.select("trace", "token", "cluster", "text"), on=["trace", "token"], how="left"
     ).sort("point")
@@ -114,7 +114,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
         ``Clusters.profiles``, or what ``skipviz.analysis.clusters.clustering.mean_profiles``
         returned.
     """
-    trace = as_list(traces)[0]
+    trace = traces_of_one_model(traces)[0]
     sizes = profiles.group_by("cluster").agg(pl.col("tokens").first()).sort("cluster")
     names = [f"{cluster} ({tokens:,})" for cluster, tokens in sizes.iter_rows()]
     rows = units(trace)

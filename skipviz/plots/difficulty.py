@@ -112,7 +112,7 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
     trace
         The trace of the prompts.
     table
-        What ``skipviz.analysis.layers.task_depth.by_task`` returned.
+        What ``skipviz.analysis.layers.task_depth.layers_by_task`` returned.
     """
     layers = trace.run["layers"][0]
     share, low, high = ((table[name] / layers) for name in ("layers", "low", "high"))

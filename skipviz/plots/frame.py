@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import as_list
+from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.errors import InputError
 from skipviz.plots.labels import provenance
 from skipviz.plots.palette import INK
@@ -67,7 +67,7 @@ def dress(
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
         meta={
             "provenance": provenance(traces),
-            "weights_sha256": as_list(traces)[0].run["weights_sha256"][0],
+            "weights_sha256": traces_of_one_model(traces)[0].run["weights_sha256"][0],
         },
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from skipviz.analysis.clusters.profiles import as_list
+from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.traces import Trace
 
 _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}
@@ -56,7 +56,7 @@ def said_of(traces: Trace | Sequence[Trace]) -> str:
     traces
         A trace, or several under one model.
     """
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     tokens = sum(len(trace) for trace in several)
     run = several[0].run.row(0, named=True)
     parts = [run["model"], f"{run['policy']} policy"]

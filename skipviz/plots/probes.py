@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import margin_of
+from skipviz.analysis.statistics.clustered_error import student_margin
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
@@ -72,7 +72,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         part = table.filter(feature=feature, part=name).sort("layer")
         if part.is_empty():
             continue
-        margins = [margin_of(*row) for row in part.select("error", "groups").rows()]
+        margins = [student_margin(*row) for row in part.select("error", "groups").rows()]
         figure.add_trace(
             go.Scatter(
                 # Side by side, so that the intervals can be told apart.

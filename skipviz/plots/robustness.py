@@ -7,7 +7,7 @@ from typing import Literal
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.robustness.drift import DRIFTED, LEVEL, SHIFTED
+from skipviz.analysis.robustness.drift import DRIFTED, FALSE_DISCOVERY_RATE, SHIFTED
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
@@ -50,7 +50,7 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
     trace
         Of the same model, for the provenance.
     table
-        What ``skipviz.analysis.robustness.decision_shift.summary`` returned.
+        What ``skipviz.analysis.robustness.decision_shift.shift_of_decisions`` returned.
     shown
         ``moved``, beside it how far two words lie apart that have nothing to do with each other;
         ``layers``; or ``loss``.
@@ -222,7 +222,7 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
     kinds = units(trace)
     for place, unit in enumerate(kinds):
         sites = table.filter(pl.col("unit") == unit).drop_nulls(shown)
-        found = (sites["q"] < LEVEL).fill_null(False)
+        found = (sites["q"] < FALSE_DISCOVERY_RATE).fill_null(False)
         figure.add_trace(
             go.Bar(
                 x=sites["layer"].to_list(),

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.analysis.layers.specialties import LEVEL
+from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, units
 from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale
@@ -90,13 +90,13 @@ def _log_odds(figure: go.Figure, cells: pl.DataFrame, classes: list[str], place:
         row=place,
         col=1,
     )
-    sure = cells.filter(pl.col("q") < LEVEL)
+    sure = cells.filter(pl.col("q") < FALSE_DISCOVERY_RATE)
     figure.add_trace(
         go.Scatter(
             x=sure["layer"].to_list(),
             y=[html.escape(name) for name in sure["class"]],
             mode="markers",
-            name=f"beyond chance (q < {LEVEL})",
+            name=f"beyond chance (q < {FALSE_DISCOVERY_RATE})",
             marker={"symbol": "circle", "size": 6, "color": "#000000",
                     "line": {"color": "#FFFFFF", "width": 1}},
             hoverinfo="skip",

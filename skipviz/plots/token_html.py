@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.tokens.characters import fresh
+from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
 from skipviz.plots.labels import html_text
 from skipviz.plots.palette import (
@@ -90,7 +90,7 @@ def token_html(
         raise InputError(f"ends={ends} are not in ascending order; give the lower end first.")
     scale = _layers_scale(trace, ends) if colour == "layers_used" else _loss_scale(ends)
     several = trace.tokens["sequence"].n_unique() > 1
-    shown = trace.tokens.head(limit).with_columns(fresh=fresh())
+    shown = trace.tokens.head(limit).with_columns(fresh=new_characters())
     values = shown.group_by("span", maintain_order=True).agg(pl.col(colour).mean())[colour]
     spans = shown.partition_by("span", maintain_order=True)
     levels = _levels(values.cast(pl.Float64).fill_null(np.nan).to_numpy(), scale.ends)

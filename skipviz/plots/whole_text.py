@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.cost import compute_share, execution_rates, summary
+from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
 from skipviz.plots.frame import dress, explain, ungated_layers, units
 from skipviz.plots.palette import (
     ALWAYS_RUNS,
@@ -40,7 +40,7 @@ def layers_used_histogram(trace: Trace) -> go.Figure:
     ValueError
         If the trace has no tokens.
     """
-    figures = summary(trace)
+    figures = cost_summary(trace)
     fewest, most = layers_used_range(trace)
     step = 1.0 if set(trace.sites["unit"]) <= {"block"} else 0.5
     used = trace.tokens["layers_used"].cast(pl.Float64).to_numpy()
@@ -176,7 +176,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
                 "%{customdata:.3s}FLOP<extra></extra>",
             )
         )
-    figures = summary(trace)
+    figures = cost_summary(trace)
     for row, total in zip(rows, (1.0, figures.flop_share), strict=True):
         figure.add_annotation(
             x=total, y=row, text=f"{total:.1%}", showarrow=False, xanchor="left", xshift=6

@@ -23,7 +23,7 @@ def text_reading(pieces: pl.DataFrame, *, what: str, unit: str) -> str:
     Parameters
     ----------
     pieces
-        What ``skipviz.analysis.gates.word_shares.pieces`` returned.
+        What ``skipviz.analysis.gates.word_shares.shares_by_word`` returned.
     what
         What is explained.
     unit

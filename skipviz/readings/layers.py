@@ -8,10 +8,10 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.layers.specialties import LEVEL
-from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, orders_agree
-from skipviz.analysis.statistics.clustered_error import dependent_groups, grouped_margin
-from skipviz.analysis.statistics.correlation import BLOCK, LEAST_BLOCKS
+from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
+from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, pairs_in_published_order
+from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
+from skipviz.analysis.statistics.correlation import BLOCK, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.readings.specialties import found, sentences
 
 FEATURES = {
@@ -58,7 +58,7 @@ def specialty_reading(table: pl.DataFrame) -> str:
         )
     words = [
         f"{sure.height:,} of {tested:,} pairs of a class and a site go together further than "
-        f"chance (at most {LEVEL:.0%} of these are expected to be false).",
+        f"chance (at most {FALSE_DISCOVERY_RATE:.0%} of these are expected to be false).",
         *sentences(table),
     ]
     return " ".join(words)
@@ -75,7 +75,7 @@ def difficulty_reading(table: pl.DataFrame) -> str:
     known = table.filter(pl.col("r").is_not_null())
     if known.is_empty():
         return "All these tokens use the same number of layers, or are too few to tell."
-    sure = known.filter(pl.col("q") < LEVEL).sort(pl.col("r").abs(), descending=True)
+    sure = known.filter(pl.col("q") < FALSE_DISCOVERY_RATE).sort(pl.col("r").abs(), descending=True)
     if sure.is_empty():
         return (
             "No measure of difficulty goes with layers used further than chance, among "
@@ -90,7 +90,10 @@ def difficulty_reading(table: pl.DataFrame) -> str:
         parts.append(f"{word} (Spearman {row['r']:+.2f}{interval})")
     end = "" if known.height == sure.height else " What else was measured is within chance."
     if sure["low"].null_count():
-        end += f" Of fewer than {LEAST_BLOCKS} blocks of {BLOCK} tokens no interval is made."
+        end += (
+            f" Of fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK} tokens no interval is "
+            "made."
+        )
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 
@@ -117,7 +120,7 @@ def probe_reading(table: pl.DataFrame) -> str:
         part = table.filter(feature=feature, part="all")
         best = part.sort("selectivity", descending=True).row(0, named=True)
         where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
-        beyond = stats.t.isf(LEVEL / 2 / looked_at, best["groups"] - 1)
+        beyond = stats.t.isf(FALSE_DISCOVERY_RATE / 2 / looked_at, best["groups"] - 1)
         sure = best["selectivity"] > beyond * best["error"]
         words.append(
             f"{FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
@@ -149,7 +152,7 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
     Parameters
     ----------
     settled, turned
-        What ``settling`` and ``turning`` of
+        What ``convergence_layers`` and ``layer_influence`` of
         ``skipviz.experiments.hidden_states.prediction_by_depth`` returned.
     """
     last = turned.height - 1
@@ -205,7 +208,7 @@ def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
     weight = (seen["tokens"] * seen["earlier"]).to_numpy()
     paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
     more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
-    margin = grouped_margin(more, dependent_groups(losses["sequence"].to_numpy()))
+    margin = clustered_margin(more, dependent_groups(losses["sequence"].to_numpy()))
     sure = "" if np.isnan(margin) else f", give or take {margin:.3f}"
     return (
         f"Of the attention that tokens pay to earlier ones, {paid:.0%} goes to tokens that skipped "
@@ -230,7 +233,7 @@ def task_reading(table: pl.DataFrame, *, layers: int) -> str:
     most, least = ordered.row(0, named=True), ordered.row(-1, named=True)
     if most["layers"] == least["layers"]:
         return f"Every task takes {most['layers']:.1f} of {layers} layers."
-    same, pairs = orders_agree(table)
+    same, pairs = pairs_in_published_order(table)
     return (
         f"“{most['task']}” takes most, {_taken(most)} of {layers} layers, and “{least['task']}” "
         f"least, {_taken(least)}. {same} of {pairs} pairs of tasks are in the order of "

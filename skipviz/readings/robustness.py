@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
-from skipviz.analysis.robustness.drift import LAYERS_USED, LEVEL, SHIFTED
-from skipviz.analysis.robustness.tails import carried
+from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, SHIFTED
+from skipviz.analysis.robustness.tails import cost_of_worst
 from skipviz.analysis.statistics.correlation import BLOCK
 from skipviz.readings.specialties import site_words
 
@@ -23,7 +23,7 @@ def surface_words(table: pl.DataFrame) -> str:
     Parameters
     ----------
     table
-        What ``skipviz.analysis.robustness.decision_shift.summary`` returned.
+        What ``skipviz.analysis.robustness.decision_shift.shift_of_decisions`` returned.
     """
     touched = table.filter("touched").drop_nulls("moved").sort("moved", descending=True)
     others = table.filter(~pl.col("touched")).drop_nulls("moved").sort("moved", descending=True)
@@ -149,7 +149,7 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
     """
     used = costs["layers_used"].to_numpy().astype(np.float64)
     half, most = np.quantile(used, [0.5, 0.99])
-    count, mean, rest = carried(costs)
+    count, mean, rest = cost_of_worst(costs)
     values = costs["over_dense"].to_numpy()
     said = [
         f"Half of the tokens use at most {half:.1f} of {layers} layers, and one in a hundred more "
@@ -199,7 +199,7 @@ def drift_words(table: pl.DataFrame) -> str:
         more = "" if changed.is_empty() else " more"
         said.append(
             f"{noise}{more} {'has an index' if noise == 1 else 'have indices'} of {SHIFTED:g} or "
-            f"above that cannot be told from chance (q of {LEVEL:g} or above)."
+            f"above that cannot be told from chance (q of {FALSE_DISCOVERY_RATE:g} or above)."
         )
     if whole["exchanged"] == "blocks":
         said.append(

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.analysis.layers.specialties import LEVEL
+from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
 
 MOST = 5
 """Sentences, if nothing else is asked."""
@@ -28,7 +28,7 @@ def found(table: pl.DataFrame) -> pl.DataFrame:
     """
     nearer = pl.max_horizontal(pl.col("low"), -pl.col("high"), 0.0)
     return (
-        table.filter(pl.col("q") < LEVEL)
+        table.filter(pl.col("q") < FALSE_DISCOVERY_RATE)
         .with_columns(strength=nearer)
         .sort("strength", "tokens", descending=True, maintain_order=True)
     )

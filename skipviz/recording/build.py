@@ -12,8 +12,8 @@ import numpy.typing as npt
 import polars as pl
 import torch
 
-from skipviz.families.flops import UnitFlops
-from skipviz.families.gated.fixed_rates import seed_of
+from skipviz.families.llama import UnitFlops
+from skipviz.families.powers import CanDraw, HasExits
 from skipviz.models import SkipModel
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
@@ -81,7 +81,7 @@ def build_trace(
     """
     sites = site_frame(model.family.sites(model.model))
     layers = int(model.model.config.num_hidden_layers)
-    exits = model.family.name == "exit"
+    exits = isinstance(model.family, HasExits)
     used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
     tokens = pl.DataFrame(
         {
@@ -159,11 +159,11 @@ def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
 def _provenance(
     model: SkipModel, policy: str, window: int | None, window_overlap: int | None
 ) -> dict[str, Any]:
-    flops = UnitFlops.from_config(model.model.config)
+    flops, family = UnitFlops.from_config(model.model.config), model.family
     return {
         "model": model.name,
         "weights_sha256": model.weights_sha256,
-        "family": model.family.name,
+        "family": family.name,
         "policy": policy,
         "budget": model.budget,
         "limit": model.limit,
@@ -171,7 +171,7 @@ def _provenance(
         "runtime": "masked",
         "dtype": model.dtype,
         "device": str(model.device),
-        "seed": seed_of(model.model) if model.family.name == "gated" else None,
+        "seed": family.seed(model.model) if isinstance(family, CanDraw) else None,
         "window": window,
         "window_overlap": window_overlap,
         "layers": model.model.config.num_hidden_layers,

@@ -7,7 +7,6 @@ recordings inside it, keep apart.
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from skipviz.errors import RecordingError
+from skipviz.families.hooks import after, before, hooked
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, token_texts
 from skipviz.recording.events import GateEvents
@@ -58,28 +58,18 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     >>> recording.trace  # doctest: +SKIP
     """
     recording = Recording(model, statistics=statistics)
-    thread = threading.get_ident()
-
-    # torch looks up a hook's options after the hook: one removed by another thread meanwhile is
-    # called without its keyword arguments. It is never this thread's own.
-    def before(module: Any, args: Any, kwargs: Any = None) -> None:
-        if threading.get_ident() == thread:
-            recording.before_forward(args, kwargs)
-
-    def after(module: Any, args: Any, output: Any) -> None:
-        if threading.get_ident() == thread:
-            recording.after_forward(output)
-
-    handles = [
-        model.model.register_forward_pre_hook(before, with_kwargs=True),
-        model.model.register_forward_hook(after),
+    hooks = [
+        before(
+            model.model,
+            lambda _, args, kwargs: recording.before_forward(args, kwargs),
+            with_kwargs=True,
+        ),
+        after(model.model, lambda _, args, output: recording.after_forward(output)),
     ]
     try:
-        with model.family.observe(model.model, recording.events):
+        with hooked(hooks), model.family.observe(model.model, recording.events):
             yield recording
     finally:
-        for handle in handles:
-            handle.remove()
         recording.release()
     recording.finish()
 

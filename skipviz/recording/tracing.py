@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,10 +14,12 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.families import Plan
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import decoder_layers
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
@@ -28,8 +30,6 @@ from skipviz.traces import Trace
 
 BATCH_TOKENS = 2048
 """Tokens of short texts, padding included, that share a forward."""
-
-Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def trace(
     plan: Plan | None = None,
     window: int | None = None,
     overlap: int | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Trace:
     """Run a model over texts and return which layers each token used, and why.
@@ -176,26 +176,16 @@ class _Meter:
         self._done = 0.0
 
     def advance(self, tokens: float) -> None:
-        if self._stop is not None and self._stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(self._stop)
         self._done += tokens
         self._progress(min(1.0, self._done / self._total))
 
     @contextmanager
     def watch(self, model: nn.Module, *, tokens: int) -> Iterator[None]:
-        thread = threading.get_ident()
         layers = decoder_layers(model)
-
-        def hook(*_: Any) -> None:
-            if threading.get_ident() == thread:
-                self.advance(tokens / (len(layers) + 1))
-
-        handles = [layer.register_forward_hook(hook) for layer in layers]
-        try:
+        share = tokens / (len(layers) + 1)
+        with hooked(after(layer, lambda *_: self.advance(share)) for layer in layers):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
 
 def _run(

@@ -9,22 +9,15 @@ from typing import Any
 import torch
 
 from skipviz.analysis.cost import execution_rates
+from skipviz.budgets import budget_key
 from skipviz.errors import InputError
 from skipviz.families.gated.modules import GatedConfig
-from skipviz.models import load
-from skipviz.models.loading import at_budget
-from skipviz.models.samples import GatedModelConfig, ModelConfig
+from skipviz.models import at_budget, load
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.training.prepare import Say
 from skipviz.training.recipe import Recipe
-from skipviz.training.selection import (
-    block_influence,
-    greedy_order,
-    lifted,
-    rates_of,
-    site_savings,
-)
+from skipviz.training.selection import block_influence, greedy_order, lifted, rates_of, site_savings
 
 GREEDY_TOKENS = 2048
 INFLUENCE_TOKENS = 32768
@@ -52,7 +45,7 @@ def static_choice(
         else:
             influence = block_influence(student, _beginning(windows, INFLUENCE_TOKENS))
             order = sorted(range(len(influence)), key=lambda site: influence[site])
-        return {f"{b:g}": rates_of(order, savings, b) for b in recipe.budgets}
+        return {budget_key(b): rates_of(order, savings, b) for b in recipe.budgets}
 
     return choose
 
@@ -72,7 +65,8 @@ def matched_choice(
     like = load(model)
     for budget in recipe.budgets:
         at_budget(like, budget)  # says now, and not after an hour, which budgets there are
-    if like.settings is None or _layers(like.settings) != _layers(config):
+    layers = {site.layer for site in like.family.sites(like.model)}
+    if layers != set(range(config.first_layer, config.last_layer + 1)):
         raise InputError(
             f"{model} does not gate layers {config.first_layer} to {config.last_layer}, as the "
             "random policy is to; name gates of this backbone with --like."
@@ -84,7 +78,7 @@ def matched_choice(
         for budget in recipe.budgets:
             seen = trace(at_budget(like, budget), texts, statistics=False)
             matched = execution_rates(seen)["rate"].to_list()
-            rates[f"{budget:g}"] = lifted(matched, savings, budget)
+            rates[budget_key(budget)] = lifted(matched, savings, budget)
         return rates
 
     return choose
@@ -92,9 +86,3 @@ def matched_choice(
 
 def _beginning(windows: torch.Tensor, tokens: int) -> torch.Tensor:
     return windows[: max(1, tokens // (windows.shape[1] - 1))]
-
-
-def _layers(described: GatedConfig | ModelConfig) -> tuple[int, int] | None:
-    """Return the first and the last gated layer."""
-    gates = described.gates if isinstance(described, GatedModelConfig) else described
-    return (gates.first_layer, gates.last_layer) if isinstance(gates, GatedConfig) else None

@@ -8,17 +8,18 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from skipviz.budgets import Budgets
 from skipviz.evaluation.calibration import calibrate
 from skipviz.evaluation.card import TRAINING
 from skipviz.families.gated.modules import GatedConfig, install_gates
+from skipviz.families.gated.weights import read_gates
+from skipviz.folders import WEIGHTS, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts
-from skipviz.models.gate_weights import read_gates
-from skipviz.models.samples import GATES, GatedModelConfig, sample_folders
 from skipviz.text.documents import Document
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.objectives.cost import PRICE_GAINS
 from skipviz.training.prepare import Prepared, Run
+from skipviz.training.recipe import PRICE_GAINS
 
 UNUSED = {
     "cost": (),
@@ -34,38 +35,6 @@ def made_folder(run: Run) -> Path:
     made = run.folder / "model"
     made.mkdir(exist_ok=True)
     return made
-
-
-def describe(
-    made: Path,
-    run: Run,
-    *,
-    backbone_sha256: str,
-    config: GatedConfig,
-    thresholds: dict[str, float] | None = None,
-    rates: dict[str, list[float]] | None = None,
-    owned: Path | None = None,
-) -> None:
-    """Write ``skipviz.json``; ``owned`` is the file of another model whose adapters are shared."""
-    shared = ""
-    if owned is not None:
-        owner = owned.parent.resolve()
-        names = {path.resolve(): name for name, path in sample_folders().items()}
-        shared = names.get(owner, str(owner))
-    fixed = rates or {}
-    static = all(rate in (0, 1) for each in fixed.values() for rate in each)
-    GatedModelConfig(
-        backbone=run.backbone,
-        backbone_sha256=backbone_sha256,
-        gates_sha256=sha256_of(made / GATES),
-        gates=config,
-        thresholds=thresholds or {},
-        budget=f"{run.recipe.budget:g}",
-        policy="learned" if not fixed else "static" if static else "random",
-        rates=fixed,
-        adapters_of=shared,
-        adapters_sha256="" if owned is None else sha256_of(owned),
-    ).write(made)
 
 
 def document(
@@ -113,6 +82,28 @@ def document(
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
+def about_run(made: Path, run: Run, prepared: Prepared) -> dict[str, Any]:
+    """Return what the settings of every trained model begin with, but for its policy."""
+    return {
+        "backbone": run.backbone,
+        "backbone_sha256": prepared.backbone_sha256,
+        "gates_sha256": sha256_of(made / WEIGHTS),
+        "budget": run.recipe.budget,
+    }
+
+
+def shared_with(owned: Path | None) -> dict[str, Any]:
+    """Return whose adapters gates share, as fields of their settings; none if they have their own.
+
+    ``owned`` is the file of adapters that another model owns.
+    """
+    if owned is None:
+        return {}
+    owner = owned.parent.resolve()
+    names = {path.resolve(): name for name, path in sample_folders().items()}
+    return {"adapters_of": names.get(owner, str(owner)), "adapters_sha256": sha256_of(owned)}
+
+
 def calibrated(
     dense: SkipModel,
     gates: Path,
@@ -121,12 +112,14 @@ def calibrated(
     starts: Mapping[float, float],
     *,
     adapters: Path | None = None,
-) -> dict[str, float]:
+) -> Budgets[float]:
     """Return thresholds for the gates as written, in bfloat16, of the budgets in ``starts``."""
     install_gates(dense.model, config)
-    read_gates(dense.model, gates, rates={}, adapters=adapters)
+    read_gates(dense.model, gates, adapters=adapters)
     gated = replace(from_parts(dense.model, dense.tokenizer), name=gates.parent.name)
-    return {
-        f"{budget:g}": calibrate(gated, texts, budget=budget, start=start)
-        for budget, start in starts.items()
-    }
+    return Budgets(
+        {
+            budget: calibrate(gated, texts, budget=budget, start=start)
+            for budget, start in starts.items()
+        }
+    )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skipviz.families.flops import UnitFlops, adapter_flops, gate_flops
 from skipviz.families.gated.modules import GatedConfig, gated_units, straight_through
+from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import UnitFlops, adapter_flops, gate_flops
 
 
 class BudgetMeter:
@@ -33,10 +35,11 @@ class BudgetMeter:
         self._gate = gate_flops(width, config.gate_hidden)
         self._margins: list[tuple[str, Tensor]] = []
         self._rates: list[Tensor] = []
-        self._hooks = [
-            module.decide.register_forward_hook(self._hook(unit))
-            for _, unit, module in gated_units(model)
-        ]
+        self._gates = [(unit, module.decide) for _, unit, module in gated_units(model)]
+
+    def listening(self) -> AbstractContextManager[None]:
+        """Hear the decisions of a forward in this block."""
+        return hooked(after(decide, self._hook(unit)) for unit, decide in self._gates)
 
     def _hook(self, unit: str) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(module: nn.Module, args: Any, execute: Tensor) -> None:
@@ -50,19 +53,13 @@ class BudgetMeter:
         """Return the realised budget, with gradient, and each site's rate; then forget."""
         length = self._margins[0][1].shape[-1]
         device = self._margins[0][1].device
-        seen = torch.arange(1, length + 1, device=device)
-        attn = (self._flops.attn_fixed + self._flops.attn_per_key * seen).float()
-        unit_flops = {"attn": attn, "mlp": torch.full_like(attn, self._flops.mlp)}
-        dense = self._layers * (attn + self._flops.mlp).mean()
+        seen = torch.arange(1, length + 1, device=device).float()
+        dense = self._layers * torch.as_tensor(self._flops.layer(seen)).mean()
         spent = dense + len(self._margins) * self._gate
         for unit, execute in self._margins:
-            spent = spent - ((1 - execute) * (unit_flops[unit] - self._adapter)).mean()
+            saved = self._flops.saved(unit, seen, skip=self._adapter)
+            spent = spent - ((1 - execute) * saved).mean()
         rates = torch.stack(self._rates)
         self._margins.clear()
         self._rates.clear()
         return spent / dense, rates
-
-    def close(self) -> None:
-        """Take the hooks out."""
-        for hook in self._hooks:
-            hook.remove()

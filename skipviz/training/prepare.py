@@ -15,16 +15,16 @@ from torch import Tensor
 
 from skipviz.atomic import written
 from skipviz.errors import InputError
-from skipviz.models import SkipModel, load
-from skipviz.models.samples import learned_settings
+from skipviz.families.gated.settings import learned
+from skipviz.models import SkipModel, load, read_settings
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.windows import SHARES, training_windows
 
 WINDOWS = "windows.safetensors"
-WARM_START_WINDOWS = 480
-WARM_START_BATCH = 8
+LEAST_WINDOWS = 480
+"""Made for any run, however short: what adapters are fitted on."""
 
 Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
@@ -126,7 +126,7 @@ def prepare(run: Run, *, start: Path | None = None) -> Prepared:
         )
     dense = run.dense()
     if start is not None:
-        begun = learned_settings(start)
+        begun = learned(read_settings(start), name=start)
         if begun.backbone_sha256 != dense.weights_sha256:
             raise InputError(
                 f"The gates in {start} were made for {begun.backbone}, and {run.backbone} has "
@@ -158,7 +158,7 @@ def _own_windows(
 ) -> tuple[Int[Tensor, "n t"], dict[str, float]]:
     """Return the windows that a run has made, or make them."""
     path = folder / WINDOWS
-    count = max(recipe.steps * recipe.batch, WARM_START_WINDOWS)
+    count = max(recipe.steps * recipe.batch, LEAST_WINDOWS)
     if path.exists():
         windows, about = _read_windows(dense, path)
         found = (*windows.shape, about.get("seed"))

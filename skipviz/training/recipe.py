@@ -8,6 +8,9 @@ import torch
 
 from skipviz.errors import InputError
 
+PRICE_GAINS = (4.0, 0.1)
+"""Nats for an excess of the whole budget: in this step alone, and for all that follow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:

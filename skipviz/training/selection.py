@@ -11,11 +11,18 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
-from skipviz.families.flops import UnitFlops, adapter_flops
-from skipviz.families.gated.fixed_rates import set_rates
-from skipviz.families.gated.modules import GatedConfig, decoder_layers, gated_units
+from skipviz.families.fixed_rates.modules import set_rates
+from skipviz.families.gated.modules import GatedConfig, gated_units
+from skipviz.families.hooks import Hook, after, before, hooked
+from skipviz.families.llama import (
+    UnitFlops,
+    adapter_flops,
+    decoder_layers,
+    states_given,
+    states_made,
+)
 
-BATCH = 4
+WINDOWS_AT_ONCE = 4
 
 
 def site_savings(model: Any, config: GatedConfig, *, length: int) -> list[float]:
@@ -31,11 +38,10 @@ def site_savings(model: Any, config: GatedConfig, *, length: int) -> list[float]
         Tokens of a text; attention costs more in a longer one.
     """
     flops = UnitFlops.from_config(model.config)
-    attention = flops.attn_fixed + flops.attn_per_key * (length + 1) / 2
-    dense = len(decoder_layers(model)) * (attention + flops.mlp)
-    cost = {"attn": attention, "mlp": float(flops.mlp)}
+    seen = (length + 1) / 2
+    dense = model.config.num_hidden_layers * flops.layer(seen)
     skip = adapter_flops(model.config.hidden_size, config.adapter_rank)
-    return [(cost[unit] - skip) / dense for _, unit, _ in gated_units(model)]
+    return [float(flops.saved(unit, seen, skip=skip) / dense) for _, unit, _ in gated_units(model)]
 
 
 def equal_length(lengths: Sequence[int]) -> int:
@@ -116,18 +122,18 @@ def block_influence(model: Any, windows: Int[Tensor, "n t"]) -> list[float]:
         Token ids to measure on.
     """
     sums = [0.0] * len(list(gated_units(model)))
-    hooks = []
+    hooks: list[Hook] = []
     layers = decoder_layers(model)
 
-    def before(layer: int) -> Callable[..., None]:
+    def entering(layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, kwargs: Any) -> None:
-            entered[layer] = args[0] if args else kwargs["hidden_states"]
+            entered[layer] = states_given(args, kwargs)
 
         return hook
 
-    def after(site: int, layer: int) -> Callable[..., None]:
+    def leaving(site: int, layer: int) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, result: Any) -> None:
-            output = result[0] if isinstance(result, tuple) else result
+            output = states_made(result)
             left = entered[layer] + output
             angle = F.cosine_similarity(entered[layer].float(), left.float(), dim=-1)
             sums[site] += float((1 - angle).mean()) * len(output)
@@ -138,14 +144,11 @@ def block_influence(model: Any, windows: Int[Tensor, "n t"]) -> list[float]:
     entered: dict[int, Float[Tensor, "b t d"]] = {}
     for site, (layer, unit, module) in enumerate(gated_units(model)):
         if unit == "attn":
-            hooks.append(layers[layer].register_forward_pre_hook(before(layer), with_kwargs=True))
-        hooks.append(module.register_forward_hook(after(site, layer)))
-    try:
-        for rows in windows.split(BATCH):
+            hooks.append(before(layers[layer], entering(layer), with_kwargs=True))
+        hooks.append(after(module, leaving(site, layer)))
+    with hooked(hooks):
+        for rows in windows.split(WINDOWS_AT_ONCE):
             model.model(rows.to(model.device), use_cache=False)
-    finally:
-        for handle in hooks:
-            handle.remove()
     return [total / len(windows) for total in sums]
 
 
@@ -203,7 +206,7 @@ def greedy_order(
 def _loss(model: Any, windows: Int[Tensor, "n t"], rates: Sequence[float]) -> float:
     set_rates(model, rates)
     total = 0.0
-    for rows in windows.split(BATCH):
+    for rows in windows.split(WINDOWS_AT_ONCE):
         ids = rows.to(model.device)
         logits = model(ids[:, :-1], use_cache=False).logits.flatten(0, 1)
         for part, wanted in zip(logits.split(128), ids[:, 1:].flatten().split(128), strict=True):

@@ -14,6 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skipviz.families.gated.modules import LowRankAdapter, gated_units
+from skipviz.families.hooks import Hook, after, hooked
+from skipviz.families.llama import states_given, states_made
 
 RIDGE = 1e-3
 
@@ -78,26 +80,22 @@ def fit_adapters(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> None
     device = next(model.parameters()).device
     width = model.config.hidden_size
     moments: dict[LowRankAdapter, Moments] = {}
-    hooks = []
+    hooks: list[Hook] = []
 
     def measure(adapter: LowRankAdapter) -> Any:
         def hook(_: nn.Module, args: Any, kwargs: Any, result: Any) -> None:
-            hidden = args[0] if args else kwargs["hidden_states"]
-            output = result[0] if isinstance(result, tuple) else result
+            hidden, output = states_given(args, kwargs), states_made(result)
             moments[adapter].add(hidden.flatten(0, 1).float(), output.flatten(0, 1).float())
 
         return hook
 
     for _, _, gated in gated_units(model):
         moments[gated.adapter] = Moments(width, device)
-        hooks.append(gated.unit.register_forward_hook(measure(gated.adapter), with_kwargs=True))
-        hooks.append(gated.decide.register_forward_hook(lambda *_: torch.ones_like(_[2])))
-    try:
+        hooks.append(after(gated.unit, measure(gated.adapter), with_kwargs=True))
+        hooks.append(after(gated.decide, lambda *_: torch.ones_like(_[2])))
+    with hooked(hooks):
         for part in windows.split(batch):
             model.model(part.to(device), use_cache=False)
-    finally:
-        for hook in hooks:
-            hook.remove()
     for adapter, sums in moments.items():
         down, up, bias = sums.solve(adapter.down.out_features)
         adapter.down.weight.copy_(down)

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from skipviz.analysis.cost import (
     COMPONENTS,
     compute_share,
+    cost_summary,
     execution_rates,
     realised_budget,
-    summary,
     token_flops,
 )
 from skipviz.traces import Trace
@@ -116,7 +116,7 @@ def test_budget_is_exactly_one_when_all_runs_and_gates_are_free(
 ) -> None:
     trace = make_trace(gated=gated, units=units, exec_count=1, gate=0)
     assert realised_budget(trace) == 1.0
-    assert summary(trace).flop_share == 1.0
+    assert cost_summary(trace).flop_share == 1.0
 
 
 @pytest.mark.parametrize("units", [("attn", "mlp"), ("block",)])
@@ -148,7 +148,7 @@ def test_compute_share_adds_up() -> None:
     assert share["flops"].sum() == tokens["total"].sum()
     assert share["dense_flops"].sum() == tokens["dense_total"].sum()
     assert share["dense_share"].sum() == pytest.approx(1.0)
-    assert share["share"].sum() == pytest.approx(summary(trace).flop_share)
+    assert share["share"].sum() == pytest.approx(cost_summary(trace).flop_share)
     spent = share.filter(pl.col("component").is_in(["attention", "mlp", "adapters", "gates"]))
     dense = share.filter(pl.col("component").is_in(["attention", "mlp"]))
     assert realised_budget(trace) == spent["flops"].sum() / dense["dense_flops"].sum()
@@ -166,7 +166,7 @@ def test_execution_rates_count_tokens_not_repeats() -> None:
 
 def test_summary_gives_loss_layers_and_cost() -> None:
     trace = make_trace(seed=1, sequences=2, tokens=31)
-    figures = summary(trace)
+    figures = cost_summary(trace)
     losses = [loss for loss in trace.tokens["nll"].to_list() if loss is not None]
     used = sorted(trace.tokens["layers_used"].to_list())
     assert figures.tokens == 31
@@ -183,13 +183,15 @@ def test_summary_gives_loss_layers_and_cost() -> None:
 
 
 def test_summary_without_losses() -> None:
-    figures = summary(make_trace(statistics=False))
+    figures = cost_summary(make_trace(statistics=False))
     assert figures.loss is None
     assert figures.perplexity is None
     assert figures.scored == 0
 
 
-@pytest.mark.parametrize("function", [realised_budget, compute_share, execution_rates, summary])
+@pytest.mark.parametrize(
+    "function", [realised_budget, compute_share, execution_rates, cost_summary]
+)
 def test_no_tokens_is_a_sentence(function: object) -> None:
     with pytest.raises(ValueError, match="0 tokens; trace a text"):
         function(make_trace(tokens=0))  # type: ignore[operator]

@@ -11,8 +11,9 @@ import pytest
 import skipviz
 from skipviz.app import jobs
 from skipviz.app.jobs import RESULTS, Job, Jobs, Request
+from skipviz.budgets import Budgets
 from skipviz.errors import Stopped
-from skipviz.models.samples import GatedModelConfig
+from skipviz.families.gated.settings import GatedSettings
 from skipviz.text.documents import Document
 from tests import tiny
 
@@ -89,13 +90,14 @@ def test_whatever_differs_is_another_request(other: Request) -> None:
 def test_a_budget_is_set_for_its_run_alone(
     worker: Jobs, monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
 ) -> None:
-    settings = GatedModelConfig(
+    settings = GatedSettings(
         backbone="tiny",
         backbone_sha256="",
         gates_sha256="",
         gates=tiny.GATES,
-        thresholds={"0.8": 0.0, "0.4": 1e6},
-        budget="0.8",
+        thresholds=Budgets({0.8: 0.0, 0.4: 1e6}),
+        budget=0.8,
+        policy="learned",
     )
     model = dataclasses.replace(gated, settings=settings)
     monkeypatch.setattr(jobs, "load", lambda name: model)

@@ -6,7 +6,7 @@ import polars as pl
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.models.samples import samples_folder
+from skipviz.folders import samples_folder
 from skipviz.readings.frontier import frontier_reading
 from tests.browser.conftest import PageLog, Screenshot
 

@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.drift import drift
 from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.experiments.robustness.surface import surface_changes
@@ -66,7 +66,9 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
 
     press(page, "Change the surface")
     words = surface_changes(model, [document], seed=0)
-    expect(page.get_by_text(surface_words(summary(words)))).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text(surface_words(shift_of_decisions(words)))).to_be_visible(
+        timeout=RUN_SECONDS
+    )
     found = downloaded(page, "Every word (CSV)")
     assert [json.loads(row["after"]) for row in found] == words["after"].to_list()
 

@@ -14,7 +14,7 @@ from playwright.sync_api import Page, expect
 import skipviz
 from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficulty
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.robustness.drift import drift, part
+from skipviz.analysis.robustness.drift import drift, select_tokens
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.readings.layers import difficulty_reading, specialty_reading
 from skipviz.readings.robustness import drift_words
@@ -103,7 +103,7 @@ def test_drift_of_five_thousand_stored_tokens(
     page.get_by_role("button", name="Compare the two").click()
     # The first of three texts is before, the others are after.
     first = (trace.tokens["sequence"] == 0).to_numpy()
-    table = drift(part(trace, first), part(trace, np.logical_not(first)), seed=0)
+    table = drift(select_tokens(trace, first), select_tokens(trace, np.logical_not(first)), seed=0)
     expect_reading(page, drift_words(table))
     rows = downloaded(page, "Drift (CSV)")
     assert [row["level"] for row in rows] == table["level"].to_list()

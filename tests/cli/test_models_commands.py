@@ -41,6 +41,7 @@ def test_models_info(model: Path, tiny_model_folder: Path) -> None:
     assert outcome.exit_code == 0, outcome.output
     words = outcome.stdout
     assert "8, in 4 layers" in words
-    assert "threshold for budget 0.6" in words
+    assert "learned, budget 0.6" in words
+    assert "threshold 0.500000" in words
     assert run("models", "info", tiny_model_folder).exit_code == 0
     assert "could not be loaded" in sentence(run("models", "info", "nobody/nothing"))

@@ -17,13 +17,9 @@ import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
-from skipviz.families.gated.modules import (
-    GatedConfig,
-    gate_parameters,
-    gated_units,
-    install_gates,
-)
-from skipviz.models.samples import GatedModelConfig
+from skipviz.budgets import Budgets
+from skipviz.families.gated.modules import GatedConfig, gate_parameters, gated_units, install_gates
+from skipviz.families.gated.settings import GatedSettings
 from tests import tiny
 from tests.cli.runner import run, sentence
 from tests.folders import write_gated
@@ -88,13 +84,14 @@ def test_train_makes_policies_that_do_not_look(
         for _, _, unit in gated_units(model):
             torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
             torch.nn.init.zeros_(unit.gate.up.bias)
-        settings = GatedModelConfig(
+        settings = GatedSettings(
             backbone="tiny",
             backbone_sha256="",
             gates_sha256="",
             gates=shape,
-            thresholds={"0.83": 1.6, "0.91": 0.0},
-            budget="0.83",
+            thresholds=Budgets({0.83: 1.6, 0.91: 0.0}),
+            budget=0.83,
+            policy="learned",
         )
         return dataclasses.replace(skipviz.from_parts(model, tiny.tokenizer()), settings=settings)
 
@@ -256,7 +253,7 @@ def test_train_makes_early_exits(
     outcome = run("evaluate", made / "model", "--card", tmp_path / "card.md")
     assert outcome.exit_code == 0, outcome.output
     assert "Early exits after layers 1, 3" in (tmp_path / "card.md").read_text()
-    assert "none of these models has" in sentence(
+    assert "no model here has them" in sentence(
         run("evaluate", made / "model", "--text", text, "--limit", "0.1")
     )
     # Translators do not depend on budgets: others are met without training anew.

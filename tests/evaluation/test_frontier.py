@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +11,9 @@ import torch
 
 import skipviz
 import skipviz.evaluation.frontier
-from skipviz.analysis.cost import compute_share, realised_budget, summary
-from skipviz.evaluation.frontier import Candidate, frontier, measure
-from skipviz.families.gated.modules import set_threshold
+from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
+from skipviz.evaluation.frontier import frontier, measure
+from skipviz.families.gated.settings import Threshold
 from skipviz.text.spans import encode
 from tests import tiny
 
@@ -26,20 +25,15 @@ def documents() -> list[skipviz.Document]:
     return [skipviz.Document(f"doc{index}", text) for index, text in enumerate(TEXTS)]
 
 
-def candidate(gated: skipviz.SkipModel, threshold: float, budget: float) -> Candidate:
-    return Candidate(
-        model=gated,
-        policy="learned",
-        budget=budget,
-        prepare=functools.partial(set_threshold, gated.model, threshold),
-    )
+def candidate(gated: skipviz.SkipModel, threshold: float, budget: float) -> skipviz.SkipModel:
+    return gated.under(Threshold(threshold), budget=budget)
 
 
 def test_figures_are_those_of_a_loop_written_by_hand(
     gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:
-    found = measure([candidate(gated, 0.3, 0.8)], dense, documents)
-    set_threshold(gated.model, 0.3)
+    gated = candidate(gated, 0.3, 0.8)
+    found = measure([gated], dense, documents)
     for number, document in enumerate(documents):
         row = found.filter(policy="learned", document=number).row(0, named=True)
         ids = torch.tensor([encode(gated.tokenizer, document.text).ids])
@@ -58,8 +52,8 @@ def test_figures_are_those_of_a_loop_written_by_hand(
         traced = skipviz.trace(gated, document)
         assert row["tokens"] == len(traced) - 1
         assert row["realised"] == pytest.approx(realised_budget(traced))
-        assert row["flop_share"] == pytest.approx(summary(traced).flop_share)
-        assert row["layers_used"] == pytest.approx(summary(traced).layers_mean)
+        assert row["flop_share"] == pytest.approx(cost_summary(traced).flop_share)
+        assert row["layers_used"] == pytest.approx(cost_summary(traced).layers_mean)
         parts = [row[f"{part}_share"] for part in ("attention", "mlp", "adapters", "gates", "kv")]
         assert sum(parts) + row["head_share"] == pytest.approx(row["flop_share"])
 
@@ -116,8 +110,8 @@ def test_losses_over_the_learned_gates_are_at_the_budget_realised(
 ) -> None:
     less, more = candidate(gated, 0.5, 0.8), candidate(gated, 0.0, 0.9)
     # Asked for 0.8 as well, it realises something in between.
-    other = dataclasses.replace(candidate(gated, 0.3, 0.8), policy="static", setting="other")
-    below = dataclasses.replace(candidate(gated, 9.0, 0.8), policy="random", setting="below")
+    other = dataclasses.replace(candidate(gated, 0.3, 0.8), policy="static")
+    below = dataclasses.replace(candidate(gated, 9.0, 0.8), policy="random")
     measured = measure([less, more, other, below], dense, documents)
     table = frontier(measured, seed=0)
 
@@ -199,7 +193,7 @@ def test_what_is_in_the_store_is_not_run_again(
     assert some.equals(whole.filter(pl.col("document").is_in(some["document"].to_list())))
     assert whole.equals(measure([one], dense, documents))
     monkeypatch.setattr(dense.model, "forward", None)
-    monkeypatch.setattr(gated.model, "forward", None)
+    monkeypatch.setattr(one.model, "forward", None)
     assert measure([one], dense, documents, store=store).equals(whole)
 
 
@@ -216,7 +210,7 @@ def test_another_text_or_threshold_is_run(
     assert other.equals(measure([candidate(gated, 0.3, 0.8)], dense, changed))
     budget = measure([candidate(gated, 9.0, 0.7)], dense, documents, store=store)
     assert budget.equals(measure([candidate(gated, 9.0, 0.7)], dense, documents))
-    moved = dataclasses.replace(candidate(gated, 9.0, 0.8), setting="9.0")
+    moved = candidate(gated, 9.0, 0.8)
     found = measure([moved], dense, documents, store=store)
     assert found.equals(measure([moved], dense, documents))
 

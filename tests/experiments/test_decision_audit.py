@@ -16,7 +16,7 @@ import skipviz
 from skipviz.experiments.decision_audit import audit
 from skipviz.families.gated.modules import gated_units, install_gates
 from tests import tiny
-from tests.families.gated.test_fixed_rates import fixed
+from tests.families.fixed_rates.test_modules import fixed
 
 TEXT = tiny.TEXT[:26]
 

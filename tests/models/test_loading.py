@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 import skipviz
 from skipviz.errors import ModelError
-from skipviz.families import Gated
-from skipviz.models.samples import CONFIG, GATES
+from skipviz.families.gated.family import Gated
+from skipviz.folders import CONFIG, WEIGHTS
 from tests import tiny
 from tests.folders import write_gated
 
@@ -98,15 +98,15 @@ def test_a_missing_configuration_is_a_sentence(tiny_model_folder: Path) -> None:
 
 
 def test_missing_gates_are_a_sentence(model: Path) -> None:
-    (model / GATES).unlink()
+    (model / WEIGHTS).unlink()
     with pytest.raises(ModelError, match=r"gates\.safetensors is missing"):
         skipviz.load(model)
 
 
 def test_changed_gates_are_refused(model: Path) -> None:
-    content = bytearray((model / GATES).read_bytes())
+    content = bytearray((model / WEIGHTS).read_bytes())
     content[-1] ^= 1
-    (model / GATES).write_bytes(content)
+    (model / WEIGHTS).write_bytes(content)
     with pytest.raises(ModelError, match="damaged or from another training run"):
         skipviz.load(model)
 
@@ -114,9 +114,9 @@ def test_changed_gates_are_refused(model: Path) -> None:
 def test_gates_of_another_shape_are_refused(model: Path) -> None:
     from skipviz.home import sha256_of
 
-    save_file({"0.attn.gate.up.bias": torch.zeros(1)}, model / GATES)
-    edit(model / CONFIG, gates_sha256=sha256_of(model / GATES))
-    with pytest.raises(ModelError, match="holds other gates"):
+    save_file({"0.attn.gate.up.bias": torch.zeros(1)}, model / WEIGHTS)
+    edit(model / CONFIG, gates_sha256=sha256_of(model / WEIGHTS))
+    with pytest.raises(ModelError, match="holds other weights"):
         skipviz.load(model)
 
 
@@ -129,7 +129,7 @@ def test_another_backbone_is_refused(model: Path, tiny_model_folder: Path) -> No
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"gates": {}}'])
 def test_a_broken_description_is_a_sentence(model: Path, content: str) -> None:
     (model / CONFIG).write_text(content)
-    with pytest.raises(ModelError, match="is not the configuration of a gated model"):
+    with pytest.raises(ModelError, match="is not the configuration of a model that skips"):
         skipviz.load(model)
 
 

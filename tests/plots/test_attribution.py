@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
-from skipviz.analysis.gates.word_shares import pieces
+from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.plots.attribution import (
     attribution_html,
     correlation_figure,
@@ -64,7 +64,7 @@ def test_the_text_is_coloured_by_its_shares_and_is_never_markup() -> None:
     words = ["Hi", " <script>", "alert", "</script>", " &amp;", " end"]
     trace = say(make_trace(tokens=6), words)
     table = pl.DataFrame({"token": range(5), "attribution": [3.0, -3.0, 0.0, 0.5, -0.5]})
-    page = attribution_html(trace, pieces(trace, table, words=False), target=4, what="<b>")
+    page = attribution_html(trace, shares_by_word(trace, table, words=False), target=4, what="<b>")
     reader = read(page)
     assert reader.tags == {"div", "span"}
     assert "".join(text for _, _, text in reader.spans[:5]) == "".join(words[:5])

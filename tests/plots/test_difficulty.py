@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.layers.difficulty import DIFFICULTIES, depth_by_difficulty, difficulty
-from skipviz.analysis.layers.task_depth import TASKS, by_task
+from skipviz.analysis.layers.task_depth import TASKS, layers_by_task
 from skipviz.plots import difficulty_curve, task_figure
 from skipviz.plots.palette import layers_used_range
 from skipviz.traces import Trace
@@ -57,7 +57,7 @@ def test_intervals_stay_within_the_layers_there_are(trace: Trace) -> None:
 def test_tasks_are_drawn_beside_what_was_published(trace: Trace) -> None:
     used = np.random.default_rng(0).normal(4, 0.5, 48)
     prompts = pl.DataFrame({"task": np.repeat(TASKS, 8).tolist(), "layers": used, "nll": 1.0})
-    table = by_task(prompts, layers=6)
+    table = layers_by_task(prompts, layers=6)
     figure = task_figure(trace, table)
     mine, theirs = figure.data
     assert list(mine.x) == pytest.approx((table["layers"] / 6).to_list())

@@ -16,8 +16,8 @@ from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
 from skipviz.analysis.gates.quality import judged, quality_by, reliability
 from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.layers.task_depth import TASKS, by_task
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.layers.task_depth import TASKS, layers_by_task
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.drift import drift
 from skipviz.analysis.robustness.tails import tails
 from skipviz.traces import Trace
@@ -70,7 +70,7 @@ CHANGES = pl.DataFrame(
 )  # fmt: skip
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "attention_figure": lambda: plots.attention_figure(TRACE, ATTENTION),
-    "change_figure": lambda: plots.change_figure(TRACE, summary(CHANGES)),
+    "change_figure": lambda: plots.change_figure(TRACE, shift_of_decisions(CHANGES)),
     "cluster_criterion": lambda: plots.cluster_criterion(TRACE, CLUSTERS),
     "cluster_map": lambda: plots.cluster_map(TRACE, CLUSTERS.tokens, map_profiles(CLUSTERS, TRACE)),
     "cluster_profiles": lambda: plots.cluster_profiles(TRACE, CLUSTERS.profiles),
@@ -104,7 +104,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
         TRACE, specialties(TRACE, pl.DataFrame({"kind": KIND}), seed=0), feature="kind"
     ),
     "tails_figure": lambda: plots.tails_figure(TRACE, tails(TRACE)),
-    "task_figure": lambda: plots.task_figure(TRACE, by_task(PROMPTS, layers=6)),
+    "task_figure": lambda: plots.task_figure(TRACE, layers_by_task(PROMPTS, layers=6)),
     "token_path": lambda: plots.token_path(TRACE, 3),
     "utility_map": lambda: plots.utility_map(TRACE, CELLS),
 }

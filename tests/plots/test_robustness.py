@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.drift import LAYERS_USED
 from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.plots.robustness import DOCUMENTS, change_figure, drift_figure, tails_figure
@@ -21,7 +21,7 @@ def trace() -> Trace:
 def changes() -> pl.DataFrame:
     generator = np.random.default_rng(0)
     kinds, words = ["typos", "<b>spacing</b>"], 160
-    return summary(
+    return shift_of_decisions(
         pl.DataFrame(
             {
                 "kind": np.repeat(kinds, words),

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.layers.specialties import LEVEL, specialties
+from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE, specialties
 from skipviz.plots import specialty_map
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
@@ -31,7 +31,7 @@ def test_the_map_has_the_log_odds_and_marks_what_is_sure(trace: Trace) -> None:
         ):
             assert (layer, odds) == (row["layer"], row["log_odds"])
             assert name == row["class"].replace("<", "&lt;").replace(">", "&gt;")
-        assert len(dots[place].x) == part.filter(pl.col("q") < LEVEL).height
+        assert len(dots[place].x) == part.filter(pl.col("q") < FALSE_DISCOVERY_RATE).height
     assert len(dots[1].x) > 0
     limits = figure.layout.coloraxis
     assert limits.cmin == -limits.cmax

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from skipviz.analysis.cost import compute_share, execution_rates, summary
+from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
 from skipviz.plots import compute_share_figure, execution_rate_by_layer, layers_used_histogram
 from skipviz.plots.palette import CIVIDIS, interpolate, layers_used_range, shares_along
 from skipviz.traces import Trace
@@ -100,6 +100,6 @@ def test_compute_share_stacks_to_the_totals() -> None:
     np.testing.assert_array_equal(drawn[:, 1], shares["share"].to_numpy())
     np.testing.assert_array_equal(drawn[:, 0], shares["dense_share"].to_numpy())
     assert [t.name for t in figure.data][:2] == ["attention", "MLP"]
-    share = summary(trace).flop_share
+    share = cost_summary(trace).flop_share
     assert drawn[:, 1].sum() == pytest.approx(share)
     assert [a.text for a in figure.layout.annotations] == ["100.0%", f"{share:.1%}"]

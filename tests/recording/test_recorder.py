@@ -11,7 +11,7 @@ import skipviz
 from skipviz.errors import RecordingError
 from skipviz.families import Plan
 from tests import tiny
-from tests.families.gated.test_fixed_rates import fixed
+from tests.families.fixed_rates.test_modules import fixed
 
 
 def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:

@@ -27,23 +27,25 @@ def test_the_meter_counts_what_a_trace_counts(gated: skipviz.SkipModel, training
     meter = BudgetMeter(gated.model, tiny.GATES)
     ids = torch.tensor([encode(gated.tokenizer, tiny.TEXT).ids])
     gated.model.train(training)
-    gated.model(ids)
+    with meter.listening():
+        gated.model(ids)
     budget, rates = meter.read()
     assert budget.item() == pytest.approx(realised_budget(traced), rel=1e-5)
     assert rates.tolist() == pytest.approx(traced.matrix("exec_count").mean(axis=0).tolist())
     assert 0.2 < rates.mean().item() < 0.98
 
 
-def test_a_closed_meter_hears_nothing(gated: skipviz.SkipModel) -> None:
-    meter = BudgetMeter(gated.model, tiny.GATES)
-    meter.close()
+def test_a_meter_leaves_no_hook(gated: skipviz.SkipModel) -> None:
+    with BudgetMeter(gated.model, tiny.GATES).listening():
+        gated.model(windows())
     assert all(not unit.decide._forward_hooks for _, _, unit in gated_units(gated.model))
 
 
 def test_the_budget_pulls_at_the_gates(gated: skipviz.SkipModel) -> None:
     meter = BudgetMeter(gated.model, tiny.GATES)
     gated.model.train()
-    gated.model(windows())
+    with meter.listening():
+        gated.model(windows())
     meter.read()[0].backward()
     for _, _, unit in gated_units(gated.model):
         assert unit.gate.up.bias.grad is not None
@@ -59,5 +61,6 @@ def test_a_gate_that_always_runs_reads_exactly_one(gated: skipviz.SkipModel) -> 
     for seed in range(20):
         torch.manual_seed(seed)
         torch.nn.init.constant_(unit.gate.up.bias, torch.rand(()).item())
-        gated.model(windows())
+        with meter.listening():
+            gated.model(windows())
         assert set(meter.read()[1].tolist()) == {1.0}

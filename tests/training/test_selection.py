@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.flops import adapter_flops
-from skipviz.families.gated.fixed_rates import install_rates
+from skipviz.families.fixed_rates.modules import install_rates
 from skipviz.families.gated.modules import gated_units
+from skipviz.families.llama import adapter_flops
 from skipviz.training.selection import (
     block_influence,
     equal_length,

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import as_list
+from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.analysis.tokens.covariates import covariates
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-AROUND = 6
+CONTEXT_TOKENS = 6
 """Tokens shown before and after a typical one."""
-FIGURES = ("layers_used", "nll", "surprisal", "position", "log_frequency")
+MEAN_COLUMNS = ("layers_used", "nll", "surprisal", "position", "log_frequency")
 
 
 def cluster_figures(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl.DataFrame:
@@ -50,7 +50,10 @@ def cluster_figures(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl
         for trace in several
     ]
     table = pl.concat(columns).with_columns(tokens["cluster"])
-    means = [pl.len().cast(pl.Int64).alias("tokens"), *(pl.col(name).mean() for name in FIGURES)]
+    means = [
+        pl.len().cast(pl.Int64).alias("tokens"),
+        *(pl.col(name).mean() for name in MEAN_COLUMNS),
+    ]
     inside = table.drop_nulls("cluster").group_by("cluster").agg(means).sort("cluster")
     left = table.filter(pl.col("cluster").is_null())
     parts = [
@@ -64,7 +67,7 @@ def cluster_figures(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl
         "cluster",
         "tokens",
         (pl.col("tokens") / table.height).alias("share"),
-        *FIGURES,
+        *MEAN_COLUMNS,
     )
 
 
@@ -178,7 +181,7 @@ WHERE = ("source", "sequence", "position", "text")
 
 
 def _checked(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> list[Trace]:
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     total = sum(len(trace) for trace in several)
     if total != tokens.height:
         raise InputError(
@@ -202,7 +205,9 @@ def _log_frequency(trace: Trace) -> pl.Series:
 def _context(trace: Trace, token: int) -> tuple[str, str]:
     """Return the characters of some tokens before and after one, in the same text."""
     sequence, start, end = trace.tokens.select("sequence", "char_start", "char_end").row(token)
-    near = trace.tokens.slice(max(0, token - AROUND), 2 * AROUND + 1).filter(sequence=sequence)
+    near = trace.tokens.slice(max(0, token - CONTEXT_TOKENS), 2 * CONTEXT_TOKENS + 1).filter(
+        sequence=sequence
+    )
     before = near.filter(pl.col("token") < token)
     after = near.filter(pl.col("token") > token)
     return _characters(before, until=start), _characters(after, since=end)

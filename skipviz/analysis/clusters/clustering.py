@@ -12,36 +12,36 @@ import polars as pl
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from skipviz.analysis.clusters.grouping import (
-    METHODS,
+    CLUSTERING_METHODS,
     METRICS,
-    NOBODY,
+    NO_CLUSTER,
+    ClusteringMethod,
     Grouper,
     Grouping,
     Labels,
-    Method,
     Metric,
     distances,
-    nearest,
+    nearest_group,
 )
 from skipviz.analysis.clusters.profiles import (
     Floats,
-    On,
+    ProfileValue,
     Scale,
-    as_list,
     check_same_model,
     raw_profiles,
     scale_of,
     scaled,
+    traces_of_one_model,
 )
-from skipviz.analysis.clusters.significance import ALPHA, judge, resampled, sample
+from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, split_half_agreement
 from skipviz.analysis.clusters.storage import PROFILES, RUN, TABLES, read_tables, write_tables
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-MOST = 8
+MAX_CLUSTERS = 8
 """Clusters tried at most: more have no colours that all can tell apart."""
-FEWEST_TOKENS = 40
-GROUPED = 5000
+MIN_TOKENS = 40
+MAX_GROUPED_TOKENS = 5000
 """Tokens that are grouped; further ones go to the nearest cluster."""
 
 
@@ -122,7 +122,7 @@ class Clusters:
         ValueError
             If the traces are of another model, or lack scores where clusters are made on them.
         """
-        several = as_list(traces)
+        several = traces_of_one_model(traces)
         return _tokens(several, self.scaled(several), self._grouping(), self.run["metric"][0])
 
     def scaled(self, traces: Trace | Sequence[Trace]) -> Floats:
@@ -140,12 +140,12 @@ class Clusters:
         ValueError
             As ``assign``.
         """
-        several = as_list(traces)
+        several = traces_of_one_model(traces)
         check_same_model(several[0], self.sites, self.run["weights_sha256"][0])
         scale = Scale(
             centre=self.sites["centre"].to_numpy(), spread=self.sites["spread"].to_numpy()
         )
-        on: On = self.run["on"][0]
+        on: ProfileValue = self.run["on"][0]
         return scaled(raw_profiles(several, on), scale)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
@@ -164,15 +164,15 @@ class Clusters:
         return cls(**read_tables(source))
 
     def _grouping(self) -> Grouping:
-        labels = self.references["cluster"].fill_null(NOBODY).to_numpy().astype(np.int64)
+        labels = self.references["cluster"].fill_null(NO_CLUSTER).to_numpy().astype(np.int64)
         return Grouping(references=self.references["profile"].to_numpy(), labels=labels)
 
 
 def cluster(
     traces: Trace | Sequence[Trace],
-    on: On = "executed",
+    on: ProfileValue = "executed",
     *,
-    method: Method = "kmeans",
+    method: ClusteringMethod = "kmeans",
     metric: Metric | None = None,
     clusters: int | None = None,
     seed: int = 0,
@@ -218,13 +218,15 @@ def cluster(
         If the traces do not go together, have too few tokens or sites that never differ, or if
         method, metric and number do not go together.
     """
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     raw = raw_profiles(several, on)
     chosen_metric = _metric(on, method, metric)
     _check(raw, method, clusters)
     scale = scale_of(raw, on)
     profiles = scaled(raw, scale)
-    grouped = profiles[sample(len(profiles), GROUPED, np.random.default_rng(seed))]
+    grouped = profiles[
+        sample_tokens(len(profiles), MAX_GROUPED_TOKENS, np.random.default_rng(seed))
+    ]
     grouper = Grouper(method=method, metric=chosen_metric, seed=seed)
     # Several hundred small groupings: threads that wait for each other would take the time.
     with threadpool_limits(1, user_api="openmp"):
@@ -235,7 +237,9 @@ def cluster(
             wanted = 1
         asked = wanted if method != "hdbscan" or wanted == 1 else None
         grouping = _by_size(grouper.group(grouped, asked), grouped, chosen_metric)
-        agreed = resampled(grouped, grouper, count=asked, seed=seed) if wanted > 1 else []
+        agreed = (
+            split_half_agreement(grouped, grouper, count=asked, seed=seed) if wanted > 1 else []
+        )
     tokens = _tokens(several, profiles, grouping, chosen_metric)
     run = {
         "model": several[0].run["model"][0],
@@ -264,9 +268,9 @@ def cluster(
     )
 
 
-def _metric(on: On, method: Method, metric: Metric | None) -> Metric:
-    if method not in METHODS:
-        raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")
+def _metric(on: ProfileValue, method: ClusteringMethod, metric: Metric | None) -> Metric:
+    if method not in CLUSTERING_METHODS:
+        raise InputError(f"method={method!r} is not one of {', '.join(CLUSTERING_METHODS)}.")
     if metric is not None and metric not in METRICS:
         raise InputError(f"metric={metric!r} is not one of {', '.join(METRICS)}.")
     if on == "score":
@@ -283,14 +287,13 @@ def _metric(on: On, method: Method, metric: Metric | None) -> Metric:
     return metric or "hamming"
 
 
-def _check(raw: Floats, method: Method, clusters: int | None) -> None:
+def _check(raw: Floats, method: ClusteringMethod, clusters: int | None) -> None:
     tokens, sites = raw.shape
     if not sites:
         raise InputError("The model has no gates, so all profiles are alike; trace a gated one.")
-    if tokens < FEWEST_TOKENS:
+    if tokens < MIN_TOKENS:
         raise InputError(
-            f"{tokens} tokens are too few to tell clusters from chance; give {FEWEST_TOKENS} or "
-            "more."
+            f"{tokens} tokens are too few to tell clusters from chance; give {MIN_TOKENS} or more."
         )
     if (raw == raw[0]).all():
         raise InputError(
@@ -304,8 +307,8 @@ def _check(raw: Floats, method: Method, clusters: int | None) -> None:
             f"HDBSCAN finds the number of clusters itself; leave clusters={clusters} out, or take "
             "method='kmeans'."
         )
-    if not 2 <= clusters <= MOST:
-        raise InputError(f"clusters={clusters} must be from 2 to {MOST}.")
+    if not 2 <= clusters <= MAX_CLUSTERS:
+        raise InputError(f"clusters={clusters} must be from 2 to {MAX_CLUSTERS}.")
     distinct = len(np.unique(raw, axis=0))
     if clusters > distinct:
         raise InputError(
@@ -313,28 +316,28 @@ def _check(raw: Floats, method: Method, clusters: int | None) -> None:
         )
 
 
-def _counts(profiles: Floats, method: Method, clusters: int | None) -> list[int | None]:
+def _counts(profiles: Floats, method: ClusteringMethod, clusters: int | None) -> list[int | None]:
     if method == "hdbscan":
         return [None]
     if clusters is not None:
         return [clusters]
     distinct = len(np.unique(profiles, axis=0))
-    return list(range(2, min(MOST, distinct) + 1))
+    return list(range(2, min(MAX_CLUSTERS, distinct) + 1))
 
 
 def _by_size(grouping: Grouping, profiles: Floats, metric: Metric) -> Grouping:
     """Return the groups numbered from the largest."""
-    labels = nearest(grouping, profiles, metric)
-    sizes = np.bincount(labels[labels != NOBODY], minlength=int(grouping.labels.max()) + 1)
+    labels = nearest_group(grouping, profiles, metric)
+    sizes = np.bincount(labels[labels != NO_CLUSTER], minlength=int(grouping.labels.max()) + 1)
     place = np.argsort(np.argsort(-sizes, kind="stable"))
-    numbered = np.where(grouping.labels == NOBODY, NOBODY, place[grouping.labels])
+    numbered = np.where(grouping.labels == NO_CLUSTER, NO_CLUSTER, place[grouping.labels])
     return Grouping(references=grouping.references, labels=numbered)
 
 
 def _tokens(
     traces: Sequence[Trace], profiles: Floats, grouping: Grouping, metric: Metric
 ) -> pl.DataFrame:
-    labels = nearest(grouping, profiles, metric)
+    labels = nearest_group(grouping, profiles, metric)
     columns = ("token", "source", "sequence", "position", "text")
     tables = [
         trace.tokens.select(pl.lit(index, dtype=pl.Int64).alias("trace"), *columns)
@@ -371,13 +374,13 @@ def mean_profiles(traces: Trace | Sequence[Trace], tokens: pl.DataFrame) -> pl.D
     pl.DataFrame
         As ``Clusters.profiles``, without clusters that no token belongs to.
     """
-    several = as_list(traces)
-    labels = tokens["cluster"].fill_null(NOBODY).to_numpy()
+    several = traces_of_one_model(traces)
+    labels = tokens["cluster"].fill_null(NO_CLUSTER).to_numpy()
     ran = np.concatenate([trace.matrix("exec_count") > 0 for trace in several])
     scores = np.concatenate([trace.matrix("score") for trace in several]).astype(np.float64)
     sites = several[0].sites.select("site", "label", "layer", "unit")
     tables = [pl.DataFrame(schema=PROFILES)]
-    for label in np.unique(labels[labels != NOBODY]):
+    for label in np.unique(labels[labels != NO_CLUSTER]):
         mine = labels == label
         score = np.where(np.isfinite(scores[mine]), scores[mine], np.nan)
         asked = np.isfinite(score).sum(axis=0)
@@ -407,4 +410,4 @@ def _references(grouping: Grouping) -> pl.DataFrame:
 
 
 def _nullable(labels: Labels) -> pl.Series:
-    return pl.Series(labels, dtype=pl.Int64).replace(NOBODY, None)
+    return pl.Series(labels, dtype=pl.Int64).replace(NO_CLUSTER, None)

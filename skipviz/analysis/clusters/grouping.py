@@ -12,20 +12,20 @@ import numpy.typing as npt
 from skipviz.analysis.clusters.profiles import Floats
 
 Labels = npt.NDArray[np.int64]
-Method = Literal["kmeans", "agglomerative", "hdbscan"]
-METHODS: tuple[Method, ...] = ("kmeans", "agglomerative", "hdbscan")
+ClusteringMethod = Literal["kmeans", "agglomerative", "hdbscan"]
+CLUSTERING_METHODS: tuple[ClusteringMethod, ...] = ("kmeans", "agglomerative", "hdbscan")
 Metric = Literal["hamming", "jaccard", "euclidean"]
 METRICS: tuple[Metric, ...] = ("hamming", "jaccard", "euclidean")
-NOBODY = -1
+NO_CLUSTER = -1
 """Label of what belongs to no group."""
-STARTS = 4
+KMEANS_STARTS = 4
 """How often k-means begins anew."""
-SMALLEST = 0.1
+MIN_CLUSTER_SHARE = 0.1
 """Share of the profiles that the smallest group of HDBSCAN has; with less, binary profiles fall
 into many groups of the few that are equal."""
-NEIGHBOURS = 5
+MIN_SAMPLES = 5
 """How many profiles must be near one for HDBSCAN to call the place dense."""
-ROWS = 1024
+PROFILES_AT_ONCE = 1024
 """Profiles whose distances to all references are held at once."""
 
 
@@ -61,7 +61,7 @@ class Grouper:
         Of the starts of k-means.
     """
 
-    method: Method
+    method: ClusteringMethod
     metric: Metric
     seed: int
 
@@ -87,7 +87,7 @@ class Grouper:
     def _kmeans(self, profiles: Floats, count: int | None) -> Labels:
         from sklearn.cluster import KMeans
 
-        model = KMeans(count, n_init=STARTS, random_state=self.seed)
+        model = KMeans(count, n_init=KMEANS_STARTS, random_state=self.seed)
         return np.asarray(model.fit_predict(profiles), dtype=np.int64)
 
     def _agglomerative(self, profiles: Floats, counts: Sequence[int | None]) -> list[Labels]:
@@ -107,8 +107,8 @@ class Grouper:
         from sklearn.cluster import HDBSCAN
 
         model = HDBSCAN(
-            min_cluster_size=max(NEIGHBOURS, round(SMALLEST * len(profiles))),
-            min_samples=NEIGHBOURS,
+            min_cluster_size=max(MIN_SAMPLES, round(MIN_CLUSTER_SHARE * len(profiles))),
+            min_samples=MIN_SAMPLES,
             metric="precomputed",
             copy=False,
         )
@@ -142,11 +142,13 @@ def distances(left: Floats, right: Floats, metric: Metric) -> Floats:
     return found
 
 
-def nearest(grouping: Grouping, profiles: Floats, metric: Metric) -> Labels:
+def nearest_group(grouping: Grouping, profiles: Floats, metric: Metric) -> Labels:
     """Return the group of the nearest reference of each profile, [tokens]."""
     parts = [
-        distances(profiles[start : start + ROWS], grouping.references, metric).argmin(axis=1)
-        for start in range(0, len(profiles), ROWS)
+        distances(profiles[start : start + PROFILES_AT_ONCE], grouping.references, metric).argmin(
+            axis=1
+        )
+        for start in range(0, len(profiles), PROFILES_AT_ONCE)
     ]
     found: Labels = grouping.labels[np.concatenate(parts)]
     return found
@@ -173,7 +175,7 @@ def silhouette(apart: Floats, labels: Labels) -> float:
     """
     from sklearn.metrics import silhouette_samples
 
-    inside = labels != NOBODY
+    inside = labels != NO_CLUSTER
     groups = len(np.unique(labels[inside]))
     if not 2 <= groups < inside.sum():
         return 0.0

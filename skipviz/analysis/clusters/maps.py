@@ -11,17 +11,17 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.clusters.clustering import Clusters
-from skipviz.analysis.clusters.grouping import Grouping, Labels, Metric, distances, nearest
-from skipviz.analysis.clusters.profiles import Floats, as_list
-from skipviz.analysis.clusters.significance import sample
+from skipviz.analysis.clusters.grouping import Grouping, Labels, Metric, distances, nearest_group
+from skipviz.analysis.clusters.profiles import Floats, traces_of_one_model
+from skipviz.analysis.clusters.significance import sample_tokens
 from skipviz.errors import InputError, MissingExtraError
 from skipviz.traces import Trace
 
 Projection = Literal["pca", "umap"]
 PROJECTIONS: tuple[Projection, ...] = ("pca", "umap")
-MAPPED = 2000
+MAX_POINTS = 2000
 """Points on a map; each further token is stood for by the one with the nearest profile."""
-NEIGHBOURS = 15
+UMAP_NEIGHBOURS = 15
 """Neighbours that UMAP tries to keep."""
 
 
@@ -75,7 +75,7 @@ def map_profiles(
     Returns
     -------
     ClusterMap
-        Of at most ``MAPPED`` points.
+        Of at most ``MAX_POINTS`` points.
 
     Raises
     ------
@@ -87,17 +87,17 @@ def map_profiles(
     """
     if method not in PROJECTIONS:
         raise InputError(f"method={method!r} is not one of {', '.join(PROJECTIONS)}.")
-    several = as_list(traces)
+    several = traces_of_one_model(traces)
     profiles = clusters.scaled(several)
     metric: Metric = clusters.run["metric"][0]
     if not len(profiles):
         raise InputError("The traces have 0 tokens, so there is nothing to map; trace a text.")
-    if method == "umap" and len(profiles) <= NEIGHBOURS:
+    if method == "umap" and len(profiles) <= UMAP_NEIGHBOURS:
         raise InputError(
-            f"{len(profiles)} tokens are too few for UMAP, which looks at {NEIGHBOURS} neighbours "
-            "of each; take method='pca' or a longer text."
+            f"{len(profiles)} tokens are too few for UMAP, which looks at {UMAP_NEIGHBOURS} "
+            "neighbours of each; take method='pca' or a longer text."
         )
-    chosen = sample(len(profiles), MAPPED, np.random.default_rng(seed))
+    chosen = sample_tokens(len(profiles), MAX_POINTS, np.random.default_rng(seed))
     variance = None
     if method == "pca":
         places, variance = _principal_components(profiles[chosen])
@@ -126,7 +126,7 @@ def map_profiles(
 def _stands_for(profiles: Floats, chosen: np.ndarray, metric: Metric) -> Labels:
     """Return the point of each token: its own, or the one with the nearest profile."""
     points = Grouping(references=profiles[chosen], labels=np.arange(len(chosen)))
-    found = nearest(points, profiles, metric)
+    found = nearest_group(points, profiles, metric)
     found[chosen] = points.labels  # the first of several with the same profile would be nearest
     return found
 
@@ -150,7 +150,7 @@ def _umap(profiles: Floats, metric: Metric, seed: int) -> Floats:
         # profiles are neighbours of none but themselves.
         warnings.simplefilter("ignore")
         model = _umap_learn().UMAP(
-            n_neighbors=NEIGHBOURS, metric="precomputed", random_state=seed, n_jobs=1
+            n_neighbors=UMAP_NEIGHBOURS, metric="precomputed", random_state=seed, n_jobs=1
         )
         found: Floats = model.fit_transform(distances(profiles, profiles, metric))
     return found.astype(np.float64)

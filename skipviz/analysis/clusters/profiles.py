@@ -14,13 +14,13 @@ from skipviz.errors import InputError
 from skipviz.traces import Trace
 
 Floats = npt.NDArray[np.float64]
-On = Literal["executed", "score"]
-ONS: tuple[On, ...] = ("executed", "score")
-PLACE = ("layer", "unit", "visit")
+ProfileValue = Literal["executed", "score"]
+PROFILE_VALUES: tuple[ProfileValue, ...] = ("executed", "score")
+SITE_KEY = ("layer", "unit", "visit")
 """What makes two sites the same."""
-SPREAD = 1.349
+NORMAL_QUARTILE_RANGE = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
-FARTHEST = 3.0
+SCORE_CLIP = 3.0
 """Where scaled scores are cut off: a few tokens lie so far out that they alone would be groups."""
 
 
@@ -40,7 +40,7 @@ class Scale:
     spread: Floats
 
 
-def as_list(traces: Trace | Sequence[Trace]) -> list[Trace]:
+def traces_of_one_model(traces: Trace | Sequence[Trace]) -> list[Trace]:
     """Return the traces as a list, if they can be looked at together.
 
     Raises
@@ -58,7 +58,7 @@ def as_list(traces: Trace | Sequence[Trace]) -> list[Trace]:
 
 def check_same_model(trace: Trace, sites: pl.DataFrame, weights: str | None) -> None:
     """Raise ``ValueError`` unless a trace has these sites and comes from these weights."""
-    if not trace.sites.select(PLACE).equals(sites.select(PLACE)):
+    if not trace.sites.select(SITE_KEY).equals(sites.select(SITE_KEY)):
         raise InputError(
             f"A trace of {trace.run['model'][0]} has {trace.sites.height} sites, and not the same "
             f"ones as the {sites.height} of the first; give traces of one model."
@@ -71,7 +71,7 @@ def check_same_model(trace: Trace, sites: pl.DataFrame, weights: str | None) -> 
         )
 
 
-def raw_profiles(traces: Sequence[Trace], on: On) -> Floats:
+def raw_profiles(traces: Sequence[Trace], on: ProfileValue) -> Floats:
     """Return what each token did at each site, [tokens, sites].
 
     Parameters
@@ -86,8 +86,8 @@ def raw_profiles(traces: Sequence[Trace], on: On) -> Floats:
     ValueError
         If there is nothing of that name, or a score is missing.
     """
-    if on not in ONS:
-        raise InputError(f"on={on!r} is not one of {', '.join(ONS)}.")
+    if on not in PROFILE_VALUES:
+        raise InputError(f"on={on!r} is not one of {', '.join(PROFILE_VALUES)}.")
     if on == "executed":
         return np.concatenate([(t.matrix("exec_count") > 0).astype(np.float64) for t in traces])
     scores: Floats = np.concatenate([t.matrix("score").astype(np.float64) for t in traces])
@@ -100,13 +100,13 @@ def raw_profiles(traces: Sequence[Trace], on: On) -> Floats:
     return scores
 
 
-def scale_of(profiles: Floats, on: On) -> Scale:
+def scale_of(profiles: Floats, on: ProfileValue) -> Scale:
     """Return the scale of profiles: none for decisions, median and quartiles for scores."""
     sites = profiles.shape[1]
     if on == "executed":
         return Scale(centre=np.zeros(sites), spread=np.ones(sites))
     low, middle, high = np.quantile(profiles, [0.25, 0.5, 0.75], axis=0)
-    spread = (high - low) / SPREAD
+    spread = (high - low) / NORMAL_QUARTILE_RANGE
     # A gate that says the same of most tokens has no quartiles to speak of.
     spread = np.where(spread > 0, spread, profiles.std(axis=0))
     return Scale(centre=middle, spread=np.where(spread > 0, spread, 1.0))
@@ -114,7 +114,7 @@ def scale_of(profiles: Floats, on: On) -> Scale:
 
 def scaled(profiles: Floats, scale: Scale) -> Floats:
     """Return profiles on a scale, [tokens, sites], cut off where they lie far out."""
-    found: Floats = np.clip((profiles - scale.centre) / scale.spread, -FARTHEST, FARTHEST)
+    found: Floats = np.clip((profiles - scale.centre) / scale.spread, -SCORE_CLIP, SCORE_CLIP)
     return found
 
 

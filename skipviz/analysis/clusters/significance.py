@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.grouping import Grouper, distances, nearest, silhouette
+from skipviz.analysis.clusters.grouping import Grouper, distances, nearest_group, silhouette
 from skipviz.analysis.clusters.profiles import Continuum, Floats, shuffled
 
-LOOKED_AT = 600
+SILHOUETTE_TOKENS = 600
 """Tokens on which silhouettes are taken; all their pairs are."""
 ALPHA = 0.05
 """Clusters are claimed where no greater share of shuffled profiles groups as clearly."""
-DRAWS = 39
+NULL_DRAWS = 39
 """How often profiles are shuffled, and how often drawn from a continuum, at most."""
-ENOUGH = 4
+ENOUGH_AS_CLEAR = 4
 """Draws as clear as the profiles themselves after which there is no use in further ones."""
 CONTINUUM = ("continuum", "continuum_high")
 RESAMPLES = 20
@@ -69,16 +69,19 @@ def judge(
         Called with the share done, 0 to 1.
     """
     generator = np.random.default_rng(seed)
-    looked = sample(len(profiles), LOOKED_AT, generator)
+    looked = sample_tokens(len(profiles), SILHOUETTE_TOKENS, generator)
     block = max(1, min(BLOCK, len(profiles) // 20))
     own, groups = _silhouettes(profiles[looked], grouper, counts)
 
     def blind(draw: Callable[[], Floats], begun: float) -> tuple[Floats, float]:
         found: list[Floats] = []
         # Each draw gives its clearest number of clusters, as these profiles did.
-        while len(found) < DRAWS and sum(each.max() >= own.max() for each in found) < ENOUGH:
+        while (
+            len(found) < NULL_DRAWS
+            and sum(each.max() >= own.max() for each in found) < ENOUGH_AS_CLEAR
+        ):
             found.append(_silhouettes(draw()[looked], grouper, counts)[0])
-            progress(begun + len(found) / DRAWS / 2)
+            progress(begun + len(found) / NULL_DRAWS / 2)
         return np.stack(found), _p_value(own.max(), np.array([each.max() for each in found]))
 
     apart, p = blind(lambda: shuffled(profiles, block=block, generator=generator), 0.0)
@@ -95,7 +98,9 @@ def judge(
     return Verdict(criterion=table, best=best, p=p, p_continuum=p_continuum)
 
 
-def resampled(profiles: Floats, grouper: Grouper, *, count: int | None, seed: int) -> list[float]:
+def split_half_agreement(
+    profiles: Floats, grouper: Grouper, *, count: int | None, seed: int
+) -> list[float]:
     """Return how well groups made from half of the tokens agree with those from the other half.
 
     Parameters
@@ -120,17 +125,17 @@ def resampled(profiles: Floats, grouper: Grouper, *, count: int | None, seed: in
     generator = np.random.default_rng(seed)
     found = []
     for _ in range(RESAMPLES):
-        order = generator.permutation(len(profiles))[: 2 * LOOKED_AT]
+        order = generator.permutation(len(profiles))[: 2 * SILHOUETTE_TOKENS]
         halves = np.array_split(order, 2)
         left, right = (
-            nearest(grouper.group(profiles[half], count), profiles[order], grouper.metric)
+            nearest_group(grouper.group(profiles[half], count), profiles[order], grouper.metric)
             for half in halves
         )
         found.append(float(adjusted_rand_score(left, right)))
     return found
 
 
-def sample(tokens: int, most: int, generator: np.random.Generator) -> np.ndarray:
+def sample_tokens(tokens: int, most: int, generator: np.random.Generator) -> np.ndarray:
     """Return at most so many of the tokens, in reading order."""
     if tokens <= most:
         return np.arange(tokens)
@@ -143,7 +148,7 @@ def _p_value(own: float, blind: Floats) -> float:
     Besag and Clifford, "Sequential Monte Carlo p-values", 1991.
     """
     as_clear = int((blind >= own).sum())
-    if as_clear >= ENOUGH:
+    if as_clear >= ENOUGH_AS_CLEAR:
         return as_clear / len(blind)
     return (1 + as_clear) / (1 + len(blind))
 

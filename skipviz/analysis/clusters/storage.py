@@ -10,8 +10,8 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.analysis.clusters.grouping import METHODS, METRICS
-from skipviz.analysis.clusters.profiles import ONS
+from skipviz.analysis.clusters.grouping import CLUSTERING_METHODS, METRICS
+from skipviz.analysis.clusters.profiles import PROFILE_VALUES
 from skipviz.errors import InputError
 
 FORMAT = 1
@@ -164,7 +164,11 @@ def _check_values(tables: Mapping[str, pl.DataFrame], name: str) -> None:
             f"sites and {tables['sites'].height} sites, which do not go together. Save the "
             "clusters again."
         )
-    for column, valid in (("on", ONS), ("method", METHODS), ("metric", METRICS)):
+    for column, valid in (
+        ("on", PROFILE_VALUES),
+        ("method", CLUSTERING_METHODS),
+        ("metric", METRICS),
+    ):
         if run[column][0] not in valid:
             raise InputError(
                 f"{name} has clusters with {column}={run[column][0]!r}, which is not one of "

@@ -13,12 +13,12 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.cost import saved_flops
-from skipviz.analysis.statistics.clustered_error import grouped_margin
+from skipviz.analysis.statistics.clustered_error import clustered_margin
 from skipviz.traces import Trace
 
 Floats = npt.NDArray[np.float64]
-BINS = 10
-FOLDS = 5
+RELIABILITY_BINS = 10
+CALIBRATION_FOLDS = 5
 BLOCK = 16
 """Neighbouring tokens that fall into one fold, since their decisions are alike."""
 
@@ -174,7 +174,7 @@ def quality(cells: pl.DataFrame) -> Quality:
     )
 
 
-def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
+def reliability(cells: pl.DataFrame, *, bins: int = RELIABILITY_BINS) -> pl.DataFrame:
     """Return, for equal parts of the cells by margin, what their units were worth.
 
     Parameters
@@ -215,7 +215,7 @@ def reliability(cells: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
 
 
 def _net_margin(cells: pl.DataFrame) -> float:
-    return grouped_margin(
+    return clustered_margin(
         cells["net"].to_numpy().astype(np.float64), cells["token"].to_numpy() // BLOCK
     )
 
@@ -271,7 +271,7 @@ def _calibration_error(
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     blocks = token // BLOCK
-    folds = min(FOLDS, len(np.unique(blocks)))
+    folds = min(CALIBRATION_FOLDS, len(np.unique(blocks)))
     if folds < 2 or not 0 < worth.sum() < len(worth):
         return float("nan")
     scaled = (margin - margin.mean())[:, None] / max(float(margin.std()), 1e-12)
@@ -285,7 +285,7 @@ def _calibration_error(
     edges = np.argsort(predicted, kind="stable")
     gaps = [
         len(part) * abs(float(predicted[part].mean() - worth[part].mean()))
-        for part in np.array_split(edges, BINS)
+        for part in np.array_split(edges, RELIABILITY_BINS)
         if len(part)
     ]
     return sum(gaps) / len(worth)

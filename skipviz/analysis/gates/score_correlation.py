@@ -16,16 +16,16 @@ import polars as pl
 
 from skipviz.analysis.statistics.correlation import (
     BLOCK,
-    METHODS,
+    CORRELATION_METHODS,
     PERMUTATIONS,
     Coefficients,
-    Method,
+    CorrelationMethod,
     Resampling,
     coefficients,
-    corrected,
-    summary,
+    correlation_of,
+    with_q_values,
 )
-from skipviz.analysis.tokens.covariates import covariates, design
+from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -37,7 +37,7 @@ def score_correlations(
     cells: pl.DataFrame,
     value: str,
     *,
-    methods: Sequence[Method] = METHODS,
+    methods: Sequence[CorrelationMethod] = CORRELATION_METHODS,
     block: int = BLOCK,
     permutations: int = PERMUTATIONS,
     seed: int,
@@ -87,7 +87,7 @@ def score_correlations(
     """
     values = _matrix(trace, cells, value)
     scores = trace.margin.astype(np.float64)
-    known = design(covariates(trace))
+    known = design_matrix(covariates(trace))
     whole = np.isfinite(np.hstack([values, scores, known])).all(axis=1)
     if whole.sum() < 3:
         raise InputError(
@@ -115,14 +115,14 @@ def score_correlations(
             {
                 **scope,
                 "controlled": controlled,
-                **vars(summary(each, method=method, tokens=len(values))),
+                **vars(correlation_of(each, method=method, tokens=len(values))),
             }
             for scope, each in _scopes(trace.sites, found)
         ]
     progress(1.0)
     names = ("scope", "layer", "label", "method", "controlled", "tokens", "r", "low", "high", "p")
     strings = {"scope": pl.String, "layer": pl.Int64, "label": pl.String}
-    table = corrected(pl.DataFrame(rows, schema_overrides=strings).select(names))
+    table = with_q_values(pl.DataFrame(rows, schema_overrides=strings).select(names))
     return table.with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.analysis.tokens.characters import fresh
+from skipviz.analysis.tokens.characters import new_characters
 from skipviz.analysis.tokens.classes import token_words
 from skipviz.traces import Trace
 
 
-def pieces(trace: Trace, shares: pl.DataFrame, *, words: bool) -> pl.DataFrame:
+def shares_by_word(trace: Trace, shares: pl.DataFrame, *, words: bool) -> pl.DataFrame:
     """Return the text in pieces, each with the sum of its tokens' shares.
 
     Parameters
@@ -30,7 +30,7 @@ def pieces(trace: Trace, shares: pl.DataFrame, *, words: bool) -> pl.DataFrame:
         token has a share.
     """
     tokens = (
-        trace.tokens.select("token", "span", text=fresh())
+        trace.tokens.select("token", "span", text=new_characters())
         .join(token_words(trace).select("token", "word"), on="token", how="left")
         .join(shares.select("token", "attribution"), on="token", how="left")
         .sort("token")

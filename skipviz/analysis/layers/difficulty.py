@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import dependent_groups, grouped_margin
-from skipviz.analysis.statistics.correlation import PERMUTATIONS, corrected, correlate
+from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
+from skipviz.analysis.statistics.correlation import PERMUTATIONS, correlate, with_q_values
 from skipviz.analysis.tokens.covariates import covariates
 from skipviz.traces import Trace
 
@@ -21,10 +21,10 @@ DIFFICULTIES = {
     "bigram_before": "token seen before after the same one",
 }
 """What is looked at, and its name and unit in figures."""
-BINS = 10
-PART = 20
+DIFFICULTY_PARTS = 10
+MIN_PART_TOKENS = 20
 """Tokens in a part, at least: fewer say nothing of a mean."""
-LEAST = 10
+MIN_TOKENS = 10
 """Tokens below which nothing is said of a figure."""
 
 
@@ -91,15 +91,15 @@ def depth_against_difficulty(
         One row a measure: ``measure``, one of ``DIFFICULTIES``; ``tokens`` for which it is known;
         ``r``, Spearman's coefficient of it and layers used, -1 to 1, with its 95% interval ``low``
         to ``high``; ``p`` by permutations of blocks of neighbours, and ``q`` after Benjamini and
-        Hochberg. All but the count are null where fewer than ``LEAST`` tokens have a measure, or
-        either is the same for all.
+        Hochberg. All but the count are null where fewer than ``MIN_TOKENS`` tokens have a measure,
+        or either is the same for all.
     """
     rows = []
     for done, name in enumerate(DIFFICULTIES):
         progress(done / len(DIFFICULTIES))
         known = table.select("layers_used", pl.col(name).cast(pl.Float64), "sequence").drop_nulls()
         row: dict[str, str | int | float | None] = {"measure": name, "tokens": known.height}
-        if known.height >= LEAST:
+        if known.height >= MIN_TOKENS:
             depth, hard, documents = (column.to_numpy() for column in known)
             found = correlate(
                 hard, depth, documents=documents, permutations=permutations, seed=seed
@@ -110,10 +110,10 @@ def depth_against_difficulty(
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "tokens": pl.Int64}
     schema |= dict.fromkeys(("r", "low", "high", "p"), pl.Float64)
     frame = pl.DataFrame(rows, schema=schema).with_columns(pl.col("p").fill_null(np.nan))
-    return corrected(frame).with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
+    return with_q_values(frame).with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
 
 
-def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFrame:
+def depth_by_difficulty(table: pl.DataFrame, *, bins: int = DIFFICULTY_PARTS) -> pl.DataFrame:
     """Return layers used in equal parts of the tokens, from the easiest to the hardest.
 
     Parameters
@@ -122,7 +122,7 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
         What ``difficulty`` returned.
     bins
         Parts of each measure; fewer where many tokens share a value, or parts would be of fewer
-        than ``PART`` tokens; what holds or does not is parted by that.
+        than ``MIN_PART_TOKENS`` tokens; what holds or does not is parted by that.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
         if table[name].dtype == pl.Boolean:
             edges = np.array([0.5])
         else:
-            count = max(1, min(bins, known.height // PART))
+            count = max(1, min(bins, known.height // MIN_PART_TOKENS))
             edges = np.unique(np.quantile(hard, np.linspace(0, 1, count + 1)[1:-1]))
         _, part = np.unique(np.searchsorted(edges, hard, side="left"), return_inverse=True)
         for number in range(part.max() + 1):
@@ -155,7 +155,7 @@ def depth_by_difficulty(table: pl.DataFrame, *, bins: int = BINS) -> pl.DataFram
                     "value": float(hard[inside].mean()),
                     "tokens": int(inside.sum()),
                     "layers": float(depth[inside].mean()),
-                    "margin": grouped_margin(depth[inside], group[inside]),
+                    "margin": clustered_margin(depth[inside], group[inside]),
                 }
             )
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "part": pl.Int64}

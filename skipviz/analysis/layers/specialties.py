@@ -20,16 +20,16 @@ from skipviz.analysis.statistics.clustered_error import dependent_groups
 from skipviz.analysis.statistics.correlation import (
     BLOCK,
     PERMUTATIONS,
-    block_orders,
-    corrected,
-    texts_of,
+    block_permutations,
+    tokens_by_text,
+    with_q_values,
 )
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-LEAST = 10
+MIN_CLASS_TOKENS = 10
 """Tokens that a class must have, and leave outside, to be looked at."""
-LEVEL = 0.05
+FALSE_DISCOVERY_RATE = 0.05
 """Share of false findings among those that are called specialties."""
 
 Floats = npt.NDArray[np.float64]
@@ -64,13 +64,14 @@ def specialties(
     Returns
     -------
     pl.DataFrame
-        One row a class and site, classes with fewer than ``LEAST`` tokens in or out left out:
-        ``feature``, ``class``, ``site``, ``label``, ``layer``, ``unit``, ``visit``; ``tokens`` of
-        the class; ``rate`` and ``rate_outside``, shares executed among them and among all others;
-        ``log_odds`` of executing, inside over outside, with its 95% interval ``low`` to ``high``;
-        ``mutual_information`` of being in the class and executing, in nats; ``p``, and ``q`` after
-        Benjamini and Hochberg over the table. A site that ran for all tokens or for none has no
-        log-odds and no p; one that decides for more than a token at once has no p.
+        One row a class and site, classes with fewer than ``MIN_CLASS_TOKENS`` tokens in or out
+        left out: ``feature``, ``class``, ``site``, ``label``, ``layer``, ``unit``, ``visit``;
+        ``tokens`` of the class; ``rate`` and ``rate_outside``, shares executed among them and
+        among all others; ``log_odds`` of executing, inside over outside, with its 95% interval
+        ``low`` to ``high``; ``mutual_information`` of being in the class and executing, in nats;
+        ``p``, and ``q`` after Benjamini and Hochberg over the table. A site that ran for all
+        tokens or for none has no log-odds and no p; one that decides for more than a token at
+        once has no p.
 
         The log-odds add half a token to each count (Haldane, "The estimation and significance of
         the logarithm of a ratio of frequencies", 1956). Their variance is summed over
@@ -97,14 +98,14 @@ def specialties(
     executed = trace.matrix("exec_count") > 0
     counts = _Counts(members, executed)
     documents = trace.tokens["sequence"].to_numpy()
-    orders = block_orders(
+    orders = block_permutations(
         len(trace), BLOCK, permutations, np.random.default_rng(seed), documents=documents
     )
     p = _p_values(members, executed, orders, progress=progress)
     # One decision for a whole text is not one for each of its tokens.
     p[:, trace.sites["scope"].to_numpy() != "token"] = np.nan
     log_odds = counts.log_odds()
-    groups = texts_of(dependent_groups(documents))
+    groups = tokens_by_text(dependent_groups(documents))
     spread = _grouped_variance(members, executed, counts, groups)
     error = np.sqrt(np.maximum(counts.variance(), spread))
     # Student's, since the spread of few groups is itself uncertain.
@@ -129,7 +130,7 @@ def specialties(
     table = rows.with_columns(
         pl.Series(name, values.reshape(-1), dtype=pl.Float64) for name, values in figures.items()
     )
-    table = corrected(table).with_columns(
+    table = with_q_values(table).with_columns(
         pl.col("log_odds", "low", "high", "p", "q").fill_nan(None)
     )
     return table.select(
@@ -152,14 +153,14 @@ def memberships(classes: pl.DataFrame) -> tuple[pl.DataFrame, Bools]:
         One row a class, ``feature`` and ``class``, the largest class of a feature first; and who
         is in it, [classes, tokens].
     """
-    most = classes.height - LEAST
+    most = classes.height - MIN_CLASS_TOKENS
     rows, members = [], []
     for feature in classes.columns:
         counted = (
             classes[feature].drop_nulls().value_counts().sort("count", feature, descending=True)
         )
         for name, count in counted.rows():
-            if LEAST <= count <= most:
+            if MIN_CLASS_TOKENS <= count <= most:
                 rows.append((feature, name))
                 members.append((classes[feature] == name).fill_null(False).to_numpy())
     table = pl.DataFrame(rows, schema={"feature": pl.String, "class": pl.String}, orient="row")
@@ -241,15 +242,15 @@ def _p_values(
     ran = executed.astype(np.float32)
     inside = np.ascontiguousarray(members.T, dtype=np.float32)
     observed = (inside.T @ ran).astype(np.float64)
-    moved = np.empty((len(orders), *observed.shape))
+    permuted = np.empty((len(orders), *observed.shape))
     for place, order in enumerate(orders):
         progress(place / len(orders))
-        moved[place] = inside[order].T @ ran
+        permuted[place] = inside[order].T @ ran
     progress(1.0)
-    centre, spread = moved.mean(axis=0), moved.std(axis=0, ddof=1)
+    centre, spread = permuted.mean(axis=0), permuted.std(axis=0, ddof=1)
     free = spread > 0
     spread = np.where(free, spread, 1.0)
-    skew = (((moved - centre) / spread) ** 3).mean(axis=0)
+    skew = (((permuted - centre) / spread) ** 3).mean(axis=0)
     distance = observed - centre
     # Counts are whole: half a token closer is what a continuous law must be asked for.
     distance -= np.sign(distance) * np.minimum(0.5, np.abs(distance))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import grouped_margin
+from skipviz.analysis.statistics.clustered_error import clustered_margin
 
 TASKS = ("copy", "summarise", "continue", "repeat", "add", "multiply")
 """Copy, summarise and continue a text; repeat, add and multiply numbers."""
@@ -17,7 +17,7 @@ and Yan, "Adaptive layer-skipping in pre-trained LLMs", 2025)."""
 PUBLISHED_NAME = "FlexiDepth on Llama-3-8B, published (32 layers)"
 
 
-def by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
+def layers_by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
     """Return how many layers each task takes.
 
     Parameters
@@ -43,7 +43,7 @@ def by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
         if part.is_empty():
             continue
         used = part["layers"].to_numpy().astype(np.float64)
-        mean, margin = float(used.mean()), grouped_margin(used, np.arange(len(used)))
+        mean, margin = float(used.mean()), clustered_margin(used, np.arange(len(used)))
         rows.append(
             {
                 "task": task,
@@ -64,13 +64,13 @@ def by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
     )
 
 
-def orders_agree(table: pl.DataFrame) -> tuple[int, int]:
+def pairs_in_published_order(table: pl.DataFrame) -> tuple[int, int]:
     """Return how many pairs of tasks differ in the same direction as published, and how many do.
 
     Parameters
     ----------
     table
-        What ``by_task`` returned. Pairs that were published as equal are not counted.
+        What ``layers_by_task`` returned. Pairs that were published as equal are not counted.
     """
     same = pairs = 0
     rows = table.select("layers", "published").rows()

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import grouped_margin
+from skipviz.analysis.statistics.clustered_error import clustered_margin
 
-LEAST = 5
+MIN_UNITS = 5
 """With fewer stretches of text an interval would be a pretence, and none is given."""
 CHANGES = ("moved", "apart", "layers", "loss")
 SHARES = ("moved", "apart")
@@ -18,13 +18,13 @@ OTHER_CONTEXT = "another context"
 """The kind of rows of sentences that were put behind other words than their own."""
 
 
-def summary(words: pl.DataFrame) -> pl.DataFrame:
+def shift_of_decisions(words: pl.DataFrame) -> pl.DataFrame:
     """Return how far words moved on average, by what was done to the text.
 
     Parameters
     ----------
     words
-        One row an aligned word, as ``skipviz.analysis.tokens.words.compared`` has them, with
+        One row an aligned word, as ``skipviz.analysis.tokens.words.word_changes`` has them, with
         ``kind``, what was done; ``touched``, whether the word or the white space
         before it was changed; and ``unit``, the stretch of text that the word is in.
 
@@ -35,7 +35,7 @@ def summary(words: pl.DataFrame) -> pl.DataFrame:
         first: ``kind``, ``touched``, ``words``, ``units``; means of ``moved`` and ``apart``, 0 to
         1, of ``layers``, the change in layers used, and of ``loss``, the change in nats a word,
         after minus before, each with ``_low`` and ``_high``, a 95% interval; null where nothing is
-        known, and intervals also with fewer than ``LEAST`` units.
+        known, and intervals also with fewer than ``MIN_UNITS`` units.
     """
     changes = words.with_columns(
         layers=pl.col("layers_after") - pl.col("layers_before"),
@@ -79,13 +79,13 @@ def mean_by_unit(values: npt.NDArray[Any], unit: npt.NDArray[Any]) -> tuple[floa
     Returns
     -------
     tuple of float
-        Mean, low and high. The interval is NaN with fewer than ``LEAST`` units, and the mean too
-        without any values.
+        Mean, low and high. The interval is NaN with fewer than ``MIN_UNITS`` units, and the mean
+        too without any values.
     """
     if not len(values):
         return (float("nan"),) * 3
     mean = float(values.mean())
     place = np.unique(unit, return_inverse=True)[1].reshape(-1)
-    few = place.max() + 1 < LEAST
-    margin = float("nan") if few else grouped_margin(values.astype(np.float64), place)
+    few = place.max() + 1 < MIN_UNITS
+    margin = float("nan") if few else clustered_margin(values.astype(np.float64), place)
     return mean, mean - margin, mean + margin

@@ -16,22 +16,22 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.statistics.correlation import BLOCK, corrected
+from skipviz.analysis.statistics.correlation import BLOCK, with_q_values
 from skipviz.errors import InputError, TraceError
 from skipviz.traces import Trace
 
 SHIFTED, DRIFTED = 0.1, 0.25
 """Population stability indices from which a figure is said to have shifted, and drifted."""
-LEVEL = 0.05
+FALSE_DISCOVERY_RATE = 0.05
 """Share of false findings among the figures that are said to have shifted or drifted."""
-BINS = 10
-POINTS = 128
+STABILITY_BINS = 10
+KS_POINTS = 128
 """Most places at which two distributions are held against each other."""
-PERMUTATIONS = 4999
+DRIFT_PERMUTATIONS = 4999
 """So many that one figure among a hundred can still be found after the correction."""
-LEAST_DOCUMENTS = 6
+MIN_DOCUMENTS_PER_SIDE = 6
 """From so many on each side, documents change places and not blocks."""
-LEAST_BLOCKS = 4
+MIN_BLOCKS_PER_SIDE = 4
 """With fewer on a side there are too few ways to part them for any p-value below 0.05."""
 LAYERS_USED = "layers used"
 _CHUNK = 500
@@ -48,7 +48,7 @@ def drift(
     before: Traces,
     after: Traces,
     *,
-    permutations: int = PERMUTATIONS,
+    permutations: int = DRIFT_PERMUTATIONS,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,
 ) -> pl.DataFrame:
@@ -78,7 +78,7 @@ def drift(
         ``before`` (its values, where there are no more than ten), half a token added to each
         (Siddiqi, "Credit risk scorecards", 2006), and
         ``psi_chance`` its mean over the permutations: what two corpora of this size show without
-        any drift. ``ks`` is the Kolmogorov-Smirnov distance, 0 to 1, at ``POINTS`` places or at
+        any drift. ``ks`` is the Kolmogorov-Smirnov distance, 0 to 1, at ``KS_POINTS`` places or at
         every value if there are fewer; ``p`` the share of permutations, the data's own order among
         them, with as large a one; ``q`` that after Benjamini and Hochberg over the table.
         ``exchanged`` says what changed places, ``documents`` or ``blocks``. ``level`` is
@@ -114,8 +114,10 @@ def drift(
         "ks": ks,
         "p": p,
     }
-    table = corrected(_rows(sites).with_columns(**_series(figures), exchanged=pl.lit(exchanged)))
-    found = pl.col("q") < LEVEL
+    table = with_q_values(
+        _rows(sites).with_columns(**_series(figures), exchanged=pl.lit(exchanged))
+    )
+    found = pl.col("q") < FALSE_DISCOVERY_RATE
     level = (
         pl.when(found & (pl.col("psi") >= DRIFTED))
         .then(pl.lit("drifted"))
@@ -126,7 +128,7 @@ def drift(
     return table.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(level=level)
 
 
-def part(trace: Trace, kept: npt.NDArray[np.bool_]) -> Trace:
+def select_tokens(trace: Trace, kept: npt.NDArray[np.bool_]) -> Trace:
     """Return a trace of some of the tokens, as a corpus of its own.
 
     Parameters
@@ -234,17 +236,18 @@ def _thresholds(traced: Trace) -> npt.NDArray[Any]:
 def _exchangeable(before: _Corpus, after: _Corpus) -> tuple[str, Ints]:
     """Return what may change corpus under no drift, and the number of each token's unit."""
     documents = [int(corpus.document.max(initial=-1)) + 1 for corpus in (before, after)]
-    if min(documents) >= LEAST_DOCUMENTS:
+    if min(documents) >= MIN_DOCUMENTS_PER_SIDE:
         return "documents", np.concatenate([before.document, after.document + documents[0]])
     units: list[Ints] = []
     for corpus in (before, after):
         pairs = np.column_stack([corpus.document, corpus.position // BLOCK])
         unit = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         count = len(np.unique(unit))
-        if count < LEAST_BLOCKS:
+        if count < MIN_BLOCKS_PER_SIDE:
             raise InputError(
                 f"A corpus of {len(unit)} tokens is {count} blocks of {BLOCK}: too little to tell "
-                f"drift from chance. Give at least {LEAST_BLOCKS * BLOCK} tokens on each side."
+                f"drift from chance. Give at least {MIN_BLOCKS_PER_SIDE * BLOCK} tokens on each "
+                "side."
             )
         units.append(unit + (units[0].max() + 1 if units else 0))
     return "blocks", np.concatenate(units)
@@ -254,7 +257,7 @@ def _distances(
     values: Floats, later: npt.NDArray[np.bool_], unit: Ints, draws: _Draws
 ) -> tuple[Floats, Floats]:
     """Return the Kolmogorov-Smirnov distance of each figure and its p-value."""
-    counts = _Counts.of(values, unit, [_places(column, POINTS) for column in values.T], later)
+    counts = _Counts.of(values, unit, [_places(column, KS_POINTS) for column in values.T], later)
 
     def statistic(earlier: Floats, after: Floats) -> Floats:
         def cumulative(part: Floats) -> Floats:
@@ -279,7 +282,7 @@ def _stability(
 ) -> tuple[Floats, Floats]:
     """Return the population stability index of each figure, and its mean without drift."""
     # The bins stay those of the data's own reference while units change places.
-    ends = [_places(column, BINS) for column in values[~later].T]
+    ends = [_places(column, STABILITY_BINS) for column in values[~later].T]
     # The last tenth has no end: what lies beyond all of the reference is in it.
     counts = _Counts.of(values, unit, [end[:-1] if len(end) > 1 else end for end in ends], later)
 

@@ -9,14 +9,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.tokens.characters import fresh
+from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
 QUANTILES = (0.5, 0.95, 0.99)
-WORST = 20
+WORST_PLACES = 20
 """Places to show, if nothing else is asked."""
-AROUND = 24
+CONTEXT_TOKENS = 24
 """Tokens of text to show on each side of one."""
 
 Floats = npt.NDArray[np.float64]
@@ -115,7 +115,7 @@ def tails(trace: Trace, costs: pl.DataFrame | None = None) -> pl.DataFrame:
 
 
 def worst_places(
-    trace: Trace, costs: pl.DataFrame, *, most: int = WORST, around: int = AROUND
+    trace: Trace, costs: pl.DataFrame, *, most: int = WORST_PLACES, around: int = CONTEXT_TOKENS
 ) -> pl.DataFrame:
     """Return where skipping hurts most, each place with the text around it.
 
@@ -160,7 +160,7 @@ def worst_places(
     return pl.DataFrame(chosen, schema=costs.schema | {"before": pl.String, "after": pl.String})
 
 
-def carried(costs: pl.DataFrame, *, share: float = 0.01) -> tuple[int, float, float]:
+def cost_of_worst(costs: pl.DataFrame, *, share: float = 0.01) -> tuple[int, float, float]:
     """Return how much of what skipping costs lies with the worst tokens.
 
     Parameters
@@ -189,7 +189,7 @@ def _context(trace: Trace, row: Mapping[str, Any], around: int) -> dict[str, str
         pl.col("token").is_between(token - around + 1, token + 1 + around),
     )
     spans = (
-        near.with_columns(text=fresh())
+        near.with_columns(text=new_characters())
         .group_by("span", maintain_order=True)
         .agg(pl.col("text").str.join(""))
     )

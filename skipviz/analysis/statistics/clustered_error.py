@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from skipviz.analysis.statistics.correlation import BLOCK, texts_of
+from skipviz.analysis.statistics.correlation import BLOCK, tokens_by_text
 
-MANY = 10
+MIN_TEXTS_AS_GROUPS = 10
 """Texts from which on whole texts are groups, as they differ as wholes."""
 
 
@@ -23,11 +23,11 @@ def dependent_groups(documents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     Returns
     -------
     ndarray
-        The group of each token, of shape [n]: its text where there are ``MANY``, else its block of
-        ``BLOCK`` tokens of the text.
+        The group of each token, of shape [n]: its text where there are ``MIN_TEXTS_AS_GROUPS``,
+        else its block of ``BLOCK`` tokens of the text.
     """
-    texts = texts_of(documents)
-    size = len(documents) if len(texts) >= MANY else BLOCK
+    texts = tokens_by_text(documents)
+    size = len(documents) if len(texts) >= MIN_TEXTS_AS_GROUPS else BLOCK
     groups, count = np.empty(len(documents), dtype=np.int64), 0
     for tokens in texts:
         groups[tokens] = count + np.arange(len(tokens)) // size
@@ -35,7 +35,7 @@ def dependent_groups(documents: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     return groups
 
 
-def grouped_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
+def clustered_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
     """Return the standard error of the mean of values that are independent only between groups.
 
     By the spread of what groups add to it (Liang and Zeger, "Longitudinal data analysis using
@@ -62,22 +62,22 @@ def grouped_error(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]
     return float(np.sqrt(few * (off**2).sum()) / len(values))
 
 
-def grouped_margin(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
+def clustered_margin(values: npt.NDArray[np.float64], groups: npt.NDArray[np.int64]) -> float:
     """Return half the width of the 95% interval of the mean, by Student's t.
 
     Parameters
     ----------
     values, groups
-        As of ``grouped_error``.
+        As of ``clustered_error``.
 
     Returns
     -------
     float
         NaN where there is a single group.
     """
-    return margin_of(grouped_error(values, groups), len(np.unique(groups)))
+    return student_margin(clustered_error(values, groups), len(np.unique(groups)))
 
 
-def margin_of(error: float, groups: int) -> float:
+def student_margin(error: float, groups: int) -> float:
     """Return half the width of the 95% interval with a standard error told by so many groups."""
     return float(stats.t.ppf(0.975, groups - 1) * error) if groups > 1 else float("nan")

@@ -25,12 +25,12 @@ from skipviz.errors import InputError
 
 Floats = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
-Method = Literal["pearson", "spearman", "kendall"]
-METHODS: tuple[Method, ...] = ("pearson", "spearman", "kendall")
+CorrelationMethod = Literal["pearson", "spearman", "kendall"]
+CORRELATION_METHODS: tuple[CorrelationMethod, ...] = ("pearson", "spearman", "kendall")
 BLOCK = 32
 """Tokens that stay together: several times as far as neighbours are alike."""
 
-LEAST_BLOCKS = 8
+MIN_BLOCKS_FOR_INTERVAL = 8
 """Draws of fewer blocks spread far less than chance does, and no interval is made of them."""
 PERMUTATIONS = 999
 
@@ -54,7 +54,7 @@ class Correlation:
         from 0.
     """
 
-    method: Method
+    method: CorrelationMethod
     tokens: int
     r: float
     low: float
@@ -66,7 +66,7 @@ def correlate(
     x: Floats,
     y: Floats,
     *,
-    method: Method = "spearman",
+    method: CorrelationMethod = "spearman",
     covariates: Floats | None = None,
     documents: Indices | None = None,
     block: int = BLOCK,
@@ -105,7 +105,7 @@ def correlate(
         len(x), documents=documents, block=block, permutations=permutations, seed=seed
     )
     found = coefficients(x, y, method=method, covariates=covariates, resampling=resampling)
-    return summary(found, method=method, tokens=len(x))
+    return correlation_of(found, method=method, tokens=len(x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +151,7 @@ class Resampling:
                 f"{len(documents)} texts are named for {length} tokens; name the text of each."
             )
         generator = np.random.default_rng(seed)
-        orders = block_orders(length, block, permutations, generator, documents=documents)
+        orders = block_permutations(length, block, permutations, generator, documents=documents)
         if documents is None or len(np.unique(documents)) == 1:
             draws = _draws(length, block, permutations, generator)
             return cls(orders, draws, -(-length // block))
@@ -198,7 +198,7 @@ def coefficients(
     x: Floats,
     y: Floats,
     *,
-    method: Method,
+    method: CorrelationMethod,
     covariates: Floats | None = None,
     resampling: Resampling,
 ) -> Coefficients:
@@ -230,12 +230,12 @@ def coefficients(
         own,
         _coefficients(shuffled, right[None], method),
         _coefficients(left[draws], right[draws], method)
-        if resampling.blocks >= LEAST_BLOCKS
+        if resampling.blocks >= MIN_BLOCKS_FOR_INTERVAL
         else np.full(len(draws), np.nan),
     )
 
 
-def summary(found: Coefficients, *, method: Method, tokens: int) -> Correlation:
+def correlation_of(found: Coefficients, *, method: CorrelationMethod, tokens: int) -> Correlation:
     """Return what coefficients say: the interval and the p-value."""
     if not np.isfinite(found.own):
         nan = float("nan")
@@ -254,7 +254,7 @@ def summary(found: Coefficients, *, method: Method, tokens: int) -> Correlation:
     )
 
 
-def corrected(table: pl.DataFrame, *, p: str = "p") -> pl.DataFrame:
+def with_q_values(table: pl.DataFrame, *, p: str = "p") -> pl.DataFrame:
     """Add ``q``, the p-value after Benjamini and Hochberg over the whole table.
 
     Parameters
@@ -272,7 +272,7 @@ def corrected(table: pl.DataFrame, *, p: str = "p") -> pl.DataFrame:
     return table.with_columns(q=pl.Series(q, dtype=pl.Float64))
 
 
-def _coefficients(x: Floats, y: Floats, method: Method) -> Floats:
+def _coefficients(x: Floats, y: Floats, method: CorrelationMethod) -> Floats:
     """Return the coefficient of each row of x with the row of y, or with its only one."""
     if method == "kendall":
         pairs = zip(x, np.broadcast_to(y, x.shape), strict=True)
@@ -285,7 +285,7 @@ def _coefficients(x: Floats, y: Floats, method: Method) -> Floats:
     return found
 
 
-def _ranked(values: Floats, method: Method) -> Floats:
+def _ranked(values: Floats, method: CorrelationMethod) -> Floats:
     """Return figures, or their ranks where the method takes them."""
     ranked = values if method == "pearson" else stats.rankdata(values, axis=0)
     return np.asarray(ranked, dtype=np.float64)
@@ -307,7 +307,9 @@ def _unrounded(rest: Floats, values: Floats, *, axis: int) -> Floats:
     return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
 
 
-def _basis(covariates: Floats | None, method: Method, document: Indices | None) -> Floats | None:
+def _basis(
+    covariates: Floats | None, method: CorrelationMethod, document: Indices | None
+) -> Floats | None:
     """Return orthonormal columns that span a constant and the covariates, [tokens, columns]."""
     if covariates is None:
         return None
@@ -324,7 +326,7 @@ def _left_over(values: Floats, basis: Floats | None) -> Floats:
     return _unrounded(rest, values, axis=-1)
 
 
-def block_orders(
+def block_permutations(
     length: int,
     block: int,
     count: int,
@@ -350,7 +352,7 @@ def block_orders(
         The text of each token, [length]; None if it is one.
     """
     orders = np.empty((count, length), dtype=np.int64)
-    texts = texts_of(np.zeros(length, dtype=np.int64) if documents is None else documents)
+    texts = tokens_by_text(np.zeros(length, dtype=np.int64) if documents is None else documents)
     for row in orders:
         for text in texts:
             cut = int(generator.integers(len(text)))
@@ -360,7 +362,7 @@ def block_orders(
     return orders
 
 
-def texts_of(documents: Indices) -> list[Indices]:
+def tokens_by_text(documents: Indices) -> list[Indices]:
     """Return the tokens of each text."""
     ordered = np.argsort(documents, kind="stable")
     _, starts = np.unique(documents[ordered], return_index=True)
@@ -385,7 +387,7 @@ def _draws_of_several(
     drawn whole: drawn from themselves alone they would never vary.
     """
     sizes = np.bincount(document)
-    ordered = np.concatenate(texts_of(document))
+    ordered = np.concatenate(tokens_by_text(document))
     first = (np.cumsum(sizes) - sizes)[document]
     place = np.argsort(ordered) - first
     width = np.minimum(block, sizes)[document]
@@ -403,8 +405,8 @@ def _draws_of_several(
 
 
 def _check(x: Floats, y: Floats, covariates: Floats | None, method: str) -> None:
-    if method not in METHODS:
-        raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")
+    if method not in CORRELATION_METHODS:
+        raise InputError(f"method={method!r} is not one of {', '.join(CORRELATION_METHODS)}.")
     if len(x) != len(y) or (covariates is not None and len(covariates) != len(x)):
         raise InputError(
             f"{len(x)} and {len(y)} figures cannot be paired"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 
-def repeated() -> pl.Expr:
+def repeated_characters() -> pl.Expr:
     """Return how many of a token's first characters the tokens before it in its span have.
 
     Of the columns ``char_start``, ``char_end`` and ``span`` of ``Trace.tokens``, in reading order;
@@ -15,6 +15,6 @@ def repeated() -> pl.Expr:
     return (reached - pl.col("char_start")).clip(lower_bound=0).fill_null(0)
 
 
-def fresh() -> pl.Expr:
+def new_characters() -> pl.Expr:
     """Return the characters that a token adds to those before it in its span."""
-    return pl.col("text").str.slice(repeated())
+    return pl.col("text").str.slice(repeated_characters())

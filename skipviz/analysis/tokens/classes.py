@@ -11,7 +11,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens import linguistics
-from skipviz.analysis.tokens.characters import repeated
+from skipviz.analysis.tokens.characters import repeated_characters
 from skipviz.analysis.tokens.function_words import is_function_word
 from skipviz.errors import InputError
 from skipviz.traces import Trace
@@ -118,7 +118,7 @@ def token_words(trace: Trace) -> pl.DataFrame:
     return pl.concat(parts).sort("token")
 
 
-def text_of(tokens: pl.DataFrame) -> str:
+def text_of_tokens(tokens: pl.DataFrame) -> str:
     """Return the text that the tokens of one sequence were cut from."""
     return _text_of(tokens)[0]
 
@@ -188,7 +188,9 @@ def _text_of(tokens: pl.DataFrame) -> tuple[str, Ints]:
     Tokens of one span repeat characters; each adds those that the ones before have not reached.
     """
     size = pl.col("text").str.len_chars().cast(pl.Int64)
-    parts = tokens.select("text", size=size, repeated=pl.min_horizontal(repeated(), size))
+    parts = tokens.select(
+        "text", size=size, repeated=pl.min_horizontal(repeated_characters(), size)
+    )
     text = "".join(parts.select(pl.col("text").str.slice("repeated"))["text"]) or " "
     fresh = (parts["size"] - parts["repeated"]).to_numpy()
     start = np.cumsum(fresh) - fresh - parts["repeated"].to_numpy()

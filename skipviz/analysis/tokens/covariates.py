@@ -50,7 +50,7 @@ def covariates(trace: Trace) -> pl.DataFrame:
     )
 
 
-def design(table: pl.DataFrame) -> Floats:
+def design_matrix(table: pl.DataFrame) -> Floats:
     """Return the covariates as numbers, of shape [tokens, figures].
 
     Tokens outside words take the mean frequency, and a figure of its own says that they are;

@@ -86,7 +86,7 @@ class Words:
         return cls(count, means[:, :-2], means[:, -2], sums[:, -1])
 
 
-def compared(before: Words, after: Words, pairs: Sequence[tuple[int, int]]) -> pl.DataFrame:
+def word_changes(before: Words, after: Words, pairs: Sequence[tuple[int, int]]) -> pl.DataFrame:
     """Hold aligned words of two texts against each other.
 
     Parameters

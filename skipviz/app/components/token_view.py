@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.tokens.characters import fresh
+from skipviz.analysis.tokens.characters import new_characters
 from skipviz.plots.palette import layers_used_range, margin_end
 from skipviz.traces import Trace
 
@@ -82,7 +82,7 @@ def span_texts(trace: Trace) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Int32) for name in ("sequence", "span", "token_id", "context")),
         *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
     )  # fmt: skip
-    return tokens.with_columns(fresh().str.join("").over("span").alias("text")).drop(
+    return tokens.with_columns(new_characters().str.join("").over("span").alias("text")).drop(
         "char_start", "char_end"
     )
 

@@ -19,8 +19,8 @@ from skipviz.experiments.attribution.over_depth import attribute_depth, flips_be
 from skipviz.experiments.attribution.target import Attribution, Target
 from skipviz.models import SkipModel
 from skipviz.plots.attribution import depth_bars, depth_map, share_scatter
+from skipviz.progress import Progress
 from skipviz.readings.attribution import depth_reading, paths_reading
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import streamlit as st
 
-from skipviz.analysis.gates.word_shares import pieces
+from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
@@ -187,7 +187,7 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
         "Shares of", ["Tokens", "Words"], default="Tokens", required=True, key="pieces",
         help="A word's share is the sum of its tokens'.",
     ) == "Words"  # fmt: skip
-    parts = pieces(traced, found.table, words=words)
+    parts = shares_by_word(traced, found.table, words=words)
     total = float(found.table["attribution"].sum())
     cells = [
         ("Explained", f"{found.value:.3f}", f"{asked.what}, {asked.unit}, on the text as it is."),
@@ -209,11 +209,11 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
         {
             "Tokens": (
                 "attribution-tokens",
-                pieces(traced, found.table, words=False).drop_nulls("attribution"),
+                shares_by_word(traced, found.table, words=False).drop_nulls("attribution"),
             ),
             "Words": (
                 "attribution-words",
-                pieces(traced, found.table, words=True).drop_nulls("attribution"),
+                shares_by_word(traced, found.table, words=True).drop_nulls("attribution"),
             ),
         }
     )

@@ -11,21 +11,21 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.clusters.cards import (
-    FIGURES,
+    MEAN_COLUMNS,
     cluster_classes,
     cluster_figures,
     typical_tokens,
 )
 from skipviz.analysis.clusters.clustering import (
-    FEWEST_TOKENS,
-    MOST,
+    MAX_CLUSTERS,
+    MIN_TOKENS,
     Clusters,
     cluster,
     mean_profiles,
 )
-from skipviz.analysis.clusters.grouping import Method
+from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
-from skipviz.analysis.clusters.profiles import On
+from skipviz.analysis.clusters.profiles import ProfileValue
 from skipviz.app.components.cluster_text import cluster_text_view, payload
 from skipviz.app.components.downloads import csv_of
 from skipviz.app.components.plain_text import plain
@@ -43,14 +43,14 @@ from skipviz.plots.clusters import (
 )
 from skipviz.plots.labels import said_of
 from skipviz.plots.palette import cluster_colour
+from skipviz.progress import Progress
 from skipviz.readings.clusters import assigned_words, card_words, reading
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0
 HERE, FILE = "Found in this text", "From a file"
-ONS: dict[str, On] = {"Which layers ran": "executed", "What the gates said": "score"}
-METHODS: dict[str, Method] = {
+ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "What the gates said": "score"}
+METHODS: dict[str, ClusteringMethod] = {
     "k-means": "kmeans",
     "Agglomerative": "agglomerative",
     "HDBSCAN": "hdbscan",
@@ -117,10 +117,10 @@ def page() -> None:
 
 def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found, str] | None:
     """Offer to find clusters; return what was found and how."""
-    if len(traced) < FEWEST_TOKENS:
+    if len(traced) < MIN_TOKENS:
         st.info(
             f"{len(traced)} tokens are too few to tell clusters from chance; trace a text of "
-            f"{FEWEST_TOKENS} or more."
+            f"{MIN_TOKENS} or more."
         )
         return None
     first, second, third = st.columns(3)
@@ -155,13 +155,13 @@ def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
     return None if found is None else (found, settings)
 
 
-def _choose_number(place: Any, method: Method) -> int | None:
+def _choose_number(place: Any, method: ClusteringMethod) -> int | None:
     if method == "hdbscan":
         place.caption("HDBSCAN finds the number of clusters itself, and leaves tokens out.")
         return None
     chosen = place.selectbox(
         "Number of clusters",
-        ["By silhouette", *range(2, MOST + 1)],
+        ["By silhouette", *range(2, MAX_CLUSTERS + 1)],
         key="clusters_number",
         help="By silhouette: the number whose groups are clearest, and one if chance groups as "
         "clearly. A number is made whatever the test says.",
@@ -356,7 +356,9 @@ def _cards(found: Found) -> None:
         name for name in FIGURE_COLUMNS if found.figures[name].null_count() < found.figures.height
     )
     st.dataframe(figures, column_config=FIGURE_COLUMNS, hide_index=True, width="stretch")
-    missing = [FIGURE_COLUMNS[name]["label"] for name in FIGURES if name not in figures.columns]
+    missing = [
+        FIGURE_COLUMNS[name]["label"] for name in MEAN_COLUMNS if name not in figures.columns
+    ]
     if missing:
         st.caption(f"Not known here: {', '.join(missing)}.")
     for number in found.figures["cluster"].drop_nulls():

@@ -6,8 +6,11 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import BLOCK, LEAST_BLOCKS
-from skipviz.analysis.statistics.correlation import METHODS as COEFFICIENTS
+from skipviz.analysis.statistics.correlation import (
+    BLOCK,
+    CORRELATION_METHODS,
+    MIN_BLOCKS_FOR_INTERVAL,
+)
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs
 from skipviz.app.components.trials import tried
@@ -43,7 +46,7 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
         return
     method = st.segmented_control(
         "Coefficient",
-        COEFFICIENTS,
+        CORRELATION_METHODS,
         default="spearman",
         required=True,
         key="coefficient",
@@ -73,9 +76,9 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
         return
     if table["low"].is_null().all():
         st.info(
-            f"The text has {table['tokens'][0]} whole tokens, fewer than {LEAST_BLOCKS} blocks of "
-            f"{BLOCK}: too few to draw intervals from, and p-values rest on few orders. Take a "
-            "longer text."
+            f"The text has {table['tokens'][0]} whole tokens, fewer than "
+            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK}: too few to draw intervals from, and "
+            "p-values rest on few orders. Take a longer text."
         )
     value = WORDS[column]
     st.markdown(correlation_reading(table, method=method, value=value))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.robustness.drift import SHIFTED, drift, part
+from skipviz.analysis.robustness.drift import SHIFTED, drift, select_tokens
 from skipviz.app.components.downloads import csv_of
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
@@ -72,7 +72,7 @@ def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
     if kind == HALVES:
         middle = len(traced) // 2
         first = np.arange(len(traced)) < middle
-        return part(traced, first), part(traced, ~first), HALVES
+        return select_tokens(traced, first), select_tokens(traced, ~first), HALVES
     numbers = _numbers([f"{number + 1}: {source}" for number, source in enumerate(sources)], key)
     if not all(numbers):
         st.info("Choose at least one text on each side.")
@@ -80,7 +80,7 @@ def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
     if set(numbers[0]) & set(numbers[1]):
         st.info("A text is on both sides; take it out of one of them.")
         return None
-    before, after = (part(traced, _of(sequence, each)) for each in numbers)
+    before, after = (select_tokens(traced, _of(sequence, each)) for each in numbers)
     return before, after, f"texts {numbers}"
 
 

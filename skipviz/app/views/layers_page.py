@@ -17,7 +17,7 @@ from skipviz.analysis.layers.difficulty import (
     difficulty,
 )
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.layers.task_depth import by_task
+from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
@@ -25,10 +25,15 @@ from skipviz.app.components.run_button import explain, follow, jobs, traced_now,
 from skipviz.app.components.trials import tried
 from skipviz.app.jobs import Job, Request
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
-from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    exit_heads,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
-from skipviz.experiments.hidden_states.states import MOST, record_states
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, record_states
 from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
+from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
 from skipviz.plots.attention_paid import attention_figure
 from skipviz.plots.difficulty import difficulty_curve, task_figure
@@ -36,6 +41,7 @@ from skipviz.plots.labels import said_of
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
+from skipviz.progress import Progress
 from skipviz.readings.layers import (
     FEATURES,
     attention_reading,
@@ -47,7 +53,6 @@ from skipviz.readings.layers import (
     task_reading,
 )
 from skipviz.readings.specialties import found
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SEED = 0
@@ -244,9 +249,9 @@ def _predictions(request: Request, traced: Trace) -> None:
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
         first, second = _halves(progress)
         states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
-        settled = settling(model, traced, states, progress=second, stop=stop)
-        exits = exit_heads(model, traced, states) if model.family.name == "exit" else None
-        return _Predicted(settled, turning(traced, states), exits)
+        settled = convergence_layers(model, traced, states, progress=second, stop=stop)
+        exits = exit_heads(model, traced, states) if isinstance(model.family, HasExits) else None
+        return _Predicted(settled, layer_influence(traced, states), exits)
 
     result = _run(request, "predictions", run, button="Read every layer", drawn=traced)
     if result is None:
@@ -319,7 +324,7 @@ def _tasks(request: Request, traced: Trace) -> None:
     if result is None:
         return
     prompts, layers = result.prompts, traced.run["layers"][0]
-    table = by_task(prompts, layers=layers)
+    table = layers_by_task(prompts, layers=layers)
     st.markdown(task_reading(table, layers=layers))
     st.plotly_chart(task_figure(result.trace, table), key="tasks")
     with st.expander("The prompts and their answers"):
@@ -375,8 +380,8 @@ def _run(
     drawn: Trace | None,
 ) -> Result | None:
     """Offer what needs the model, and return it once it is there."""
-    if drawn is not None and len(drawn) > MOST:
-        st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
+    if drawn is not None and len(drawn) > SAMPLED_TOKENS:
+        st.caption(f"Of {len(drawn):,} tokens, {SAMPLED_TOKENS:,} drawn at random are looked at.")
     key = f"layers {name}"
     return tried(key, button, request, lambda: jobs().experiment(request, key, run))
 

@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from skipviz import plots
-from skipviz.analysis.cost import summary
+from skipviz.analysis.cost import cost_summary
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.token_view import payload, token_view
@@ -45,7 +45,7 @@ def show(trace: Trace, *, key: str) -> None:
 
 
 def _numbers(trace: Trace) -> None:
-    figures = summary(trace)
+    figures = cost_summary(trace)
     cells = [
         ("Tokens", f"{figures.tokens:,}", "Tokens of the text, as the model's tokenizer cuts it."),
         (

@@ -13,7 +13,7 @@ from skipviz.app.components.run_button import explain, follow, jobs, wait
 from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Job, Request
 from skipviz.app.views.paths_result import show
-from skipviz.models.samples import samples_folder
+from skipviz.folders import samples_folder
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.frontier import frontier_reading
 from skipviz.text.documents import Document

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.tails import over_dense, tails, worst_places
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
@@ -20,8 +20,13 @@ from skipviz.experiments.robustness.context_and_batch import (
     batch_changes,
     context_changes,
 )
-from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
-from skipviz.models.samples import model_folder, read_config
+from skipviz.experiments.robustness.surface import (
+    SURFACE_CHARACTERS,
+    paraphrase_changes,
+    surface_changes,
+)
+from skipviz.folders import model_folder
+from skipviz.models import read_settings
 from skipviz.plots.labels import said_of
 from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
 from skipviz.readings.robustness import (
@@ -76,8 +81,8 @@ def _surface(request: Request, traced: Trace) -> None:
     st.subheader("Another surface")
     st.caption(
         "The text in capitals, without them, with typos, doubled spaces, and letters of other "
-        f"scripts that look the same; of a long text the first {MOST:,} characters. Each word is "
-        "compared with itself."
+        f"scripts that look the same; of a long text the first {SURFACE_CHARACTERS:,} characters. "
+        "Each word is compared with itself."
     )
     words = tried(
         "surface",
@@ -93,7 +98,7 @@ def _surface(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(surface_words(table)))
     _changes("surface", traced, table)
     csv_buttons(
@@ -107,12 +112,12 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     with st.expander("The pairs"):
         text = st.text_area(
             f"One pair a line, the two ways parted by {paraphrases.MARK}",
-            value=paraphrases.written(),
+            value=paraphrases.pair_lines(),
             height=220,
             key="pairs",
         )
     try:
-        pairs = paraphrases.read(text)
+        pairs = paraphrases.read_pairs(text)
     except ValueError as error:
         st.error(plain(str(error)))
         return
@@ -132,7 +137,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     if found is None:
         return
     words, by_pair = found
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(paraphrase_words(table, by_pair)))
     st.dataframe(
         by_pair.select(
@@ -174,7 +179,7 @@ def _context(request: Request, traced: Trace) -> None:
     )
     if words is None:
         return
-    table = summary(words)
+    table = shift_of_decisions(words)
     st.markdown(plain(context_words(table)))
     _changes("context", traced, table)
     csv_buttons(
@@ -293,7 +298,7 @@ def _end_of(column: str) -> pl.Expr:
 def _backbone(model: str) -> str | None:
     """Return the dense model that gates were made for, if it is written beside them."""
     try:
-        settings = read_config(model_folder(model))
+        settings = read_settings(model_folder(model))
     except ModelError:
         return None
     return None if settings is None else settings.backbone

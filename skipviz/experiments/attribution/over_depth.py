@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,12 +11,12 @@ import numpy as np
 import polars as pl
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
-    ROWS,
+    TOKENS_AT_ONCE,
     Attribution,
     Target,
     captum,
@@ -29,10 +29,11 @@ from skipviz.experiments.attribution.target import (
     watched,
 )
 from skipviz.experiments.decision_audit import audit
-from skipviz.families.gated.modules import Decide, gated_units
+from skipviz.families.hooks import Hook, after, hooked
+from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, no_progress
 from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
 SAMPLE = 192
@@ -45,8 +46,8 @@ def attribute_depth(
     target: Target | None = None,
     *,
     steps: int = 32,
-    rows: int = ROWS,
-    progress: Progress = lambda _: None,
+    rows: int = TOKENS_AT_ONCE,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Attribution:
     """Return what each (token, site) contributed to a target, by what it executed.
@@ -101,17 +102,18 @@ def attribute_depth(
         target = resolved(target, trace)
     if steps < 1:
         raise InputError(f"steps={steps} must be at least 1.")
-    if not trace.sites.height or model.family.name != "gated":
+    if not trace.sites.height or not isinstance(model.family, CanFlip):
         raise InputError(
             f"{model.name} has no gated units to give shares to; take a model that has them."
         )
+    units = model.family.units(model.model)
     ids = ids_until(model, trace, len(trace) - 2 if target is None else target.token)
     following = torch.tensor(trace.tokens["token_id"].to_list()[1 : ids.shape[1] + 1])
     executed = torch.from_numpy(trace.matrix("exec_count")[: ids.shape[1]] > 0).float()
     mask = executed.to(model.device)[None]
 
     def plain(mix: Float[Tensor, "b t s"]) -> Float[Tensor, " b"]:
-        with _mixed(model.model, mix):
+        with _mixed(units, mix):
             states = model.model.model(ids.expand(len(mix), -1), use_cache=False)
         if target is None:
             return _text_loss(model, states.last_hidden_state, following.to(model.device))
@@ -147,7 +149,7 @@ def flips_beside(
     *,
     sample: int = SAMPLE,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return exact flips that shares over depth of the same loss can be held against.
@@ -205,21 +207,21 @@ def _check_length(model: SkipModel, trace: Trace) -> None:
 
 
 @contextmanager
-def _mixed(model: Any, mix: Float[Tensor, "b t s"]) -> Iterator[None]:
+def _mixed(units: Sequence[SkippableUnit], mix: Float[Tensor, "b t s"]) -> Iterator[None]:
     """Let every gated unit give a mixture of unit and skip path."""
-    handles = []
+    hooks: list[Hook] = []
 
-    def always(decide: Decide, args: Any, executed: Tensor) -> Tensor:
+    def always(decide: nn.Module, args: Any, executed: Tensor) -> Tensor:
         return torch.ones_like(executed)
 
-    for site, (_, kind, unit) in enumerate(gated_units(model)):
+    for site, unit in enumerate(units):
         skipped: list[Tensor] = []
 
         def keep(module: Any, args: Any, result: Tensor, skipped: list[Tensor] = skipped) -> None:
             skipped.append(result)
 
         def blend(
-            module: Any, args: Any, result: Any, site: int = site, kind: str = kind,
+            module: Any, args: Any, result: Any, site: int = site, kind: str = unit.kind,
             skipped: list[Tensor] = skipped,
         ) -> Any:  # fmt: skip
             output = result[0] if kind == "attn" else result
@@ -227,13 +229,6 @@ def _mixed(model: Any, mix: Float[Tensor, "b t s"]) -> Iterator[None]:
             blended = share * output + (1 - share) * skipped.pop()
             return (blended, *result[1:]) if kind == "attn" else blended
 
-        handles += [
-            unit.decide.register_forward_hook(always),
-            unit.adapter.register_forward_hook(keep),
-            unit.register_forward_hook(blend),
-        ]
-    try:
+        hooks += [after(unit.decide, always), after(unit.adapter, keep), after(unit.module, blend)]
+    with hooked(hooks):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

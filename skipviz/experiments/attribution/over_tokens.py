@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
-    ROWS,
+    TOKENS_AT_ONCE,
     Attribution,
     Run,
     Target,
@@ -35,10 +35,10 @@ from skipviz.experiments.attribution.target import (
     watched,
 )
 from skipviz.families import Plan
-from skipviz.families.gated.fixed_rates import draws_as
-from skipviz.families.gated.modules import gated_units
+from skipviz.families.hooks import after, hooked
+from skipviz.families.powers import CanDraw, CanFlip, CanSlope
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 Method = Literal[
@@ -87,9 +87,9 @@ def attribute(
     method: Method = "integrated_gradients",
     gates: Gates = "frozen",
     steps: int = 64,
-    rows: int = ROWS,
+    rows: int = TOKENS_AT_ONCE,
     seed: int = 0,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Attribution:
     """Return what each token of the text contributed to a target.
@@ -145,7 +145,7 @@ def attribute(
     plain = _runner(model, trace, target, ids, gates)
     total = runs(method, steps=steps, tokens=seen)
     run = watched(plain, total=total, progress=progress, stop=stop)
-    with _seeded(seed), _training(model, on=gates == "straight_through"):
+    with _seeded(seed), _sloped(model, gates):
         with torch.no_grad():
             value = float(plain(embedded))
         shares, delta = _shares(attr, run, method, embedded, away, steps, copies(rows, seen))
@@ -218,7 +218,7 @@ def _runner(
 
     def run(embedded: Float[Tensor, "b t d"]) -> Float[Tensor, " b"]:
         embedded = embedded.to(model.model.dtype)
-        with _heard(model.model, target) as scores, _told(model, ids):
+        with _heard(model, target) as scores, _told(model, ids):
             if plan is None:
                 states = model.model.model(inputs_embeds=embedded, use_cache=False)
             else:
@@ -232,7 +232,8 @@ def _runner(
 
 
 def _told(model: SkipModel, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
-    return draws_as(model.model, ids) if model.family.name == "gated" else nullcontext()
+    family = model.family
+    return family.drawing_as(model.model, ids) if isinstance(family, CanDraw) else nullcontext()
 
 
 @contextmanager
@@ -249,30 +250,19 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 @contextmanager
-def _heard(model: Any, target: Target) -> Iterator[list[Tensor]]:
+def _heard(model: SkipModel, target: Target) -> Iterator[list[Tensor]]:
     """Keep the scores of the target's site."""
     scores: list[Tensor] = []
-    if target.kind != "score":
+    hooks = []
+    if target.kind == "score" and isinstance(model.family, CanFlip):
+        unit = model.family.units(model.model)[target.site or 0]
+        hooks.append(after(unit.gate, lambda _, args, score: scores.append(score)))
+    with hooked(hooks):
         yield scores
-        return
-    unit = [each for _, _, each in gated_units(model)][target.site or 0]
-    handle = unit.gate.register_forward_hook(lambda _, args, score: scores.append(score))
-    try:
-        yield scores
-    finally:
-        handle.remove()
 
 
-@contextmanager
-def _training(model: SkipModel, *, on: bool) -> Iterator[None]:
-    """Put the gated units where they give decisions the slope of the sigmoid."""
-    units = (
-        [unit for _, _, unit in gated_units(model.model)] if model.family.name == "gated" else []
-    )
-    for unit in units:
-        unit.training = on
-    try:
-        yield
-    finally:
-        for unit in units:
-            unit.training = False
+def _sloped(model: SkipModel, gates: Gates) -> AbstractContextManager[None]:
+    """Let gradients pass through decisions, where they can and are to."""
+    if gates == "straight_through" and isinstance(model.family, CanSlope):
+        return model.family.straight_through(model.model)
+    return nullcontext()

@@ -12,13 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, MissingExtraError, Stopped
-from skipviz.families.gated.modules import Gate, gated_units
+from skipviz.errors import InputError, MissingExtraError
+from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress
+from skipviz.progress import Progress, check_stop
 from skipviz.traces import Trace
 
-ROWS = 512
+TOKENS_AT_ONCE = 512
 """Tokens run at once, if nothing else is asked."""
 
 Run = Callable[[Tensor], Float[Tensor, " b"]]
@@ -124,8 +124,7 @@ def watched(run: Run, *, total: int, progress: Progress, stop: threading.Event |
 
     def counted(inputs: Tensor) -> Float[Tensor, " b"]:
         nonlocal done
-        if stop is not None and stop.is_set():
-            raise Stopped
+        check_stop(stop)
         result = run(inputs)
         done += len(inputs)
         progress(min(1.0, done / total))
@@ -169,8 +168,8 @@ def check_text(trace: Trace) -> None:
 
 def _looks(model: SkipModel, site: int) -> bool:
     """Return whether a gate looks at the token that it decides for."""
-    units = list(gated_units(model.model)) if model.family.name == "gated" else []
-    return site < len(units) and isinstance(units[site][2].gate, Gate)
+    units = model.family.units(model.model) if isinstance(model.family, CanFlip) else []
+    return site < len(units) and units[site].looks
 
 
 def check(model: SkipModel, trace: Trace, target: Target) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,20 +19,28 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, Stopped
-from skipviz.experiments.hidden_states.states import MOST, check_decisions, trace_windows
+from skipviz.errors import InputError
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, check_decisions, trace_windows
 from skipviz.families import Plan
-from skipviz.families.gated.modules import GatedUnit, decoder_layers
+from skipviz.families.hooks import Hook, after, before, hooked
+from skipviz.families.llama import (
+    attention_mix,
+    attention_scores,
+    decoder_layers,
+    projected,
+    states_given,
+)
+from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import next_token_losses
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
-ROWS = 128
+QUERIES_AT_ONCE = 128
 """Tokens whose attention is there at once: 9 heads over 8,192 tokens are 38 MB."""
 LAYERS = {
     "layer": pl.Int64,
@@ -82,9 +89,9 @@ def attention_paid(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> AttentionPaid:
     """Run the texts of a trace twice more, and return what keys and values of skipping tokens do.
@@ -126,8 +133,7 @@ def attention_paid(
 
     def advance() -> None:
         nonlocal done
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         done += 1
         progress(done / steps)
 
@@ -239,13 +245,13 @@ class _Window:
             return hook
 
         hooks = [
-            (attention, look(layer), False)
+            after(attention, look(layer), with_kwargs=True)
             for layer, attention in _attentions(self.model)
             if layer in gated
         ]
         with (
             self.model.family.observe(self.model.model, self.events),
-            _hooked(self.model, hooks, advance),
+            hooked(hooks + _advancing(self.model, advance)),
         ):
             losses = self._losses()
         fired = self.events.executed
@@ -263,7 +269,7 @@ class _Window:
                     return None
                 seen = _seen(kwargs.get("attention_mask"), torch.arange(len(gone)), len(gone))
                 seen &= ~gone | torch.eye(len(gone), dtype=torch.bool)
-                states = args[0] if args else kwargs["hidden_states"]
+                states = states_given(args, kwargs)
                 # Numbers to add, which every implementation of attention takes.
                 mask = torch.zeros(seen.shape, dtype=states.dtype)
                 mask = mask.masked_fill_(~seen, torch.finfo(states.dtype).min)
@@ -272,12 +278,15 @@ class _Window:
             return hook
 
         hooks = [
-            (attention, hide(layer), True)
+            before(attention, hide(layer), with_kwargs=True)
             for layer, attention in _attentions(self.model)
             if layer in gated
         ]
         plan = Plan(executed.numpy())
-        with self.model.family.force(self.model.model, plan), _hooked(self.model, hooks, advance):
+        with (
+            self.model.family.force(self.model.model, plan),
+            hooked(hooks + _advancing(self.model, advance)),
+        ):
             return self._losses()
 
     def _losses(self) -> npt.NDArray[np.float64]:
@@ -291,34 +300,16 @@ class _Window:
 
 
 def _attentions(model: SkipModel) -> Iterator[tuple[int, Any]]:
+    family = model.family
+    units = family.units(model.model) if isinstance(family, CanFlip) else []
+    gated = {unit.layer: unit.dense for unit in units if unit.kind == "attn"}
     for layer, module in enumerate(decoder_layers(model.model)):
-        attention = module.self_attn
-        yield layer, attention.unit if isinstance(attention, GatedUnit) else attention
+        yield layer, gated.get(layer, module.self_attn)
 
 
-@contextmanager
-def _hooked(
-    model: SkipModel,
-    hooks: list[tuple[Any, Callable[..., Any], bool]],
-    advance: Callable[[], None],
-) -> Iterator[None]:
-    """Put hooks on modules, before or after their forward, for this thread alone."""
-    thread = threading.get_ident()
-
-    def mine(hook: Callable[..., Any]) -> Callable[..., Any]:
-        return lambda *given: hook(*given) if threading.get_ident() == thread else None
-
-    handles = []
-    try:
-        for module, hook, before in hooks:
-            register = module.register_forward_pre_hook if before else module.register_forward_hook
-            handles.append(register(mine(hook), with_kwargs=True))
-        for layer in decoder_layers(model.model):
-            handles.append(layer.register_forward_hook(mine(lambda *_: advance())))
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
+def _advancing(model: SkipModel, advance: Callable[[], None]) -> list[Hook]:
+    """Return hooks that say when a layer is done."""
+    return [after(layer, lambda *_: advance()) for layer in decoder_layers(model.model)]
 
 
 def _hideable(ran: Bool[Tensor, " t"]) -> Bool[Tensor, " t"]:
@@ -345,23 +336,25 @@ def _add(
     wanted: Bool[Tensor, " t"],
 ) -> None:
     """Add the attention of the wanted tokens that ran it to the sums of its layer."""
-    states = args[0] if args else kwargs["hidden_states"]
-    query, key, value = _projected(attention, states[0], kwargs["position_embeddings"])
+    states = states_given(args, kwargs)
+    query, key, value = (
+        part[0] for part in projected(attention, states, kwargs["position_embeddings"])
+    )
     gone = _hideable(ran)
     places = torch.arange(len(ran))
-    for rows in torch.nonzero(ran & wanted)[:, 0].split(ROWS):
+    for rows in torch.nonzero(ran & wanted)[:, 0].split(QUERIES_AT_ONCE):
         if not len(rows):
             return
         # Nothing sees what comes later.
         keys = int(rows[-1]) + 1
         seen = _seen(kwargs.get("attention_mask"), rows, keys)
-        scores = _scores(query[rows.to(states.device)], key[:keys], attention.scaling)
+        scores = attention_scores(query[rows.to(states.device)], key[:keys], attention.scaling)
         device = scores.device
         weights = scores.masked_fill(~seen.to(device)[:, None], -torch.inf).softmax(-1)
         kept = seen & ~gone[:keys]
         left = scores.masked_fill(~kept.to(device)[:, None], -torch.inf).softmax(-1)
         before, after = (
-            attention.o_proj(_mixed(each, value[:keys]).to(states.dtype)).float()
+            attention.o_proj(attention_mix(each, value[:keys]).to(states.dtype)).float()
             for each in (weights, left)
         )
         change = (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-12)
@@ -377,30 +370,3 @@ def _add(
         sums.paid += float((mean * (between & gone[:keys])).sum())
         sums.blind += float((earlier * share).sum())
         sums.changed += float(change.double().sum())
-
-
-def _projected(
-    attention: Any, states: Float[Tensor, "t d"], rotary: tuple[Tensor, Tensor]
-) -> tuple[Float[Tensor, "t h c"], Float[Tensor, "t g c"], Float[Tensor, "t g c"]]:
-    """Return queries, keys and values of a layer, as its attention makes them."""
-    # Imported here: ``import skipviz`` need not wait for it.
-    from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
-
-    shape = (1, len(states), -1, attention.head_dim)
-    query, key = attention.q_proj(states).view(shape), attention.k_proj(states).view(shape)
-    if getattr(attention, "q_norm", None) is not None:
-        query, key = attention.q_norm(query), attention.k_norm(key)
-    query, key = apply_rotary_pos_emb(query, key, *rotary, unsqueeze_dim=2)
-    return query[0], key[0], attention.v_proj(states).view(shape)[0]
-
-
-def _scores(
-    query: Float[Tensor, "n h c"], key: Float[Tensor, "k g c"], scaling: float
-) -> Float[Tensor, "n h k"]:
-    grouped = query.unflatten(1, (key.shape[1], -1))
-    return torch.einsum("ngqc,kgc->ngqk", grouped, key).flatten(1, 2).float() * scaling
-
-
-def _mixed(weights: Float[Tensor, "n h k"], value: Float[Tensor, "k g c"]) -> Float[Tensor, "n hc"]:
-    grouped = weights.unflatten(1, (value.shape[1], -1))
-    return torch.einsum("ngqk,kgc->ngqc", grouped, value.float()).flatten(1)

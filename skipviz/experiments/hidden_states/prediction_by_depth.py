@@ -1,4 +1,4 @@
-"""At which layer the prediction of each token is settled, and how far each layer turns the state.
+"""The convergence layer of each token's prediction, and each layer's influence on the state.
 
 The prediction after a layer is read with the model's own last norm and head, the logit lens
 (nostalgebraist, "interpreting GPT: the logit lens", 2020).
@@ -15,14 +15,15 @@ import polars as pl
 import torch
 from torch import nn
 
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
+from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import HEAD_ROWS
-from skipviz.recording.tracing import Progress
 from skipviz.traces import Trace
 
-TURNING = {
+INFLUENCE = {
     "layer": pl.Int64,
     "influence": pl.Float64,
     "executed": pl.Float64,
@@ -34,15 +35,15 @@ TURNING = {
 Ints = npt.NDArray[np.int64]
 
 
-def settling(
+def convergence_layers(
     model: SkipModel,
     trace: Trace,
     states: States,
     *,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
-    """Return the layer behind which each token's likeliest next token stays what it ends as.
+    """Return each token's convergence layer: its likeliest next token stays the same behind it.
 
     What it ends as is the model's own prediction, after a token that left early the one through
     its exit's translator. No layer above changes the state of such a token, so it is settled at
@@ -80,8 +81,7 @@ def settling(
     # From the top downwards, and only for tokens that have not differed yet.
     open_rows = np.arange(len(states.token))
     for behind in range(layers, -1, -1):
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         same = _likeliest(model, states.values[behind][open_rows]) == final[open_rows]
         open_rows = open_rows[same]
         settled[open_rows] = behind - 1
@@ -124,8 +124,7 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     ValueError
         If the model has no exits.
     """
-    exits = getattr(model.model, "exits", None)
-    if model.family.name != "exit" or exits is None:
+    if not isinstance(model.family, HasExits):
         raise InputError(
             f"{model.name} is of the family {model.family.name} and has no exits to read; give a "
             "model with early exits."
@@ -133,20 +132,23 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     stayed = (trace.matrix("exec_count")[states.token] > 0).all(axis=1)
     final = _likeliest(model, states.values[-1][stayed])
     rows = []
-    for layer, translator in zip(exits.config.exits, exits.translators, strict=True):
-        behind = states.values[layer + 1][stayed]
-        said = {"head": _likeliest(model, behind, translator), "lens": _likeliest(model, behind)}
+    for each in model.family.exits(model.model):
+        behind = states.values[each.layer + 1][stayed]
+        said = {
+            "head": _likeliest(model, behind, each.translator),
+            "lens": _likeliest(model, behind),
+        }
         shares = {
             name: float((likeliest == final).mean()) if len(final) else None
             for name, likeliest in said.items()
         }
-        rows.append({"layer": layer, "tokens": int(stayed.sum()), **shares})
+        rows.append({"layer": each.layer, "tokens": int(stayed.sum()), **shares})
     schema = {"layer": pl.Int64, "tokens": pl.Int64, "head": pl.Float64, "lens": pl.Float64}
     return pl.DataFrame(rows, schema=schema)
 
 
-def turning(trace: Trace, states: States) -> pl.DataFrame:
-    """Return how far each layer turns the hidden state: one minus the cosine of before and after.
+def layer_influence(trace: Trace, states: States) -> pl.DataFrame:
+    """Return each layer's influence on the hidden state: one minus the cosine of before and after.
 
     Block Influence (Men et al., "ShortGPT: Layers in large language models are more redundant than
     you expect", 2024), as the gates decided.
@@ -176,22 +178,21 @@ def turning(trace: Trace, states: States) -> pl.DataFrame:
                 row[name] = float(turned[inside].mean()) if inside.any() else None
                 row[f"{name}_tokens"] = int(inside.sum())
         rows.append(row)
-    return pl.DataFrame(rows, schema=TURNING)
+    return pl.DataFrame(rows, schema=INFLUENCE)
 
 
 def _ends(model: SkipModel, trace: Trace, states: States) -> Ints:
     """Return the next token that the model itself finds likeliest."""
     final = _likeliest(model, states.values[-1])
-    exits = getattr(model.model, "exits", None)
-    if model.family.name != "exit" or exits is None:
+    if not isinstance(model.family, HasExits):
         return final
     # Of those that left, the last state is the untranslated one.
     inside = np.ones(len(states.token), dtype=np.bool_)
-    for layer, translator in zip(exits.config.exits, exits.translators, strict=True):
-        site = trace.sites.filter(layer=layer + 1)["site"].item()
+    for each in model.family.exits(model.model):
+        site = trace.sites.filter(layer=each.layer + 1)["site"].item()
         stays = trace.matrix("exec_count")[states.token, site] > 0
         leaves = inside & ~stays
-        final[leaves] = _likeliest(model, states.values[layer + 1][leaves], translator)
+        final[leaves] = _likeliest(model, states.values[each.layer + 1][leaves], each.translator)
         inside = stays
     return final
 

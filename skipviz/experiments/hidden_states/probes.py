@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import dependent_groups, grouped_error
+from skipviz.analysis.statistics.clustered_error import clustered_error, dependent_groups
 from skipviz.analysis.statistics.correlation import BLOCK
-from skipviz.errors import InputError, Stopped
+from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
-from skipviz.recording.tracing import Progress
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
 FOLDS = 5
@@ -26,7 +26,7 @@ LEAST_TOKENS = FOLDS * BLOCK
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
 """Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
-LEAST = 30
+LEAST_IN_PART = 30
 """Tokens below which a part is not reported."""
 DRAWS = 200
 """Control tasks drawn, of which one is taken."""
@@ -43,7 +43,7 @@ def probes(
     classes: pl.DataFrame,
     *,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Return how well linear probes read classes of tokens from the hidden states.
@@ -73,7 +73,7 @@ def probes(
     pl.DataFrame
         One row a feature, layer and part: ``feature``; ``layer``, -1 for the embeddings, else the
         layer behind which the state is taken; ``part``, ``all`` tokens, or those that ``executed``
-        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST``;
+        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST_IN_PART``;
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
         always saying the part's largest class; ``control``, the accuracy on the control task;
         ``selectivity``, accuracy less control, and ``error``, its standard error over ``groups``
@@ -100,11 +100,10 @@ def probes(
     tasks = _tasks(trace, states.token, classes, seed=seed)
     rows = []
     for layer, values in enumerate(states.values, start=-1):
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         right = _right(values, tasks, groups)
         for part, inside in _parts(trace, states.token, layer).items():
-            if inside.sum() >= LEAST:
+            if inside.sum() >= LEAST_IN_PART:
                 rows += [
                     {"feature": name, "layer": layer, "part": part}
                     | _judged(task, *right[name], inside, groups)
@@ -206,6 +205,6 @@ def _judged(
         "majority": float(np.bincount(task.label[inside]).max() / inside.sum()),
         "control": float(control[inside].mean()),
         "selectivity": float(gain.mean()),
-        "error": grouped_error(gain, groups[inside]),
+        "error": clustered_error(gain, groups[inside]),
         "groups": len(np.unique(groups[inside])),
     }

@@ -14,15 +14,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, Stopped
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.errors import InputError
+from skipviz.families.hooks import after, before, hooked
+from skipviz.families.llama import decoder_layers, states_given, states_made
 from skipviz.models import SkipModel
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.events import GateEvents
-from skipviz.recording.tracing import Progress
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.traces import Trace
 
-MOST = 2000
+SAMPLED_TOKENS = 2000
 """Tokens whose states are kept, if nothing else is asked: 143 MB of a model like SmolLM2-135M."""
 OTHERWISE = 0.01
 """Share of decisions that may come out otherwise than in the trace, by rounding."""
@@ -49,9 +50,9 @@ def record_states(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> States:
     """Run the texts of a trace once more and keep the hidden states.
@@ -91,8 +92,7 @@ def record_states(
 
     def advance() -> None:
         nonlocal done
-        if stop is not None and stop.is_set():
-            raise Stopped("The run was stopped.")
+        check_stop(stop)
         done += 1
         progress(done / steps)
 
@@ -145,24 +145,15 @@ def _listening(
 ) -> Iterator[list[Float[Tensor, "n d"]]]:
     """Keep the states of some rows, before the first layer and after each."""
     heard: list[Tensor] = []
-    thread = threading.get_ident()
 
-    def entering(module: Any, args: Any, kwargs: Any) -> None:
-        if threading.get_ident() == thread:
-            states = args[0] if args else kwargs["hidden_states"]
-            heard.append(states[0, rows.to(states.device)].clone())
+    def keep(states: Tensor) -> None:
+        heard.append(states[0, rows.to(states.device)].clone())
 
     def leaving(module: Any, args: Any, result: Any) -> None:
-        if threading.get_ident() == thread:
-            states = result[0] if isinstance(result, tuple) else result
-            heard.append(states[0, rows.to(states.device)].clone())
-            advance()
+        keep(states_made(result))
+        advance()
 
     layers = decoder_layers(model.model)
-    handles = [layers[0].register_forward_pre_hook(entering, with_kwargs=True)]
-    handles += [layer.register_forward_hook(leaving) for layer in layers]
-    try:
+    entering = before(layers[0], lambda _, *given: keep(states_given(*given)), with_kwargs=True)
+    with hooked([entering, *(after(layer, leaving) for layer in layers)]):
         yield heard
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -14,7 +14,8 @@ import polars as pl
 
 from skipviz.analysis.layers.task_depth import TASKS
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress, trace
+from skipviz.progress import Progress, no_progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -135,7 +136,7 @@ def task_depths(
     model: SkipModel,
     *,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> TaskDepths:
     """Run the prompts with their answers, and return how many layers each answer took.

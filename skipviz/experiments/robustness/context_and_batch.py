@@ -20,7 +20,8 @@ from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import Surface, surface
 from skipviz.experiments.robustness.surface import aligned_words, beginnings, check_gates
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import BATCH_TOKENS, Progress, trace
+from skipviz.progress import Progress, no_progress
+from skipviz.recording.tracing import BATCH_TOKENS, trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -46,7 +47,7 @@ def context_changes(
     *,
     sentences: int = SENTENCES,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run sentences after the words they came with, after others, and alone.
@@ -120,7 +121,7 @@ def batch_changes(
     documents: Sequence[Document],
     *,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run pieces of text each alone and all in one padded batch: nothing should change.

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from skipviz.analysis.tokens.words import Words, compared
+from skipviz.analysis.tokens.words import Words, word_changes
 from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import (
     PERTURBATIONS,
@@ -17,13 +17,14 @@ from skipviz.experiments.robustness.perturbations import (
     surface,
 )
 from skipviz.models import SkipModel
-from skipviz.recording.tracing import Progress, trace
+from skipviz.progress import Progress, no_progress
+from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
-MOST = 3000
+SURFACE_CHARACTERS = 3000
 """Characters that are run with each surface, if nothing else is asked: about 750 tokens."""
-LEAST = 400
+LEAST_CHARACTERS = 400
 """Characters of a text that are taken at least, so that many texts are not all cut to a line."""
 STRETCH = 16
 """Words that are drawn together for intervals."""
@@ -52,9 +53,9 @@ def surface_changes(
     documents: Sequence[Document],
     *,
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
-    most: int = MOST,
+    most: int = SURFACE_CHARACTERS,
     seed: int,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run texts as they are and with other surfaces, and compare them word by word.
@@ -83,7 +84,7 @@ def surface_changes(
         One row a perturbation and word: ``kind``, the perturbation; ``source``; ``unit``, the
         stretch of ``STRETCH`` words it is in; ``word``, its place; ``before`` and ``after``, its
         forms; ``touched``, whether it or the white space before it was changed; and the columns
-        of ``skipviz.analysis.tokens.words.compared``.
+        of ``skipviz.analysis.tokens.words.word_changes``.
 
     Raises
     ------
@@ -121,7 +122,7 @@ def paraphrase_changes(
     model: SkipModel,
     pairs: Sequence[tuple[str, str]],
     *,
-    progress: Progress = lambda _: None,
+    progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Run pairs of texts that mean the same, and compare the words that both have.
@@ -184,11 +185,11 @@ def paraphrase_changes(
     return pl.concat(parts), pl.DataFrame(rows, infer_schema_length=None)
 
 
-def beginnings(documents: Sequence[Document], *, most: int = MOST) -> list[Document]:
+def beginnings(documents: Sequence[Document], *, most: int = SURFACE_CHARACTERS) -> list[Document]:
     """Return as much of each text as fits ``most`` characters, cut between words if it can be.
 
     Texts share the characters alike; what one leaves goes to those after it. Each gives at least
-    ``LEAST`` characters, so of very many texts only the first are taken.
+    ``LEAST_CHARACTERS`` characters, so of very many texts only the first are taken.
 
     Raises
     ------
@@ -198,9 +199,9 @@ def beginnings(documents: Sequence[Document], *, most: int = MOST) -> list[Docum
     taken: list[Document] = []
     left = most
     for number, document in enumerate(documents):
-        if taken and left < LEAST:
+        if taken and left < LEAST_CHARACTERS:
             break
-        size = min(left, max(LEAST, left // (len(documents) - number)))
+        size = min(left, max(LEAST_CHARACTERS, left // (len(documents) - number)))
         text = _cut(document.text, size)
         if text.strip():
             taken.append(Document(source=document.source, text=text))
@@ -250,7 +251,7 @@ def aligned_words(
         source.
     """
     old, new = before[0], after[0]
-    rows = compared(before[1], after[1], pairs)
+    rows = word_changes(before[1], after[1], pairs)
     old_words, new_words = old.words, new.words
     forms = [(old_words[i], new_words[j]) for i, j in pairs]
     gaps = [(old.gaps[i], new.gaps[j]) for i, j in pairs]

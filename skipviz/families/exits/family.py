@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,10 +13,11 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.exits.modules import EarlyExits, Stay
-from skipviz.families.flops import adapter_flops
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.exits.settings import ExitSettings, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
+from skipviz.families.powers import Exit
 from skipviz.schema import Rule, Site
 
 
@@ -53,6 +54,14 @@ class Exits:
             )
             for layer in range(exits.config.exits[0] + 1, len(decoder_layers(model)))
         ]
+
+    def owns(self, fields: Mapping[str, Any]) -> bool:
+        """Say whether a ``skipviz.json`` has exits."""
+        return "exits" in fields
+
+    def settings(self, fields: Mapping[str, Any]) -> ExitSettings:
+        """Return the fields, checked."""
+        return settings_of(fields)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``, once for each layer it decides."""
@@ -101,6 +110,11 @@ class Exits:
 
         pairs = zip(stays, segments, strict=True)
         return forcing(run, [(stay, override(first - first_site)) for stay, (first, _) in pairs])
+
+    def exits(self, model: nn.Module) -> list[Exit]:
+        """Return where tokens may leave, each with its translator."""
+        exits = _exits(model)
+        return [Exit(*each) for each in zip(exits.config.exits, exits.translators, strict=True)]
 
 
 def _exits(model: nn.Module) -> EarlyExits:

@@ -13,8 +13,7 @@ directions. The prediction of a token that leaves goes through the whole head, o
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -23,7 +22,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.gated.modules import decoder_layers
+from skipviz.families.llama import decoder_layers
+from skipviz.families.thread_state import ThreadState
 
 ExitRule = Literal["confidence", "entropy", "patience"]
 EXIT_RULES: tuple[ExitRule, ...] = ("confidence", "entropy", "patience")
@@ -132,31 +132,30 @@ class EarlyExits(nn.Module):
         self.register_buffer("out", out, persistent=False)
         # Not modules of this one: they belong to the backbone.
         self._shared = {"norm": model.model.norm}
-        self._now = threading.local()
+        self._now = ThreadState()
 
     def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Let every token in again; a forward pre-hook of the decoder."""
         self._now.inside = None
 
-    def after_layer(self, layer: int) -> Callable[..., Any]:
-        """Return the forward hook of a layer: those that left keep their state."""
-        exits = self.config.exits
-        number = exits.index(layer) if layer in exits else None
+    def after_layer(
+        self, number: int | None, module: nn.Module, args: Any, kwargs: Any, result: Any
+    ) -> Any:
+        """Let those that left keep their state; a forward hook of a layer.
 
-        def hook(module: nn.Module, args: Any, kwargs: Any, result: Any) -> Any:
-            before = args[0] if args else kwargs["hidden_states"]
-            now = self._now
-            if now.inside is None:
-                now.inside = torch.ones(before.shape[:2], dtype=torch.bool, device=before.device)
-                now.left, now.streak, now.likeliest = None, None, None
-            state = result
-            if now.left is not None:
-                state = torch.where(now.inside.unsqueeze(-1), result, before)
-            if number is not None:
-                self._ask(number, state)
-            return state
-
-        return hook
+        ``number`` is that of the exit after the layer, None where there is none.
+        """
+        before = args[0] if args else kwargs["hidden_states"]
+        now = self._now
+        if now.inside is None:
+            now.inside = torch.ones(before.shape[:2], dtype=torch.bool, device=before.device)
+            now.left, now.streak, now.likeliest = None, None, None
+        state = result
+        if now.left is not None:
+            state = torch.where(now.inside.unsqueeze(-1), result, before)
+        if number is not None:
+            self._ask(number, state)
+        return state
 
     def before_norm(self, module: nn.Module, args: Any) -> Any:
         """Put the translated states of those that left in place; a pre-hook of the last norm."""
@@ -242,7 +241,10 @@ def install_exits(model: Any, config: ExitConfig) -> EarlyExits:
     model.exits = exits.train(model.training)
     model.model.register_forward_pre_hook(exits.start, with_kwargs=True)
     for number in range(config.exits[0], len(layers)):
-        layers[number].register_forward_hook(exits.after_layer(number), with_kwargs=True)
+        exit_here = config.exits.index(number) if number in config.exits else None
+        # A partial of a method, not a closure: a copy of the model is hooked to its own exits.
+        hook = functools.partial(exits.after_layer, exit_here)
+        layers[number].register_forward_hook(hook, with_kwargs=True)
     model.model.norm.register_forward_pre_hook(exits.before_norm)
     return exits
 
@@ -264,11 +266,23 @@ def set_exit_rule(model: Any, rule: ExitRule, threshold: float) -> None:
     ValueError
         If there is no such rule.
     """
-    if rule not in EXIT_RULES:
-        raise InputError(f"rule={rule!r} is not one of {', '.join(EXIT_RULES)}.")
+    exit_rule(rule)
     for stay in model.exits.stays:
         stay.rule = rule
         stay.threshold.fill_(threshold)
+
+
+def exit_rule(name: str) -> ExitRule:
+    """Return a rule by its name.
+
+    Raises
+    ------
+    InputError
+        If there is no such rule.
+    """
+    if name in EXIT_RULES:
+        return name
+    raise InputError(f"rule={name!r} is not one of {', '.join(EXIT_RULES)}.")
 
 
 def exit_parameters(model: Any) -> dict[str, nn.Parameter]:

@@ -1,30 +1,32 @@
-"""Reads and forces the gates of ``skipviz.families.gated.modules``, fixed rates among them."""
+"""Reads and forces the gates of ``skipviz.families.gated.modules``, as skipviz trains them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.flops import adapter_flops, gate_flops
-from skipviz.families.gated.fixed_rates import FixedRate
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.gated.settings import Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
+from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
+from skipviz.families.powers import SkippableUnit
+from skipviz.families.settings import Setting, Settings
 from skipviz.schema import Rule, Site
 
 
-class Gated:
-    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+class GatedUnits(ABC):
+    """What families of gated units share: where they are, how they are read, forced and flipped."""
 
-    name = "gated"
-
-    def detect(self, model: nn.Module) -> bool:
-        """Say whether any module is a gated unit."""
-        return any(isinstance(module, GatedUnit) for module in model.modules())
+    @abstractmethod
+    def rule_of(self, unit: GatedUnit) -> Rule:
+        """Return how a unit's score becomes its decision."""
 
     def sites(self, model: nn.Module) -> list[Site]:
         """Return attention and MLP of each gated layer, in running order."""
@@ -32,7 +34,7 @@ class Gated:
             Site(
                 layer=layer,
                 unit="attn" if unit == "attn" else "mlp",
-                rule=_rule(gated),
+                rule=self.rule_of(gated),
                 polarity=1,
                 skip_path="adapter",
                 kv="computed",
@@ -89,11 +91,59 @@ class Gated:
 
         return forcing(run, [(unit.decide, override(site)) for site, unit in enumerate(units)])
 
+    def units(self, model: nn.Module) -> list[SkippableUnit]:
+        """Return each gated unit with its parts, in running order."""
+        return [
+            SkippableUnit(
+                layer=layer,
+                kind="attn" if kind == "attn" else "mlp",
+                module=unit,
+                dense=unit.unit,
+                gate=unit.gate,
+                looks=isinstance(unit.gate, Gate),
+                decide=unit.decide,
+                adapter=unit.adapter,
+            )
+            for layer, kind, unit in gated_units(model)
+        ]
 
-def _rule(gated: GatedUnit) -> Rule:
-    if not isinstance(gated.gate, FixedRate):
+
+class Gated(GatedUnits):
+    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+
+    name = "gated"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether any module is a gate that looks at the token."""
+        return any(isinstance(module, Gate) for module in model.modules())
+
+    def rule_of(self, unit: GatedUnit) -> Rule:
+        """Return how a unit's score becomes its decision."""
         return "gt"
-    return "schedule" if gated.gate.rate in (0.0, 1.0) else "sample"
+
+    def owns(self, fields: Mapping[str, Any]) -> bool:
+        """Say whether a ``skipviz.json`` has thresholds of learned gates."""
+        return "gates" in fields and not fields.get("rates")
+
+    def settings(self, fields: Mapping[str, Any]) -> Settings:
+        """Return the fields, checked."""
+        return settings_of(fields)
+
+    def threshold(self, value: float) -> Setting:
+        """Return one threshold for every gate."""
+        return Threshold(value)
+
+    @contextmanager
+    def straight_through(self, model: nn.Module) -> Iterator[None]:
+        """Give decisions the slope of the sigmoid in this block."""
+        units = [unit for _, _, unit in gated_units(model)]
+        for unit in units:
+            unit.training = True
+        try:
+            yield
+        finally:
+            for unit in units:
+                unit.training = False
 
 
 def _gate_flops(gated: GatedUnit) -> int:

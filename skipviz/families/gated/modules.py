@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
+from skipviz.families.llama import decoder_layers
 
 UNITS = ("attn", "mlp")
 
@@ -172,25 +173,6 @@ class GatedConfig:
                 f"gate_hidden={self.gate_hidden} must be at least 0 and "
                 f"adapter_rank={self.adapter_rank} at least 1."
             )
-
-
-def decoder_layers(model: nn.Module) -> nn.ModuleList:
-    """Return the decoder layers of a Llama-layout causal LM.
-
-    Raises
-    ------
-    ValueError
-        If the model has no ``model.layers`` whose items have ``self_attn`` and ``mlp``.
-    """
-    layers = getattr(getattr(model, "model", None), "layers", None)
-    if isinstance(layers, nn.ModuleList) and all(
-        hasattr(layer, "self_attn") and hasattr(layer, "mlp") for layer in layers
-    ):
-        return layers
-    raise InputError(
-        f"{type(model).__name__} is not laid out as Llama is (model.layers[i].self_attn and "
-        ".mlp): gates can be put into Llama, Mistral, Qwen2, Qwen3 and SmolLM models."
-    )
 
 
 def install_gates(model: nn.Module, config: GatedConfig) -> None:

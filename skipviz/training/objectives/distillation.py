@@ -95,7 +95,8 @@ class Distillation:
         here = self._batches[step]
         rows = self._windows[here].to(self._student.device)
         self._steering.prepare(self._student, step)
-        logits = self._student(rows[:, :-1], use_cache=False).logits
+        with self._meter.listening():
+            logits = self._student(rows[:, :-1], use_cache=False).logits
         objective, divergence, cross_entropy = distillation_loss(
             logits.flatten(0, 1),
             self._teacher.logits(here).flatten(0, 1),
@@ -121,7 +122,6 @@ class Distillation:
 
     def finish(self) -> None:
         """Leave the model at the main budget, in eval mode."""
-        self._meter.close()
         self._steering.finish(self._student)
         self._student.eval()
 

@@ -65,7 +65,7 @@ def test_umap_keeps_planted_groups_apart_and_gives_the_same_map_again() -> None:
 def test_tokens_off_the_map_have_the_nearest_profile_stand_for_them(
     trace: Trace, found: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster_maps, "MAPPED", 50)
+    monkeypatch.setattr(cluster_maps, "MAX_POINTS", 50)
     several = [trace_of(planted(0)[0][:100]), trace_of(planted(0)[0][100:])]
     mapped = map_profiles(found, several, seed=1)
     assert mapped.points.height == 50

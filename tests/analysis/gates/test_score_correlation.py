@@ -10,8 +10,8 @@ from scipy import stats
 
 import skipviz
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import METHODS, block_orders
-from skipviz.analysis.tokens.covariates import covariates, design
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, block_permutations
+from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from tests.synthetic import make_trace
 
 Floats = npt.NDArray[np.float64]
@@ -49,7 +49,7 @@ def test_each_coefficient_is_the_naive_one() -> None:
     scores, values = trace.margin[used].astype(np.float64), values[used]
     assert table["tokens"].unique().to_list() == [58]
     known = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
-    for method in METHODS:
+    for method in CORRELATION_METHODS:
         naive = [known[method](scores[:, s], values[:, s]).statistic for s in range(4)]
         found = table.filter(method=method, controlled=False)
         assert found.filter(scope="site")["r"].to_list() == pytest.approx(naive)
@@ -66,7 +66,7 @@ def test_controlled_coefficients_are_those_of_the_precision_matrix() -> None:
     values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
     table = score_correlations(trace, as_cells(values), "utility", permutations=9, seed=0)
     used = slice(1, -1)
-    known = design(covariates(trace))[used]
+    known = design_matrix(covariates(trace))[used]
     for method, of in (("pearson", np.asarray), ("spearman", stats.rankdata)):
         naive = []
         for site in range(4):
@@ -87,7 +87,7 @@ def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
         pairs = zip(scores[order].T, values.T, strict=True)
         return float(np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs]))
 
-    orders = block_orders(60, 32, 199, np.random.default_rng(5))
+    orders = block_permutations(60, 32, 199, np.random.default_rng(5))
     own = mean(np.arange(60))
     extreme = sum(abs(mean(order)) >= abs(own) for order in orders)
     found = table.filter(scope="all", method="pearson", controlled=False).row(0, named=True)
@@ -100,7 +100,7 @@ def test_planted_sites_are_found_and_others_are_not() -> None:
     trace = make_trace(tokens=300, gated=(1, 2, 3))
     values = planted(0, trace, [1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
     table = score_correlations(trace, as_cells(values), "utility", permutations=199, seed=0)
-    for method in METHODS:
+    for method in CORRELATION_METHODS:
         sites = table.filter(scope="site", method=method, controlled=True)
         assert (sites["q"] < 0.05).to_list() == [True, False, False, True, False, False]
         assert sites["r"][0] > 0.4 > -0.4 > sites["r"][3]
@@ -118,7 +118,7 @@ def test_what_scores_owe_to_position_is_taken_out() -> None:
     trace = skipviz.Trace(run=trace.run, sites=trace.sites, tokens=trace.tokens, matrices=matrices)
     values = position + 0.3 * np.random.default_rng(1).standard_normal(trace.margin.shape)
     table = score_correlations(trace, as_cells(values), "utility", permutations=99, seed=0)
-    for method in METHODS:
+    for method in CORRELATION_METHODS:
         plain, controlled = (
             table.filter(scope="all", method=method, controlled=each).row(0, named=True)
             for each in (False, True)

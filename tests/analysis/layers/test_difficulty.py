@@ -13,7 +13,7 @@ from skipviz.analysis.layers.difficulty import (
     depth_by_difficulty,
     difficulty,
 )
-from skipviz.analysis.statistics.clustered_error import grouped_margin
+from skipviz.analysis.statistics.clustered_error import clustered_margin
 from tests.synthetic import make_trace, say
 
 
@@ -131,7 +131,7 @@ def test_errors_are_by_texts_where_there_are_many_and_else_by_blocks_of_each() -
         of_text = inside["token"].to_numpy() % size // block
         groups = 100 * inside["sequence"].to_numpy() + of_text
         row = depth_by_difficulty(several).filter(measure="token_before", part=1)
-        assert row["margin"].item() == pytest.approx(grouped_margin(depth, groups))
+        assert row["margin"].item() == pytest.approx(clustered_margin(depth, groups))
 
 
 def test_a_trace_without_losses_has_the_rest() -> None:

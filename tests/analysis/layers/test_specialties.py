@@ -11,7 +11,7 @@ from scipy.stats.contingency import odds_ratio
 from sklearn.metrics import mutual_info_score
 
 from skipviz.analysis.layers import specialties as module
-from skipviz.analysis.layers.specialties import LEVEL, specialties
+from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE, specialties
 from skipviz.analysis.statistics import clustered_error as spread
 from skipviz.readings.specialties import found, sentences
 from skipviz.traces import Trace
@@ -93,7 +93,7 @@ def test_planted_specialties_are_found_and_null_ones_are_not() -> None:
         false.append(len(claimed - set(PLANTED)) / max(1, len(claimed)))
         hits.append(len(claimed & set(PLANTED)) / len(PLANTED))
     error = np.std(false) / np.sqrt(SEEDS)
-    assert np.mean(false) <= LEVEL + 2 * error
+    assert np.mean(false) <= FALSE_DISCOVERY_RATE + 2 * error
     assert np.mean(false) > 0  # a rule that claims nothing is none
     assert np.mean(hits) > 0.95
 
@@ -237,5 +237,5 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         return float(np.mean(each))
 
     assert 0.9 <= held() <= 0.99
-    monkeypatch.setattr(spread, "MANY", 31)
+    monkeypatch.setattr(spread, "MIN_TEXTS_AS_GROUPS", 31)
     assert held() < 0.85, "blocks of a text are no sample of texts"

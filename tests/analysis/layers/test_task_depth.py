@@ -5,7 +5,12 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from skipviz.analysis.layers.task_depth import PUBLISHED, TASKS, by_task, orders_agree
+from skipviz.analysis.layers.task_depth import (
+    PUBLISHED,
+    TASKS,
+    layers_by_task,
+    pairs_in_published_order,
+)
 
 
 def prompts(means: dict[str, float], *, each: int = 8, seed: int = 0) -> pl.DataFrame:
@@ -17,7 +22,7 @@ def prompts(means: dict[str, float], *, each: int = 8, seed: int = 0) -> pl.Data
 
 def test_means_stand_in_their_intervals_beside_what_was_published() -> None:
     table = prompts({"add": 21.0, "copy": 20.0})
-    found = by_task(table, layers=30)
+    found = layers_by_task(table, layers=30)
     assert found["task"].to_list() == ["copy", "add"]
     for row in found.rows(named=True):
         used = table.filter(task=row["task"])["layers"]
@@ -32,18 +37,18 @@ def test_means_stand_in_their_intervals_beside_what_was_published() -> None:
 def test_intervals_hold_the_truth_about_as_often_as_they_say() -> None:
     held = []
     for seed in range(400):
-        row = by_task(prompts({"add": 20.0}, seed=seed), layers=30)
+        row = layers_by_task(prompts({"add": 20.0}, seed=seed), layers=30)
         held.append(row["low"].item() <= 20.0 <= row["high"].item())
     assert 0.92 <= np.mean(held) <= 0.98
 
 
 def test_the_order_of_tasks_is_held_against_the_published_one() -> None:
-    same = by_task(prompts({t: float(PUBLISHED[t]) for t in TASKS}), layers=30)
-    assert orders_agree(same) == (14, 14)  # copying and adding were published as equal
-    other = by_task(prompts({t: -float(PUBLISHED[t]) for t in TASKS}), layers=30)
-    assert orders_agree(other) == (0, 14)
+    same = layers_by_task(prompts({t: float(PUBLISHED[t]) for t in TASKS}), layers=30)
+    assert pairs_in_published_order(same) == (14, 14)  # copying and adding were published as equal
+    other = layers_by_task(prompts({t: -float(PUBLISHED[t]) for t in TASKS}), layers=30)
+    assert pairs_in_published_order(other) == (0, 14)
 
 
 def test_a_single_prompt_has_no_interval() -> None:
-    row = by_task(prompts({"add": 20.0}, each=1), layers=30).row(0, named=True)
+    row = layers_by_task(prompts({"add": 20.0}, each=1), layers=30).row(0, named=True)
     assert (row["low"], row["high"]) == (None, None)

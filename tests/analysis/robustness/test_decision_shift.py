@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from skipviz.analysis.robustness.decision_shift import LEAST, mean_by_unit, summary
+from skipviz.analysis.robustness.decision_shift import MIN_UNITS, mean_by_unit, shift_of_decisions
 
 
 def rows(kind: str, *, touched: bool, moved: list[float | None], unit: list[str]) -> pl.DataFrame:
@@ -33,7 +33,7 @@ def test_rows_are_kinds_those_touched_first() -> None:
             rows("a", touched=False, moved=[0.1], unit=["x"]),
         ]
     )
-    table = summary(words)
+    table = shift_of_decisions(words)
     assert table.select("kind", "touched", "words", "units").rows() == [
         ("b", True, 1, 1),
         ("b", False, 3, 2),
@@ -46,7 +46,7 @@ def test_rows_are_kinds_those_touched_first() -> None:
 
 
 def test_nothing_known_is_null() -> None:
-    table = summary(rows("a", touched=True, moved=[None], unit=["x"]))
+    table = shift_of_decisions(rows("a", touched=True, moved=[None], unit=["x"]))
     assert table["moved"].item() is None
 
 
@@ -74,12 +74,12 @@ def test_intervals_hold_the_truth_where_words_of_a_stretch_are_alike(units: int)
 
 def test_shares_stay_shares() -> None:
     words = rows("a", touched=True, moved=[0.0] * 5 + [0.2], unit=list("uvwxyz"))
-    row = summary(words).row(0, named=True)
+    row = shift_of_decisions(words).row(0, named=True)
     assert row["moved_low"] == 0.0
     assert row["moved_high"] > row["moved"]
 
 
 def test_few_stretches_have_no_interval() -> None:
-    for units in (LEAST - 1, LEAST):
+    for units in (MIN_UNITS - 1, MIN_UNITS):
         _, low, _ = mean_by_unit(np.ones(units), np.arange(units))
-        assert np.isnan(low) == (units < LEAST)
+        assert np.isnan(low) == (units < MIN_UNITS)

@@ -8,7 +8,7 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from skipviz.analysis.robustness import drift as module
-from skipviz.analysis.robustness.drift import LAYERS_USED, LEVEL, drift
+from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, drift
 from skipviz.errors import TraceError
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
@@ -112,10 +112,12 @@ def test_halves_of_one_corpus_have_not_drifted(sequences: int, level: float) -> 
         both = (first.matrix("score")[:, 0], second.matrix("score")[:, 0])
         naive.append(stats.ks_2samp(*both).pvalue)
         alarms += (table["level"] != "stable").any()
-    limit = stats.binom.ppf(0.999, 60, LEVEL)
-    assert (np.array(p) < LEVEL).sum() <= limit
+    limit = stats.binom.ppf(0.999, 60, FALSE_DISCOVERY_RATE)
+    assert (np.array(p) < FALSE_DISCOVERY_RATE).sum() <= limit
     assert alarms <= limit
-    assert (np.array(naive) < LEVEL).sum() > limit  # what a test that takes tokens alone says
+    assert (
+        np.array(naive) < FALSE_DISCOVERY_RATE
+    ).sum() > limit  # what a test that takes tokens alone says
 
 
 @pytest.mark.parametrize("sequences", [1, 8])
@@ -125,7 +127,7 @@ def test_planted_drift_is_found_at_its_site(sequences: int) -> None:
     assert table.filter(level="drifted")["site"].to_list() == [3]
     row = table.filter(site=3).row(0, named=True)
     assert row["delta"] > 0.4
-    assert row["q"] < LEVEL
+    assert row["q"] < FALSE_DISCOVERY_RATE
     assert row["psi"] > 0.25 > row["psi_chance"]
     assert set(table["exchanged"]) == {"documents" if sequences == 8 else "blocks"}
 
@@ -216,4 +218,4 @@ def test_whole_text_decisions_have_no_p_while_blocks_change_places() -> None:
 
     table = drift(of_texts(corpus(0, 256)), of_texts(corpus(1, 256)), permutations=9, seed=0)
     assert table["p"].null_count() == SITES
-    assert module.LEAST_BLOCKS * 32 == 128
+    assert module.MIN_BLOCKS_PER_SIDE * 32 == 128

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.robustness.tails import carried, over_dense, tails, worst_places
+from skipviz.analysis.robustness.tails import cost_of_worst, over_dense, tails, worst_places
 from skipviz.errors import TraceError
 from skipviz.traces import Trace
 from tests.synthetic import make_trace, say
@@ -110,8 +110,8 @@ def test_the_worst_tokens_carry_a_share() -> None:
     losses = np.full(201, 0.1)
     losses[[5, 9]] = 10.0
     costs = over_dense(with_losses(made, losses), with_losses(made, np.zeros(201)))
-    count, mean, rest = carried(costs)
+    count, mean, rest = cost_of_worst(costs)
     assert count == 2
     assert mean == pytest.approx((198 * 0.1 + 20) / 200)
     assert rest == pytest.approx(198 * 0.1 / 200)
-    assert carried(costs.head(3))[0] == 1
+    assert cost_of_worst(costs.head(3))[0] == 1

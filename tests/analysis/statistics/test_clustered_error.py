@@ -5,9 +5,9 @@ import pytest
 
 from skipviz.analysis.statistics import clustered_error as spread
 from skipviz.analysis.statistics.clustered_error import (
+    clustered_error,
+    clustered_margin,
     dependent_groups,
-    grouped_error,
-    grouped_margin,
 )
 
 
@@ -18,18 +18,18 @@ def test_it_is_the_spread_of_the_mean_over_many_draws() -> None:
     for _ in range(400):
         values = generator.standard_normal(25)[groups] + generator.standard_normal(200)
         means.append(values.mean())
-        errors.append(grouped_error(values, groups))
+        errors.append(clustered_error(values, groups))
     assert np.mean(errors) == pytest.approx(np.std(means), rel=0.1)
 
 
 def test_groups_of_one_are_independent_values() -> None:
     values = np.random.default_rng(0).standard_normal(50)
     usual = values.std(ddof=1) / np.sqrt(50)
-    assert grouped_error(values, np.arange(50)) == pytest.approx(usual)
+    assert clustered_error(values, np.arange(50)) == pytest.approx(usual)
 
 
 def test_a_single_group_says_nothing() -> None:
-    assert np.isnan(grouped_error(np.array([1.0, 2.0]), np.array([7, 7])))
+    assert np.isnan(clustered_error(np.array([1.0, 2.0]), np.array([7, 7])))
 
 
 def test_few_groups_make_an_interval_as_wide_as_they_must() -> None:
@@ -39,9 +39,9 @@ def test_few_groups_make_an_interval_as_wide_as_they_must() -> None:
         groups = np.repeat(np.arange(count), 4)
         for _ in range(1000):
             values = generator.standard_normal(count)[groups]
-            held[count] += (abs(values.mean()) < grouped_margin(values, groups)) / 1000
+            held[count] += (abs(values.mean()) < clustered_margin(values, groups)) / 1000
     assert held == pytest.approx({3: 0.95, 30: 0.95}, abs=0.02)
-    assert np.isnan(grouped_margin(np.array([1.0, 2.0]), np.array([7, 7])))
+    assert np.isnan(clustered_margin(np.array([1.0, 2.0]), np.array([7, 7])))
 
 
 def test_few_texts_are_parted_into_blocks_that_cross_none() -> None:
@@ -64,9 +64,9 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         each = []
         for _ in range(600):
             values = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(len(text))
-            each.append(abs(values.mean()) < 1.96 * grouped_error(values, groups))
+            each.append(abs(values.mean()) < 1.96 * clustered_error(values, groups))
         return float(np.mean(each))
 
     assert 0.91 < held() < 0.98
-    monkeypatch.setattr(spread, "MANY", 21)
+    monkeypatch.setattr(spread, "MIN_TEXTS_AS_GROUPS", 21)
     assert held() < 0.7, "blocks of a text are no sample of texts"

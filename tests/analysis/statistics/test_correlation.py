@@ -7,11 +7,11 @@ import pytest
 from scipy import stats
 
 from skipviz.analysis.statistics.correlation import (
-    METHODS,
-    Method,
+    CORRELATION_METHODS,
+    CorrelationMethod,
     Resampling,
-    corrected,
     correlate,
+    with_q_values,
 )
 
 Floats = npt.NDArray[np.float64]
@@ -28,8 +28,8 @@ def series(seed: int, length: int, persistence: float = 0.0) -> Floats:
     return values
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_coefficients_are_scipys(method: Method) -> None:
+@pytest.mark.parametrize("method", CORRELATION_METHODS)
+def test_coefficients_are_scipys(method: CorrelationMethod) -> None:
     x, y = series(0, 60), series(1, 60)
     y = y + 0.5 * x
     known = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
@@ -90,7 +90,7 @@ def test_the_false_discovery_rate_is_held() -> None:
             if other < 5:  # these do go together
                 y = y + 0.6 * x
             p.append(correlate(x, y, block=1, permutations=199, seed=other).p)
-        q = corrected(pl.DataFrame({"p": p}))["q"].to_numpy()
+        q = with_q_values(pl.DataFrame({"p": p}))["q"].to_numpy()
         claims = q <= 0.1
         false.append(claims[5:].sum() / max(1, claims.sum()))
         found.append(claims[:5].mean())
@@ -102,7 +102,7 @@ def test_what_a_third_figure_explains_is_taken_out() -> None:
     third = series(0, 400)
     x, y = third + 0.5 * series(1, 400), third + 0.5 * series(2, 400)
     assert correlate(x, y, permutations=99, seed=0).r > 0.6
-    for method in METHODS:
+    for method in CORRELATION_METHODS:
         rest = correlate(x, y, method=method, covariates=third[:, None], permutations=99, seed=0)
         assert abs(rest.r) < 0.15
         assert rest.p > 0.01
@@ -138,7 +138,7 @@ def test_a_figure_that_never_changes_has_no_correlation() -> None:
 
 
 def test_corrected_leaves_missing_ones_out() -> None:
-    table = corrected(pl.DataFrame({"p": [0.01, float("nan"), 0.04]}))
+    table = with_q_values(pl.DataFrame({"p": [0.01, float("nan"), 0.04]}))
     assert table["q"].to_list()[::2] == pytest.approx([0.02, 0.04])
     assert np.isnan(table["q"][1])
 

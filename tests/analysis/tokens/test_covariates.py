@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from wordfreq import zipf_frequency
 
-from skipviz.analysis.tokens.covariates import COVARIATES, covariates, design
+from skipviz.analysis.tokens.covariates import COVARIATES, covariates, design_matrix
 from tests.synthetic import make_trace, say
 
 PIECES = ["The", " light", "house", ",", " qqxzt", "\n"]
@@ -35,7 +35,7 @@ def test_positions_and_words_are_those_of_each_text() -> None:
 def test_tokens_outside_words_take_the_mean_frequency_and_are_marked() -> None:
     trace = say(make_trace(tokens=len(PIECES)), PIECES)
     table = covariates(trace)
-    numbers = design(table)
+    numbers = design_matrix(table)
     assert numbers.shape == (6, len(COVARIATES) + 1)
     inside = table["log_frequency"].drop_nulls().to_numpy()
     np.testing.assert_allclose(numbers[[3, 5], 1], inside.mean())

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipviz.analysis.tokens.words import Words, compared
+from skipviz.analysis.tokens.words import Words, word_changes
 from tests.synthetic import make_trace, say
 
 PIECES = ["The", " f", "ox", " ", " \n", "sat", ".", " Why", "?", "\n"]
@@ -58,7 +58,7 @@ def test_single_tokens_move_by_the_share_of_decisions_that_differ() -> None:
         Words.of(say(make_trace(tokens=3, exec_count=each), pieces), 0, [(0, 3), (4, 7), (8, 13)])
         for each in (first, second)
     )
-    table = compared(before, after, [(0, 0), (2, 1), (1, 2)])
+    table = word_changes(before, after, [(0, 0), (2, 1), (1, 2)])
     pairs = [(0, 0), (2, 1), (1, 2)]
     others = [1, 2, 0]
     assert table["word"].to_list() == [0, 2, 1]
@@ -77,13 +77,13 @@ def test_a_word_of_no_relation_is_no_neighbour() -> None:
     text = [f" {letter}" for letter in "abcdefgh"]
     trace = say(make_trace(tokens=8, exec_count=executed), text)
     words = Words.of(trace, 0, [(2 * i + 1, 2 * i + 2) for i in range(8)])
-    assert compared(words, words, [(i, i) for i in range(8)])["apart"].to_list() == [1.0] * 8
+    assert word_changes(words, words, [(i, i) for i in range(8)])["apart"].to_list() == [1.0] * 8
 
 
 def test_one_pair_has_no_other_to_lie_apart_from() -> None:
     trace = say(make_trace(tokens=2), ["a", " b"])
     words = Words.of(trace, 0, [(0, 1), (2, 3)])
-    table = compared(words, words, [(1, 1)])
+    table = word_changes(words, words, [(1, 1)])
     assert table["moved"].item() == 0
     assert table["apart"].item() is None
-    assert compared(words, words, []).height == 0
+    assert word_changes(words, words, []).height == 0

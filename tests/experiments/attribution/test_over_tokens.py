@@ -19,7 +19,7 @@ from skipviz.experiments.attribution.target import Target
 from skipviz.families.gated.modules import gated_units
 from tests import planted, tiny
 from tests.families.exits.test_family import with_exits
-from tests.families.gated.test_fixed_rates import fixed
+from tests.families.fixed_rates.test_modules import fixed
 
 TEXT = tiny.TEXT[:30]
 TOKEN = 9

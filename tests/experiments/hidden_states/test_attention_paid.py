@@ -13,12 +13,7 @@ from torch import Tensor
 
 import skipviz
 from skipviz.experiments.hidden_states.attention_paid import attention_paid
-from skipviz.families.gated.modules import (
-    GatedUnit,
-    gated_units,
-    install_gates,
-    set_threshold,
-)
+from skipviz.families.gated.modules import GatedUnit, gated_units, install_gates, set_threshold
 from skipviz.text.spans import encode
 from tests import tiny
 from tests.families.exits.test_family import with_exits

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.robustness.decision_shift import summary
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.experiments.robustness import context_and_batch as neighbours
 from skipviz.experiments.robustness.context_and_batch import (
     ALONE,
@@ -114,7 +114,7 @@ def test_a_sentence_without_a_strange_context_has_no_rows_of_it(
         table, run = contexts(gated, *texts, monkeypatch=monkeypatch)
         assert table["kind"].unique().to_list() == [ALONE]
         assert len(run) == 2 * len(SENTENCES) * len(texts)
-        assert "No sentence was put" in context_words(summary(table))
+        assert "No sentence was put" in context_words(shift_of_decisions(table))
 
 
 def test_gates_that_do_not_look_back_do_not_move() -> None:

@@ -18,7 +18,7 @@ from skipviz.families.exits.modules import (
     leading_directions,
     set_exit_rule,
 )
-from skipviz.families.flops import UnitFlops
+from skipviz.families.llama import UnitFlops
 from skipviz.text.spans import encode
 from tests import tiny
 

@@ -11,13 +11,13 @@ from skipviz.families import Dense, Gated, family_of
 from skipviz.families.gated.modules import (
     Gate,
     LowRankAdapter,
-    decoder_layers,
     gate_parameters,
     gated_units,
     install_gates,
     set_threshold,
     straight_through,
 )
+from skipviz.families.llama import decoder_layers
 from tests import tiny
 
 STATE = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))

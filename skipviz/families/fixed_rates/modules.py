@@ -7,7 +7,6 @@ of ``skipviz.families.gated.modules``.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -17,13 +16,9 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.gated.modules import (
-    GatedConfig,
-    GatedUnit,
-    decoder_layers,
-    gate_units,
-    gated_units,
-)
+from skipviz.families.gated.modules import GatedConfig, GatedUnit, gate_units, gated_units
+from skipviz.families.llama import decoder_layers
+from skipviz.families.thread_state import ThreadState
 
 _MASK = 0xFFFFFFFF
 
@@ -39,7 +34,7 @@ class Clock:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._now = threading.local()
+        self._now = ThreadState()
 
     def start(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note what a forward is given; a forward pre-hook of the decoder."""

@@ -7,7 +7,7 @@ import torch
 
 import skipviz
 from skipviz.analysis.cost import token_flops
-from skipviz.families.gated.fixed_rates import Clock, install_rates, set_rates, set_seed
+from skipviz.families.fixed_rates.modules import Clock, install_rates, set_rates, set_seed
 from skipviz.families.gated.modules import gated_units
 from tests import tiny
 

@@ -1,0 +1,106 @@
+"""What only some families can do. What needs a power asks for it, and says what is lacking.
+
+A family has a power if it has the method: ``isinstance(family, CanFlip)``.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from skipviz.families.settings import Setting
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class SkippableUnit:
+    """Attention or MLP of a Llama layer that a gate of its own decides on, with a skip path.
+
+    Attributes
+    ----------
+    layer, kind
+        Where it is.
+    module
+        What the layer calls: it decides, and returns the output of ``dense`` or of ``adapter``.
+    dense
+        The attention or MLP itself.
+    gate
+        Scores normalised hidden states; what it returns goes to ``decide``.
+    looks
+        Whether the score comes from the token; False where rates are fixed.
+    decide
+        Returns where the unit executes: where the score is above its ``threshold``.
+    adapter
+        What a skipped token gets instead, from the same normalised hidden states.
+    """
+
+    layer: int
+    kind: Literal["attn", "mlp"]
+    module: nn.Module
+    dense: nn.Module
+    gate: nn.Module
+    looks: bool
+    decide: Any
+    adapter: nn.Module
+
+
+@runtime_checkable
+class CanFlip(Protocol):
+    """Decides on single units: what an audit flips, and attribution over depth mixes."""
+
+    def units(self, model: nn.Module) -> list[SkippableUnit]:
+        """Return the unit of each site, in the order of ``Family.sites``."""
+
+
+@runtime_checkable
+class CanSlope(Protocol):
+    """Can give its hard decisions a slope, as training did."""
+
+    def straight_through(self, model: nn.Module) -> AbstractContextManager[None]:
+        """Let gradients pass through decisions in this block."""
+
+
+@runtime_checkable
+class CanDraw(Protocol):
+    """May draw decisions by lot, from seed, site, token and position."""
+
+    def seed(self, model: nn.Module) -> int | None:
+        """Return the seed that decisions are drawn by; None where nothing is drawn."""
+
+    def drawing_as(self, model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
+        """Let runs from embeddings draw as these tokens do, in this block and thread."""
+
+
+@runtime_checkable
+class CanThreshold(Protocol):
+    """Decides by one threshold for every site, above which a token executes."""
+
+    def threshold(self, value: float) -> Setting:
+        """Return the setting at which a score above ``value`` executes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Exit:
+    """A place where tokens may leave.
+
+    Attributes
+    ----------
+    layer
+        The layer they leave after.
+    translator
+        Makes of its hidden state what the last norm and the head predict from.
+    """
+
+    layer: int
+    translator: nn.Module
+
+
+@runtime_checkable
+class HasExits(Protocol):
+    """Lets tokens leave: all layers above an exit are skipped."""
+
+    def exits(self, model: nn.Module) -> list[Exit]:
+        """Return the exits, the lowest first."""

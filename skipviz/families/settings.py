@@ -1,0 +1,209 @@
+"""What is written beside the weights of a model that skips, and what a budget of it sets."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from torch import nn
+
+from skipviz.budgets import Budgets, budget_key
+from skipviz.errors import InputError, ModelError
+from skipviz.folders import CONFIG, WEIGHTS
+from skipviz.home import sha256_of
+
+
+@runtime_checkable
+class Setting(Protocol):
+    """What decides in a model at one budget or limit: a threshold, rates, a rule."""
+
+    @property
+    def key(self) -> str:
+        """The setting as stores of figures know it: another setting has another key."""
+
+    def apply(self, model: nn.Module) -> None:
+        """Set it on a model of its family, in place."""
+
+    def __str__(self) -> str:
+        """Return the setting in words, as ``threshold 0.000384``."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings(ABC):
+    """What ``skipviz.json`` holds; every family has its own.
+
+    Attributes
+    ----------
+    backbone
+        Name or path of the dense model underneath.
+    backbone_sha256
+        SHA-256 of the backbone's weights in training.
+    gates_sha256
+        SHA-256 of the file of trained weights beside it.
+    budget
+        The budget to use where none is asked for.
+    policy
+        Who decides where nobody else is asked for.
+    """
+
+    backbone: str
+    backbone_sha256: str
+    gates_sha256: str
+    budget: float
+    policy: str
+
+    @property
+    @abstractmethod
+    def budgets(self) -> Budgets[Setting]:
+        """What each budget sets, under ``policy``."""
+
+    @property
+    def limits(self) -> Budgets[Setting]:
+        """What the guarded policy sets for each limit of loss over dense, in nats per token."""
+        return Budgets()
+
+    @property
+    def policies(self) -> list[str]:
+        """The policies that can be asked for."""
+        return [self.policy]
+
+    @property
+    def files_sha256(self) -> str:
+        """The hashes of all trained weights that the model runs with, one after the other."""
+        return self.gates_sha256
+
+    @abstractmethod
+    def install(self, model: nn.Module, folder: Path) -> None:
+        """Put gates, adapters or exits into a backbone, in place, and read their weights.
+
+        Raises
+        ------
+        ModelError
+            If a file is missing, damaged, or of another model.
+        """
+
+    @abstractmethod
+    def description(self) -> str:
+        """Return what the model is, in Markdown, for its card."""
+
+    def chosen_on(self) -> str:
+        """Return which texts chose thresholds or rates, as the beginning of a card's sentence."""
+        return "thresholds were calibrated on `calibration_texts()`, "
+
+    def saving(self) -> str:
+        """Return whether FLOPs that are saved are saved in time, as a card says it."""
+        return (
+            "Skipped units are computed and masked here, so FLOPs are saved on paper, not in time."
+        )
+
+    def under(self, policy: str, *, name: str) -> Settings:
+        """Return the settings with another of the model's policies in use.
+
+        Parameters
+        ----------
+        policy
+            One of ``policies``.
+        name
+            What the model is called in an error.
+
+        Raises
+        ------
+        InputError
+            If there is no such policy.
+        """
+        if policy not in self.policies:
+            raise InputError(
+                f"policy={policy!r} is not one of {name}'s; there are {', '.join(self.policies)}."
+            )
+        chosen = replace(self, policy=policy)
+        # A rule of whole numbers meets other budgets than one of probabilities.
+        return replace(
+            chosen,
+            budget=self.budget if self.budget in chosen.budgets else next(iter(chosen.budgets)),
+        )
+
+    def at(self, budget: float, *, name: str) -> Setting:
+        """Return what a budget sets.
+
+        Raises
+        ------
+        InputError
+            If nothing is known for this budget.
+        """
+        if budget not in self.budgets:
+            raise InputError(
+                f"budget={budget_key(budget)} is not calibrated for {name}; there are "
+                f"{self.budgets}."
+            )
+        return self.budgets[budget]
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as ``skipviz.json`` holds them."""
+
+    def write(self, folder: Path) -> None:
+        """Write ``skipviz.json``."""
+        text = json.dumps(self.to_json(), indent=1) + "\n"
+        (folder / CONFIG).write_text(text, encoding="utf-8")
+
+
+@runtime_checkable
+class CanStore(Protocol):
+    """A family whose models are kept in folders; without it models are handed over in memory."""
+
+    def owns(self, fields: Mapping[str, Any]) -> bool:
+        """Say whether the fields of a ``skipviz.json`` are of this family."""
+
+    def settings(self, fields: Mapping[str, Any]) -> Settings:
+        """Return the fields, checked.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If one is missing, unknown or out of range.
+        """
+
+
+def common_fields(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what every ``skipviz.json`` holds, as the arguments of a ``Settings``."""
+    return {
+        "backbone": str(fields["backbone"]),
+        "backbone_sha256": str(fields["backbone_sha256"]),
+        "gates_sha256": str(fields["gates_sha256"]),
+        "budget": float(fields["budget"]),
+        "policy": str(fields["policy"]),
+    }
+
+
+def common_json(settings: Settings) -> dict[str, Any]:
+    """Return what every ``skipviz.json`` begins with."""
+    return {
+        "backbone": settings.backbone,
+        "backbone_sha256": settings.backbone_sha256,
+        "gates_sha256": settings.gates_sha256,
+        "budget": budget_key(settings.budget),
+        "policy": settings.policy,
+    }
+
+
+def checked_weights(settings: Settings, folder: Path) -> Path:
+    """Return the file of trained weights.
+
+    Raises
+    ------
+    ModelError
+        If it is missing, or not the one that ``settings`` are of.
+    """
+    path = folder / WEIGHTS
+    if not path.exists():
+        raise ModelError(f"{path} is missing: the trained weights go with {CONFIG}.")
+    if sha256_of(path) != settings.gates_sha256:
+        raise ModelError(
+            f"{path} is damaged or from another training run: its SHA-256 is not the one in "
+            f"{CONFIG}. Fetch or train the model again."
+        )
+    return path

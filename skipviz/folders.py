@@ -1,0 +1,26 @@
+"""Where models are: the sample models that come with skipviz, by name, and folders of one's own."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+CONFIG = "skipviz.json"
+"""What makes a folder that of a model that skips."""
+WEIGHTS = "gates.safetensors"
+"""What was trained for it: gates, adapters, translators."""
+
+
+def samples_folder() -> Path:
+    """Return the folder of sample models."""
+    return Path(str(files("skipviz.sample_models")))
+
+
+def sample_folders() -> dict[str, Path]:
+    """Return the folders of the sample models by name."""
+    return {path.parent.name: path.parent for path in sorted(samples_folder().glob(f"*/{CONFIG}"))}
+
+
+def model_folder(name: str | Path) -> Path:
+    """Return the folder of a sample model by its name, or the folder named."""
+    return sample_folders().get(str(name), Path(name))

@@ -1,0 +1,106 @@
+"""The words of skipviz: one table, a sentence a term, for help texts, pages and documentation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+GLOSSARY: Mapping[str, str] = MappingProxyType(
+    {
+        # What is run.
+        "backbone": "The dense transformer that a model with gates is built on.",
+        "dense model": "The backbone with nothing skipped: every layer runs for every token.",
+        "unit": "What can be skipped at a layer: the whole block, its attention, or its MLP.",
+        "site": "A place where a decision is taken: a layer, a unit, and how often the layer was "
+        "visited before.",
+        "gate": "The small module at a site that decides for each token whether the unit runs.",
+        "gate score": "The number that a gate gives a token, on the gate's own scale.",
+        "p_execute": "The gate score as a probability of running the unit, where the model family "
+        "defines one.",
+        "threshold": "The score at which a decision changes from skipping to running.",
+        "rule": "How scores become decisions: greater than a threshold, the top k of the tokens, "
+        "a fixed schedule, and so on.",
+        "polarity": "Whether a high score means running (+1) or skipping (-1).",
+        "executed": "How often a unit ran for a token: 0 (skipped), 1, or more if layers repeat.",
+        "skip path": "What replaces a skipped unit: nothing (identity), a small adapter, or zeros.",
+        "kv": "What later tokens see of a token that skipped a layer's attention: keys and values "
+        "that were computed all the same, copied, or none.",
+        "scope": "For whom one decision is taken: a token, a window, a sequence, or a batch.",
+        "policy": "What decides: learned gates, a confidence rule, a fixed or random choice, or a "
+        "plan set by hand.",
+        "guarded policy": "Learned gates whose threshold was chosen so that the loss stays within "
+        "a stated limit of the dense model's.",
+        "early exit": "A token stops at a layer and is predicted from there; no layer above runs "
+        "for it.",
+        "runtime": "How decisions are carried out: masked (everything is computed, skipped results "
+        "are discarded) or gathered (only what runs is computed).",
+        # What is measured.
+        "trace": "The record of one run: every token, every decision, and where they came from.",
+        "layers used": "How many layers ran for a token; attention and MLP count half each where "
+        "they have separate gates, and layers without gates always count.",
+        "exit depth": "The layer at which a token left early; otherwise the deepest layer with a "
+        "gate that ran for it.",
+        "depth profile": "A token's decisions, or its gate scores, at all sites in order.",
+        "nat": "The unit of loss: a loss of 1 nat means that the token had a probability of "
+        "1/e, about 37%.",
+        "loss": "How badly the next token was predicted: minus the logarithm of its probability, "
+        "in nats.",
+        "surprisal": "How unexpected this token was after the text before it: minus the logarithm "
+        "of its probability, in nats.",
+        "entropy": "How undecided the prediction is, in nats: 0 if one token is certain.",
+        "loss over dense": "The loss minus the dense model's loss on the same tokens; positive "
+        "means that skipping made the prediction worse.",
+        "budget": "FLOPs of attention (without keys and values), MLP, adapters and gates, as a "
+        "share of the dense model's; layers without gates count as run.",
+        "FLOPs": "Floating-point operations: the arithmetic that the decisions imply, which is not "
+        "the time taken.",
+        # The audit.
+        "utility": "The loss with a unit skipped minus the loss with it run, all else unchanged, "
+        "in nats: positive means that running it helps.",
+        "price": "How many nats a FLOP is taken to be worth: 0, or the price implied by the "
+        "budget.",
+        "regret": "How much loss a decision cost compared with the better choice, at the stated "
+        "price.",
+        "AUROC": "The probability that a unit worth running scores higher than one that is not: "
+        "0.5 is chance, 1 is perfect.",
+        "calibration error": "The mean difference between predicted probabilities and observed "
+        "frequencies.",
+        # Attribution.
+        "attribution": "How much each input contributed to one number, such as a loss or a gate "
+        "score.",
+        "share": "The part of a number that attribution assigns to one token, word or unit.",
+        "convergence delta": "How far the shares miss the total that they should add up to; close "
+        "to 0 is good.",
+        "integrated gradients": "Attribution by adding up gradients along a straight path from a "
+        "baseline to the input.",
+        "exact flip": "One decision is reversed, all others stay as they are, and the loss is "
+        "measured again.",
+        # Layers.
+        "logit lens": "The model's final norm and head applied to the hidden state after an "
+        "earlier layer.",
+        "Block Influence": "How much a layer changes the direction of the hidden state: 1 minus "
+        "the cosine similarity of its input and output.",
+        "probe": "A linear classifier trained to read a property of the token from a hidden state.",
+        "control task": "The same probe trained on random labels, one per word; it shows what a "
+        "probe learns by heart.",
+        "selectivity": "A probe's accuracy minus its accuracy on the control task.",
+        "log-odds": "The logarithm of odds p / (1 - p); a difference of 0.7 doubles the odds.",
+        # Clusters.
+        "cluster": "A group of tokens with similar depth profiles.",
+        "silhouette": "How much closer tokens are to their own cluster than to the next, from -1 "
+        "to 1; higher means clearer clusters.",
+        "adjusted Rand index": "How well two groupings of the same tokens agree: 1 is identical, "
+        "0 is chance.",
+        # Statistics.
+        "95% interval": "A range that would contain the true value in 95 of 100 repetitions.",
+        "p-value": "How often a result at least this large would occur by chance alone.",
+        "q-value": "A p-value corrected for many tests: the expected share of false findings among "
+        "all that are at least as clear.",
+        "Spearman": "A correlation of ranks, from -1 to 1; 0 means no monotonic relation.",
+        "population stability index": "How much a distribution has changed: 0.1 is an early "
+        "warning, 0.25 an alert.",
+        "Kolmogorov-Smirnov distance": "The largest difference between two cumulative "
+        "distributions, from 0 to 1.",
+    }
+)
+"""A sentence for each term, in the order in which a reader meets them."""

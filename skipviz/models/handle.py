@@ -1,0 +1,195 @@
+"""A handle on a model: what runs, and what decides in it.
+
+Handles of one model share its weights and nothing else that can change. Each has a module tree of
+its own, with its own thresholds, so that setting one never changes what another runs.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from skipviz.budgets import budget_key
+from skipviz.errors import InputError
+from skipviz.families import Family, Setting, Settings
+from skipviz.families.hooks import drop_temporary_hooks
+from skipviz.families.powers import CanThreshold
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SkipModel:
+    """A model with what is needed to trace it.
+
+    Attributes
+    ----------
+    name
+        The name or path it was loaded by.
+    model, tokenizer
+        A transformers causal LM in eval mode, and its tokenizer.
+    family
+        How its gates are found, read and forced.
+    weights_sha256
+        SHA-256 of the weights, backbone and gates together.
+    budget
+        The budget whose thresholds are in use; None where there is none.
+    limit
+        The nats per token over dense that the guarded policy in use may lose; None under any other.
+    policy
+        Who decides: ``learned``, ``guarded``, ``static``, ``random``, ``dense``, or a rule of early
+        exits.
+    settings
+        What is written beside its gates; None for a model that was not read from such a folder.
+    setting
+        What decides: a threshold, rates or a rule as ``settings`` or a caller gave it; None where
+        the model is run as it was handed over.
+    """
+
+    name: str
+    model: Any
+    tokenizer: Any
+    family: Family
+    weights_sha256: str
+    budget: float | None
+    policy: str
+    limit: float | None = None
+    settings: Settings | None = None
+    setting: Setting | None = None
+
+    @property
+    def context(self) -> int:
+        """Tokens that the model can see at once."""
+        return int(getattr(self.model.config, "max_position_embeddings", 2048))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        device: torch.device = next(self.model.parameters()).device
+        return device
+
+    @property
+    def dtype(self) -> str:
+        """Type of the backbone's weights."""
+        return str(self.model.dtype).removeprefix("torch.")
+
+    def under(self, setting: Setting, **says: Any) -> SkipModel:
+        """Return a handle on the same weights that runs under another setting.
+
+        Parameters
+        ----------
+        setting
+            What is to decide.
+        says
+            What the handle says of it: ``budget``, ``limit``, ``policy``, ``settings``. What is
+            not given becomes None, but for the policy and the settings, which stay.
+        """
+        own = sharing_weights(self.model)
+        setting.apply(own)
+        changed: dict[str, Any] = {"model": own, "setting": setting, "budget": None, "limit": None}
+        return replace(self, **changed | says)
+
+
+def sharing_weights(model: nn.Module) -> nn.Module:
+    """Return a copy of a model's modules and buffers that shares its parameters.
+
+    Hooks that belong to the model are those of the copy; hooks that are there for the length of a
+    run, such as a recorder's, are not.
+    """
+    shared: dict[int, Any] = {id(each): each for each in model.parameters()}
+    config = getattr(model, "config", None)
+    made: nn.Module = copy.deepcopy(model, shared | {id(config): config})
+    drop_temporary_hooks(made)
+    return made
+
+
+def at_budget(model: SkipModel, budget: float) -> SkipModel:
+    """Return a handle on the same weights at another of the model's budgets.
+
+    ``model`` itself runs on as it did.
+
+    Parameters
+    ----------
+    model
+        A model with gates, as ``load`` returned it.
+    budget
+        One of the budgets that its thresholds or rates are for, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the model has no gates, or none for this budget.
+    """
+    if model.settings is None:
+        raise InputError(f"budget={budget} was asked of {model.name}, which has no budgets.")
+    setting = model.settings.at(budget, name=model.name)
+    # From the guarded policy back to the model's own.
+    return model.under(setting, budget=budget, policy=model.settings.policy)
+
+
+def with_policy(model: SkipModel, policy: str) -> SkipModel:
+    """Return a handle on the same weights under another of the model's policies.
+
+    It runs at the same budget where that policy has it, else at the policy's first.
+
+    Raises
+    ------
+    InputError
+        If the model has no such policy.
+    """
+    if model.settings is None:
+        raise InputError(f"policy={policy!r} was asked of {model.name}, which has no policies.")
+    wanted = (
+        model.settings if model.budget is None else replace(model.settings, budget=model.budget)
+    )
+    settings = wanted.under(policy, name=model.name)
+    return at_budget(replace(model, settings=settings), settings.budget)
+
+
+def at_threshold(model: SkipModel, threshold: float, **says: Any) -> SkipModel:
+    """Return a handle on the same weights whose gates execute above one threshold.
+
+    Parameters
+    ----------
+    model
+        A model of learned gates.
+    threshold
+        On the scale of the scores.
+    says
+        As of ``SkipModel.under``.
+
+    Raises
+    ------
+    InputError
+        If the model does not decide by one threshold.
+    """
+    if not isinstance(model.family, CanThreshold):
+        raise InputError(
+            f"{model.name} is of the family {model.family.name}, which has no single threshold to "
+            "set; name a model of learned gates."
+        )
+    return model.under(model.family.threshold(threshold), **says)
+
+
+def at_limit(model: SkipModel, limit: float) -> SkipModel:
+    """Return a handle on the same weights under the guarded policy.
+
+    Parameters
+    ----------
+    model
+        A model of learned gates, as ``load`` returned it.
+    limit
+        One of the limits it is guarded for, in nats per token over dense.
+
+    Raises
+    ------
+    InputError
+        If the model is not guarded for this limit.
+    """
+    limits = {} if model.settings is None else model.settings.limits
+    if limit not in limits:
+        known = f"there are {limits}" if limits else "run `skipviz guard` first"
+        raise InputError(f"{model.name} is not guarded for limit={budget_key(limit)}; {known}.")
+    return model.under(limits[limit], policy="guarded", limit=limit)

@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import skipviz
+from skipviz.families.dense import Dense
+from skipviz.families.exits.family import Exits
+from skipviz.families.fixed_rates.family import FixedRates
+from skipviz.families.gated.family import Gated
+from skipviz.families.powers import CanDraw, CanFlip, CanSlope, CanThreshold, HasExits
+from tests import tiny
+
+ROOT = Path(skipviz.__file__).parent
+OWN = ("skipviz.families.gated", "skipviz.families.exits", "skipviz.families.fixed_rates")
+HOME = ("families/", "training/")
+"""Training makes the shapes that it trains."""
+LEFT = {
+    "cli/thresholds_commands.py": {"learned"},
+    "evaluation/calibration.py": {"ExitAt", "ExitRule"},
+}
+"""Commands that change learned gates, and the rules of exits that a calibration tries."""
+
+
+def sources() -> dict[str, str]:
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(ROOT.rglob("*.py"))
+    }
+
+
+def compares_family_names(source: str) -> bool:
+    """Whether anything that ends in ``family.name`` is compared, or looked for among others."""
+    return any(
+        isinstance(node, ast.Compare)
+        and any(
+            isinstance(side, ast.Attribute)
+            and side.attr == "name"
+            and ast.unparse(side.value).endswith("family")
+            for side in (node.left, *node.comparators)
+        )
+        for node in ast.walk(ast.parse(source))
+    )
+
+
+def belongs_to_a_family(source: str) -> set[str]:
+    """What a file imports that is one family's own."""
+    return {
+        name.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for name in node.names
+        if node.module.startswith(OWN)
+    }
+
+
+def test_no_name_of_a_family_is_asked_for() -> None:
+    assert compares_family_names('model.family.name == "gated"')
+    assert compares_family_names('family.name in ("gated", "exit")')
+    found = [path for path, source in sources().items() if compares_family_names(source)]
+    assert found == []
+
+
+def test_nothing_of_one_family_is_asked_for_outside_the_families() -> None:
+    found = {
+        path: belongs_to_a_family(source)
+        for path, source in sources().items()
+        if not path.startswith(HOME) and belongs_to_a_family(source)
+    }
+    assert found == LEFT
+
+
+def test_families_say_what_they_can() -> None:
+    powers = (CanFlip, CanSlope, CanThreshold, CanDraw, HasExits)
+
+    def has(family: object) -> list[bool]:
+        return [isinstance(family, power) for power in powers]
+
+    assert has(Gated()) == [True, True, True, False, False]
+    assert has(FixedRates()) == [True, False, False, True, False]
+    assert has(Exits()) == [False, False, False, False, True]
+    assert not any(isinstance(Dense(), power) for power in powers)
+
+
+def test_units_are_those_of_the_sites() -> None:
+    model = tiny.gated(seed=0)
+    units, sites = Gated().units(model), Gated().sites(model)
+    assert [(unit.layer, unit.kind) for unit in units] == [
+        (site.layer, site.unit) for site in sites
+    ]
+    assert all(unit.looks for unit in units)
+    assert units[0].module is model.model.layers[1].self_attn
+    assert units[1].dense is model.model.layers[1].mlp.unit
+
+
+def test_decisions_have_a_slope_in_the_block_alone() -> None:
+    model = tiny.gated(seed=0)
+    modules = [unit.module for unit in Gated().units(model)]
+    with Gated().straight_through(model):
+        assert all(module.training for module in modules)
+    assert not any(module.training for module in modules)

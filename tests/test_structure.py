@@ -1,0 +1,67 @@
+"""The layout: anyone finds the room at once, and names mean one thing."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import skipviz
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "skipviz"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+MOST_FILES = 16
+"""Modules in a folder; more, and it holds several rooms."""
+
+
+def public_functions() -> set[str]:
+    return {name for name in skipviz.__all__ if name.islower() and callable(getattr(skipviz, name))}
+
+
+def constants(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        targets = node.targets if isinstance(node, ast.Assign) else []
+        yield from (t.id for t in targets if isinstance(t, ast.Name) and t.id.isupper())
+
+
+def functions(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+            yield node.name
+
+
+def test_no_module_is_named_like_a_public_function() -> None:
+    assert {"trace", "record", "audit", "load"} <= public_functions()
+    assert not public_functions() & {path.stem for path in MODULES}
+
+
+def test_no_module_looks_like_a_test() -> None:
+    assert not [path for path in MODULES if re.match(r"test_|.*_test$", path.stem)]
+
+
+def test_folders_hold_no_more_than_a_reader_takes_in() -> None:
+    counts = Counter(path.parent for path in MODULES if path.name != "__init__.py")
+    assert {str(folder): n for folder, n in counts.items() if n > MOST_FILES} == {}
+
+
+def test_every_test_lies_where_its_module_does() -> None:
+    rooms = {path.relative_to(PACKAGE) for path in PACKAGE.rglob("*") if path.is_dir()}
+    extra = {Path("browser"), Path("docs"), Path("data")}
+    tests = {
+        path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("test_*.py")
+    }
+    assert {str(each) for each in tests - rooms - extra - {Path()}} == set()
+
+
+@pytest.mark.parametrize("names", [constants, functions])
+def test_one_name_means_one_thing(names: object) -> None:
+    assert callable(names)
+    seen = Counter(name for path in MODULES for name in set(names(path)))
+    allowed = {"page", "main"}
+    """Every page file has its ``page``."""
+    assert {name: n for name, n in seen.items() if n > 1 and name not in allowed} == {}
