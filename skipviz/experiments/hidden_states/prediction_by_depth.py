@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from torch import nn
 
+from skipviz.arrays import Ints
 from skipviz.errors import InputError, Stopped
 from skipviz.experiments.hidden_states.states import States
 from skipviz.models import SkipModel
@@ -30,8 +31,6 @@ TURNING = {
     "skipped": pl.Float64,
     "skipped_tokens": pl.Int64,
 }
-
-Ints = npt.NDArray[np.int64]
 
 
 def settling(
