@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import BATCH_TOKENS, trace
 from skipviz.text.documents import Document
+from skipviz.text.sentences import sentence_ends
 from skipviz.traces import Trace
 
 SENTENCES = 16
@@ -36,9 +36,6 @@ TIE = 1e-5
 """So near a threshold, rounding decides."""
 LENGTHS = (5, 10, 20, 40, 80)
 """Words of the texts that share a batch."""
-
-_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][”’」』）]*|\S(?=\s*\n)")  # noqa: RUF001
-"""The end of a sentence or a line; the white space behind it belongs to the next one."""
 
 
 def context_changes(
@@ -214,9 +211,8 @@ class _Sentence:
 def _sentences(document: Document) -> list[_Sentence]:
     """Return the sentences of a text that have something before them, with that."""
     text = document.text
-    ends = [found.end() for found in _END.finditer(text)]
     found = []
-    for start, stop in pairwise([*ends, len(text)]):
+    for start, stop in pairwise([*sentence_ends(text, lines=True), len(text)]):
         spans = surface(text[start:stop]).spans[:LONGEST]
         if len(spans) < SHORTEST:
             continue
