@@ -7,14 +7,14 @@ array a column, tokens by sites, and is unrolled on demand.
 
 from __future__ import annotations
 
-import html
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,8 +57,6 @@ class Trace:
     tokens: pl.DataFrame
     matrices: Mapping[str, npt.NDArray[Any]]
 
-    _html: ClassVar[Callable[[Trace], str] | None] = None
-
     def __post_init__(self) -> None:
         _check_columns("run", self.run, RUN)
         _check_columns("sites", self.sites, SITES)
@@ -89,10 +87,10 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        """Show the text coloured by layers used, where ``skipviz.plots`` has registered a view."""
-        if Trace._html is not None:
-            return Trace._html(self)
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        """Show the text coloured by layers used."""
+        # By name: a table does not depend on its picture, which only a notebook asks for.
+        shown: str = import_module("skipviz.plots").token_html(self)
+        return shown
 
     def matrix(self, name: str) -> npt.NDArray[Any]:
         """Return one column of ``decisions`` as a read-only array of shape [tokens, sites].
@@ -260,11 +258,6 @@ NUMPY = {
     "forced": np.bool_,
 }
 """The array type of each matrix."""
-
-
-def register_html(view: Callable[[Trace], str]) -> None:
-    """Say how a trace shows itself in a notebook; done by the package on import."""
-    Trace._html = view
 
 
 def depth_columns(

@@ -8,10 +8,11 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, pairs_in_published_order
-from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
-from skipviz.analysis.statistics.correlation import BLOCK, MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.correlation import MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.specialties import found, sentences
 
 FEATURES = {
@@ -91,8 +92,8 @@ def difficulty_reading(table: pl.DataFrame) -> str:
     end = "" if known.height == sure.height else " What else was measured is within chance."
     if sure["low"].null_count():
         end += (
-            f" Of fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK} tokens no interval is "
-            "made."
+            f" Of fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS} tokens no interval "
+            "is made."
         )
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
-from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, SHIFTED
+from skipviz.analysis.robustness.drift import LAYERS_USED, SHIFTED
 from skipviz.analysis.robustness.tails import cost_of_worst
-from skipviz.analysis.statistics.correlation import BLOCK
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.specialties import site_words
 
 LARGEST = 3
@@ -203,8 +204,8 @@ def drift_words(table: pl.DataFrame) -> str:
         )
     if whole["exchanged"] == "blocks":
         said.append(
-            f"There are too few documents to exchange whole ones, so blocks of {BLOCK} tokens "
-            "were: that tells these texts apart, not the kinds of text they stand for."
+            f"There are too few documents to exchange whole ones, so blocks of {BLOCK_TOKENS} "
+            "tokens were: that tells these texts apart, not the kinds of text they stand for."
         )
     return " ".join(said)
 

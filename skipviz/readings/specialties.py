@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 
 MOST = 5
 """Sentences, if nothing else is asked."""

@@ -24,7 +24,7 @@ from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
-from skipviz.text.documents import Document, check_text
+from skipviz.text.documents import Document, as_documents
 from skipviz.text.spans import Encoding, encode, group_spans, span_bounds
 from skipviz.traces import Trace
 
@@ -93,7 +93,7 @@ def trace(
     Stopped
         If ``stop`` was set.
     """
-    documents = _documents(texts)
+    documents = as_documents(texts)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
         raise InputError(f"window={size} must lie between 2 and the context, {model.context}.")
@@ -127,18 +127,6 @@ def trace(
         window=size if windowed else None,
         window_overlap=shared if windowed else None,
     )
-
-
-def _documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
-    given = [texts] if isinstance(texts, str | Document) else list(texts)
-    if not given:
-        raise InputError("There is no text; give at least one.")
-    documents = [
-        text if isinstance(text, Document) else Document(source="text", text=text) for text in given
-    ]
-    for document in documents:
-        check_text(document.text)
-    return documents
 
 
 def _pieces(document: int, encoding: Encoding, *, window: int, overlap: int) -> list[_Piece]:

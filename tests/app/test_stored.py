@@ -56,7 +56,9 @@ def test_other_weights_are_refused(
         ask(wrong)
 
 
-def uploaded(trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch) -> tuple[Request, skipviz.Trace]:
+def uploaded(
+    trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Request, skipviz.Trace]:
     """Take up a trace as the page does with a file that somebody uploads."""
     file = io.BytesIO()
     trace.save(file)

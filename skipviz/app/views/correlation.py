@@ -6,11 +6,8 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import (
-    BLOCK,
-    CORRELATION_METHODS,
-    MIN_BLOCKS_FOR_INTERVAL,
-)
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs
 from skipviz.app.components.trials import tried
@@ -55,8 +52,8 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
     )
     st.caption(
         f"Coefficients of a site's {len(traced) - 1:,} tokens; a layer's, and the one over all, is "
-        f"the mean of its sites'. Intervals and p-values move whole blocks of {BLOCK} neighbouring "
-        "tokens; q is p after Benjamini and Hochberg over the whole table."
+        f"the mean of its sites'. Intervals and p-values move whole blocks of {BLOCK_TOKENS} "
+        "neighbouring tokens; q is p after Benjamini and Hochberg over the whole table."
     )
     settings = column if column == "utility" else f"{column} {st.session_state.depth_steps}"
     table = tried(
@@ -77,8 +74,8 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
     if table["low"].is_null().all():
         st.info(
             f"The text has {table['tokens'][0]} whole tokens, fewer than "
-            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK}: too few to draw intervals from, and "
-            "p-values rest on few orders. Take a longer text."
+            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS}: too few to draw intervals from, "
+            "and p-values rest on few orders. Take a longer text."
         )
     value = WORDS[column]
     st.markdown(correlation_reading(table, method=method, value=value))

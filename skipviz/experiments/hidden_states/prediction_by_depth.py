@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from torch import nn
 
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.families.powers import HasExits
@@ -31,8 +32,6 @@ INFLUENCE = {
     "skipped": pl.Float64,
     "skipped_tokens": pl.Int64,
 }
-
-Ints = npt.NDArray[np.int64]
 
 
 def convergence_layers(

@@ -14,15 +14,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import clustered_error, dependent_groups
-from skipviz.analysis.statistics.correlation import BLOCK
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.intervals import clustered_error
+from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
 FOLDS = 5
-LEAST_TOKENS = FOLDS * BLOCK
+LEAST_TOKENS = FOLDS * BLOCK_TOKENS
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
 """Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
@@ -32,9 +33,6 @@ DRAWS = 200
 """Control tasks drawn, of which one is taken."""
 NONE = "none"
 """The class of tokens that have none."""
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 def probes(
@@ -49,8 +47,8 @@ def probes(
     """Return how well linear probes read classes of tokens from the hidden states.
 
     The probes are ridge regressions on indicators of the classes. They are fitted on all tokens
-    and judged on those of documents that they have not seen; on blocks of ``BLOCK`` tokens that
-    they have not seen if there are fewer than ``FOLDS`` documents, each within its document.
+    and judged on those of documents that they have not seen; on blocks of ``BLOCK_TOKENS`` tokens
+    that they have not seen if there are fewer than ``FOLDS`` documents, each within its document.
 
     Parameters
     ----------
@@ -89,8 +87,9 @@ def probes(
     groups = _groups(trace, states.token)
     if len(np.unique(groups)) < FOLDS:
         raise InputError(
-            f"{len(states.token)} tokens make {len(np.unique(groups))} blocks of {BLOCK}, too few "
-            f"to learn from some and judge by others; trace a text of {LEAST_TOKENS} tokens."
+            f"{len(states.token)} tokens make {len(np.unique(groups))} blocks of {BLOCK_TOKENS}, "
+            "too few to learn from some and judge by others; trace a text of "
+            f"{LEAST_TOKENS} tokens."
         )
     if classes.height != len(trace):
         raise InputError(
