@@ -189,7 +189,9 @@ def test_summary_without_losses() -> None:
     assert figures.scored == 0
 
 
-@pytest.mark.parametrize("function", [realised_budget, compute_share, execution_rates, cost_summary])
+@pytest.mark.parametrize(
+    "function", [realised_budget, compute_share, execution_rates, cost_summary]
+)
 def test_no_tokens_is_a_sentence(function: object) -> None:
     with pytest.raises(ValueError, match="0 tokens; trace a text"):
         function(make_trace(tokens=0))  # type: ignore[operator]
