@@ -26,7 +26,6 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     Run,
     Target,
-    captum,
     check,
     copies,
     ids_until,
@@ -123,14 +122,13 @@ def attribute(
 
     Raises
     ------
-    ImportError
-        If Captum is not installed; says how to install it.
     ValueError
         If the target or the method does not exist, or the trace is of several sequences.
     Stopped
         If ``stop`` was set.
     """
-    attr = captum()
+    from captum import attr  # slow to import
+
     check(model, trace, target)
     target = resolved(target, trace)
     if method not in METHODS:

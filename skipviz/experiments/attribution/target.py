@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, MissingExtraError
+from skipviz.errors import InputError
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop
@@ -73,24 +73,6 @@ class Attribution:
     def delta(self) -> float | None:
         """The largest miss; None for methods that promise no sum."""
         return max(self.deltas, key=abs, default=None)
-
-
-def captum() -> Any:
-    """Return Captum's methods.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; says how to install it.
-    """
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise MissingExtraError(
-            "Attribution runs in Captum, which is not installed: pip install "
-            "'skipviz[attribution]'."
-        ) from error
-    return captum.attr
 
 
 def copies(rows: int, tokens: int) -> int:
