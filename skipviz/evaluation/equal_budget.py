@@ -29,7 +29,7 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
     Returns
     -------
     array or None
-        Nats a token, in the order of ``part``; None if there are no learned gates on these
+        Nats per token, in the order of ``part``; None if there are no learned gates on these
         documents, or the budget lies outside of theirs.
     """
     learned = measured.filter(policy="learned")

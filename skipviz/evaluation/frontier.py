@@ -114,7 +114,7 @@ def measure(
     Returns
     -------
     pl.DataFrame
-        One row a candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
+        One row per candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
         ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
         ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
         token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
@@ -172,7 +172,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
+        One row per candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
         by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
         learned gates at the budget realised, paired by document, as

@@ -17,7 +17,7 @@ RESAMPLES = 10_000
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over documents with its 95% bootstrap interval, in nats a token.
+    """A mean over documents with its 95% bootstrap interval, in nats per token.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Estimate:
 
 
 def document_losses(traced: Trace) -> Losses:
-    """Return each document's mean loss in nats a token, in order."""
+    """Return each document's mean loss in nats per token, in order."""
     means = traced.tokens.group_by("sequence", maintain_order=True).agg(pl.col("nll").mean())
     return means["nll"].to_numpy().astype(np.float64)
 

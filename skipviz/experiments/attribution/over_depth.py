@@ -1,4 +1,4 @@
-"""What a loss is owed to among the units over the depth, and how exact flips of them compare."""
+"""Which units over the depth a loss comes from, and how exact flips of them compare."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def flips_beside(
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
-    """Return exact flips that shares over depth of the same loss can be held against.
+    """Return exact flips to compare the shares over depth of the same loss with.
 
     Parameters
     ----------

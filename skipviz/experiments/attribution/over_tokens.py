@@ -1,4 +1,4 @@
-"""What a prediction, or a gate's score, is owed to among the tokens of the text.
+"""Which tokens of the text a prediction, or a gate's score, comes from.
 
 The methods are Captum's (Kokhlikyan et al., "Captum: A unified and generic model interpretability
 library for PyTorch", 2020). Hard decisions have no slope, so plain gradients through a gated model

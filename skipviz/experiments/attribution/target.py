@@ -56,7 +56,7 @@ class Attribution:
     Attributes
     ----------
     table
-        One row a token (``token``, ``attribution``) or a cell (``token``, ``site``,
+        One row per token (``token``, ``attribution``) or a cell (``token``, ``site``,
         ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
     value
         The target on the text as it is.
@@ -166,7 +166,7 @@ def check(model: SkipModel, trace: Trace, target: Target) -> None:
             "once; trace a part of the text."
         )
     if target.kind == "contrast" and target.against is None:
-        raise InputError("A contrast needs the token id it is held against: Target(against=...).")
+        raise InputError("A contrast needs the token id to compare with: Target(against=...).")
     words = model.model.config.vocab_size
     for name, word in (("word", target.word), ("against", target.against)):
         if word is not None and not 0 <= word < words:

@@ -72,7 +72,7 @@ class AttentionPaid:
     Attributes
     ----------
     layers
-        One row a layer whose attention some token ran and could have skipped: ``layer``;
+        One row per layer whose attention some token ran and could have skipped: ``layer``;
         ``tokens`` that ran it, those that have two before them; the mean shares of their attention
         that go to the ``first`` token of the text, to their ``own`` and to all ``earlier`` ones
         between, summing to 1; ``paid``, the share of the last that goes to tokens that skipped
@@ -81,7 +81,7 @@ class AttentionPaid:
         change with the keys and values of those that skipped it hidden, as a share of its length,
         the mean over tokens.
     losses
-        One row a token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
+        One row per token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
         loss in nats, and ``hidden_nll``, that with the keys and values of skipping tokens hidden
         at every layer, all decisions held.
     """

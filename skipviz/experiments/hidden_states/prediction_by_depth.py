@@ -62,7 +62,7 @@ def convergence_layers(
     Returns
     -------
     pl.DataFrame
-        One row a token of ``states``: ``token``; ``settled``, the lowest layer behind which the
+        One row per token of ``states``: ``token``; ``settled``, the lowest layer behind which the
         likeliest next token is that of the end, and so behind every layer above it, -1 if the
         embedding says so already, null if it is not even so behind the last; ``exit_depth``, the
         deepest gated layer that ran for the token, where it stops choosing to compute, or null;
@@ -113,7 +113,7 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row an exit: ``layer`` before it; ``tokens`` that never left, of which alone it is
+        One row per exit: ``layer`` before it; ``tokens`` that never left, of which alone it is
         known what the whole depth says; ``head`` and ``lens``, the share of them whose likeliest
         next token at the exit, through its translator and by the logit lens, is that of the end;
         null without such tokens.
@@ -160,7 +160,7 @@ def layer_influence(trace: Trace, states: States) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a layer: ``layer``; ``influence``, 0 to 2, the mean over tokens; ``executed`` and
+        One row per layer: ``layer``; ``influence``, 0 to 2, the mean over tokens; ``executed`` and
         ``skipped``, the mean over tokens for which its last gated unit did and did not run, null
         where there are none, and ``executed_tokens`` and ``skipped_tokens``, how many; all null
         for a layer without gates.

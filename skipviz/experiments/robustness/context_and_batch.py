@@ -137,7 +137,7 @@ def batch_changes(
     Returns
     -------
     pl.DataFrame
-        One row a piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
+        One row per piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
         put behind it in the batch; ``decisions``; ``flips``, decisions that came out otherwise;
         ``followed``, those of the flips that stand behind another one, which moved the state they
         were made from; ``ties``, those of the rest whose score is within 1e-5 of its threshold,
