@@ -16,10 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, cost_summary
+from skipviz.arrays import Floats
 from skipviz.atomic import written
 from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
-from skipviz.evaluation.losses import Losses, estimate
+from skipviz.evaluation.losses import estimate
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorder import record
@@ -200,7 +201,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
 
 
-def _ends(name: str, values: Losses | None, seed: int) -> dict[str, float | None]:
+def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None]:
     """Return a mean and the ends of its interval, by name."""
     ends = (name, f"{name}_low", f"{name}_high")
     if values is None:

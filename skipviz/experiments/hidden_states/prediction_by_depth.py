@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from skipviz.arrays import Ints
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.families.powers import HasExits
@@ -210,7 +210,7 @@ def _likeliest(
     return found
 
 
-def _layers_above(trace: Trace, token: Ints, settled: Ints) -> npt.NDArray[np.float64]:
+def _layers_above(trace: Trace, token: Ints, settled: Ints) -> Floats:
     layer, unit = trace.sites["layer"].to_numpy(), trace.sites["unit"].to_numpy()
     weight = np.where(unit == "block", 1.0, 0.5)
     # A layer is one whole, less what of it has a gate; what has one counts as often as it ran.
@@ -220,5 +220,5 @@ def _layers_above(trace: Trace, token: Ints, settled: Ints) -> npt.NDArray[np.fl
     ran = (trace.matrix("exec_count")[token] * weight).astype(np.float64)
     above = layer[None] > settled[:, None]
     total = np.append(np.cumsum(free[::-1])[::-1], 0.0)
-    found: npt.NDArray[np.float64] = (ran * above).sum(axis=1) + total[settled + 1]
+    found: Floats = (ran * above).sum(axis=1) + total[settled + 1]
     return found

@@ -10,11 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
 from skipviz.analysis.tokens.words import Words
+from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import Surface, surface
 from skipviz.experiments.robustness.surface import aligned_words, beginnings, check_gates
@@ -299,7 +299,7 @@ def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]
     }
 
 
-def _behind(flipped: npt.NDArray[np.bool_], layer: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _behind(flipped: Bools, layer: Ints) -> Bools:
     """Return which decisions, [tokens, sites], another flip stands before that can reach them.
 
     It is one of the same token at an earlier site, or one of an earlier token in an earlier layer:
