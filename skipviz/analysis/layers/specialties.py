@@ -22,7 +22,7 @@ from skipviz.analysis.statistics.blocks import (
     tokens_by_text,
 )
 from skipviz.analysis.statistics.correlation import PERMUTATIONS
-from skipviz.analysis.statistics.multiple_tests import with_q_values
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, with_q_values
 from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
@@ -256,3 +256,25 @@ def _p_values(
     upper, lower = law.sf(distance / spread), law.cdf(distance / spread)
     p: Floats = np.where(free, np.minimum(1.0, 2 * np.minimum(upper, lower)), np.nan)
     return p
+
+
+def significant_specialties(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that chance does not explain, the strongest first.
+
+    Parameters
+    ----------
+    table
+        What ``specialties`` returned.
+
+    Returns
+    -------
+    pl.DataFrame
+        Rows with ``q`` below ``FALSE_DISCOVERY_RATE``, with ``strength``: how far from 0 the end of
+        the interval of the log-odds that is nearer to it lies, 0 if the interval holds 0.
+    """
+    nearer = pl.max_horizontal(pl.col("low"), -pl.col("high"), 0.0)
+    return (
+        table.filter(pl.col("q") < FALSE_DISCOVERY_RATE)
+        .with_columns(strength=nearer)
+        .sort("strength", "tokens", descending=True, maintain_order=True)
+    )

@@ -20,6 +20,15 @@ KINDS = ("function words", "content words", "digits", "punctuation", "symbols", 
 CASINGS = ("lower-case words", "capitalised words", "upper-case words", "mixed-case words")
 PIECES = ("whole words", "first pieces", "continuations")
 PLACES = ("sentence starts", "sentence ends", "sentence middles")
+FEATURE_NAMES = {
+    "kind": "kind of token",
+    "casing": "casing",
+    "piece": "place in the word",
+    "in_sentence": "place in the sentence",
+    "part_of_speech": "part of speech",
+    "entity": "named entity",
+}
+"""What the features that ``token_classes`` returns are called, in the order they are shown."""
 
 # A full stop, also that of "Mr.", with what closes behind it, or an empty line; a single line
 # break may be wrapping.

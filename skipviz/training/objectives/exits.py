@@ -82,7 +82,7 @@ class Translation:
         here = self._batches[step]
         rows = self._windows[here].to(model.device)
         tokens = rows[:, :-1].numel()
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        generator = recipe.generator_of(step)
         some = torch.randperm(tokens, generator=generator)[:COMPARED_TOKENS].to(model.device)
         states: list[Tensor] = []
         hooks = [

@@ -76,7 +76,7 @@ def test_layers_above_the_embeddings_are_all_that_were_used(
     assert found["layers_after"].to_numpy() == pytest.approx(trace.tokens["layers_used"].to_numpy())
 
 
-def test_turning_is_one_minus_the_cosine(traced: tuple[skipviz.Trace, States]) -> None:
+def test_influence_is_one_minus_the_cosine(traced: tuple[skipviz.Trace, States]) -> None:
     trace, states = traced
     found = layer_influence(trace, states)
     ran = trace.matrix("exec_count") > 0
