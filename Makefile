@@ -59,7 +59,8 @@ oldest: $(STAMP)
 	$(BIN)/python -m venv $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
 	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct \
-	  -e '.[dev,attribution,benchmarks,clusters,correlation,linguistics,train]'
+	  --all-extras -r pyproject.toml
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 \
 	  -m "not browser and not model and not slow"
 
