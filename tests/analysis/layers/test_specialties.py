@@ -91,9 +91,8 @@ def test_planted_specialties_are_found_and_null_ones_are_not() -> None:
     false, hits = [], []
     for seed in range(SEEDS):
         trace, classes = drawn(seed, effect=1.2)
-        claimed = set(significant_specialties(specialties(trace, classes, permutations=199, seed=seed)).select(
-            "class", "site"
-        ).rows())  # fmt: skip
+        table = specialties(trace, classes, permutations=199, seed=seed)
+        claimed = set(significant_specialties(table).select("class", "site").rows())
         false.append(len(claimed - set(PLANTED)) / max(1, len(claimed)))
         hits.append(len(claimed & set(PLANTED)) / len(PLANTED))
     error = np.std(false) / np.sqrt(SEEDS)
