@@ -119,20 +119,18 @@ def train(
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
     from skipviz.corpora.held_out import calibration_texts
-    from skipviz.families.exits.modules import ExitConfig
-    from skipviz.families.gated.modules import GatedConfig
-    from skipviz.families.llama import decoder_layers
     from skipviz.folders import model_folder
     from skipviz.models import load
     from skipviz.text.spans import encode
     from skipviz.training.choices import matched_choice, static_choice
+    from skipviz.training.objectives.cost import train_gates
+    from skipviz.training.objectives.exits import train_exits
+    from skipviz.training.objectives.fixed_rates import train_fixed
+    from skipviz.training.objectives.policy_gradient import train_policy
     from skipviz.training.prepare import Run
     from skipviz.training.recipe import Recipe, fast_dtype
-    from skipviz.training.run_exits import train_exits
-    from skipviz.training.run_fixed import train_fixed
-    from skipviz.training.run_gates import train_gates
-    from skipviz.training.run_policy_gradient import train_policy
     from skipviz.training.selection import equal_length
+    from skipviz.training.shapes import exit_shape, gate_shape
 
     if objective == "policy-gradient" and start is None:
         raise InputError("--objective policy-gradient needs --start, a folder of learned gates.")
@@ -150,7 +148,6 @@ def train(
     )  # fmt: skip
     backbone_model = load(backbone)
     dense = backbone_model.model
-    layers = len(decoder_layers(dense))
     with progress("Training", total=steps, unit="steps") as advance:
 
         def report(figures: dict[str, Any]) -> None:
@@ -164,23 +161,13 @@ def train(
         texts = calibration_texts()
         lengths = [len(encode(backbone_model.tokenizer, text.text).ids) for text in texts]
         if objective in ("cost", "static", "random"):
-            config = GatedConfig(
-                first_layer=2,
-                last_layer=layers - 3,
-                gate_hidden=32 if objective == "cost" else 0,
-                adapter_rank=min(48, dense.config.hidden_size),
-            )
+            config = gate_shape(dense, learned=objective == "cost")
         if objective == "cost":
             made = train_gates(run, config=config, calibration=texts, start=start)
         elif objective == "policy-gradient" and start is not None:
             made = train_policy(run, temperature=temperature, start=start, calibration=texts)
         elif objective == "exit":
-            shape = ExitConfig(
-                exits=tuple(exits or _spread(layers)),
-                adapter_rank=min(64, dense.config.hidden_size),
-                head_rank=min(64, dense.config.hidden_size),
-            )
-            made = train_exits(run, config=shape, calibration=texts)
+            made = train_exits(run, config=exit_shape(dense, exits), calibration=texts)
         elif objective == "static":
             choice = static_choice(
                 choose, recipe, config, length=equal_length(lengths), say=err.print
@@ -202,8 +189,3 @@ def train(
                 start=start,
             )
     err.print(f"The model is in {made}; trace with --model {made}.")
-
-
-def _spread(layers: int) -> list[int]:
-    """Return where to leave a model of so many layers: four places in its upper two thirds."""
-    return [round(layers * share) - 1 for share in (0.4, 0.55, 0.7, 0.85)]

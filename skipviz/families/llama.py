@@ -139,6 +139,10 @@ def attend_after(
     return output
 
 
+Amount = int | float | Tensor
+"""One number, or one for each token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class UnitFlops:
     """FLOPs of one token in one layer of a Llama-layout model.
@@ -176,6 +180,16 @@ class UnitFlops:
             kv=4 * width * config.num_key_value_heads * head_dim,
             head=2 * width * config.vocab_size,
         )
+
+    def layer(self, seen: Amount) -> Amount:
+        """Return what attention and MLP of a layer cost a token that sees so many, itself too."""
+        return self.attn_fixed + self.attn_per_key * seen + self.mlp
+
+    def saved(self, unit: str, seen: Amount, *, skip: int) -> Amount:
+        """Return what skipping a unit saves such a token, if its skip path costs ``skip``."""
+        if unit == "attn":
+            return self.attn_fixed + self.attn_per_key * seen - skip
+        return self.mlp - skip
 
 
 def gate_flops(width: int, hidden: int) -> int:

@@ -18,7 +18,7 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     settled
-        What ``skipviz.experiments.hidden_states.prediction_by_depth.settling`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.convergence_layers`` returned.
     """
     figure = go.Figure()
     bars = (
@@ -52,7 +52,7 @@ def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     turned
-        What ``skipviz.experiments.hidden_states.prediction_by_depth.turning`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.layer_influence`` returned.
     """
     figure = go.Figure()
     for name in ("executed", "skipped"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import student_margin
+from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace

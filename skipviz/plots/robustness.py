@@ -7,7 +7,8 @@ from typing import Literal
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.robustness.drift import DRIFTED, FALSE_DISCOVERY_RATE, SHIFTED
+from skipviz.analysis.robustness.drift import DRIFTED, SHIFTED
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label

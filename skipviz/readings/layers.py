@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE, significant_specialties
+from skipviz.analysis.layers.specialties import significant_specialties
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, pairs_in_published_order
-from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
-from skipviz.analysis.statistics.correlation import BLOCK, MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.correlation import MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
 from skipviz.readings.sites import site_name
 
@@ -116,8 +118,8 @@ def difficulty_reading(table: pl.DataFrame) -> str:
     )
     if sure["low"].null_count():
         end += (
-            f" With fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK} tokens, no interval is "
-            "given."
+            f" With fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS} tokens, no "
+            "interval is given."
         )
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
@@ -177,7 +179,7 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
     Parameters
     ----------
     settled, turned
-        What ``settling`` and ``turning`` of
+        What ``convergence_layers`` and ``layer_influence`` of
         ``skipviz.experiments.hidden_states.prediction_by_depth`` returned.
     """
     last = turned.height - 1

@@ -8,9 +8,10 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
-from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, SHIFTED
+from skipviz.analysis.robustness.drift import LAYERS_USED, SHIFTED
 from skipviz.analysis.robustness.tails import cost_of_worst
-from skipviz.analysis.statistics.correlation import BLOCK
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.sites import site_name
 
 _LARGEST = 3
@@ -204,10 +205,9 @@ def drift_words(table: pl.DataFrame) -> str:
         )
     if whole["exchanged"] == "blocks":
         said.append(
-            f"There are too few documents for a test between documents, so blocks of {BLOCK} "
-            f"tokens "
-            "were exchanged: the result holds for these texts, not for the kinds of text that they "
-            "represent."
+            f"There are too few documents for a test between documents, so blocks of "
+            f"{BLOCK_TOKENS} tokens were exchanged: the result holds for these texts, not for the "
+            "kinds of text that they represent."
         )
     return " ".join(said)
 

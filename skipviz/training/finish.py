@@ -13,13 +13,13 @@ from skipviz.evaluation.calibration import calibrate
 from skipviz.evaluation.card import TRAINING
 from skipviz.families.gated.modules import GatedConfig, install_gates
 from skipviz.families.gated.weights import read_gates
-from skipviz.folders import sample_folders
+from skipviz.folders import WEIGHTS, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts
 from skipviz.text.documents import Document
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.objectives.cost import PRICE_GAINS
 from skipviz.training.prepare import Prepared, Run
+from skipviz.training.recipe import PRICE_GAINS
 
 UNUSED = {
     "cost": (),
@@ -82,7 +82,17 @@ def document(
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
-def shared_with(owned: Path | None) -> dict[str, str]:
+def about_run(made: Path, run: Run, prepared: Prepared) -> dict[str, Any]:
+    """Return what the settings of every trained model begin with, but for its policy."""
+    return {
+        "backbone": run.backbone,
+        "backbone_sha256": prepared.backbone_sha256,
+        "gates_sha256": sha256_of(made / WEIGHTS),
+        "budget": run.recipe.budget,
+    }
+
+
+def shared_with(owned: Path | None) -> dict[str, Any]:
     """Return whose adapters gates share, as fields of their settings; none if they have their own.
 
     ``owned`` is the file of adapters that another model owns.

@@ -88,7 +88,7 @@ def train(
 
     Raises
     ------
-    FloatingPointError
+    TrainingError
         If the loss or its gradient is not a number; the last checkpoint is kept.
     ValueError
         If the folder holds a run of another recipe or of other things.

@@ -53,13 +53,12 @@ class BudgetMeter:
         """Return the realised budget, with gradient, and each site's rate; then forget."""
         length = self._margins[0][1].shape[-1]
         device = self._margins[0][1].device
-        seen = torch.arange(1, length + 1, device=device)
-        attn = (self._flops.attn_fixed + self._flops.attn_per_key * seen).float()
-        unit_flops = {"attn": attn, "mlp": torch.full_like(attn, self._flops.mlp)}
-        dense = self._layers * (attn + self._flops.mlp).mean()
+        seen = torch.arange(1, length + 1, device=device).float()
+        dense = self._layers * torch.as_tensor(self._flops.layer(seen)).mean()
         spent = dense + len(self._margins) * self._gate
         for unit, execute in self._margins:
-            spent = spent - ((1 - execute) * (unit_flops[unit] - self._adapter)).mean()
+            saved = self._flops.saved(unit, seen, skip=self._adapter)
+            spent = spent - ((1 - execute) * saved).mean()
         rates = torch.stack(self._rates)
         self._margins.clear()
         self._rates.clear()

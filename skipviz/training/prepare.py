@@ -23,8 +23,8 @@ from skipviz.training.teacher import Teacher
 from skipviz.training.windows import SHARES, training_windows
 
 WINDOWS = "windows.safetensors"
-WARM_START_WINDOWS = 480
-WARM_START_BATCH = 8
+LEAST_WINDOWS = 480
+"""Made for any run, however short: what adapters are fitted on."""
 
 Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
@@ -158,7 +158,7 @@ def _own_windows(
 ) -> tuple[Int[Tensor, "n t"], dict[str, float]]:
     """Return the windows that a run has made, or make them."""
     path = folder / WINDOWS
-    count = max(recipe.steps * recipe.batch, WARM_START_WINDOWS)
+    count = max(recipe.steps * recipe.batch, LEAST_WINDOWS)
     if path.exists():
         windows, about = _read_windows(dense, path)
         found = (*windows.shape, about.get("seed"))

@@ -8,6 +8,9 @@ import torch
 
 from skipviz.errors import InputError
 
+PRICE_GAINS = (4.0, 0.1)
+"""Nats for an excess of the whole budget: in this step alone, and for all that follow."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
@@ -79,6 +82,10 @@ class Recipe:
         if not self.further_budgets or step % 2 == 0:
             return self.budget
         return self.further_budgets[step // 2 % len(self.further_budgets)]
+
+    def generator_of(self, step: int) -> torch.Generator:
+        """Return what a step draws by, whether or not the run was resumed before it."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
 
     def descended(self, step: int) -> float:
         """Return the share of the way from 1 to its budget that a step has behind it."""

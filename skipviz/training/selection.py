@@ -22,7 +22,7 @@ from skipviz.families.llama import (
     states_made,
 )
 
-BATCH = 4
+WINDOWS_AT_ONCE = 4
 
 
 def site_savings(model: Any, config: GatedConfig, *, length: int) -> list[float]:
@@ -38,11 +38,10 @@ def site_savings(model: Any, config: GatedConfig, *, length: int) -> list[float]
         Tokens of a text; attention costs more in a longer one.
     """
     flops = UnitFlops.from_config(model.config)
-    attention = flops.attn_fixed + flops.attn_per_key * (length + 1) / 2
-    dense = len(decoder_layers(model)) * (attention + flops.mlp)
-    cost = {"attn": attention, "mlp": float(flops.mlp)}
+    seen = (length + 1) / 2
+    dense = model.config.num_hidden_layers * flops.layer(seen)
     skip = adapter_flops(model.config.hidden_size, config.adapter_rank)
-    return [(cost[unit] - skip) / dense for _, unit, _ in gated_units(model)]
+    return [float(flops.saved(unit, seen, skip=skip) / dense) for _, unit, _ in gated_units(model)]
 
 
 def equal_length(lengths: Sequence[int]) -> int:
@@ -148,7 +147,7 @@ def block_influence(model: Any, windows: Int[Tensor, "n t"]) -> list[float]:
             hooks.append(before(layers[layer], entering(layer), with_kwargs=True))
         hooks.append(after(module, leaving(site, layer)))
     with hooked(hooks):
-        for rows in windows.split(BATCH):
+        for rows in windows.split(WINDOWS_AT_ONCE):
             model.model(rows.to(model.device), use_cache=False)
     return [total / len(windows) for total in sums]
 
@@ -207,7 +206,7 @@ def greedy_order(
 def _loss(model: Any, windows: Int[Tensor, "n t"], rates: Sequence[float]) -> float:
     set_rates(model, rates)
     total = 0.0
-    for rows in windows.split(BATCH):
+    for rows in windows.split(WINDOWS_AT_ONCE):
         ids = rows.to(model.device)
         logits = model(ids[:, :-1], use_cache=False).logits.flatten(0, 1)
         for part, wanted in zip(logits.split(128), ids[:, 1:].flatten().split(128), strict=True):

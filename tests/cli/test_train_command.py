@@ -253,7 +253,7 @@ def test_train_makes_early_exits(
     outcome = run("evaluate", made / "model", "--card", tmp_path / "card.md")
     assert outcome.exit_code == 0, outcome.output
     assert "Early exits after layers 1, 3" in (tmp_path / "card.md").read_text()
-    assert "none of these models has" in sentence(
+    assert "no model here has them" in sentence(
         run("evaluate", made / "model", "--text", text, "--limit", "0.1")
     )
     # Translators do not depend on budgets: others are met without training anew.

@@ -7,12 +7,12 @@ import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens import linguistics
 from skipviz.analysis.tokens.characters import repeated_characters
 from skipviz.analysis.tokens.function_words import is_function_word
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -40,8 +40,6 @@ _KIND_OF = {
     "N": KINDS.index("digits"),
     "P": KINDS.index("punctuation"),
 }
-
-Ints = npt.NDArray[np.int64]
 
 
 def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:

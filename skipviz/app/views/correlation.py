@@ -6,11 +6,8 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import (
-    BLOCK,
-    CORRELATION_METHODS,
-    MIN_BLOCKS_FOR_INTERVAL,
-)
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
@@ -56,7 +53,8 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
     st.caption(
         f"Each site has {len(traced) - 1:,} tokens. The coefficient of a layer, and that of all "
         "sites, is the mean over its sites. Intervals and p-values resample whole blocks of "
-        f"{BLOCK} neighbouring tokens; q is p corrected for the whole table (Benjamini-Hochberg)."
+        f"{BLOCK_TOKENS} neighbouring tokens; q is p corrected for the whole table "
+        "(Benjamini-Hochberg)."
     )
     settings = column if shares is None or column == "utility" else f"{column} {shares.steps}"
     table = tried(
@@ -77,8 +75,8 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
     if table["low"].is_null().all():
         st.info(
             f"The text has {table['tokens'][0]} whole tokens, fewer than "
-            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK}. That is too few for intervals, and "
-            "p-values are coarse. Trace a longer text."
+            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS}. That is too few for intervals, "
+            "and p-values are coarse. Trace a longer text."
         )
     value = NAMES[column]
     st.markdown(correlation_reading(table, method=method, value=value))

@@ -26,9 +26,13 @@ from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import no_gates, text_caption, traced_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
-from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    exit_heads,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
-from skipviz.experiments.hidden_states.states import MOST, record_states
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, record_states
 from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
 from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
@@ -244,9 +248,9 @@ def _predictions(request: Request, traced: Trace) -> None:
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
         first, second = _halves(progress)
         states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
-        settled = settling(model, traced, states, progress=second, stop=stop)
+        settled = convergence_layers(model, traced, states, progress=second, stop=stop)
         exits = exit_heads(model, traced, states) if isinstance(model.family, HasExits) else None
-        return _Predicted(settled, turning(traced, states), exits)
+        return _Predicted(settled, layer_influence(traced, states), exits)
 
     result = _run(request, "predictions", run, button="Apply the logit lens", drawn=traced)
     if result is None:
@@ -361,9 +365,10 @@ def _run(
     drawn: Trace | None,
 ) -> Result | None:
     """Offer what needs the model, and return it once it is there."""
-    if drawn is not None and len(drawn) > MOST:
+    if drawn is not None and len(drawn) > SAMPLED_TOKENS:
         st.caption(
-            f"The text has {len(drawn):,} tokens; {MOST:,} of them, drawn at random, are used."
+            f"The text has {len(drawn):,} tokens; {SAMPLED_TOKENS:,} of them, drawn at random, are "
+            "used."
         )
     key = f"layers {name}"
     return tried(key, button, request, lambda: jobs().experiment(request, key, run))

@@ -23,7 +23,11 @@ from skipviz.experiments.robustness.context_and_batch import (
     batch_changes,
     context_changes,
 )
-from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
+from skipviz.experiments.robustness.surface import (
+    SURFACE_CHARACTERS,
+    paraphrase_changes,
+    surface_changes,
+)
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
 from skipviz.plots.labels import said_of
@@ -72,9 +76,8 @@ def _surface(request: Request, traced: Trace) -> None:
     st.subheader("Surface form")
     st.caption(
         "The text in upper case, in lower case, with typos, with double spaces, and with "
-        "look-alike "
-        f"letters of other scripts; of a long text the first {MOST:,} characters. Each word is "
-        "compared with itself."
+        "look-alike letters of other scripts; of a long text the first "
+        f"{SURFACE_CHARACTERS:,} characters. Each word is compared with itself."
     )
     _shifts(
         request, traced, name="surface", button="Change the surface", rows="change",
@@ -91,12 +94,12 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     with st.expander("The pairs"):
         text = st.text_area(
             f"One pair per line, with {paraphrases.MARK} between the two sentences",
-            value=paraphrases.written(),
+            value=paraphrases.pair_lines(),
             height=220,
             key="pairs",
         )
     try:
-        pairs = paraphrases.read(text)
+        pairs = paraphrases.read_pairs(text)
     except InputError as error:
         explain(error)
         return

@@ -6,14 +6,25 @@ Noise in training would let the noisy decisions meet a budget that the determini
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from skipviz.families.gated.modules import set_threshold
-from skipviz.training.recipe import Recipe
+import torch
 
-PRICE_GAINS = (4.0, 0.1)
-"""Nats for an excess of the whole budget: in this step alone, and for all that follow."""
+from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold
+from skipviz.families.gated.settings import GatedSettings
+from skipviz.families.gated.weights import write_gates
+from skipviz.folders import WEIGHTS
+from skipviz.models import load
+from skipviz.text.documents import Document
+from skipviz.training.finish import about_run, calibrated, document, made_folder
+from skipviz.training.loop import CHECKPOINT
+from skipviz.training.objectives.distillation import Distillation
+from skipviz.training.pipeline import collapse_watch, fit, learned_settings, read_start, trained
+from skipviz.training.prepare import Run, prepare
+from skipviz.training.recipe import PRICE_GAINS, Recipe
 
 
 @dataclass
@@ -101,3 +112,62 @@ class CostSteering:
         """Go on from a checkpoint."""
         self._price.level = state["price"]
         self._thresholds.levels = dict(state["thresholds"])
+
+
+def train_gates(
+    run: Run,
+    *,
+    config: GatedConfig,
+    calibration: Sequence[Document],
+    start: Path | None = None,
+) -> Path:
+    """Train gates for a backbone; an interrupted run of the same folder is taken up again.
+
+    Parameters
+    ----------
+    run
+        The run.
+    config
+        The shape of the gates.
+    calibration
+        Texts to calibrate the thresholds on.
+    start
+        A folder of gates to train on; fresh gates and fitted adapters if there is none.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``run.folder / "model"``.
+    """
+    prepared = prepare(run, start=start)
+    torch.manual_seed(run.recipe.seed)
+    student = run.dense().model
+    install_gates(student, config)
+    if start is not None:
+        read_start(student, start)
+    elif not (run.folder / CHECKPOINT).exists():
+        fit(run, student, prepared)
+    steering = CostSteering(run.recipe)
+    objective = Distillation(
+        student,
+        prepared.teacher,
+        prepared.windows,
+        batches=prepared.batches,
+        recipe=run.recipe,
+        config=config,
+        steering=steering,
+        watch=collapse_watch(run, student),
+    )
+    started = "" if start is None else learned_settings(start).gates_sha256
+    about = {"start": started, **asdict(config)}
+    begun = trained(run, prepared, objective, name="cost", about=about)
+    made = made_folder(run)
+    write_gates(student, made / WEIGHTS)
+    run.say("Calibrating thresholds")
+    starts = {budget: steering.threshold(budget) for budget in run.recipe.budgets}
+    thresholds = calibrated(load(run.backbone), made / WEIGHTS, config, calibration, starts)
+    GatedSettings(
+        **about_run(made, run, prepared), policy="learned", gates=config, thresholds=thresholds
+    ).write(made)
+    document(made, run, "cost", begun=begun, start=start, prepared=prepared)
+    return made

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from skipviz.families.exits.modules import exit_parameters
+from skipviz.budgets import Budgets
+from skipviz.errors import InputError
+from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
+from skipviz.families.exits.modules import (
+    EXIT_RULES,
+    ExitConfig,
+    ExitRule,
+    exit_parameters,
+    install_exits,
+)
+from skipviz.families.exits.settings import ExitSettings, read_exits, write_exits
 from skipviz.families.hooks import before, hooked
-from skipviz.training.loop import Figures
+from skipviz.folders import WEIGHTS
+from skipviz.models import SkipModel, from_parts, load
+from skipviz.text.documents import Document
+from skipviz.training.finish import about_run, document, made_folder
+from skipviz.training.loop import CHANGEABLE, CHECKPOINT, Figures
 from skipviz.training.losses import distillation_loss
+from skipviz.training.pipeline import fit, trained
+from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import Moments
 
-TOKENS = 160
+COMPARED_TOKENS = 160
 """Tokens of each step whose predictions are compared: the head is the larger part of the work."""
 
 
@@ -63,8 +82,8 @@ class Translation:
         here = self._batches[step]
         rows = self._windows[here].to(model.device)
         tokens = rows[:, :-1].numel()
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        some = torch.randperm(tokens, generator=generator)[:TOKENS].to(model.device)
+        generator = recipe.generator_of(step)
+        some = torch.randperm(tokens, generator=generator)[:COMPARED_TOKENS].to(model.device)
         states: list[Tensor] = []
         hooks = [
             before(translator, lambda _, args: states.append(args[0].flatten(0, 1)[some]))
@@ -138,3 +157,90 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
         translator.down.weight.copy_(down)
         translator.up.weight.copy_(up)
         translator.up.bias.copy_(bias)
+
+
+def train_exits(
+    run: Run,
+    *,
+    config: ExitConfig,
+    calibration: Sequence[Document],
+) -> Path:
+    """Train the translators of early exits; an interrupted run is taken up again.
+
+    Parameters
+    ----------
+    run
+        The run.
+    config
+        Where tokens may leave.
+    calibration
+        Texts to calibrate the thresholds of every rule on.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``run.folder / "model"``.
+    """
+    prepared = prepare(run)
+    student = run.dense().model
+    install_exits(student, config)
+    for parameter in exit_parameters(student).values():
+        parameter.requires_grad_(True)
+    if not (run.folder / CHECKPOINT).exists():
+        fit(run, student, prepared, what="translators", by=fit_translators)
+    objective = Translation(
+        student,
+        prepared.teacher,
+        prepared.windows,
+        batches=prepared.batches,
+        recipe=run.recipe,
+    )
+    # Translators are the same whatever the budgets, which only set the thresholds.
+    changeable = (*CHANGEABLE, "budget", "further_budgets")
+    begun = trained(
+        run, prepared, objective, name="exit", about=asdict(config), changeable=changeable
+    )
+    made = made_folder(run)
+    write_exits(student, made / WEIGHTS)
+    run.say("Calibrating thresholds")
+    dense = load(run.backbone)
+    install_exits(dense.model, config)
+    read_exits(dense.model, made / WEIGHTS)
+    ready = replace(from_parts(dense.model, dense.tokenizer), name=made.name)
+    thresholds = _thresholds(run, ready, calibration, made)
+    policy = next(iter(thresholds))
+    about = about_run(made, run, prepared)
+    if run.recipe.budget not in thresholds[policy]:
+        about["budget"] = next(iter(thresholds[policy]))
+    ExitSettings(**about, policy=policy, exits=config, thresholds=thresholds).write(made)
+    document(
+        made,
+        run,
+        "exit",
+        begun=begun,
+        prepared=prepared,
+        tokens_a_step=min(COMPARED_TOKENS, run.recipe.batch * run.recipe.length),
+    )
+    return made
+
+
+def _thresholds(
+    run: Run, ready: SkipModel, calibration: Sequence[Document], made: Path
+) -> dict[ExitRule, Budgets[float]]:
+    """Return each rule's thresholds of the budgets that it reaches."""
+    thresholds: dict[ExitRule, Budgets[float]] = {
+        rule: calibrate_exits(ready, calibration[::EXIT_TEXTS], rule, run.recipe.budgets)
+        for rule in EXIT_RULES
+    }
+    for rule, levels in thresholds.items():
+        missed = [f"{b:g}" for b in run.recipe.budgets if b not in levels]
+        if missed and rule != "patience":  # which has budgets of its own
+            run.say(f"The rule {rule} does not meet a budget of {', '.join(missed)}.")
+    # A rule may reach none of the budgets asked for, and patience may save nothing.
+    reached = {rule: levels for rule, levels in thresholds.items() if levels}
+    if not reached:
+        raise InputError(
+            f"No rule of these exits meets a budget of {', '.join(map(str, run.recipe.budgets))}. "
+            f"The translators are in {made}; ask for other budgets, or for more exits."
+        )
+    return reached

@@ -10,27 +10,40 @@ gradient goes through the backbone, so a step costs two forwards.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from skipviz.errors import InputError
+from skipviz.evaluation.card import CURVE
 from skipviz.families.gated.modules import (
     Decide,
     GatedConfig,
     gate_parameters,
     gated_units,
+    install_gates,
     set_threshold,
 )
+from skipviz.families.gated.settings import GatedSettings
+from skipviz.families.gated.weights import write_gates
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import UnitFlops, adapter_flops
+from skipviz.folders import WEIGHTS
+from skipviz.models import load
 from skipviz.recording.statistics import next_token_losses
+from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch
-from skipviz.training.loop import Figures
+from skipviz.training.finish import about_run, calibrated, document, made_folder, shared_with
+from skipviz.training.loop import LOG, Figures
+from skipviz.training.pipeline import collapse_watch, learned_settings, read_start, trained
+from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import Recipe
 
 
@@ -101,7 +114,7 @@ class PolicyGradient:
         set_threshold(self._model, self._thresholds[recipe.budget_of(step)])
         with torch.no_grad(), _listening(self._model) as greedy:
             base_nll = self._losses(rows)
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        generator = recipe.generator_of(step)
         with _listening(self._model, generator, self._temperature) as drawn:
             drawn_nll = self._losses(rows)
         own, draw = torch.stack(greedy.executed, -1), torch.stack(drawn.executed, -1)
@@ -177,9 +190,93 @@ def _listening(
 def _savings(model: Any, config: GatedConfig, length: int) -> Float[Tensor, "s t"]:
     """Return what skipping a site saves a token, as a share of its dense budget."""
     flops = UnitFlops.from_config(model.config)
-    seen = torch.arange(1, length + 1, device=model.device)
-    attention = (flops.attn_fixed + flops.attn_per_key * seen).float()
-    cost = {"attn": attention, "mlp": torch.full_like(attention, flops.mlp)}
-    dense = model.config.num_hidden_layers * (attention + flops.mlp)
+    seen = torch.arange(1, length + 1, device=model.device).float()
+    dense = model.config.num_hidden_layers * flops.layer(seen)
     skip = adapter_flops(model.config.hidden_size, config.adapter_rank)
-    return torch.stack([(cost[unit] - skip) / dense for _, unit, _ in gated_units(model)])
+    return torch.stack(
+        [
+            torch.as_tensor(flops.saved(unit, seen, skip=skip)) / dense
+            for _, unit, _ in gated_units(model)
+        ]
+    )
+
+
+def train_policy(
+    run: Run,
+    *,
+    temperature: float,
+    start: Path,
+    calibration: Sequence[Document],
+) -> Path:
+    """Train gates on by policy gradient; an interrupted run is taken up again.
+
+    Parameters
+    ----------
+    run
+        The run; its budgets are among those of ``start``.
+    temperature
+        Width of the policy's indecision, on the scale of the score, above 0.
+    start
+        A folder of learned gates.
+    calibration
+        Texts to calibrate the thresholds on.
+
+    Returns
+    -------
+    Path
+        The folder of the finished model, ``run.folder / "model"``; the figures of every step are in
+        it, in ``learning_curve.csv``.
+    """
+    if temperature <= 0:
+        raise InputError(f"temperature={temperature:g} must be above 0, as 0.003 is.")
+    settings = learned_settings(start)
+    lacking = [f"{b:g}" for b in run.recipe.budgets if b not in settings.thresholds]
+    if lacking:
+        raise InputError(
+            f"{start} has no threshold for budget {', '.join(lacking)}; there are "
+            f"{settings.thresholds}."
+        )
+    thresholds = {budget: settings.thresholds[budget] for budget in run.recipe.budgets}
+    prepared = prepare(run, start=start)
+    student = run.dense().model
+    install_gates(student, settings.gates)
+    owned = read_start(student, start)
+    objective = PolicyGradient(
+        student,
+        prepared.windows,
+        batches=prepared.batches,
+        recipe=run.recipe,
+        config=settings.gates,
+        temperature=temperature,
+        thresholds=thresholds,
+        watch=collapse_watch(run, student),
+    )
+    about = {
+        "temperature": temperature,
+        "start": settings.gates_sha256,
+        "thresholds": list(thresholds.values()),
+    }
+    begun = trained(run, prepared, objective, name="policy-gradient", about=about)
+    made = made_folder(run)
+    write_gates(student, made / WEIGHTS, adapters=False)
+    run.say("Calibrating thresholds")
+    realigned = calibrated(
+        load(run.backbone), made / WEIGHTS, settings.gates, calibration, thresholds, adapters=owned
+    )
+    GatedSettings(
+        **about_run(made, run, prepared),
+        policy="learned",
+        gates=settings.gates,
+        thresholds=realigned,
+        **shared_with(owned),
+    ).write(made)
+    document(
+        made,
+        run,
+        "policy-gradient",
+        begun={**begun, "temperature": temperature},
+        start=start,
+        prepared=prepared,
+    )
+    pl.read_ndjson(run.folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
+    return made

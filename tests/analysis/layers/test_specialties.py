@@ -11,12 +11,9 @@ from scipy.stats.contingency import odds_ratio
 from sklearn.metrics import mutual_info_score
 
 from skipviz.analysis.layers import specialties as module
-from skipviz.analysis.layers.specialties import (
-    FALSE_DISCOVERY_RATE,
-    significant_specialties,
-    specialties,
-)
-from skipviz.analysis.statistics import clustered_error as spread
+from skipviz.analysis.layers.specialties import significant_specialties, specialties
+from skipviz.analysis.statistics import blocks
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.layers import specialty_sentences
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
@@ -116,7 +113,7 @@ def test_nothing_is_claimed_where_nothing_is() -> None:
 def test_tokens_taken_for_independent_would_find_specialties_in_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", 1)
+    monkeypatch.setattr(module, "BLOCK_TOKENS", 1)
     assert claims(10) > 0.5
 
 
@@ -240,5 +237,5 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         return float(np.mean(each))
 
     assert 0.9 <= held() <= 0.99
-    monkeypatch.setattr(spread, "MIN_TEXTS_AS_GROUPS", 31)
+    monkeypatch.setattr(blocks, "MIN_TEXTS_AS_GROUPS", 31)
     assert held() < 0.85, "blocks of a text are no sample of texts"
