@@ -45,7 +45,7 @@ def _formulas(column: pl.Series) -> bool:
 
 
 def _row(buttons: int) -> list[DeltaGenerator]:
-    return st.columns(min(buttons, PER_ROW))
+    return st.columns(max(3, min(buttons, PER_ROW)))
 
 
 def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
