@@ -3,46 +3,127 @@
 ``skipviz.load`` gives a model, ``skipviz.trace`` runs it over a text, ``skipviz.record`` listens
 to a run of your own, ``skipviz.audit`` flips every decision to see what it was worth. A
 ``Trace`` is four Polars tables.
+
+Every name is imported when it is first used: a saved trace is loaded, analysed and drawn without
+torch.
 """
 
 from __future__ import annotations
 
-from skipviz.analysis.clusters.clustering import Clusters, cluster
-from skipviz.errors import ModelError, RecordingError, Stopped, TextError, TraceError
-from skipviz.experiments.decision_audit import audit
-from skipviz.families import Plan
-from skipviz.models import SkipModel, from_parts, load
-from skipviz.recording.recorder import Recording, record
-from skipviz.recording.tracing import trace
-from skipviz.text.documents import Document
-from skipviz.traces import Trace, register_html
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skipviz import plots
+    from skipviz.analysis.clusters.clustering import Clusters, cluster
+    from skipviz.analysis.gates.score_correlation import score_correlations as correlate
+    from skipviz.errors import (
+        CorpusError,
+        InputError,
+        MissingExtraError,
+        ModelError,
+        RecordingError,
+        SkipvizError,
+        Stopped,
+        TextError,
+        TraceError,
+        TrainingError,
+    )
+    from skipviz.evaluation.evaluating import evaluate
+    from skipviz.experiments.attribution.over_depth import attribute_depth
+    from skipviz.experiments.attribution.over_tokens import attribute
+    from skipviz.experiments.attribution.target import Attribution, Target
+    from skipviz.experiments.decision_audit import audit
+    from skipviz.families.base import Plan
+    from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
+    from skipviz.models.loading import from_parts, load
+    from skipviz.recording.recorder import Recording, record
+    from skipviz.recording.tracing import trace
+    from skipviz.schema import Site
+    from skipviz.text.documents import Document
+    from skipviz.traces import Trace
+
+    __version__: str
 
 __all__ = [
+    "Attribution",
     "Clusters",
+    "CorpusError",
     "Document",
+    "InputError",
+    "MissingExtraError",
     "ModelError",
     "Plan",
     "Recording",
     "RecordingError",
+    "Site",
     "SkipModel",
+    "SkipvizError",
     "Stopped",
+    "Target",
     "TextError",
     "Trace",
     "TraceError",
+    "TrainingError",
+    "__version__",
+    "at_budget",
+    "at_limit",
+    "attribute",
+    "attribute_depth",
     "audit",
     "cluster",
+    "correlate",
+    "evaluate",
     "from_parts",
     "load",
+    "plots",
     "record",
     "trace",
+    "with_policy",
 ]
 
+_HOMES = {
+    "analysis.clusters.clustering": ("Clusters", "cluster"),
+    "errors": (
+        "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
+        "SkipvizError", "Stopped", "TextError", "TraceError", "TrainingError",
+    ),
+    "evaluation.evaluating": ("evaluate",),
+    "experiments.attribution.over_depth": ("attribute_depth",),
+    "experiments.attribution.over_tokens": ("attribute",),
+    "experiments.attribution.target": ("Attribution", "Target"),
+    "experiments.decision_audit": ("audit",),
+    "families.base": ("Plan",),
+    "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
+    "models.loading": ("from_parts", "load"),
+    "recording.recorder": ("Recording", "record"),
+    "recording.tracing": ("trace",),
+    "schema": ("Site",),
+    "text.documents": ("Document",),
+    "traces": ("Trace",),
+}  # fmt: skip
+"""The module that each public name is in."""
+_RENAMED = {"correlate": ("analysis.gates.score_correlation", "score_correlations")}
+"""Public names that their module has by another name."""
+_FOUND = {name: (home, name) for home, names in _HOMES.items() for name in names} | _RENAMED
 
-def _coloured_text(traced: Trace) -> str:
-    # Plotly is imported when a notebook first shows a trace, not before.
-    from skipviz.plots import token_html
+if not TYPE_CHECKING:
 
-    return token_html(traced)
+    def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            found = version("skipviz")
+        elif name == "plots":
+            found = import_module("skipviz.plots")
+        elif name in _FOUND:
+            home, its_name = _FOUND[name]
+            found = getattr(import_module(f"skipviz.{home}"), its_name)
+        else:
+            raise AttributeError(f"module 'skipviz' has no attribute {name!r}")
+        globals()[name] = found
+        return found
 
 
-register_html(_coloured_text)
+def __dir__() -> list[str]:
+    return __all__

@@ -21,7 +21,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "rule": "How scores become decisions: greater than a threshold, the top k of the tokens, "
         "a fixed schedule, and so on.",
         "polarity": "Whether a high score means running (+1) or skipping (-1).",
-        "executed": "How often a unit ran for a token: 0 (skipped), 1, or more where layers repeat.",
+        "executed": "How often a unit ran for a token: 0 (skipped), 1, or more if layers repeat.",
         "skip path": "What replaces a skipped unit: nothing (identity), a small adapter, or zeros.",
         "kv": "What later tokens see of a token that skipped a layer's attention: keys and values "
         "that were computed all the same, copied, or none.",

@@ -25,3 +25,37 @@ def check_stop(stop: threading.Event | None) -> None:
     """
     if stop is not None and stop.is_set():
         raise Stopped("The run was stopped.")
+
+
+class Meter:
+    """Counts the steps of a run: each says how far it is, and may stop it.
+
+    Parameters
+    ----------
+    total
+        Steps of the whole run.
+    progress
+        Called with the share of them that is done.
+    stop
+        Set it from another thread; the next step raises ``Stopped``.
+    """
+
+    def __init__(
+        self, total: int | float, progress: Progress, stop: threading.Event | None
+    ) -> None:
+        self._total = total
+        self._progress = progress
+        self._stop = stop
+        self._done = 0.0
+
+    def advance(self, steps: int | float = 1) -> None:
+        """Count some steps as done.
+
+        Raises
+        ------
+        Stopped
+            If the run is to stop.
+        """
+        check_stop(self._stop)
+        self._done += steps
+        self._progress(min(1.0, self._done / self._total))

@@ -7,14 +7,14 @@ array a column, tokens by sites, and is unrolled on demand.
 
 from __future__ import annotations
 
-import html
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ import polars as pl
 
 from skipviz.errors import TraceError
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
+from skipviz.tables import csv_safe
 
 FORMAT = 1
 METADATA_KEY = "skipviz"
@@ -56,8 +57,6 @@ class Trace:
     tokens: pl.DataFrame
     matrices: Mapping[str, npt.NDArray[Any]]
 
-    _html: ClassVar[Callable[[Trace], str] | None] = None
-
     def __post_init__(self) -> None:
         _check_columns("run", self.run, RUN)
         _check_columns("sites", self.sites, SITES)
@@ -88,10 +87,10 @@ class Trace:
         )
 
     def _repr_html_(self) -> str:
-        """Show the text coloured by layers used, where ``skipviz.plots`` has registered a view."""
-        if Trace._html is not None:
-            return Trace._html(self)
-        return f"<pre>{html.escape(repr(self))}</pre>"
+        """Show the text coloured by layers used."""
+        # By name: a table does not depend on its picture, which only a notebook asks for.
+        shown: str = import_module("skipviz.plots").token_html(self)
+        return shown
 
     def matrix(self, name: str) -> npt.NDArray[Any]:
         """Return one column of ``decisions`` as a read-only array of shape [tokens, sites].
@@ -151,12 +150,7 @@ class Trace:
         A JSON string starts with a quotation mark, so no cell can be read as a formula, and
         control characters survive.
         """
-        long = self.to_long()
-        for column in ("source", "text"):
-            values = long[column].unique(maintain_order=True)
-            encoded = pl.Series([_json_string(value) for value in values], dtype=pl.String)
-            long = long.with_columns(pl.col(column).replace_strict(values, encoded))
-        long.write_csv(target)
+        csv_safe(self.to_long()).write_csv(target)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write the whole trace to one Parquet file: a row a token, sites as arrays."""
@@ -266,11 +260,6 @@ NUMPY = {
 """The array type of each matrix."""
 
 
-def register_html(view: Callable[[Trace], str]) -> None:
-    """Say how a trace shows itself in a notebook; done by the package on import."""
-    Trace._html = view
-
-
 def depth_columns(
     sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int, exits: bool = False
 ) -> tuple[npt.NDArray[Any], list[int | None]]:
@@ -312,10 +301,6 @@ def _check_columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -
             raise TraceError(f"{table} lacks the column {name!r}; it needs {', '.join(schema)}.")
         if frame.schema[name] != dtype:
             raise TraceError(f"{table}.{name} is {frame.schema[name]} and must be {dtype}.")
-
-
-def _json_string(value: Any) -> str | None:
-    return None if value is None else json.dumps(cast(str, value), ensure_ascii=False)
 
 
 def _name(source: Path | str | io.BytesIO) -> str:

@@ -7,12 +7,30 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test a
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import torch
 from transformers import LlamaForCausalLM
 
 import skipviz
 from tests import tiny
+
+BROWSER = Path(__file__).parent / "browser"
+BROWSER_SECONDS = 240
+
+# On a loaded machine an example takes as long as it takes.
+hypothesis.settings.register_profile("skipviz", deadline=None)
+hypothesis.settings.load_profile("skipviz")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of pages; they run a sample model, and one that hangs is to fail by name."""
+    for item in items:
+        if BROWSER in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.model)
+            if item.get_closest_marker("timeout") is None:
+                item.add_marker(pytest.mark.timeout(BROWSER_SECONDS))
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -120,7 +120,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     )
 
 
-def saved_flops(trace: Trace) -> npt.NDArray[np.float64]:
+def saved_flops(trace: Trace) -> Floats:
     """Return what skipping each unit saves each token over executing it once, in FLOPs.
 
     Parameters
@@ -142,7 +142,7 @@ def saved_flops(trace: Trace) -> npt.NDArray[np.float64]:
     keys = ~np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & attends
     saved = np.outer(attention, attends.astype(np.float64))
     saved += run["mlp_flops"] * feeds + run["kv_flops"] * keys
-    found: npt.NDArray[np.float64] = saved - sites["skip_flops"].to_numpy()
+    found: Floats = saved - sites["skip_flops"].to_numpy()
     return found
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 
 import streamlit as st
 
+from skipviz.app.components.durations import about, seconds
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.jobs import Request
+from skipviz.app.state import restore, state, widgets
 from skipviz.app.stored import stored_trace
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
 from skipviz.folders import model_folder, sample_folders
+from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
@@ -24,7 +27,7 @@ SAMPLES = {
     "Lists, sums and scripts": "repetition.txt",
 }
 FIRST = "smollm2-gated"
-"""The model that is offered first: its gates can be looked at on every page."""
+"""The model that is offered first: every page works with its gates."""
 TRACE = "Trace"
 FOLDER = "A folder on this machine"
 KEPT = frozenset({"kind", "pasted", "sample", "model", "folder"})
@@ -32,32 +35,20 @@ KEPT_OF = ("policy of ", "budget of ")
 """Keys of the side bar's widgets, and what such keys begin with, but for buttons and uploads."""
 CHARS_PER_TOKEN = 4
 NO_UPLOAD = "No file has been uploaded yet. Choose one, or paste a text."
-FIRST_GUESS = 150
-"""Tokens a second before anything has run here."""
 
 
 def choose() -> Request | None:
     """Show the side bar; return a request when its button is pressed and the input is good."""
-    _restore_choices()
+    restore(state().sidebar.items())
     request = _choose()
     _keep_choices()
     return request
 
 
-def _restore_choices() -> None:
-    """Set again what Streamlit forgets of widgets that another page or choice did not draw.
-
-    Never what it has not forgotten: that would go to the browser over what is being typed.
-    """
-    for key, value in st.session_state.get("choices", {}).items():
-        if key not in st.session_state:
-            st.session_state[key] = value
-
-
 def _keep_choices() -> None:
-    state = {str(key): value for key, value in st.session_state.items()}
-    drawn = {key: state[key] for key in state if key in KEPT or key.startswith(KEPT_OF)}
-    st.session_state.choices = {**state.get("choices", {}), **drawn}
+    held = widgets()
+    drawn = {key: held[key] for key in held if key in KEPT or key.startswith(KEPT_OF)}
+    state().sidebar |= drawn
 
 
 def _choose() -> Request | None:
@@ -83,7 +74,7 @@ def _choose() -> Request | None:
         return None
     if not (pressed and documents):
         return None
-    st.session_state.documents = documents
+    state().documents = documents
     return Request(model=model, documents=documents, budget=budget, policy=policy)
 
 
@@ -95,11 +86,11 @@ def _choose_stored() -> Request | None:
         st.info(plain(str(error)))
         return None
     texts = "1 text" if len(request.documents) == 1 else f"{len(request.documents):,} texts"
-    st.caption(f"{texts}, traced by {plain(request.model)}; nothing is run to look at it.")
+    st.caption(f"{texts}, traced by {plain(request.model)}. Showing it runs no model.")
     if not st.button("Show the trace", type="primary", width="stretch", key="show"):
         return None
     jobs().keep(request, trace)
-    st.session_state.documents = request.documents
+    state().documents = request.documents
     return request
 
 
@@ -119,7 +110,7 @@ def _choose_model() -> str:
         return ""
     try:
         return str(Path(path).expanduser().absolute())
-    except RuntimeError:  # ~somebody who is not a user here
+    except RuntimeError:  # ~name, of a user that does not exist here
         return str(Path(path).absolute())
 
 
@@ -142,8 +133,8 @@ def _choose_policy(model: str) -> str | None:
         required=True,
         key=f"policy of {model}",
         format_func=str.capitalize,
-        help="When a token leaves: the prediction is confident, or its entropy low, or some exits "
-        "in a row agree.",
+        help="When a token leaves early: if the prediction is confident, if its entropy is low, or "
+        "if several exits in a row agree.",
     )
     return str(chosen)
 
@@ -163,7 +154,7 @@ def _choose_budget(model: str, policy: str | None) -> float | None:
         required=True,
         key=f"budget of {model} {policy}",
         format_func=lambda budget: f"{budget:.0%}",
-        help="Share of the dense model's attention and MLP FLOPs that the gates may spend.",
+        help=GLOSSARY["budget"],
     )
     return float(chosen)
 
@@ -209,7 +200,7 @@ def _uploaded() -> tuple[Document, ...]:
     ]
     foreign = {document.encoding for document in documents} - {"utf-8"}
     if foreign:
-        st.info(f"Read as {', '.join(sorted(foreign))}: check that the letters are right.")
+        st.info(f"Read as {', '.join(sorted(foreign))}. Check that all letters are right.")
     if not documents:
         raise TextError(NO_UPLOAD)
     return tuple(documents)
@@ -217,11 +208,8 @@ def _uploaded() -> tuple[Document, ...]:
 
 def _estimate(documents: tuple[Document, ...]) -> None:
     tokens = sum(len(document.text) for document in documents) / CHARS_PER_TOKEN
-    speed = st.session_state.get("speed") or FIRST_GUESS
-    seconds = tokens / speed
-    time = f"{seconds / 60:.0f} minutes" if seconds > 90 else f"{max(1, seconds):.0f} s"
     st.caption(
-        f"About {tokens:,.0f} tokens, {time} on this machine. You can stop at any time."
-        if tokens >= 1
-        else "A token or two."
+        f"About {max(1.0, tokens):,.0f} tokens, {about(seconds(1, tokens))} on this machine. You "
+        f"can "
+        "stop at any time."
     )

@@ -8,6 +8,7 @@ so the work lives in its own thread and the page asks how far it is.
 from __future__ import annotations
 
 import hashlib
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -18,7 +19,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import torch
 
-from skipviz.errors import ModelError, Stopped
+from skipviz.errors import ModelError, SkipvizError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
 from skipviz.progress import Progress
@@ -26,6 +27,7 @@ from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
+_LOG = logging.getLogger("skipviz")
 RESULTS = 24
 """Traces and what was made of them kept; the one not looked at for longest goes first."""
 MODELS = 2
@@ -91,7 +93,7 @@ class Job(Generic[Result]):
     future
         What comes out.
     stop
-        Set when nobody wants it any more.
+        Set when it is no longer wanted.
     share, stage
         How far it is, 0 to 1, and at what.
     """
@@ -99,18 +101,18 @@ class Job(Generic[Result]):
     future: Future[Result] = field(default_factory=Future)
     stop: threading.Event = field(default_factory=threading.Event)
     share: float = 0.0
-    stage: str = "Waiting for the model"
+    stage: str = "Waiting for an earlier run"
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _followers: set[str] = field(default_factory=set)
 
     def follow(self, who: str) -> bool:
-        """Note that somebody waits for it, unless it was halted meanwhile; say which."""
+        """Add a follower; return whether the job still goes on."""
         with self._lock:
             self._followers.add(who)
             return not self.stop.is_set()
 
     def leave(self, who: str) -> None:
-        """Note that somebody no longer waits for it; it is halted when nobody does."""
+        """Remove a follower; the job is halted when none is left."""
         with self._lock:
             self._followers.discard(who)
             if not self._followers and not self.future.done():
@@ -129,6 +131,8 @@ class Job(Generic[Result]):
         try:
             self.future.set_result(work(self))
         except BaseException as error:
+            if not isinstance(error, SkipvizError):  # a page says so, and where to look
+                _LOG.error("A run of the app failed.", exc_info=error)
             self.future.set_exception(error)
 
     @property
@@ -230,9 +234,9 @@ class Jobs:
             raise Stopped
         if request.weights not in (None, model.weights_sha256):
             raise ModelError(
-                f"The trace is of other weights of {request.model} than those here "
-                f"({str(request.weights)[:12]}, {model.weights_sha256[:12]}): it can be looked at, "
-                "but not followed up with runs of the model. Trace the text anew."
+                f"The trace was made with other weights of {request.model} than those here "
+                f"({str(request.weights)[:12]} and {model.weights_sha256[:12]}). It can be shown, "
+                "but nothing more can be run on it. Trace the text again."
             )
         model = _under(model, request)
         job.stage = f"Running {request.model}"

@@ -14,17 +14,29 @@ from skipviz.app.views import (
     robustness_page,
 )
 
+PAGES = {
+    "Skip paths": paths_page,
+    "Audit": audit_page,
+    "Attribution": attribution_page,
+    "Clusters": clusters_page,
+    "Layers": layers_page,
+    "Robustness": robustness_page,
+    "Policies": policies_page,
+}
+"""The pages by their titles; the first opens at the start."""
+
 
 def run() -> None:
     """Build the app."""
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
+    first, *_ = PAGES.values()
     pages = [
-        st.Page(paths_page.page, title="Skip paths", url_path="paths", default=True),
-        st.Page(audit_page.page, title="Audit", url_path="audit"),
-        st.Page(attribution_page.page, title="Attribution", url_path="attribution"),
-        st.Page(clusters_page.page, title="Clusters", url_path="clusters"),
-        st.Page(layers_page.page, title="Layers", url_path="layers"),
-        st.Page(robustness_page.page, title="Robustness", url_path="robustness"),
-        st.Page(policies_page.page, title="Policies", url_path="policies"),
+        st.Page(
+            view.page,
+            title=title,
+            url_path=view.__name__.rpartition(".")[2].removesuffix("_page"),
+            default=view is first,
+        )
+        for title, view in PAGES.items()
     ]
     st.navigation(pages, position="top").run()

@@ -1,14 +1,14 @@
-"""What pages share that look into the decisions over one text: whether they can, and its audit."""
+"""What pages share that build on the text traced last: whether they can, and its audit."""
 
 from __future__ import annotations
 
 import polars as pl
 import streamlit as st
 
+from skipviz.app.components.durations import about, seconds
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs, traced_now
+from skipviz.app.components.run_button import jobs, traced_now, tried
 from skipviz.app.components.token_view import span_texts
-from skipviz.app.components.trials import tried
 from skipviz.app.jobs import Request
 from skipviz.experiments.decision_audit import Downstream, audit
 from skipviz.traces import Trace
@@ -17,17 +17,39 @@ FORWARDS = 40
 """About how many runs of the text an audit takes."""
 AROUND = 24
 """Tokens shown before and after one in its context."""
-FIRST_GUESS = 150
-"""Tokens a second before anything has run here."""
-WITH_GRADIENT = 3
-"""How many times as long a run takes that is walked back for gradients."""
 
 
-def text_to_look_into(will_be: str) -> tuple[Request, Trace] | None:
-    """Return what was traced last, or say why there is nothing that can be ``will_be`` here."""
+def traced_text(*, gates: str | None = None) -> tuple[Request, Trace] | None:
+    """Return what was traced last, or say what is missing.
+
+    Parameters
+    ----------
+    gates
+        What follows for this page if the model has no gates; None if the page does without.
+    """
     known = traced_now()
     if known is None:
-        st.info(f"Trace a text on the page “Skip paths” first; it is what will be {will_be} here.")
+        st.info("Trace a text on the page “Skip paths” first.")
+        return None
+    traced = known[1]
+    if gates is not None and not traced.sites.height:
+        st.info(no_gates(traced, gates))
+        return None
+    return known
+
+
+def no_gates(traced: Trace, consequence: str) -> str:
+    """Return that a model has no gates, what follows, and what to do."""
+    return (
+        f"{plain(traced.run['model'].item())} has no gates, so {consequence}. Trace the text with "
+        "a model that skips."
+    )
+
+
+def single_text() -> tuple[Request, Trace] | None:
+    """Return the one text that was traced last, or say why its decisions cannot be examined."""
+    known = traced_text()
+    if known is None:
         return None
     problem = unfit(known[1])
     if problem is not None:
@@ -37,30 +59,30 @@ def text_to_look_into(will_be: str) -> tuple[Request, Trace] | None:
 
 
 def unfit(traced: Trace) -> str | None:
-    """Return why the decisions over what was traced cannot be looked into, or None."""
+    """Return why the decisions over what was traced cannot be examined, or None."""
     run = traced.run.row(0, named=True)
     if run["family"] != "gated":
         return (
             f"{plain(run['model'])} has no gates on single units (family {plain(run['family'])}), "
-            "so there are no decisions to look into one by one. Trace the text with another model."
+            "so its decisions cannot be examined one by one. Trace the text with another model."
         )
     if traced.tokens["sequence"].n_unique() != 1:
         return "Several texts were traced; this page takes one. Trace one of them alone."
     if traced.tokens["context"].to_list() != list(range(1, len(traced) + 1)):
         return "The text was traced in several windows; this page takes one. Trace a part of it."
     if len(traced) < 2:
-        return "A single token predicts nothing that is known. Trace a longer text."
+        return "The text has a single token, so there is no next token. Trace a longer text."
     return None
 
 
-def seconds(forwards: float, tokens: int) -> float:
-    """Return about how long runs of a text take here."""
-    return forwards * tokens / (jobs().tokens_per_second or FIRST_GUESS)
-
-
-def about(duration: float) -> str:
-    """Return a duration given in seconds, in words."""
-    return f"{max(1.0, duration):.0f} s" if duration < 90 else f"{duration / 60:.0f} minutes"
+def text_caption(traced: Trace, *more: str) -> None:
+    """Show which text a page is about, with how many tokens."""
+    names = traced.tokens["source"].unique(maintain_order=True)
+    sequences = traced.tokens["sequence"].n_unique()
+    others = f" and {sequences - 1:,} more" if sequences > 1 else ""
+    st.caption(
+        ", ".join([f"The text: {plain(names[0])}{others}", f"{len(traced):,} tokens", *more]) + "."
+    )
 
 
 def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataFrame | None:
@@ -68,10 +90,10 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
 
     It is the same audit on every page: where one page has made it, the others have it.
     """
-    st.caption(
-        f"The text: {plain(traced.tokens['source'][0])}, {len(traced):,} tokens, "
-        f"{(len(traced) - 1) * traced.sites.height:,} decisions, about "
-        f"{about(seconds(FORWARDS, len(traced)))}. You can stop at any time."
+    text_caption(
+        traced,
+        f"{(len(traced) - 1) * traced.sites.height:,} decisions",
+        f"about {about(seconds(FORWARDS, len(traced)))}",
     )
     return tried(
         "audit",

@@ -9,6 +9,7 @@ import streamlit as st
 
 from skipviz.analysis.tokens.classes import text_of_tokens
 from skipviz.app.jobs import Request
+from skipviz.app.state import state
 from skipviz.errors import TextError, TraceError
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -28,12 +29,13 @@ def stored_trace() -> tuple[Request, Trace]:
     """
     upload = st.file_uploader(
         "Upload a trace", type=["parquet"], key="stored",
-        help="What “Trace” among the downloads gave, or `skipviz trace --parquet`: many texts "
-        "traced once, to be looked at again.",
+        help="A file from “Trace” under Downloads, or from `skipviz trace --parquet`. Nothing is "
+            "run "
+        "to show it.",
     )  # fmt: skip
     if upload is None:
         raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
-    known: tuple[str, Request, Trace] | None = st.session_state.get("stored_trace")
+    known = state().stored
     if known is not None and known[0] == upload.file_id:
         return known[1:]  # read once, and not at every rerun of the page
     try:
@@ -41,10 +43,10 @@ def stored_trace() -> tuple[Request, Trace]:
     except TraceError as error:
         raise TextError(str(error)) from error
     if not len(trace):
-        raise TextError(f"{upload.name} holds a trace of 0 tokens; save one of a text.")
+        raise TextError(f"{upload.name} contains a trace of 0 tokens. Trace a text and save that.")
     digest = hashlib.sha256(upload.getvalue()).hexdigest()
     request = request_of(trace, stored=digest)
-    st.session_state.stored_trace = (upload.file_id, request, trace)
+    state().stored = (upload.file_id, request, trace)
     return request, trace
 
 

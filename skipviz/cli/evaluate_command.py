@@ -84,6 +84,7 @@ def evaluate(
     from skipviz.evaluation.card import frontier_table
     from skipviz.evaluation.frontier import frontier
     from skipviz.plots.frontier import frontier_figure
+    from skipviz.tables import csv_safe
 
     documents = read_all(texts) or reporting_texts()
     wanted = policies
@@ -110,7 +111,7 @@ def evaluate(
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         with written(csv) as path:
-            table.write_csv(path)
+            csv_safe(table).write_csv(path)
     if figure is not None:
         made = frontier_figure(table)
         with written(figure) as path:

@@ -13,8 +13,7 @@ from skipviz.budgets import Budgets
 from skipviz.errors import InputError
 from skipviz.families.exits.modules import ExitRule
 from skipviz.families.exits.settings import ExitAt
-from skipviz.families.gated.settings import Threshold
-from skipviz.models import SkipModel
+from skipviz.models import SkipModel, at_threshold
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -53,7 +52,7 @@ def calibrate(
     """
     threshold = start
     for _ in range(attempts):
-        seen = trace(gated.under(Threshold(threshold)), documents, statistics=False)
+        seen = trace(at_threshold(gated, threshold), documents, statistics=False)
         excess = realised_budget(seen) - budget
         if abs(excess) <= tolerance:
             return threshold

@@ -8,9 +8,16 @@ from collections.abc import Callable, Sequence
 from skipviz.errors import InputError
 from skipviz.evaluation.card import TRAINING
 from skipviz.evaluation.guarding import guard
-from skipviz.families.gated.settings import Threshold
 from skipviz.folders import model_folder
-from skipviz.models import SkipModel, at_budget, at_limit, load, read_settings, with_policy
+from skipviz.models import (
+    SkipModel,
+    at_budget,
+    at_limit,
+    at_threshold,
+    load,
+    read_settings,
+    with_policy,
+)
 from skipviz.text.documents import Document
 
 
@@ -138,7 +145,7 @@ def guarded_candidates(
                 continue
             else:
                 made = guard(model, dense, texts, limit=limit, progress=progress)
-                kept = model.under(Threshold(made.threshold), policy="guarded", limit=limit)
+                kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
             found.append(kept)
     return found
 

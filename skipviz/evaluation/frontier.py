@@ -26,7 +26,7 @@ from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
 
-LOGIT_ROWS = 64
+COMPARED_ROWS = 64
 """Rows of logits compared at once."""
 MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 COLUMNS = {"keys and values": "kv"}
@@ -72,8 +72,8 @@ class Reference:
     def against(self, logits: Float[Tensor, "n v"]) -> dict[str, float]:
         """Return ``nll``, ``kl`` and ``top1`` of a candidate's logits."""
         sums = np.zeros(3)
-        for start in range(0, len(logits), LOGIT_ROWS):
-            here = slice(start, start + LOGIT_ROWS)
+        for start in range(0, len(logits), COMPARED_ROWS):
+            here = slice(start, start + COMPARED_ROWS)
             mine = logits[here].float().log_softmax(-1)
             nll = -mine.gather(1, self.targets[here, None]).sum()
             agree = (mine.argmax(-1) == self.likeliest[here]).sum()

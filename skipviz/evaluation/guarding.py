@@ -24,8 +24,7 @@ from skipviz.analysis.cost import realised_budget
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import threshold_for
 from skipviz.evaluation.losses import document_losses
-from skipviz.families.gated.settings import Threshold
-from skipviz.models import SkipModel
+from skipviz.models import SkipModel, at_threshold
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
@@ -116,7 +115,7 @@ def guard(
                 break
             raise
         progress(f"Testing about budget {budget:.0%}")
-        seen = trace(gated.under(Threshold(threshold)), documents)
+        seen = trace(at_threshold(gated, threshold), documents)
         gaps = document_losses(seen) - reference
         p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)
         passed = p <= 1 - confidence

@@ -33,7 +33,7 @@ from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
-TOKENS_AT_ONCE = 4096
+FLIPPED_TOKENS_AT_ONCE = 4096
 """Tokens run at once, if nothing else is asked."""
 
 UTILITY = {
@@ -53,7 +53,7 @@ def audit(
     horizon: int | None = 1,
     downstream: Downstream = "held",
     cells: Sequence[tuple[int, int]] | None = None,
-    rows: int = TOKENS_AT_ONCE,
+    rows: int = FLIPPED_TOKENS_AT_ONCE,
     store: Path | None = None,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,

@@ -12,6 +12,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from skipviz.families.settings import Setting
+
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class SkippableUnit:
@@ -70,6 +72,14 @@ class CanDraw(Protocol):
 
     def drawing_as(self, model: nn.Module, ids: Int[Tensor, "1 t"]) -> AbstractContextManager[None]:
         """Let runs from embeddings draw as these tokens do, in this block and thread."""
+
+
+@runtime_checkable
+class CanThreshold(Protocol):
+    """Decides by one threshold for every site, above which a token executes."""
+
+    def threshold(self, value: float) -> Setting:
+        """Return the setting at which a score above ``value`` executes."""
 
 
 @dataclass(frozen=True, eq=False)

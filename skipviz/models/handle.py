@@ -17,6 +17,7 @@ from skipviz.budgets import budget_key
 from skipviz.errors import InputError
 from skipviz.families import Family, Setting, Settings
 from skipviz.families.hooks import drop_temporary_hooks
+from skipviz.families.powers import CanThreshold
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -145,6 +146,31 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
     )
     settings = wanted.under(policy, name=model.name)
     return at_budget(replace(model, settings=settings), settings.budget)
+
+
+def at_threshold(model: SkipModel, threshold: float, **says: Any) -> SkipModel:
+    """Return a handle on the same weights whose gates execute above one threshold.
+
+    Parameters
+    ----------
+    model
+        A model of learned gates.
+    threshold
+        On the scale of the scores.
+    says
+        As of ``SkipModel.under``.
+
+    Raises
+    ------
+    InputError
+        If the model does not decide by one threshold.
+    """
+    if not isinstance(model.family, CanThreshold):
+        raise InputError(
+            f"{model.name} is of the family {model.family.name}, which has no single threshold to "
+            "set; name a model of learned gates."
+        )
+    return model.under(model.family.threshold(threshold), **says)
 
 
 def at_limit(model: SkipModel, limit: float) -> SkipModel:

@@ -14,7 +14,17 @@ from skipviz.analysis.clusters.maps import ClusterMap
 from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
-from skipviz.plots.palette import CIVIDIS, INK, UNIT_NAMES, cluster_colour, scale
+from skipviz.plots.palette import (
+    BLUE,
+    CIVIDIS,
+    CRIMSON,
+    GREEN,
+    INK,
+    UNIT_NAMES,
+    VERMILION,
+    cluster_colour,
+    scale,
+)
 from skipviz.traces import Trace
 
 SYMBOLS = (
@@ -22,7 +32,7 @@ SYMBOLS = (
     "hexagon", "star",
 )  # fmt: skip
 LEFT_OUT = "no cluster"
-RING = "#D41159"
+RING = CRIMSON
 """Around the selected token: no cluster has this colour, and it shows on white and on black."""
 FAINT = 0.12
 """Opacity of points that are not looked at."""
@@ -178,8 +188,8 @@ def cluster_criterion(traces: Trace | Sequence[Trace], clusters: Clusters) -> go
     numbers = table["clusters"].to_numpy()
     figure = go.Figure()
     for name, words, colour in (
-        ("shuffled", "shuffled within sites", "#D55E00"),
-        ("continuum", "a continuum", "#009E73"),
+        ("shuffled", "shuffled within sites", VERMILION),
+        ("continuum", "a continuum", GREEN),
     ):
         if table[name].null_count():
             continue
@@ -190,7 +200,7 @@ def cluster_criterion(traces: Trace | Sequence[Trace], clusters: Clusters) -> go
             y=table["silhouette"].to_numpy(),
             mode="lines+markers",
             name="these tokens",
-            line={"color": "#0072B2", "width": 3},
+            line={"color": BLUE, "width": 3},
             marker={"size": 8},
             hovertemplate="%{x} clusters<br>silhouette %{y:.3f}<extra>these tokens</extra>",
         )

@@ -11,7 +11,7 @@ from skipviz.analysis.layers.difficulty import DIFFICULTIES
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain
-from skipviz.plots.palette import UNIT_COLOURS, layers_used_range
+from skipviz.plots.palette import ORANGE, UNIT_COLOURS, layers_used_range
 from skipviz.traces import Trace
 
 
@@ -140,7 +140,7 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
             customdata=table["published"].to_list(),
             mode="markers",
             name=PUBLISHED_NAME,
-            marker={"color": "#E69F00", "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
+            marker={"color": ORANGE, "size": 10, "symbol": "diamond-open", "line": {"width": 2}},
             hovertemplate="%{y}: %{x:.1%}, about %{customdata} layers<extra></extra>",
         )
     )

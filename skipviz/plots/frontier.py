@@ -8,17 +8,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.plots.frame import TEMPLATE
-from skipviz.plots.palette import INK
+from skipviz.plots.palette import INK, POLICY_COLOURS
 
-POLICY_COLOURS = {
-    "learned": "#0072B2",
-    "guarded": "#56B4E9",
-    "static": "#D55E00",
-    "random": "#CC79A7",
-    "confidence": "#009E73",
-    "entropy": "#E69F00",
-    "patience": "#999933",
-}
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
 
 

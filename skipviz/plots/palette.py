@@ -7,25 +7,36 @@ import numpy.typing as npt
 
 from skipviz.traces import Trace
 
-UNIT_COLOURS = {"attn": "#0072B2", "mlp": "#D55E00", "block": "#009E73"}
-"""What is skipped; from Okabe and Ito, dark enough for white and light enough for black."""
+BLUE, VERMILION, GREEN, ORANGE = "#0072B2", "#D55E00", "#009E73", "#E69F00"
+PINK, SKY, YELLOW = "#CC79A7", "#56B4E9", "#F0E442"
+"""The colours of Okabe and Ito but for their black: the colour-blind can tell them apart."""
+OLIVE, BROWN, CRIMSON = "#999933", "#8B4513", "#D41159"
+"""Further ones, for what those seven do not suffice for."""
+GREY = (140, 140, 140)
+"""Red, green and blue of what is neither a choice nor a colour."""
+
+UNIT_COLOURS = {"attn": BLUE, "mlp": VERMILION, "block": GREEN}
+"""What is skipped; dark enough for white and light enough for black."""
 
 UNIT_NAMES = {"attn": "attention", "mlp": "MLP", "block": "block"}
 
 COMPONENT_COLOURS = {
-    "attention": "#0072B2",
-    "mlp": "#D55E00",
-    "adapters": "#CC79A7",
-    "gates": "#E69F00",
-    "keys and values": "#56B4E9",
+    "attention": BLUE,
+    "mlp": VERMILION,
+    "adapters": PINK,
+    "gates": ORANGE,
+    "keys and values": SKY,
     "head": "#8C8C8C",
 }
 """What a forward spends FLOPs on."""
 
-ALWAYS_RUNS = "rgba(140, 140, 140, 0.55)"
-"""Layers without gates: neither a choice nor a colour."""
+ALWAYS_RUNS_SHARE, SKIPPED_SHARE = 0.55, 0.14
+"""How much grey, over the page's own colour, layers without gates and skipped units have."""
 
-SKIPPED = "rgba(140, 140, 140, 0.14)"
+ALWAYS_RUNS = f"rgba{(*GREY, ALWAYS_RUNS_SHARE)}"
+"""Layers without gates."""
+
+SKIPPED = f"rgba{(*GREY, SKIPPED_SHARE)}"
 """A unit that did not run: barely there, on white and on black."""
 
 INK = "#7F7F7F"
@@ -37,12 +48,21 @@ CIVIDIS = (
 )  # fmt: skip
 """Layers used, from few (dark blue) to many (yellow), at equal steps."""
 
-CLUSTER_COLOURS = (
-    "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#8B4513",
-)  # fmt: skip
-"""Clusters in order; from Okabe and Ito, with a brown for their black."""
+CLUSTER_COLOURS = (BLUE, ORANGE, GREEN, PINK, VERMILION, SKY, YELLOW, BROWN)
+"""Clusters in order."""
 
-PART_COLOURS = {"all": INK, "executed": "#009E73", "skipped": "#CC79A7"}
+POLICY_COLOURS = {
+    "learned": BLUE,
+    "guarded": SKY,
+    "static": VERMILION,
+    "random": PINK,
+    "confidence": GREEN,
+    "entropy": ORANGE,
+    "patience": OLIVE,
+}
+"""What decides; others are drawn in ``INK``."""
+
+PART_COLOURS = {"all": INK, "executed": GREEN, "skipped": PINK}
 """All tokens, those that ran a layer, and those that skipped it."""
 
 PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped it"}
@@ -50,7 +70,7 @@ PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skip
 NO_CLUSTER = "#8C8C8C"
 """Tokens that belong to no cluster."""
 
-LOSS = "#D55E00"
+LOSS = VERMILION
 """Losses: the stronger the colour, the higher the loss."""
 
 MARGINS = ("#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#542788")

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.plots.frame import dress
-from skipviz.plots.palette import ALWAYS_RUNS, PART_COLOURS, PART_NAMES, UNIT_COLOURS
+from skipviz.plots.palette import ALWAYS_RUNS, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
 
@@ -18,12 +18,12 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     settled
-        What ``skipviz.experiments.hidden_states.prediction_by_depth.settling`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.convergence_layers`` returned.
     """
     figure = go.Figure()
     bars = (
         ("settled", "prediction settled behind", UNIT_COLOURS["block"]),
-        ("exit_depth", "deepest gated layer that ran", "#E69F00"),
+        ("exit_depth", "deepest gated layer that ran", ORANGE),
     )
     for column, name, colour in bars:
         counted = settled[column].drop_nulls().value_counts().sort(column)
@@ -52,7 +52,7 @@ def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
     trace
         The trace.
     turned
-        What ``skipviz.experiments.hidden_states.prediction_by_depth.turning`` returned.
+        What ``skipviz.experiments.hidden_states.prediction_by_depth.layer_influence`` returned.
     """
     figure = go.Figure()
     for name in ("executed", "skipped"):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import student_margin
+from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.plots.frame import dress
-from skipviz.plots.palette import INK, PART_COLOURS, PART_NAMES, UNIT_COLOURS
+from skipviz.plots.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
 FOLDS = 5
@@ -32,7 +32,7 @@ def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Fig
     figure = go.Figure()
     lines = (
         ("accuracy", "probe", UNIT_COLOURS["block"], "solid", "circle"),
-        ("control", "control task: random labels of words", "#E69F00", "dash", "diamond"),
+        ("control", "control task: random labels of words", ORANGE, "dash", "diamond"),
         ("majority", "always the largest class", INK, "dot", None),
     )
     for column, name, colour, dash, symbol in lines:

@@ -7,11 +7,21 @@ from typing import Literal
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.robustness.drift import DRIFTED, FALSE_DISCOVERY_RATE, SHIFTED
+from skipviz.analysis.robustness.drift import DRIFTED, SHIFTED
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, explain, units
 from skipviz.plots.labels import token_label
-from skipviz.plots.palette import INK, LOSS, UNIT_COLOURS, UNIT_NAMES, layers_used_range
+from skipviz.plots.palette import (
+    BLUE,
+    INK,
+    LOSS,
+    ORANGE,
+    SKY,
+    UNIT_COLOURS,
+    UNIT_NAMES,
+    layers_used_range,
+)
 from skipviz.traces import Trace
 
 Change = Literal["moved", "layers", "loss"]
@@ -22,7 +32,7 @@ CHANGES: dict[Change, tuple[str, str]] = {
 }
 Tail = Literal["layers_used", "nll", "over_dense"]
 TAILS: dict[Tail, tuple[str, str, str]] = {
-    "layers_used": ("Layers used", "layers", "#0072B2"),
+    "layers_used": ("Layers used", "layers", BLUE),
     "nll": ("Loss", "nats, on the next token", LOSS),
     "over_dense": ("Loss over the dense model", "nats, on the next token", LOSS),
 }
@@ -34,8 +44,8 @@ DRIFTS: dict[Drift, tuple[str, str]] = {
 DOCUMENTS = 25
 """Documents that are drawn; of more, those with the highest last hundredth."""
 _TOUCHED = {
-    True: ("changed words", "#E69F00", "diamond"),
-    False: ("other words", "#56B4E9", "circle"),
+    True: ("changed words", ORANGE, "diamond"),
+    False: ("other words", SKY, "circle"),
 }
 _QUANTILES = (("p50", "half of the tokens", "circle-open"), ("p95", "95%", "diamond"),
               ("p99", "99%", "square"))  # fmt: skip

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
 from skipviz.plots.frame import dress, units
 from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale

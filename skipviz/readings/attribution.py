@@ -1,4 +1,4 @@
-"""What attributions and coefficients say, in sentences made from the figures."""
+"""The page of attribution in sentences."""
 
 from __future__ import annotations
 
@@ -8,17 +8,36 @@ import polars as pl
 
 from skipviz.analysis.gates.agreement import Agreement
 
-SURE = 0.05
-"""The share of false discoveries up to which a finding is named."""
-NEAR = 0.1
-"""How much of what they should add up to shares may miss and still be trusted."""
-NONE, WEAK, STRONG = 0.1, 0.3, 0.6
-FEW = 20
-"""Cells below which a rank coefficient says little."""
+_SIGNIFICANT_Q = 0.05
+"""The q-value up to which a finding is named."""
+_TOLERANCE = 0.1
+"""How much of their total shares may miss and still be trusted."""
+_NONE, _WEAK, _STRONG = 0.1, 0.3, 0.6
+_FEW = 20
+"""Flips below which a rank correlation says little."""
+
+
+def score_reading(token: int, *, score: float, threshold: float, ran: bool) -> str:
+    """Say what a gate decided for a token, and in what its score is explained.
+
+    Parameters
+    ----------
+    token
+        Its number.
+    score, threshold
+        On the gate's own scale.
+    ran
+        The decision.
+    """
+    outcome = "it ran" if ran else "it was skipped"
+    return (
+        f"For token {token} the gate score is {score:.3f} and the threshold {threshold:.3f}, so "
+        f"{outcome}. Shares are in units of the gate's own scale."
+    )
 
 
 def text_reading(pieces: pl.DataFrame, *, what: str, unit: str) -> str:
-    """Say which parts of the text contributed most.
+    """Say which tokens or words contributed most.
 
     Parameters
     ----------
@@ -44,7 +63,7 @@ def text_reading(pieces: pl.DataFrame, *, what: str, unit: str) -> str:
     half = int(((top / total).cum_sum() < 0.5).sum()) + 1
     return (
         f"{what[0].upper()}{what[1:]} is {', and '.join(parts)}. "
-        f"Half of all that was given out falls on {half} of {known.height} pieces."
+        f"Half of the total size of all shares comes from {half} of {known.height} parts."
     )
 
 
@@ -59,17 +78,17 @@ def sum_reading(delta: float | None, total: float) -> str:
         Their sum.
     """
     if delta is None:
-        return "For this method it is not looked at whether the shares add up."
+        return "This method does not check whether the shares add up."
     due = total - delta
-    if abs(delta) <= NEAR * abs(due):
+    if abs(delta) <= _TOLERANCE * abs(due):
         return (
-            f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}: the path was "
-            "walked finely enough."
+            f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}: the path has "
+            "enough steps."
         )
     return (
-        f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}. **Do not trust "
-        "them**: take more steps, and where that does not help, a method that walks no path "
-        "(feature ablation, Shapley sampling)."
+        f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}. **They are not "
+        "reliable**: use more steps or, if that does not help, a method without a path (feature "
+        "ablation, Shapley sampling)."
     )
 
 
@@ -87,12 +106,35 @@ def paths_reading(deltas: Sequence[float], sums: Sequence[float]) -> str:
     sentences = []
     for name, delta, total in zip(names, deltas, sums, strict=True):
         due = total - delta
-        fine = abs(delta) <= NEAR * abs(due)
+        fine = abs(delta) <= _TOLERANCE * abs(due)
         sentences.append(
             f"The shares of {name} should add up to {due:+.3f} nats and miss it by {delta:+.3f}"
-            + (": finely enough." if fine else ". **Do not trust their sizes**: take more steps.")
+            + (": enough steps." if fine else ". **Their sizes are not reliable**: use more steps.")
         )
     return " ".join(sentences)
+
+
+def flips_reading(flips: int, *, whole: bool) -> str:
+    """Say which decisions were flipped, and why flips and shares may differ.
+
+    Parameters
+    ----------
+    flips
+        How many.
+    whole
+        Whether the loss is that of the whole text.
+    """
+    which = (
+        f"{flips} of all decisions, drawn at random, each with its effect on all of the text that "
+        "follows"
+        if whole
+        else f"the {flips} decisions of the token itself"
+    )
+    return (
+        f"Flips and shares are of the same loss. Flipped were {which}. A flip changes one decision "
+        "and leaves all others; a share is an average over a path on which all of them change at "
+        "once. The two may differ and both be right."
+    )
 
 
 def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:
@@ -109,15 +151,12 @@ def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:
     """
     ran = cells.filter("executed")
     skipped = cells.filter(~pl.col("executed"))
-    sentences = [
-        f"Gated units that ran lowered the loss of {what} by "
-        f"{float(ran['share'].sum()):.2f} nats in all",
-    ]
+    sentences = [f"Gated units that ran {_lowered(ran)} the loss of {what} by {_total(ran)} nats"]
     if ran.height:
         best = ran.group_by("label").agg(pl.col("share").sum()).sort("share", descending=True)
         sentences[0] += f", {best['label'][0]} most ({best['share'][0]:.2f})"
     sentences.append(
-        f"those that were skipped would have lowered it by {float(skipped['share'].sum()):.2f}"
+        f"those that were skipped would have {_lowered(skipped)} it by {_total(skipped)}"
         if skipped.height
         else "none was skipped"
     )
@@ -125,7 +164,7 @@ def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:
 
 
 def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
-    """Say how far scores go with a figure, over all and site by site.
+    """Say how strongly scores correlate with a quantity, over all sites and at each.
 
     Parameters
     ----------
@@ -134,7 +173,7 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
     method
         The coefficient meant.
     value
-        What the scores were held against.
+        What the scores were correlated with.
     """
     mine = table.filter(pl.col("method") == method)
     plain, controlled = (
@@ -142,54 +181,63 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
         for each in (False, True)
     )
     if plain["r"] is None:
-        return f"Nothing can be said: at every site all scores, or all of {value}, are alike."
+        return (
+            f"No correlation can be computed: at every site all scores, or all {value}, are equal."
+        )
     sites = mine.filter(pl.col("scope") == "site", pl.col("controlled"), pl.col("r").is_not_null())
-    up = sites.filter(pl.col("q") <= SURE, pl.col("r") > 0).height
-    down = sites.filter(pl.col("q") <= SURE, pl.col("r") < 0).height
+    up = sites.filter(pl.col("q") <= _SIGNIFICANT_Q, pl.col("r") > 0).height
+    down = sites.filter(pl.col("q") <= _SIGNIFICANT_Q, pl.col("r") < 0).height
     interval = (
         "" if plain["low"] is None else f", 95% interval {plain['low']:.2f} to {plain['high']:.2f}"
     )
     words = (
-        f"Over all sites, scores {_strength(plain['r'], 'go')} with {value} "
+        f"Over all sites, scores {_strength(plain['r'], 'correlate')} with {value} "
         f"({method.capitalize()} {plain['r']:.2f}{interval}, q {plain['q']:.3f})"
     )
     if controlled["r"] is not None:
         words += (
-            f"; with position, word frequency, surprisal and length taken out it is "
+            f"; controlled for position, word frequency, surprisal and length, the coefficient is "
             f"{controlled['r']:.2f} (q {controlled['q']:.3f})"
         )
     return (
-        f"{words}. Controlled so and corrected for {table['p'].drop_nulls().len():,} tests, "
-        f"{up} of {sites.height} sites score surely higher where {value} is higher, and {down} "
-        f"surely lower."
+        f"{words}. With these controls, the correlation is positive at {up} and negative at {down} "
+        f"of {sites.height} sites (q at most {_SIGNIFICANT_Q:g} among "
+        f"{table['p'].drop_nulls().len():,} tests)."
     )
 
 
 def _agreed(found: Agreement) -> str:
     if found.rank != found.rank:
-        return "There are too few exact flips to hold them against."
+        return "There are too few exact flips to compare with."
     words = (
-        f"Ranks of shares and of {found.cells} exact flips {_strength(found.rank, 'agree')} "
-        f"(Spearman {found.rank:.2f}), and in {found.same_sign:.0%} of them both say the same of "
-        "helping or hurting"
+        f"The ranks of shares and of {found.cells} exact flips {_strength(found.rank, 'agree')} "
+        f"(Spearman {found.rank:.2f}); {found.same_sign:.0%} have the same sign"
     )
-    if found.cells < FEW:
-        return f"{words}. So few flips say little."
+    if found.cells < _FEW:
+        return f"{words}. So few flips are weak evidence."
     parts = {"ran": found.ran, "were skipped": found.skipped}
-    known = [f"{_strength(r, 'agree')} ({r:.2f}) where units {name}"
+    known = [f"{_strength(r, 'agree')} ({r:.2f}) for units that {name}"
              for name, r in parts.items() if r == r]  # fmt: skip
-    words += f"; they {' and '.join(known)}." if known else "."
-    if abs(found.ran) < NONE:
-        words += " **Shares of units that ran say next to nothing of what their flips are worth.**"
+    words += f". They {' and '.join(known)}." if known else "."
+    if abs(found.ran) < _NONE:
+        words += " **Shares of units that ran say almost nothing about the effect of their flips.**"
     return words
+
+
+def _lowered(cells: pl.DataFrame) -> str:
+    return "lowered" if float(cells["share"].sum()) >= 0 else "raised"
+
+
+def _total(cells: pl.DataFrame) -> str:
+    return f"{abs(float(cells['share'].sum())):.2f}"
 
 
 def _strength(r: float, verb: str) -> str:
     size = abs(r)
-    if size < NONE:
+    if size < _NONE:
         return f"hardly {verb}"
-    grade = "weakly" if size < WEAK else "moderately" if size < STRONG else "strongly"
-    return f"{verb} {grade}" + (" and in reverse" if r < 0 else "")
+    grade = "weakly" if size < _WEAK else "moderately" if size < _STRONG else "strongly"
+    return f"{verb} {grade}" + (", in the opposite direction," if r < 0 else "")
 
 
 def _listed(rows: pl.DataFrame, unit: str) -> str:

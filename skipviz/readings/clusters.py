@@ -1,4 +1,4 @@
-"""Clusters in plain words."""
+"""The page of clusters in sentences."""
 
 from __future__ import annotations
 
@@ -9,22 +9,24 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.clusters.clustering import Clusters
+from skipviz.analysis.clusters.maps import ClusterMap
 from skipviz.analysis.clusters.significance import ALPHA
+from skipviz.traces import Trace
 
-SURE, PARTLY = 0.8, 0.5
-"""Stability from which clusters come again, and from which they do so in part."""
-NOTABLE = 0.05
+_STABLE, _PARTLY_STABLE = 0.8, 0.5
+"""Stability from which clusters are reproduced, and from which they partly are."""
+_NOTABLE = 0.05
 """Difference of shares from which a class is worth a word."""
-MOST = 4
+_MAX_CLASSES = 4
 """Classes that a sentence names."""
-PROFILES = {
+_PROFILES = {
     "executed": "which layers ran",
-    "score": "what their gates said",
+    "score": "the gate scores",
 }
 
 
 def reading(clusters: Clusters) -> str:
-    """Say in a paragraph whether there are clusters, of what kind, and whether they come again.
+    """Say in a paragraph whether there are clusters, of what kind, and how stable they are.
 
     Parameters
     ----------
@@ -43,7 +45,7 @@ def reading(clusters: Clusters) -> str:
 
 
 def assigned_words(clusters: Clusters, tokens: pl.DataFrame) -> str:
-    """Say in a paragraph how the tokens of other texts spread over clusters made before.
+    """Say in a paragraph how the tokens of other texts were assigned to given clusters.
 
     Parameters
     ----------
@@ -54,10 +56,10 @@ def assigned_words(clusters: Clusters, tokens: pl.DataFrame) -> str:
     """
     before, after = (table["distance"].to_numpy() for table in (clusters.tokens, tokens))
     return (
-        f"The {tokens.height:,} tokens of this text go to the nearest of {clusters.count} "
-        f"{_plural(clusters.count)} made from {clusters.tokens.height:,} tokens. They lie "
-        f"{_mean(after)} from the mean profile of their cluster; those that made it lie "
-        f"{_mean(before)} from it. {_sizes(tokens)}"
+        f"The {tokens.height:,} tokens of this text were assigned to the nearest of "
+        f"{clusters.count} {_plural(clusters.count)} made from {clusters.tokens.height:,} tokens. "
+        f"Their mean distance from the profile of their cluster is {_mean(after)}; for the tokens "
+        f"that made the clusters it is {_mean(before)}. {_sizes(tokens)}"
     )
 
 
@@ -81,9 +83,9 @@ def card_words(figures: pl.DataFrame, classes: pl.DataFrame, *, cluster: int) ->
     ]
     for sign, word in ((1, "More"), (-1, "Fewer")):
         notable = (
-            classes.filter(pl.col("cluster") == cluster, sign * pl.col("more") >= NOTABLE)
+            classes.filter(pl.col("cluster") == cluster, sign * pl.col("more") >= _NOTABLE)
             .sort(sign * pl.col("more"), descending=True, maintain_order=True)
-            .head(MOST)
+            .head(_MAX_CLASSES)
         )
         if notable.height:
             parts = [
@@ -94,21 +96,73 @@ def card_words(figures: pl.DataFrame, classes: pl.DataFrame, *, cluster: int) ->
     return " ".join(said)
 
 
+def map_reading(total: int, mapped: ClusterMap, *, lit: int | None) -> str:
+    """Say what is selected on the map of clusters, and how many tokens it shows.
+
+    Parameters
+    ----------
+    total
+        Tokens.
+    mapped
+        The map.
+    lit
+        Tokens that are selected; None if none are.
+    """
+    said = (
+        "Click points of the map, or select a region, to highlight their tokens in the text; click "
+        "a token of the text to mark it on the map."
+        if lit is None
+        else f"{lit:,} of {total:,} tokens are highlighted in the text."
+    )
+    if mapped.points.height < total:
+        said += (
+            f" {mapped.points.height:,} of {total:,} tokens are on the map; each stands for those "
+            "with the most similar profiles."
+        )
+    return said
+
+
+def token_reading(trace: Trace, tokens: pl.DataFrame, mapped: ClusterMap, *, token: int) -> str:
+    """Say to which cluster a token belongs, and where on the map it is.
+
+    Parameters
+    ----------
+    trace
+        The text.
+    tokens
+        Its clusters.
+    mapped
+        The map.
+    token
+        Which token.
+    """
+    row, known = tokens.row(token, named=True), trace.tokens.row(token, named=True)
+    point = mapped.points.row(int(mapped.tokens["point"][token]), named=True)
+    cluster = "no cluster" if row["cluster"] is None else f"cluster {row['cluster']}"
+    said = f"Token {token}, {known['text']!r}: {cluster}"
+    if row["distance"] is not None:
+        said += f", {row['distance']:.3f} from its mean profile"
+    said += f", layers used {known['layers_used']:g}"
+    if point["token"] != token:
+        said += f"; token {point['token']} stands for it on the map"
+    return said
+
+
 def _whether(clusters: Clusters, run: dict[str, Any]) -> str:
-    what, p = PROFILES[run["on"]], run["p"]
+    what, p = _PROFILES[run["on"]], run["p"]
     if clusters.found:
         return (
-            f"By {what}, the tokens form {clusters.count} {_plural(clusters.count)}, and more "
-            f"clearly than chance would have it: shuffled within sites, hardly any profiles group "
-            f"as clearly (p = {p:.3f})."
+            f"By {what}, the tokens form {clusters.count} {_plural(clusters.count)}, more clearly "
+            "than expected by chance: profiles shuffled within sites hardly ever group as clearly "
+            f"(p = {p:.3f})."
         )
     said = (
-        f"By {what}, the tokens form no clusters that chance would not: shuffled within sites, "
-        f"they group as clearly (p = {p:.2f})."
+        f"By {what}, the tokens form no clusters beyond chance: profiles shuffled within sites "
+        f"group as clearly (p = {p:.2f})."
     )
     if clusters.count > 1:
-        return f"{said} The {clusters.count} shown were asked for."
-    return f"{said} All are shown as one."
+        return f"{said} The {clusters.count} shown are the number that was asked for."
+    return f"{said} All tokens are shown as one cluster."
 
 
 def _continuum(p: float | None) -> str:
@@ -116,38 +170,32 @@ def _continuum(p: float | None) -> str:
         return ""
     if p <= ALPHA:
         return (
-            "They are groups apart, not parts of a continuum: profiles whose sites go together as "
-            f"much, but which form no groups, are less clear (p = {p:.3f})."
+            "They are separate groups rather than a continuum: profiles with the same correlations "
+            f"between sites but without groups are less clear (p = {p:.3f})."
         )
     return (
-        "They may be parts of a continuum and no groups apart: profiles whose sites go together as "
-        f"much, but which form no groups, are as clear in {p:.0%} of draws."
+        "They may be a continuum rather than separate groups: profiles with the same correlations "
+        f"between sites but without groups are as clear in {p:.0%} of draws."
     )
 
 
 def _stability(stability: float) -> str:
-    how = (
-        "come again"
-        if stability >= SURE
-        else "come again in part"
-        if stability >= PARTLY
-        else "hardly come again"
-    )
+    how = "" if stability >= _STABLE else "partly " if stability >= _PARTLY_STABLE else "hardly "
     return (
-        f"Made from one half of the tokens they {how} from the other: adjusted Rand index "
-        f"{stability:.2f}, where 1 is the same and 0 chance."
+        f"The two halves of the tokens {how}give the same clusters: adjusted Rand index "
+        f"{stability:.2f} (1 is identical, 0 is chance)."
     )
 
 
 def _mean(distances: npt.NDArray[np.float64]) -> str:
     known = distances[np.isfinite(distances)]
-    return f"{known.mean():.3f}" if len(known) else "nowhere"
+    return f"{known.mean():.3f}" if len(known) else "unknown"
 
 
 def _sizes(tokens: pl.DataFrame) -> str:
     sizes = tokens["cluster"].drop_nulls().value_counts(sort=True)
     left = tokens["cluster"].null_count()
-    out = f" {left / tokens.height:.0%} belong to none." if left else ""
+    out = f" {left / tokens.height:.0%} belong to no cluster." if left else ""
     if sizes.is_empty():
         return out.strip()
     largest, count = sizes.row(0)

@@ -1,4 +1,4 @@
-"""What the figures of layers say, in a paragraph each."""
+"""The page of layers in sentences."""
 
 from __future__ import annotations
 
@@ -8,33 +8,29 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE
+from skipviz.analysis.layers.specialties import significant_specialties
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, pairs_in_published_order
-from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
-from skipviz.analysis.statistics.correlation import BLOCK, MIN_BLOCKS_FOR_INTERVAL
-from skipviz.readings.specialties import found, sentences
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.correlation import MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.analysis.tokens.classes import FEATURE_NAMES
+from skipviz.readings.sites import site_name
 
-FEATURES = {
-    "kind": "kind of token",
-    "casing": "casing",
-    "piece": "place in the word",
-    "in_sentence": "place in the sentence",
-    "part_of_speech": "part of speech",
-    "entity": "named entity",
-}
-"""Names of the features that ``token_classes`` gives."""
+_SENTENCES = 5
+"""Specialties that a paragraph names."""
 _MORE = {
     "surprisal": ("the more surprising they are", "the less surprising they are"),
-    "entropy": ("the more ambiguous what follows is", "the less ambiguous what follows is"),
+    "entropy": ("the less certain the prediction is", "the more certain the prediction is"),
     "nll": ("the worse the next token is predicted", "the better the next token is predicted"),
     "log_frequency": ("the more frequent their word is", "the rarer their word is"),
     "token_before": (
-        "if they occurred in the text before",
-        "if they did not occur in the text before",
+        "if they occurred earlier in the text",
+        "if they did not occur earlier in the text",
     ),
     "bigram_before": (
-        "if they occurred after the same token before",
-        "if they did not occur after the same token before",
+        "if the same pair of tokens occurred earlier",
+        "if the same pair of tokens did not occur earlier",
     ),
 }
 
@@ -49,23 +45,48 @@ def specialty_reading(table: pl.DataFrame) -> str:
     """
     tested = table["p"].count()
     if not tested:
-        return "No site chooses among these tokens, or no class has enough of them, to tell."
-    sure = found(table)
-    if sure.is_empty():
         return (
-            f"None of {tested:,} pairs of a class and a site goes together further than chance "
-            "would have it among so many."
+            "No site decides differently for these tokens, or no class has enough tokens to tell."
+        )
+    clear = significant_specialties(table)
+    if clear.is_empty():
+        return (
+            f"None of {tested:,} pairs of a class and a site differs from chance, after correction "
+            "for so many tests."
         )
     words = [
-        f"{sure.height:,} of {tested:,} pairs of a class and a site go together further than "
-        f"chance (at most {FALSE_DISCOVERY_RATE:.0%} of these are expected to be false).",
-        *sentences(table),
+        f"{clear.height:,} of {tested:,} pairs of a class and a site differ from chance (at most "
+        f"{FALSE_DISCOVERY_RATE:.0%} of these are expected to be false).",
+        *specialty_sentences(table),
     ]
     return " ".join(words)
 
 
+def specialty_sentences(table: pl.DataFrame, *, most: int = _SENTENCES) -> list[str]:
+    """Say which specialties are strongest, each class and each site at most once.
+
+    Parameters
+    ----------
+    table
+        What ``specialties`` returned.
+    most
+        How many sentences.
+    """
+    said: list[str] = []
+    classes, sites = set(), set()
+    for row in significant_specialties(table).iter_rows(named=True):
+        if len(said) == most:
+            break
+        if row["class"] in classes or row["site"] in sites or not row["strength"]:
+            continue
+        classes.add(row["class"])
+        sites.add(row["site"])
+        said.append(_specialty(table, row))
+    return said
+
+
 def difficulty_reading(table: pl.DataFrame) -> str:
-    """Say which measures of difficulty layers used go with.
+    """Say which measures of difficulty correlate with layers used.
 
     Parameters
     ----------
@@ -74,12 +95,14 @@ def difficulty_reading(table: pl.DataFrame) -> str:
     """
     known = table.filter(pl.col("r").is_not_null())
     if known.is_empty():
-        return "All these tokens use the same number of layers, or are too few to tell."
+        return (
+            "All these tokens use the same number of layers, or there are too few of them to tell."
+        )
     sure = known.filter(pl.col("q") < FALSE_DISCOVERY_RATE).sort(pl.col("r").abs(), descending=True)
     if sure.is_empty():
         return (
-            "No measure of difficulty goes with layers used further than chance, among "
-            f"{max(known['tokens']):,} tokens."
+            "No measure of difficulty has a correlation with layers used that is distinguishable "
+            f"from zero, among {max(known['tokens']):,} tokens."
         )
     parts = []
     for row in sure.rows(named=True):
@@ -88,26 +111,30 @@ def difficulty_reading(table: pl.DataFrame) -> str:
         )
         word = _MORE[row["measure"]][row["r"] < 0]
         parts.append(f"{word} (Spearman {row['r']:+.2f}{interval})")
-    end = "" if known.height == sure.height else " What else was measured is within chance."
+    end = (
+        ""
+        if known.height == sure.height
+        else " For the other measures, no effect is distinguishable from zero."
+    )
     if sure["low"].null_count():
         end += (
-            f" Of fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK} tokens no interval is "
-            "made."
+            f" With fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS} tokens, no "
+            "interval is given."
         )
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 
 def features_of(table: pl.DataFrame) -> list[str]:
-    """Return the features of a table in the order of ``FEATURES``, others behind them."""
+    """Return the features of a table in the order of ``FEATURE_NAMES``, others after them."""
     present = table["feature"].unique(maintain_order=True).to_list()
-    return sorted(present, key=lambda name: [*FEATURES, name].index(name))
+    return sorted(present, key=lambda name: [*FEATURE_NAMES, name].index(name))
 
 
 def probe_reading(table: pl.DataFrame) -> str:
     """Say where probes of each feature gain most over their control task.
 
     The best of many layers is far from 0 by chance alone, so that a gain counts only if it is
-    beyond chance among all features and layers looked at (Bonferroni).
+    significant among all features and layers tested (Bonferroni).
 
     Parameters
     ----------
@@ -119,13 +146,13 @@ def probe_reading(table: pl.DataFrame) -> str:
     for feature in features_of(table):
         part = table.filter(feature=feature, part="all")
         best = part.sort("selectivity", descending=True).row(0, named=True)
-        where = f"behind layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
+        where = f"after layer {best['layer']}" if best["layer"] >= 0 else "in the embeddings"
         beyond = stats.t.isf(FALSE_DISCOVERY_RATE / 2 / looked_at, best["groups"] - 1)
         sure = best["selectivity"] > beyond * best["error"]
         words.append(
-            f"{FEATURES.get(feature, feature)} {where} ({best['accuracy']:.0%} right, "
+            f"{FEATURE_NAMES.get(feature, feature)} {where} ({best['accuracy']:.0%} accuracy, "
             f"{100 * best['selectivity']:+.0f} points over its control"
-            + ("" if sure else ", within chance")
+            + ("" if sure else ", not distinguishable from zero")
             + ")"
         )
     apart = table.filter(pl.col("part") != "all")
@@ -141,61 +168,61 @@ def probe_reading(table: pl.DataFrame) -> str:
     return (
         f"{reading} For tokens that ran the layer the gain is {abs(points):.0f} points "
         f"{'higher' if points > 0 else 'lower'} than for those that skipped it, on average over "
-        "features and layers that choose; these are tokens of other kinds too, and chance is not "
-        "reckoned in."
+        "features and gated layers. The two groups also differ in their kinds of token, and no "
+        "interval is given."
     )
 
 
 def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
-    """Say where predictions are settled, and which layers turn the state.
+    """Say where predictions are settled, and which layers change the hidden state.
 
     Parameters
     ----------
     settled, turned
-        What ``settling`` and ``turning`` of
+        What ``convergence_layers`` and ``layer_influence`` of
         ``skipviz.experiments.hidden_states.prediction_by_depth`` returned.
     """
     last = turned.height - 1
     read = settled.drop_nulls("settled")
-    words, half = [], "Half of the tokens"
+    words, half = [], "half of the tokens"
     if read.height < settled.height:
         words.append(
-            f"Behind some layer the logit lens says what the model predicts for "
-            f"{read.height / settled.height:.0%} of the tokens; the others left early, and only "
-            "the translator of their exit says it."
+            f"For {read.height / settled.height:.0%} of the tokens the logit lens finds the "
+            "model's prediction after some layer; the others left early, and only the translator "
+            "of their exit finds it."
         )
-        half = "Of the former, half"
+        half = "half of the former"
     if read.height:
         before = _mean(read["settled"] < last)
         median = np.median(read["settled"].to_numpy())
         words.append(
-            f"{half} have their prediction settled behind layer {median:.0f} of 0 to "
-            f"{last}; for {before:.0%} the last layer does "
-            f"not change it any more. {_mean(read['layers_after']):.1f} layers run after a "
-            "prediction is settled, on average."
+            f"For {half} the prediction is settled by layer {median:.0f} (of 0 to {last}); for "
+            f"{before:.0%} the last layer does not change it. On average, "
+            f"{_mean(read['layers_after']):.1f} layers run after a prediction is settled."
         )
     gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
-    # Of those that left early it has been said.
+    # Early exits were named above.
     if gated.height and read.height == settled.height:
         gates = gated["layer"].to_numpy()
-        # Behind the last gated layer nobody chooses; where none ran, it stopped before the first.
+        # After the last gated layer there is no decision; where none ran, they ended before it.
         chosen = read["exit_depth"].fill_null(gates.min() - 1).to_numpy()
         early = np.mean(chosen < np.minimum(read["settled"].to_numpy(), gates.max()))
         words.append(
-            f"{early:.0%} of the tokens stop choosing layers before their prediction is settled."
+            f"For {early:.0%} of the tokens the last gated layer runs before the prediction is "
+            f"settled."
         )
     apart = turned.drop_nulls(["executed", "skipped"])
     if apart.height:
         more = (apart["executed"] > apart["skipped"]).sum()
         words.append(
-            f"A layer turns the state of tokens that ran it further than of those that skipped it "
-            f"at {more} of {apart.height} layers."
+            f"At {more} of {apart.height} layers the hidden state changes more for tokens that ran "
+            "the layer than for those that skipped it."
         )
     return " ".join(words)
 
 
 def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
-    """Say how much attention skipping tokens get, and what their keys and values are worth.
+    """Say how much attention goes to tokens that skipped, and what hiding them does.
 
     Parameters
     ----------
@@ -204,23 +231,22 @@ def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
     """
     seen = layers.drop_nulls("paid")
     if seen.is_empty() or losses.is_empty():
-        return "Too few tokens ran attention behind others to tell what they look at."
+        return "Too few tokens ran attention after others to tell what they attend to."
     weight = (seen["tokens"] * seen["earlier"]).to_numpy()
     paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
     more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
     margin = clustered_margin(more, dependent_groups(losses["sequence"].to_numpy()))
-    sure = "" if np.isnan(margin) else f", give or take {margin:.3f}"
+    interval = "" if np.isnan(margin) else f" ± {margin:.3f}, 95% interval"
     return (
-        f"Of the attention that tokens pay to earlier ones, {paid:.0%} goes to tokens that skipped "
-        f"the layer they look from; it would be {blind:.0%} if they looked at all alike. With keys "
-        f"and values of those hidden, the loss goes from {_mean(losses['nll']):.3f} to "
-        f"{_mean(losses['hidden_nll']):.3f} nats a token ({more.mean():+.3f}{sure}, 95% "
-        "interval)."
+        f"Of the attention to earlier tokens, {paid:.0%} goes to tokens that skipped the layer; "
+        f"with equal attention to all it would be {blind:.0%}. With the keys and values of those "
+        f"tokens hidden, the loss goes from {_mean(losses['nll']):.3f} to "
+        f"{_mean(losses['hidden_nll']):.3f} nats per token ({more.mean():+.3f}{interval})."
     )
 
 
 def task_reading(table: pl.DataFrame, *, layers: int) -> str:
-    """Say which tasks take most layers.
+    """Say which tasks use the most layers.
 
     Parameters
     ----------
@@ -232,12 +258,12 @@ def task_reading(table: pl.DataFrame, *, layers: int) -> str:
     ordered = table.sort("layers", descending=True)
     most, least = ordered.row(0, named=True), ordered.row(-1, named=True)
     if most["layers"] == least["layers"]:
-        return f"Every task takes {most['layers']:.1f} of {layers} layers."
+        return f"Every task uses {most['layers']:.1f} of {layers} layers."
     same, pairs = pairs_in_published_order(table)
     return (
-        f"“{most['task']}” takes most, {_taken(most)} of {layers} layers, and “{least['task']}” "
-        f"least, {_taken(least)}. {same} of {pairs} pairs of tasks are in the order of "
-        f"{PUBLISHED_NAME}."
+        f"“{most['task']}” uses the most layers, {_taken(most)} of {layers}, and "
+        f"“{least['task']}” the fewest, {_taken(least)}. {same} of {pairs} pairs of tasks are in "
+        f"the same order as in {PUBLISHED_NAME}."
     )
 
 
@@ -248,3 +274,16 @@ def _taken(row: dict[str, Any]) -> str:
 
 def _mean(values: pl.Series) -> float:
     return float(np.mean(values.to_numpy()))
+
+
+def _specialty(table: pl.DataFrame, row: dict[str, Any]) -> str:
+    site = site_name(row["layer"], row["unit"], row["visit"])
+    rivals = table.filter(feature=row["feature"], site=row["site"]).filter(
+        pl.col("class") != row["class"]
+    )
+    more = row["log_odds"] > 0
+    said = f"{site} runs for {'' if more else 'only '}{row['rate']:.0%} of {row['class']}"
+    if rivals.is_empty():
+        return f"{said}, {row['rate_outside']:.0%} of all other tokens."
+    other = rivals.sort("rate", descending=not more).row(0, named=True)
+    return f"{said}, {other['rate']:.0%} of {other['class']}."

@@ -1,4 +1,4 @@
-"""Robustness in plain words, a paragraph for each thing that was tried."""
+"""The page of robustness in sentences, a paragraph for each thing that was tried."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
-from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, SHIFTED
+from skipviz.analysis.robustness.drift import LAYERS_USED, SHIFTED
 from skipviz.analysis.robustness.tails import cost_of_worst
-from skipviz.analysis.statistics.correlation import BLOCK
-from skipviz.readings.specialties import site_words
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.readings.sites import site_name
 
-LARGEST = 3
+_LARGEST = 3
 """Sites that a sentence names."""
 
 
@@ -29,22 +30,22 @@ def surface_words(table: pl.DataFrame) -> str:
     others = table.filter(~pl.col("touched")).drop_nulls("moved").sort("moved", descending=True)
     said: list[str] = []
     if touched.is_empty():
-        said.append("None of the changes found a word of this text to change.")
+        said.append("None of the changes applies to a word of this text.")
     else:
         most = touched.row(0, named=True)
         said.append(
-            f"Of the words that a change touches, paths move most under {most['kind']}: "
+            f"Of the words that were changed, paths differ most under {most['kind']}: "
             f"at least {_share(most, 'moved')} of their decisions differ" + _against_apart(most)
         )
         if touched.height > 1:
             least = touched.row(-1, named=True)
-            said.append(f"They move least under {least['kind']}, by {_share(least, 'moved')}.")
-        said += _largest(touched, "loss", "Loss changes", "nats a word")
-        said += _largest(touched, "layers", "Layers used change", "a token")
+            said.append(f"They differ least under {least['kind']}, by {_share(least, 'moved')}.")
+        said += _largest(touched, "loss", "Loss changes", "nats per word")
+        said += _largest(touched, "layers", "Layers used change", "per token")
     if others.height:
         first, last = others.row(0, named=True), others.row(-1, named=True)
         said.append(
-            "Words that were not touched themselves move by "
+            "In words that were not changed themselves, decisions differ by "
             + (
                 f"{first['moved']:.0%}"
                 if others.height == 1
@@ -69,18 +70,17 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
     count = f"{pairs.height} pair" + ("" if pairs.height == 1 else "s")
     same = table.filter(~pl.col("touched")).drop_nulls("moved")
     if same.is_empty():
-        return f"The two sides of the {count} have no word in common that could be compared."
+        return f"The two sides of the {count} have no words in common to compare."
     row = same.row(0, named=True)
     layers, loss = (
         float((pairs[f"{name}_after"] - pairs[f"{name}_before"]).abs().to_numpy().mean())
         for name in ("layers", "loss")
     )
     parts = [
-        f"In {count}, words that both ways of saying it share differ in at least "
+        f"In {count}, words that both sides have in common differ in at least "
         f"{_share(row, 'moved')} of their decisions{_against_apart(row)}",
-        f"The two sides of a pair differ by {layers:.1f} layers a token and by {loss:.1f} nats "
-        "for the whole sentence but its first token, on average and in one direction or the "
-        "other.",
+        f"On average, the two sides of a pair differ by {layers:.1f} layers per token and by "
+        f"{loss:.1f} nats for the whole sentence without its first token, in either direction.",
     ]
     return " ".join([*parts, *_without_interval(same)])
 
@@ -94,19 +94,19 @@ def context_words(table: pl.DataFrame) -> str:
     for row in table.drop_nulls("moved").iter_rows(named=True):
         parts.append(
             f"With {row['kind']}, at least {_share(row, 'moved')} of the decisions of a sentence "
-            f"come out otherwise{_against_apart(row)}{_cost(row)}"
+            f"differ{_against_apart(row)}{_cost(row)}"
         )
     tried = int(table.filter(kind=OTHER_CONTEXT)["units"].sum())
     missing = int(table["units"].to_numpy().max(initial=0)) - tried
     if not tried:
         parts.append(
-            "No sentence was put into another context: in a text so short, what precedes another "
-            "sentence overlaps its own."
+            "No sentence was put into another context: in a short text, the words before another "
+            "sentence overlap its own."
         )
     elif missing:
         parts.append(
             f"{missing} {'sentence was' if missing == 1 else 'sentences were'} not put into "
-            "another context, as any there is overlaps their own."
+            "another context, because every other context overlaps their own."
         )
     return " ".join([*parts, *_without_interval(table)])
 
@@ -116,18 +116,20 @@ def batch_words(table: pl.DataFrame) -> str:
     names = ("decisions", "flips", "ties", "followed")
     decisions, flips, ties, followed = (int(table[name].sum()) for name in names)
     furthest = (
-        f"Scores differ by at most {_largest_of(table, 'score_difference'):.1g} and losses by "
-        f"{_largest_of(table, 'loss_difference'):.1g} nats, alone and in the padded batch."
+        "Between a run alone and in the padded batch, scores differ by at most "
+        f"{_largest_of(table, 'score_difference'):.1g} and losses by "
+        f"{_largest_of(table, 'loss_difference'):.1g} nats."
     )
     if not flips:
-        return f"None of {decisions:,} decisions came out otherwise in the batch. {furthest}"
+        return f"None of {decisions:,} decisions differs in the batch. {furthest}"
     rest = flips - ties - followed
     return (
-        f"{flips:,} of {decisions:,} decisions came out otherwise in the batch: {ties:,} so near "
-        f"their threshold that rounding decides, and {followed:,} behind one that did. "
+        f"{flips:,} of {decisions:,} decisions {'differs' if flips == 1 else 'differ'} in the "
+        f"batch: {ties:,} within rounding error of the threshold, and {followed:,} as a "
+        "consequence of an earlier difference. "
         + (
-            f"{rest:,} {'is' if rest == 1 else 'are'} no rounding: the other texts or the padding "
-            "reach these gates. "
+            f"{rest:,} {'is' if rest == 1 else 'are'} not due to rounding: the other texts or the "
+            "padding affect these gates. "
             if rest
             else ""
         )
@@ -152,24 +154,24 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
     count, mean, rest = cost_of_worst(costs)
     values = costs["over_dense"].to_numpy()
     said = [
-        f"Half of the tokens use at most {half:.1f} of {layers} layers, and one in a hundred more "
-        f"than {most:.1f}.",
-        f"Skipping costs {mean:.2f} nats a token on average; in one token of a hundred it costs "
-        f"more than {np.quantile(values, 0.99):.1f}.",
-        f"If the worst 1% of tokens ({count:,}) cost nothing, the mean would be {rest:.2f}.",
-        f"At {(values < 0).mean():.0%} of the tokens the skipping model does better than the "
+        f"Half of the tokens use at most {half:.1f} of {layers} layers; 1% use more than "
+        f"{most:.1f}.",
+        f"Skipping costs {mean:.2f} nats per token on average; for 1% of the tokens it costs more "
+        f"than {np.quantile(values, 0.99):.1f}.",
+        f"Without the cost of the worst 1% of tokens ({count:,}), the mean would be {rest:.2f}.",
+        f"For {(values < 0).mean():.0%} of the tokens the skipping model predicts better than the "
         "dense one.",
     ]
     known = table.drop_nulls("over_dense_p99")
     if known.height > 1:
         worst = known.sort("over_dense_p99", descending=True).row(0, named=True)
         said.append(
-            f"Of {known.height:,} documents, {worst['source']} has the highest last hundredth: "
-            f"more than {worst['over_dense_p99']:.1f} nats."
+            f"Of {known.height:,} documents, {worst['source']} has the highest 99th percentile: "
+            f"{worst['over_dense_p99']:.1f} nats."
         )
     if len(values) < 100:
         said.append(
-            "With fewer than 100 tokens, the last hundredth begins between the two highest."
+            "With fewer than 100 tokens, the 99th percentile lies between the two highest values."
         )
     return " ".join(said)
 
@@ -179,8 +181,8 @@ def drift_words(table: pl.DataFrame) -> str:
     whole = table.filter(figure=LAYERS_USED).row(0, named=True)
     sites = table.filter(pl.col("figure") != LAYERS_USED)
     said = [
-        f"Layers used are {whole['mean_before']:.2f} on average before and "
-        f"{whole['mean_after']:.2f} after: {_level(whole)}."
+        f"Layers used average {whole['mean_before']:.2f} before and {whole['mean_after']:.2f} "
+        f"after: {_level(whole)}."
     ]
     changed = sites.filter(pl.col("level") != "stable").sort("psi", descending=True)
     counts = [(level, changed.filter(level=level).height) for level in ("drifted", "shifted")]
@@ -191,20 +193,21 @@ def drift_words(table: pl.DataFrame) -> str:
         names = [
             f"{_site(row)} (index {row['psi']:.2f}, {_chance(row)}, scores "
             f"{'higher' if row['delta'] > 0 else 'lower'} after)"
-            for row in changed.head(LARGEST).iter_rows(named=True)
+            for row in changed.head(_LARGEST).iter_rows(named=True)
         ]
-        said.append(f"Of {sites.height} gates, {found}, most of all {_listed(names)}.")
+        said.append(f"Of {sites.height} gates, {found}, most strongly {_listed(names)}.")
     noise = sites.filter(pl.col("level") == "stable", pl.col("psi") >= SHIFTED).height
     if noise:
         more = "" if changed.is_empty() else " more"
         said.append(
             f"{noise}{more} {'has an index' if noise == 1 else 'have indices'} of {SHIFTED:g} or "
-            f"above that cannot be told from chance (q of {FALSE_DISCOVERY_RATE:g} or above)."
+            f"above, not distinguishable from chance (q of {FALSE_DISCOVERY_RATE:g} or above)."
         )
     if whole["exchanged"] == "blocks":
         said.append(
-            f"There are too few documents to exchange whole ones, so blocks of {BLOCK} tokens "
-            "were: that tells these texts apart, not the kinds of text they stand for."
+            f"There are too few documents for a test between documents, so blocks of "
+            f"{BLOCK_TOKENS} tokens were exchanged: the result holds for these texts, not for the kinds of text that they "
+            "represent."
         )
     return " ".join(said)
 
@@ -212,12 +215,12 @@ def drift_words(table: pl.DataFrame) -> str:
 def _reach(others: pl.DataFrame) -> str:
     """Say whether changes reach words that were not changed themselves."""
     if (others["moved_low"].fill_null(0.0) > 0).any():
-        return "what changed before them reaches their gates"
+        return "earlier changes affect their gates"
     if not others["moved"].to_numpy().any():
-        return "nothing of what changed before them reaches their gates"
+        return "earlier changes do not affect their gates"
     if others["moved_low"].null_count() == others.height:
-        return "the text is too short to say whether what changed before reaches their gates"
-    return "nothing that could be told from 0 reaches their gates"
+        return "the text is too short to say whether earlier changes affect their gates"
+    return "no effect of earlier changes distinguishable from zero"
 
 
 def _share(row: dict[str, Any], name: str) -> str:
@@ -233,13 +236,13 @@ def _number(row: dict[str, Any], name: str) -> str:
 def _against_apart(row: dict[str, Any]) -> str:
     if row["apart"] is None:
         return "."
-    return f", where two words of no relation differ in {row['apart']:.0%}."
+    return f" (two unrelated words: {row['apart']:.0%})."
 
 
 def _cost(row: dict[str, Any]) -> str:
     if row["loss"] is None:
         return ""
-    return f" Its loss changes by {_number(row, 'loss')} nats a word."
+    return f" Its loss changes by {_number(row, 'loss')} nats per word."
 
 
 def _largest(table: pl.DataFrame, name: str, words: str, unit: str) -> list[str]:
@@ -259,22 +262,22 @@ def _without_interval(table: pl.DataFrame) -> list[str]:
     few = table.filter(pl.col("moved_low").is_null(), pl.col("moved").is_not_null())
     if few.is_empty():
         return []
-    return ["Where no interval is given, there is too little text for one."]
+    return ["Where no interval is given, the text is too short for one."]
 
 
 def _level(row: dict[str, Any]) -> str:
     level = row["level"]
     if level == "stable" and row["psi"] >= SHIFTED:
-        level = "not to be told from chance"
+        level = "not distinguishable from chance"
     return f"{level} (index {row['psi']:.2f}, {_chance(row)})"
 
 
 def _chance(row: dict[str, Any]) -> str:
-    return f"{row['psi_chance']:.2f} without any drift"
+    return f"{row['psi_chance']:.2f} expected without drift"
 
 
 def _site(row: dict[str, Any]) -> str:
-    return site_words(row["layer"], row["unit"], row["visit"]).replace("Layer", "layer", 1)
+    return site_name(row["layer"], row["unit"], row["visit"]).replace("Layer", "layer", 1)
 
 
 def _listed(names: list[str]) -> str:

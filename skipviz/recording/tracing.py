@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,12 +19,12 @@ from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import decoder_layers
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
-from skipviz.text.documents import Document, check_text
+from skipviz.text.documents import Document, as_documents
 from skipviz.text.spans import Encoding, encode, group_spans, span_bounds
 from skipviz.traces import Trace
 
@@ -93,7 +93,7 @@ def trace(
     Stopped
         If ``stop`` was set.
     """
-    documents = _documents(texts)
+    documents = as_documents(texts)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
         raise InputError(f"window={size} must lie between 2 and the context, {model.context}.")
@@ -108,7 +108,7 @@ def trace(
         raise InputError(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
-    meter = _Meter(progress, stop, total=sum(len(piece.ids) for piece in pieces))
+    meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
     with torch.inference_mode():
         for batch in _batches(pieces):
@@ -127,18 +127,6 @@ def trace(
         window=size if windowed else None,
         window_overlap=shared if windowed else None,
     )
-
-
-def _documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
-    given = [texts] if isinstance(texts, str | Document) else list(texts)
-    if not given:
-        raise InputError("There is no text; give at least one.")
-    documents = [
-        text if isinstance(text, Document) else Document(source="text", text=text) for text in given
-    ]
-    for document in documents:
-        check_text(document.text)
-    return documents
 
 
 def _pieces(document: int, encoding: Encoding, *, window: int, overlap: int) -> list[_Piece]:
@@ -166,30 +154,15 @@ def _batches(pieces: list[_Piece]) -> list[list[int]]:
     return batches
 
 
-class _Meter:
-    """Reports progress layer by layer and raises ``Stopped`` when asked to stop."""
-
-    def __init__(self, progress: Progress, stop: threading.Event | None, *, total: int) -> None:
-        self._progress = progress
-        self._stop = stop
-        self._total = total
-        self._done = 0.0
-
-    def advance(self, tokens: float) -> None:
-        check_stop(self._stop)
-        self._done += tokens
-        self._progress(min(1.0, self._done / self._total))
-
-    @contextmanager
-    def watch(self, model: nn.Module, *, tokens: int) -> Iterator[None]:
-        layers = decoder_layers(model)
-        share = tokens / (len(layers) + 1)
-        with hooked(after(layer, lambda *_: self.advance(share)) for layer in layers):
-            yield
+def _watching(model: nn.Module, meter: Meter, *, tokens: int) -> AbstractContextManager[None]:
+    """Count a forward of so many tokens layer by layer; the head counts as one more."""
+    layers = decoder_layers(model)
+    share = tokens / (len(layers) + 1)
+    return hooked(after(layer, lambda *_: meter.advance(share)) for layer in layers)
 
 
 def _run(
-    model: SkipModel, pieces: list[_Piece], statistics: bool, plan: Plan | None, meter: _Meter
+    model: SkipModel, pieces: list[_Piece], statistics: bool, plan: Plan | None, meter: Meter
 ) -> list[_Recorded]:
     longest = max(len(piece.ids) for piece in pieces)
     ids = torch.zeros((len(pieces), longest), dtype=torch.long)
@@ -201,7 +174,7 @@ def _run(
     mask = None if bool(keep.all()) else keep.long().to(model.device)
     events = GateEvents()
     tokens = sum(len(piece.ids) for piece in pieces)
-    with meter.watch(model.model, tokens=tokens), model.family.observe(model.model, events):
+    with _watching(model.model, meter, tokens=tokens), model.family.observe(model.model, events):
         hidden = _forward(model, ids, mask, plan)
     matrices = events.matrices(len(model.family.sites(model.model)), keep.to(model.device))
     targets = _targets(pieces, longest)

@@ -6,12 +6,12 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from typing import Any
 
-from skipviz.errors import TextError
+from skipviz.errors import InputError, TextError
 from skipviz.text.encodings import guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -74,6 +74,32 @@ class Document:
     source: str
     text: str
     encoding: str = "utf-8"
+
+
+def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
+    """Return texts as documents, each one that can be traced.
+
+    Parameters
+    ----------
+    texts
+        One, or several.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    TextError
+        If one is blank or cannot be encoded.
+    """
+    given = [texts] if isinstance(texts, str | Document) else list(texts)
+    if not given:
+        raise InputError("There is no text; give at least one.")
+    documents = [
+        text if isinstance(text, Document) else Document(source="text", text=text) for text in given
+    ]
+    for document in documents:
+        check_text(document.text)
+    return documents
 
 
 def check_text(text: str) -> str:

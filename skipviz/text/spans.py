@@ -10,11 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
-
-Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

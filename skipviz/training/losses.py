@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 # So few rows of 49,152 logits, and their float32 copies, stay in a core's cache.
-LOGIT_ROWS = 16
+ROWS_IN_CACHE = 16
 
 
 def distillation_loss(
@@ -62,8 +62,8 @@ class _Distillation(torch.autograd.Function):
         count = len(targets)
         gradient = torch.empty_like(student)
         divergence = cross_entropy = torch.zeros((), device=student.device)
-        for first in range(0, count, LOGIT_ROWS):
-            rows = slice(first, first + LOGIT_ROWS)
+        for first in range(0, count, ROWS_IN_CACHE):
+            rows = slice(first, first + ROWS_IN_CACHE)
             log_student = F.log_softmax(student[rows].float(), dim=-1)
             log_teacher = F.log_softmax(teacher[rows].float(), dim=-1)
             target = targets[rows].unsqueeze(1)

@@ -83,6 +83,10 @@ class Recipe:
             return self.budget
         return self.further_budgets[step // 2 % len(self.further_budgets)]
 
+    def generator_of(self, step: int) -> torch.Generator:
+        """Return what a step draws by, whether or not the run was resumed before it."""
+        return torch.Generator().manual_seed(self.seed * 1_000_003 + step)
+
     def descended(self, step: int) -> float:
         """Return the share of the way from 1 to its budget that a step has behind it."""
         descent = self.descent * self.steps

@@ -209,3 +209,18 @@ def test_a_job_that_is_done_is_left_as_it_is(worker: Jobs) -> None:
 
 def test_a_folder_that_cannot_be_read_has_a_key() -> None:
     assert request(model="x" * 300 + "/y").key
+
+
+def test_a_run_under_way_is_not_forgotten(
+    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event], gated: skipviz.SkipModel
+) -> None:
+    begun, go = gatekeeper
+    first = worker.submit(request())
+    assert begun.wait(30)
+    done = skipviz.trace(gated, "done")
+    for number in range(RESULTS + 1):
+        worker.keep(request(f"text {number}"), done)
+    assert worker.submit(request()) is first
+    go.set()
+    first.future.result(30)
+    assert worker.runs == 1

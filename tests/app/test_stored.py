@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import dataclasses
+import io
+from types import SimpleNamespace
 
 import pytest
+import streamlit
 
 import skipviz
 from skipviz.app.jobs import Jobs, Request
-from skipviz.app.stored import request_of
-from skipviz.errors import ModelError
+from skipviz.app.stored import request_of, stored_trace
+from skipviz.errors import ModelError, TextError
 from tests import tiny
+from tests.synthetic import make_trace
 
 TEXTS = (tiny.TEXT, "Two 🤷🏽‍♀️ lines\nand a tab\t.")
 
@@ -50,3 +54,29 @@ def test_other_weights_are_refused(
     assert ask(right) is gated
     with pytest.raises(ModelError, match="other weights"):
         ask(wrong)
+
+
+def uploaded(
+    trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
+) -> tuple[Request, skipviz.Trace]:
+    """Take up a trace as the page does with a file that somebody uploads."""
+    file = io.BytesIO()
+    trace.save(file)
+    upload = SimpleNamespace(name="mine.parquet", file_id="1", getvalue=file.getvalue)
+    monkeypatch.setattr(streamlit, "file_uploader", lambda *_, **__: upload)
+    monkeypatch.setattr(streamlit, "session_state", SessionState())
+    return stored_trace()
+
+
+class SessionState(dict[str, object]):
+    __setattr__ = dict.__setitem__
+
+
+def test_an_uploaded_trace_without_tokens_is_refused(
+    trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, found = uploaded(trace, monkeypatch)
+    assert found.tokens.equals(trace.tokens)
+    assert request.documents[0].text == TEXTS[0]
+    with pytest.raises(TextError, match=r"mine\.parquet holds a trace of 0 tokens"):
+        uploaded(make_trace(tokens=0), monkeypatch)

@@ -14,7 +14,10 @@ from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficu
 from skipviz.analysis.layers.specialties import specialties
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.experiments.hidden_states.attention_paid import attention_paid
-from skipviz.experiments.hidden_states.prediction_by_depth import settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.states import record_states
 from skipviz.readings.layers import (
     attention_reading,
@@ -87,7 +90,8 @@ def test_every_view_says_what_the_engine_finds(
     choose(page, "Predictions")
     page.get_by_role("button", name="Read every layer").click()
     states = record_states(model, trace, seed=0)
-    reading = settling_reading(settling(model, trace, states), turning(trace, states))
+    settled = convergence_layers(model, trace, states)
+    reading = settling_reading(settled, layer_influence(trace, states))
     expect_reading(page, reading)
     screenshot(page, "layers-predictions")
 

@@ -25,3 +25,10 @@ def test_the_interval_covers_the_mean_and_shrinks_with_more_documents() -> None:
     assert many.high - many.low == pytest.approx(2 * 1.96 * losses.std() / 200**0.5, rel=0.1)
     assert many.high - many.low < few.high - few.low
     assert str(estimate(np.ones(3), seed=0)) == "1.000 [1.000, 1.000]"
+
+
+def test_documents_of_one_name_are_kept_apart(dense: skipviz.SkipModel) -> None:
+    documents = [skipviz.Document("same", text) for text in ("The quick brown fox", "Why? 42.")]
+    alone = [document_losses(skipviz.trace(dense, document)).item() for document in documents]
+    together = document_losses(skipviz.trace(dense, documents))
+    assert together.tolist() == pytest.approx(alone, rel=1e-5)

@@ -176,3 +176,25 @@ def test_a_family_of_ones_own_is_taken_before_those_that_are_known(
     assert skipviz.trace(made, tiny.TEXT).run["family"].item() == "mine"
     with pytest.raises(ValueError, match="mine does not recognise this LlamaForCausalLM"):
         skipviz.from_parts(dense.model, dense.tokenizer, family=Mine())
+
+
+def test_the_hash_is_of_every_shard(tiny_model_folder: Path, tmp_path: Path) -> None:
+    def sharded(name: str, change: float) -> str:
+        backbone = tiny.backbone(seed=0)
+        with torch.no_grad():
+            backbone.model.norm.weight += change  # the last weight in name and in order
+        backbone.save_pretrained(tmp_path / name, max_shard_size="60KB")
+        for file in tiny_model_folder.glob("token*"):
+            (tmp_path / name / file.name).write_bytes(file.read_bytes())
+        return skipviz.load(tmp_path / name).weights_sha256
+
+    found = [sharded("one", 0.0), sharded("same", 0.0), sharded("other", 1e-3)]
+    one, other = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).glob("*.safetensors")}
+        for name in ("one", "other")
+    )
+    changed = [name for name in sorted(one) if one[name] != other[name]]
+    assert len(one) > 2
+    assert changed
+    assert sorted(one)[0] not in changed
+    assert found[0] == found[1] != found[2]

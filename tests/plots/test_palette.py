@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+import skipviz.app
 from skipviz.plots import palette
 from tests.synthetic import make_trace
 
@@ -69,3 +73,14 @@ def test_places_on_a_scale() -> None:
     values = np.array([0.0, 2.0, 3.0, 9.0])
     assert palette.shares_along(values, (2.0, 4.0)).tolist() == [0.0, 0.0, 0.5, 1.0]
     assert palette.shares_along(values, (4.0, 4.0)).tolist() == [1.0] * 4
+
+
+def test_colours_are_named_in_the_palette_alone() -> None:
+    """Figures and what the browser draws take theirs from one table."""
+    folder = Path(palette.__file__).parent
+    sources = [path for path in folder.glob("*.py") if path.name != "palette.py"]
+    scripts = list((Path(skipviz.app.__file__).parent / "components" / "assets").glob("*.js"))
+    assert len(scripts) == 3
+    for path in sources + scripts:
+        found = set(re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text("utf-8")))
+        assert found <= {"#000000", "#FFFFFF"}, path.name

@@ -4,7 +4,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE, specialties
+from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.plots import specialty_map
 from skipviz.traces import Trace
 from tests.synthetic import make_trace

@@ -7,7 +7,9 @@ from skipviz.analysis.gates.agreement import Agreement
 from skipviz.readings.attribution import (
     correlation_reading,
     depth_reading,
+    flips_reading,
     paths_reading,
+    score_reading,
     sum_reading,
     text_reading,
 )
@@ -25,7 +27,7 @@ def test_the_largest_shares_are_named_by_sign() -> None:
     )
     assert "raised most by 'sea' (+5.00), '.' (+1.00) and 'x' (+0.50) nats" in said
     assert "lowered most by 'ship' (-2.00) nats" in said
-    assert "Half of all that was given out falls on 1 of 4 pieces." in said
+    assert "Half of the total size of all shares comes from 1 of 4 parts." in said
     assert (
         text_reading(of(["a"], [0.0]), what="it", unit="nats") == "Nothing in the text changes it."
     )
@@ -38,19 +40,19 @@ def test_the_largest_shares_are_named_by_sign() -> None:
 def test_shares_are_trusted_if_they_nearly_add_up(
     delta: float, total: float, trusted: bool
 ) -> None:
-    assert ("Do not trust" not in sum_reading(delta, total)) is trusted
+    assert ("not reliable" not in sum_reading(delta, total)) is trusted
 
 
 def test_no_promise_no_miss() -> None:
-    assert "not looked at" in sum_reading(None, 3.0)
+    assert "does not check" in sum_reading(None, 3.0)
 
 
 def test_each_path_is_judged_by_its_own_sum() -> None:
-    assert "Do not trust" not in paths_reading((0.5, 0.01), (-20.0, 0.3))
-    assert "Do not trust" in paths_reading((5.0, 0.01), (-20.0, 0.3))
+    assert "not reliable" not in paths_reading((0.5, 0.01), (-20.0, 0.3))
+    assert "not reliable" in paths_reading((5.0, 0.01), (-20.0, 0.3))
     # The second should be 0.3 and is 2.1, which the first's size would hide.
     assert "what was skipped should add up to +0.300" in paths_reading((0.0, 1.8), (20.0, 2.1))
-    assert "Do not trust" in paths_reading((0.0, 1.8), (20.0, 2.1))
+    assert "not reliable" in paths_reading((0.0, 1.8), (20.0, 2.1))
 
 
 def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:
@@ -63,12 +65,12 @@ def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:
     )
     found = Agreement(cells=50, rank=0.7, ran=0.8, skipped=0.1, same_sign=0.75)
     said = depth_reading(cells, found, what="token 3")
-    assert "lowered the loss of token 3 by 4.00 nats in all, L2.mlp most (3.00)" in said
-    assert "would have lowered it by -0.50" in said
-    assert "agree strongly (Spearman 0.70), and in 75%" in said
+    assert "lowered the loss of token 3 by 4.00 nats, L2.mlp most (3.00)" in said
+    assert "would have raised it by 0.50" in said
+    assert "agree strongly (Spearman 0.70); 75% have the same sign. They" in said
     few = Agreement(cells=5, rank=-0.7, ran=0.0, skipped=0.0, same_sign=0.4)
-    assert "strongly and in reverse" in depth_reading(cells, few, what="it")
-    assert "say little" in depth_reading(cells, few, what="it")
+    assert "strongly, in the opposite direction," in depth_reading(cells, few, what="it")
+    assert "weak evidence" in depth_reading(cells, few, what="it")
     none = Agreement(cells=1, rank=float("nan"), ran=0.0, skipped=0.0, same_sign=0.0)
     assert "too few" in depth_reading(cells.filter("executed"), none, what="it")
     assert "none was skipped" in depth_reading(cells.filter("executed"), none, what="it")
@@ -92,14 +94,27 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
         ]
     )
     said = correlation_reading(table, method="spearman", value="utility")
-    assert (
-        "scores go moderately with utility (Spearman 0.40, 95% interval -0.10 to 0.50, q 0.010)"
-        in said
-    )
-    assert "taken out it is 0.05 (q 0.300)" in said
-    assert "1 of 3 sites score surely higher where utility is higher, and 1 surely lower" in said
+    figures = "(Spearman 0.40, 95% interval -0.10 to 0.50, q 0.010)"
+    assert f"scores correlate moderately with utility {figures}" in said
+    assert "length, the coefficient is 0.05 (q 0.300)" in said
+    assert "positive at 1 and negative at 1 of 3 sites (q at most 0.05" in said
     short = table.with_columns(low=pl.lit(None, dtype=pl.Float64))
     said = correlation_reading(short, method="spearman", value="utility")
     assert "(Spearman 0.40, q 0.010)" in said
     alike = table.with_columns(r=pl.lit(None, dtype=pl.Float64))
-    assert "Nothing can be said" in correlation_reading(alike, method="spearman", value="utility")
+    assert "No correlation can be computed" in correlation_reading(
+        alike, method="spearman", value="utility"
+    )
+
+
+def test_the_decision_of_a_gate_is_said_with_its_score() -> None:
+    assert score_reading(3, score=0.25, threshold=0.5, ran=False) == (
+        "For token 3 the gate score is 0.250 and the threshold 0.500, so it was skipped. Shares "
+        "are in units of the gate's own scale."
+    )
+    assert "so it ran." in score_reading(3, score=0.75, threshold=0.5, ran=True)
+
+
+def test_flips_are_of_the_token_or_of_all() -> None:
+    assert "Flipped were the 28 decisions of the token itself." in flips_reading(28, whole=False)
+    assert "Flipped were 28 of all decisions, drawn at random" in flips_reading(28, whole=True)

@@ -11,9 +11,9 @@ from skipviz.readings.layers import (
     probe_reading,
     settling_reading,
     specialty_reading,
+    specialty_sentences,
     task_reading,
 )
-from skipviz.readings.specialties import sentences
 from tests.synthetic import make_trace
 
 
@@ -27,11 +27,11 @@ def test_specialties_are_said_with_how_many_there_are() -> None:
     table = specialties(make_trace(tokens=600, exec_count=ran), classes, seed=0)
     said = specialty_reading(table)
     assert said.startswith("2 of 16 pairs of a class and a site")
-    assert sentences(table)[0] in said
+    assert specialty_sentences(table)[0] in said
     null = specialties(make_trace(tokens=600, exec_count=ran[:, [0, 1, 2, 3] * 2]), classes, seed=0)
     assert specialty_reading(null).startswith("None of 16 pairs")
     still = specialties(make_trace(tokens=600, exec_count=1), classes, seed=0)
-    assert specialty_reading(still).startswith("No site chooses")
+    assert specialty_reading(still).startswith("No site decides differently")
 
 
 def correlations(**rows: tuple[float | None, float | None]) -> pl.DataFrame:
@@ -49,13 +49,13 @@ def correlations(**rows: tuple[float | None, float | None]) -> pl.DataFrame:
 def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
     table = correlations(surprisal=(0.2, 0.01), token_before=(-0.3, 0.001), nll=(0.1, 0.2))
     assert difficulty_reading(table) == (
-        "Tokens use more layers if they did not occur in the text before (Spearman -0.30, 95% "
+        "Tokens use more layers if they did not occur earlier in the text (Spearman -0.30, 95% "
         "interval -0.40 to -0.20); the more surprising they are (Spearman +0.20, 95% interval "
-        "+0.10 to +0.30). What else was measured is within chance."
+        "+0.10 to +0.30). For the other measures, no effect is distinguishable from zero."
     )
     short = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
-    assert "the more surprising they are (Spearman +0.20). What" in difficulty_reading(short)
-    assert "Of fewer than 8 blocks of 32 tokens no interval" in difficulty_reading(short)
+    assert "the more surprising they are (Spearman +0.20). For the" in difficulty_reading(short)
+    assert "With fewer than 8 blocks of 32 tokens, no interval" in difficulty_reading(short)
     assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
     assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
 
@@ -71,11 +71,11 @@ def test_probes_are_said_with_their_best_layer() -> None:
     ]
     schema = ["feature", "layer", "part", "accuracy", "selectivity", "error", "groups"]
     assert probe_reading(pl.DataFrame(rows, schema=schema, orient="row")) == (
-        "Where probes gain most over their control task: kind of token behind layer 3 (90% "
-        "right, +30 points over its control); casing in the embeddings (80% right, +1 points over "
-        "its control, within chance). For tokens that ran the layer the gain is 10 points higher "
-        "than for those that skipped it, on average over features and layers that choose; these "
-        "are tokens of other kinds too, and chance is not reckoned in."
+        "Where probes gain most over their control task: kind of token after layer 3 (90% "
+        "accuracy, +30 points over its control); casing in the embeddings (80% accuracy, +1 points "
+        "over its control, not distinguishable from zero). For tokens that ran the layer the gain "
+        "is 10 points higher than for those that skipped it, on average over features and gated "
+        "layers. The two groups also differ in their kinds of token, and no interval is given."
     )
 
 
@@ -87,11 +87,11 @@ def test_settling_says_when_and_what_runs_after() -> None:
         {"layer": range(4), "executed": [None, 0.2, 0.1, None], "skipped": [None, 0.1, 0.2, None]}
     )
     assert settling_reading(settled, turned) == (
-        "Half of the tokens have their prediction settled behind layer 2 of 0 to 3; for 50% the "
-        "last layer does not change it any more. 0.8 layers run after a prediction is settled, on "
-        "average. 25% of the tokens stop choosing layers before their prediction is settled. A "
-        "layer turns the state of tokens that ran it further than of those that skipped it at 1 "
-        "of 2 layers."
+        "For half of the tokens the prediction is settled by layer 2 (of 0 to 3); for 50% the last "
+        "layer does not change it. On average, 0.8 layers run after a prediction is settled. For "
+        "25% of the tokens the last gated layer runs before the prediction is settled. At 1 of 2 "
+        "layers the hidden state changes more for tokens that ran the layer than for those that "
+        "skipped it."
     )
 
 
@@ -108,14 +108,14 @@ def test_settling_says_which_predictions_no_layer_reads() -> None:
     )
     said = settling_reading(settled, turned)
     assert said.startswith(
-        "Behind some layer the logit lens says what the model predicts for 75% of the tokens; the "
-        "others left early, and only the translator of their exit says it. Of the former, half "
-        "have their prediction settled behind layer 3 of 0 to 3; for 33% the last layer does not "
-        "change it any more. 0.3 layers run after a prediction is settled, on average. A layer"
+        "For 75% of the tokens the logit lens finds the model's prediction after some layer; the "
+        "others left early, and only the translator of their exit finds it. For half of the former "
+        "the prediction is settled by layer 3 (of 0 to 3); for 33% the last layer does not change "
+        "it. On average, 0.3 layers run after a prediction is settled. At"
     )
     none = settling_reading(settled.filter(pl.col("settled").is_null()), turned)
-    assert "for 0% of the tokens" in none
-    assert "settled behind" not in none
+    assert "For 0% of the tokens" in none
+    assert "settled by" not in none
 
 
 def test_a_token_that_ran_no_gated_layer_stopped_just_before_the_first() -> None:
@@ -125,7 +125,7 @@ def test_a_token_that_ran_no_gated_layer_stopped_just_before_the_first() -> None
     turned = pl.DataFrame(
         {"layer": range(3), "executed": [None, 0.2, 0.1], "skipped": [None, 0.1, 0.2]}
     )
-    assert "50% of the tokens stop choosing" in settling_reading(
+    assert "For 50% of the tokens the last gated layer runs before" in settling_reading(
         settled.cast({"exit_depth": pl.Int64}), turned
     )
 
@@ -138,8 +138,11 @@ def test_attention_says_shares_weighted_by_attention_and_the_loss() -> None:
         {"token": range(64), "sequence": [0] * 64, "nll": [1.0] * 64, "hidden_nll": [1.5] * 64}
     )
     said = attention_reading(layers, losses)
-    assert "25% goes to tokens that skipped the layer they look from; it would be 50%" in said
-    assert "from 1.000 to 1.500 nats a token (+0.500, give or take 0.000, 95% interval)" in said
+    assert (
+        "25% goes to tokens that skipped the layer; with equal attention to all it would be 50%"
+        in said
+    )
+    assert "from 1.000 to 1.500 nats per token (+0.500 ± 0.000, 95% interval)" in said
     assert attention_reading(layers.clear(), losses).startswith("Too few tokens")
 
 
@@ -150,7 +153,7 @@ def test_the_interval_of_what_hiding_costs_counts_texts_where_there_are_many() -
     more = generator.normal(0, 0.5, 20)[text] + generator.standard_normal(2000)
     losses = pl.DataFrame({"token": range(2000), "sequence": text, "nll": 0.0, "hidden_nll": more})
     off = stats.sem(more.reshape(20, 100).mean(axis=1)) * stats.t.ppf(0.975, 19)
-    assert f"give or take {off:.3f}" in attention_reading(layers, losses)
+    assert f"± {off:.3f}" in attention_reading(layers, losses)
 
 
 def test_tasks_are_said_from_most_to_least() -> None:
@@ -159,13 +162,15 @@ def test_tasks_are_said_from_most_to_least() -> None:
          "high": [21.0, 23.0], "published": [22, 24]}
     )  # fmt: skip
     said = task_reading(table, layers=30)
-    assert said.startswith("“add” takes most, 22.0 (21.0 to 23.0) of 30 layers, and “copy” least")
-    assert "1 of 1 pairs of tasks are in the order of FlexiDepth" in said
+    assert said.startswith(
+        "“add” uses the most layers, 22.0 (21.0 to 23.0) of 30, and “copy” the fewest"
+    )
+    assert "1 of 1 pairs of tasks are in the same order as in FlexiDepth" in said
     same = table.with_columns(layers=pl.lit(30.0))
-    assert task_reading(same, layers=30) == "Every task takes 30.0 of 30 layers."
+    assert task_reading(same, layers=30) == "Every task uses 30.0 of 30 layers."
 
 
-def test_the_best_of_many_layers_is_held_against_as_many() -> None:
+def test_the_best_of_many_layers_is_corrected_for_as_many() -> None:
     """Of 62 gains without any truth to them, the largest are beyond 1.96 errors but not sure."""
     generator = np.random.default_rng(0)
     gains = 0.05 * generator.standard_normal((20, 62))
@@ -179,9 +184,9 @@ def test_the_best_of_many_layers_is_held_against_as_many() -> None:
         for gain in gains
     ]  # fmt: skip
     assert (gains.max(axis=1) > 1.96 * 0.05).mean() > 0.5
-    assert sum(each.count("within chance") == 2 for each in said) >= 18
+    assert sum(each.count("not distinguishable") == 2 for each in said) >= 18
     sure = pl.DataFrame(
         {"feature": ["kind"] * 31, "layer": np.arange(31), "part": "all", "accuracy": 0.9,
          "selectivity": 0.2, "error": 0.05, "groups": 500}
     )  # fmt: skip
-    assert "within chance" not in probe_reading(sure)
+    assert "not distinguishable" not in probe_reading(sure)

@@ -50,17 +50,17 @@ def test_surface() -> None:
         )
     )
     assert (
-        "most under typos: at least 25% (20% to 30%) of their decisions differ, where two words"
+        "most under typos: at least 25% (20% to 30%) of their decisions differ (two unrelated"
         in said
     )
     assert "least under spacing, by 10%" in said
-    assert "Loss changes most under typos, by -3.0 nats a word." in said
-    assert "Layers used change most under typos, by -0.5 a token." in said
+    assert "Loss changes most under typos, by -3.0 nats per word." in said
+    assert "Layers used change most under typos, by -0.5 per token." in said
     assert "5% (typos) to 7% (spacing)" in said
-    assert "too little text" in said
+    assert "the text is too short for one" in said
     alone = surface_words(table(row("upper case", False, 0.0, moved_low=0.0, moved_high=0.0)))
-    assert alone.startswith("None of the changes found a word")
-    assert "too little text" not in alone
+    assert alone.startswith("None of the changes applies to a word")
+    assert "too short" not in alone
 
 
 def test_a_reach_is_claimed_only_from_an_interval_above_zero() -> None:
@@ -70,9 +70,9 @@ def test_a_reach_is_claimed_only_from_an_interval_above_zero() -> None:
     nothing = row("typos", False, 0.0, moved_low=0.0, moved_high=0.0)
     unsure = row("spacing", False, 0.02, moved_low=0.0, moved_high=0.05)
     sure = row("capitals", False, 0.02, moved_low=0.01, moved_high=0.05)
-    assert "nothing of what changed before them reaches their gates" in said(nothing)
-    assert "nothing that could be told from 0 reaches their gates" in said(nothing, unsure)
-    assert "(capitals): what changed before them reaches their gates" in said(nothing, sure)
+    assert "earlier changes do not affect their gates" in said(nothing)
+    assert "no effect of earlier changes distinguishable from zero" in said(nothing, unsure)
+    assert "(capitals): earlier changes affect their gates" in said(nothing, sure)
     assert "too short to say whether" in said(row("typos", False, 0.05))
 
 
@@ -98,11 +98,11 @@ def test_paraphrases_and_contexts() -> None:
     said = paraphrase_words(same, pairs)
     assert "In 2 pairs" in said
     assert "20% (10% to 30%)" in said
-    assert "1.5 layers a token and by 3.0 nats" in said
-    assert "no word in common" in paraphrase_words(same.clear(), pairs.head(1))
+    assert "1.5 layers per token and by 3.0 nats" in said
+    assert "no words in common" in paraphrase_words(same.clear(), pairs.head(1))
     said = context_words(table(row("no context", False, 0.5, loss=1.5, loss_low=1.0, loss_high=2)))
     assert "With no context, at least 50% of the decisions" in said
-    assert "+1.5 (+1.0 to +2.0) nats a word" in said
+    assert "+1.5 (+1.0 to +2.0) nats per word" in said
 
 
 def test_batches() -> None:
@@ -117,15 +117,15 @@ def test_batches() -> None:
         }
     )
     assert batch_words(found).startswith("None of 1,000 decisions")
-    assert "2e-06 and losses by 3e-05 nats" in batch_words(found)
+    assert "at most 2e-06 and losses by 3e-05 nats" in batch_words(found)
     flipped = found.with_columns(
         flips=pl.Series([3, 1]), ties=pl.Series([1, 1]), followed=pl.Series([1, 0])
     )
     said = batch_words(flipped)
-    assert "4 of 1,000 decisions came out otherwise in the batch: 2 so near" in said
-    assert "and 1 behind one that did. 1 is no rounding" in said
+    assert "4 of 1,000 decisions differ in the batch: 2 within rounding error" in said
+    assert "and 1 as a consequence of an earlier difference. 1 is not due to rounding" in said
     rounded = flipped.with_columns(ties=pl.col("flips") - pl.col("followed"))
-    assert "no rounding" not in batch_words(rounded)
+    assert "not due to rounding" not in batch_words(rounded)
 
 
 def test_tails() -> None:
@@ -134,10 +134,10 @@ def test_tails() -> None:
     )
     by_document = pl.DataFrame({"source": ["a", "b"], "over_dense_p99": [1.0, 4.0]})
     said = tails_words(by_document, costs, layers=30)
-    assert "at most 20.0 of 30 layers, and one in a hundred more than 29.0" in said
-    assert "costs 0.10 nats a token" in said
-    assert "(1) cost nothing, the mean would be 0.02" in said
-    assert "At 39% of the tokens" in said
+    assert "at most 20.0 of 30 layers; 1% use more than 29.0" in said
+    assert "costs 0.10 nats per token" in said
+    assert "worst 1% of tokens (1), the mean would be 0.02" in said
+    assert "For 39% of the tokens" in said
     assert "Of 2 documents, b has" in said
     assert "fewer than 100" not in said
     assert "fewer than 100" in tails_words(by_document, costs.head(50), layers=30)
@@ -158,16 +158,16 @@ def test_drift() -> None:
             figure("L5.mlp", 0.3, "stable", layer=5),
         )
     )
-    assert "20.00 on average before and 21.50 after: stable (index 0.05, 0.02 without" in said
-    assert "Of 3 gates, 1 drifted and 1 shifted, most of all layer 4's attention (index" in said
-    assert "(index 0.40, 0.02 without any drift, scores lower after) and layer 3's MLP" in said
-    assert "1 more has an index of 0.1 or above that cannot be told from chance" in said
+    assert "average 20.00 before and 21.50 after: stable (index 0.05, 0.02 expected without" in said
+    assert "Of 3 gates, 1 drifted and 1 shifted, most strongly layer 4's attention (index" in said
+    assert "(index 0.40, 0.02 expected without drift, scores lower after) and layer 3's MLP" in said
+    assert "1 more has an index of 0.1 or above, not distinguishable from chance" in said
     assert "blocks" not in said
     quiet = drift_words(
         table(
             figure(LAYERS_USED, 0.7, "stable", exchanged="blocks"), figure("L3.mlp", 0.01, "stable")
         )
     )
-    assert "not to be told from chance (index 0.70" in quiet
+    assert "not distinguishable from chance (index 0.70" in quiet
     assert "None of the 1 gates" in quiet
     assert "blocks of 32 tokens" in quiet

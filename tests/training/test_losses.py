@@ -5,10 +5,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from skipviz.training.losses import LOGIT_ROWS, distillation_loss
+from skipviz.training.losses import ROWS_IN_CACHE, distillation_loss
 
 
-def logits(seed: int, rows: int = 2 * LOGIT_ROWS + 3) -> Tensor:
+def logits(seed: int, rows: int = 2 * ROWS_IN_CACHE + 3) -> Tensor:
     return 3 * torch.randn(rows, 50, generator=torch.Generator().manual_seed(seed))
 
 
@@ -24,7 +24,7 @@ def by_autograd(
 
 @pytest.mark.parametrize(("kl", "ce"), [(0.5, 0.5), (1.0, 0.0), (0.3, 1.2)])
 def test_values_and_gradient_are_those_of_autograd(kl: float, ce: float) -> None:
-    teacher, targets = logits(1), torch.arange(2 * LOGIT_ROWS + 3) % 50
+    teacher, targets = logits(1), torch.arange(2 * ROWS_IN_CACHE + 3) % 50
     one, other = (logits(0).requires_grad_() for _ in range(2))
     found = distillation_loss(one, teacher, targets, kl_weight=kl, ce_weight=ce)
     wanted = by_autograd(other, teacher, targets, kl, ce)

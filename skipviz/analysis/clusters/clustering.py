@@ -18,13 +18,11 @@ from skipviz.analysis.clusters.grouping import (
     ClusteringMethod,
     Grouper,
     Grouping,
-    Labels,
     Metric,
     distances,
     nearest_group,
 )
 from skipviz.analysis.clusters.profiles import (
-    Floats,
     ProfileValue,
     Scale,
     check_same_model,
@@ -35,6 +33,7 @@ from skipviz.analysis.clusters.profiles import (
 )
 from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, split_half_agreement
 from skipviz.analysis.clusters.storage import PROFILES, RUN, TABLES, read_tables, write_tables
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -349,7 +348,7 @@ def _tokens(
     )
 
 
-def _from_centre(profiles: Floats, labels: Labels, grouping: Grouping, metric: Metric) -> Floats:
+def _from_centre(profiles: Floats, labels: Ints, grouping: Grouping, metric: Metric) -> Floats:
     """Return how far each token is from the mean reference of its cluster; NaN without one."""
     found = np.full(len(profiles), np.nan)
     for label in range(int(grouping.labels.max()) + 1):
@@ -409,5 +408,5 @@ def _references(grouping: Grouping) -> pl.DataFrame:
     )
 
 
-def _nullable(labels: Labels) -> pl.Series:
+def _nullable(labels: Ints) -> pl.Series:
     return pl.Series(labels, dtype=pl.Int64).replace(NO_CLUSTER, None)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from skipviz.analysis.clusters.profiles import Floats
+from skipviz.arrays import Floats, Ints
 
-Labels = npt.NDArray[np.int64]
 ClusteringMethod = Literal["kmeans", "agglomerative", "hdbscan"]
 CLUSTERING_METHODS: tuple[ClusteringMethod, ...] = ("kmeans", "agglomerative", "hdbscan")
 Metric = Literal["hamming", "jaccard", "euclidean"]
@@ -42,7 +40,7 @@ class Grouping:
     """
 
     references: Floats
-    labels: Labels
+    labels: Ints
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +74,7 @@ class Grouper:
         centres = [profiles[labels == label].mean(axis=0) for label in np.unique(labels)]
         return Grouping(references=np.stack(centres), labels=np.arange(len(centres)))
 
-    def labels(self, profiles: Floats, counts: Sequence[int | None]) -> list[Labels]:
+    def labels(self, profiles: Floats, counts: Sequence[int | None]) -> list[Ints]:
         """Return the group of each profile, [tokens], for each number of groups."""
         if self.method == "kmeans":
             return [self._kmeans(profiles, count) for count in counts]
@@ -84,13 +82,13 @@ class Grouper:
             return self._agglomerative(profiles, counts)
         return [self._hdbscan(profiles)]
 
-    def _kmeans(self, profiles: Floats, count: int | None) -> Labels:
+    def _kmeans(self, profiles: Floats, count: int | None) -> Ints:
         from sklearn.cluster import KMeans
 
         model = KMeans(count, n_init=KMEANS_STARTS, random_state=self.seed)
         return np.asarray(model.fit_predict(profiles), dtype=np.int64)
 
-    def _agglomerative(self, profiles: Floats, counts: Sequence[int | None]) -> list[Labels]:
+    def _agglomerative(self, profiles: Floats, counts: Sequence[int | None]) -> list[Ints]:
         from scipy.cluster.hierarchy import cut_tree, linkage
         from scipy.spatial.distance import squareform
 
@@ -103,7 +101,7 @@ class Grouper:
         # One tree for all numbers of groups; making it takes the time.
         return list(np.asarray(cut_tree(tree, list(counts)), dtype=np.int64).T)
 
-    def _hdbscan(self, profiles: Floats) -> Labels:
+    def _hdbscan(self, profiles: Floats) -> Ints:
         from sklearn.cluster import HDBSCAN
 
         model = HDBSCAN(
@@ -142,7 +140,7 @@ def distances(left: Floats, right: Floats, metric: Metric) -> Floats:
     return found
 
 
-def nearest_group(grouping: Grouping, profiles: Floats, metric: Metric) -> Labels:
+def nearest_group(grouping: Grouping, profiles: Floats, metric: Metric) -> Ints:
     """Return the group of the nearest reference of each profile, [tokens]."""
     parts = [
         distances(profiles[start : start + PROFILES_AT_ONCE], grouping.references, metric).argmin(
@@ -150,11 +148,11 @@ def nearest_group(grouping: Grouping, profiles: Floats, metric: Metric) -> Label
         )
         for start in range(0, len(profiles), PROFILES_AT_ONCE)
     ]
-    found: Labels = grouping.labels[np.concatenate(parts)]
+    found: Ints = grouping.labels[np.concatenate(parts)]
     return found
 
 
-def silhouette(apart: Floats, labels: Labels) -> float:
+def silhouette(apart: Floats, labels: Ints) -> float:
     """Return how clear groups are: the mean silhouette, -1 to 1.
 
     How much nearer a profile is to its own group than to the next (Rousseeuw, "Silhouettes: a

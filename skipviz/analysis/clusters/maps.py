@@ -11,9 +11,10 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.clusters.clustering import Clusters
-from skipviz.analysis.clusters.grouping import Grouping, Labels, Metric, distances, nearest_group
-from skipviz.analysis.clusters.profiles import Floats, traces_of_one_model
+from skipviz.analysis.clusters.grouping import Grouping, Metric, distances, nearest_group
+from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.analysis.clusters.significance import sample_tokens
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError, MissingExtraError
 from skipviz.traces import Trace
 
@@ -123,7 +124,7 @@ def map_profiles(
     return ClusterMap(method=method, points=points, tokens=tokens, variance=variance)
 
 
-def _stands_for(profiles: Floats, chosen: np.ndarray, metric: Metric) -> Labels:
+def _stands_for(profiles: Floats, chosen: np.ndarray, metric: Metric) -> Ints:
     """Return the point of each token: its own, or the one with the nearest profile."""
     points = Grouping(references=profiles[chosen], labels=np.arange(len(chosen)))
     found = nearest_group(points, profiles, metric)

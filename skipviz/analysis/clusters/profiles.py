@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-Floats = npt.NDArray[np.float64]
 ProfileValue = Literal["executed", "score"]
 PROFILE_VALUES: tuple[ProfileValue, ...] = ("executed", "score")
 SITE_KEY = ("layer", "unit", "visit")
@@ -115,29 +114,6 @@ def scale_of(profiles: Floats, on: ProfileValue) -> Scale:
 def scaled(profiles: Floats, scale: Scale) -> Floats:
     """Return profiles on a scale, [tokens, sites], cut off where they lie far out."""
     found: Floats = np.clip((profiles - scale.centre) / scale.spread, -SCORE_CLIP, SCORE_CLIP)
-    return found
-
-
-def shuffled(profiles: Floats, *, block: int, generator: np.random.Generator) -> Floats:
-    """Return profiles whose sites know nothing of each other, [tokens, sites].
-
-    At each site values change places among tokens, in blocks of neighbours of random lengths, so
-    that what holds for a token still tends to hold for the next.
-
-    Parameters
-    ----------
-    profiles
-        In reading order, [tokens, sites].
-    block
-        Mean length of a block, in tokens; 1 shuffles token by token.
-    generator
-        Source of chance.
-    """
-    tokens, sites = profiles.shape
-    begins = generator.random((tokens, sites)) < 1 / block
-    keys = generator.random((tokens + 1, sites))
-    key = np.take_along_axis(keys, np.cumsum(begins, axis=0), axis=0)
-    found: Floats = np.take_along_axis(profiles, np.argsort(key, axis=0, kind="stable"), axis=0)
     return found
 
 

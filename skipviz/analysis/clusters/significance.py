@@ -9,7 +9,9 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.clusters.grouping import Grouper, distances, nearest_group, silhouette
-from skipviz.analysis.clusters.profiles import Continuum, Floats, shuffled
+from skipviz.analysis.clusters.profiles import Continuum
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, shuffled_columns
+from skipviz.arrays import Floats
 
 SILHOUETTE_TOKENS = 600
 """Tokens on which silhouettes are taken; all their pairs are."""
@@ -21,8 +23,8 @@ ENOUGH_AS_CLEAR = 4
 """Draws as clear as the profiles themselves after which there is no use in further ones."""
 CONTINUUM = ("continuum", "continuum_high")
 RESAMPLES = 20
-BLOCK = 16
-"""Mean length of the blocks of neighbours that are shuffled; shorter in short texts."""
+MIN_BLOCKS = 20
+"""Blocks that are shuffled on average, at least; in a short text they are shorter for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +72,7 @@ def judge(
     """
     generator = np.random.default_rng(seed)
     looked = sample_tokens(len(profiles), SILHOUETTE_TOKENS, generator)
-    block = max(1, min(BLOCK, len(profiles) // 20))
+    block = max(1, min(BLOCK_TOKENS, len(profiles) // MIN_BLOCKS))
     own, groups = _silhouettes(profiles[looked], grouper, counts)
 
     def blind(draw: Callable[[], Floats], begun: float) -> tuple[Floats, float]:
@@ -84,7 +86,7 @@ def judge(
             progress(begun + len(found) / NULL_DRAWS / 2)
         return np.stack(found), _p_value(own.max(), np.array([each.max() for each in found]))
 
-    apart, p = blind(lambda: shuffled(profiles, block=block, generator=generator), 0.0)
+    apart, p = blind(lambda: shuffled_columns(profiles, block=block, generator=generator), 0.0)
     table = pl.DataFrame(
         {"clusters": groups, "silhouette": own} | _summary("shuffled", apart),
         schema_overrides={"clusters": pl.Int64},

@@ -9,18 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.cost import saved_flops
-from skipviz.analysis.statistics.clustered_error import clustered_margin
+from skipviz.analysis.statistics.blocks import block_of
+from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.arrays import Bools, Floats, Ints
 from skipviz.traces import Trace
 
-Floats = npt.NDArray[np.float64]
 RELIABILITY_BINS = 10
 CALIBRATION_FOLDS = 5
-BLOCK = 16
-"""Neighbouring tokens that fall into one fold, since their decisions are alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +122,7 @@ def implied_price(trace: Trace, cells: pl.DataFrame) -> float:
     return max(0.0, float(rate[min(last, len(rate) - 1)]))
 
 
-def greedy_execution(trace: Trace, cells: pl.DataFrame) -> npt.NDArray[np.bool_]:
+def greedy_execution(trace: Trace, cells: pl.DataFrame) -> Bools:
     """Return the decisions of a policy that knows the utilities and spends what the gates spent.
 
     Cells are executed in order of utility per FLOP. Utilities are of single flips and do not add
@@ -216,7 +214,7 @@ def reliability(cells: pl.DataFrame, *, bins: int = RELIABILITY_BINS) -> pl.Data
 
 def _net_margin(cells: pl.DataFrame) -> float:
     return clustered_margin(
-        cells["net"].to_numpy().astype(np.float64), cells["token"].to_numpy() // BLOCK
+        cells["net"].to_numpy().astype(np.float64), block_of(cells["token"].to_numpy())
     )
 
 
@@ -264,13 +262,11 @@ def controls(cells: pl.DataFrame, *, seed: int) -> dict[str, Quality]:
     return {"random": quality(drawn), "shuffled": quality(shuffled)}
 
 
-def _calibration_error(
-    margin: Floats, worth: npt.NDArray[np.bool_], token: npt.NDArray[np.int64]
-) -> float:
+def _calibration_error(margin: Floats, worth: Bools, token: Ints) -> float:
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
-    blocks = token // BLOCK
+    blocks = block_of(token)
     folds = min(CALIBRATION_FOLDS, len(np.unique(blocks)))
     if folds < 2 or not 0 < worth.sum() < len(worth):
         return float("nan")

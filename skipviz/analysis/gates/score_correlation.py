@@ -11,25 +11,22 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, Resampling
 from skipviz.analysis.statistics.correlation import (
-    BLOCK,
     CORRELATION_METHODS,
     PERMUTATIONS,
     Coefficients,
     CorrelationMethod,
-    Resampling,
     coefficients,
     correlation_of,
-    with_q_values,
 )
+from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
+from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.traces import Trace
-
-Floats = npt.NDArray[np.float64]
 
 
 def score_correlations(
@@ -38,7 +35,7 @@ def score_correlations(
     value: str,
     *,
     methods: Sequence[CorrelationMethod] = CORRELATION_METHODS,
-    block: int = BLOCK,
+    block: int = BLOCK_TOKENS,
     permutations: int = PERMUTATIONS,
     seed: int,
     progress: Callable[[float], None] = lambda _: None,

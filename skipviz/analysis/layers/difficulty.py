@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import clustered_margin, dependent_groups
-from skipviz.analysis.statistics.correlation import PERMUTATIONS, correlate, with_q_values
+from skipviz.analysis.statistics.blocks import dependent_groups
+from skipviz.analysis.statistics.correlation import PERMUTATIONS, correlate
+from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.tokens.covariates import covariates
 from skipviz.traces import Trace
 

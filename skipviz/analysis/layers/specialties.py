@@ -12,29 +12,23 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.statistics.clustered_error import dependent_groups
-from skipviz.analysis.statistics.correlation import (
-    BLOCK,
-    PERMUTATIONS,
+from skipviz.analysis.statistics.blocks import (
+    BLOCK_TOKENS,
     block_permutations,
+    dependent_groups,
     tokens_by_text,
-    with_q_values,
 )
+from skipviz.analysis.statistics.correlation import PERMUTATIONS
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, with_q_values
+from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
 MIN_CLASS_TOKENS = 10
 """Tokens that a class must have, and leave outside, to be looked at."""
-FALSE_DISCOVERY_RATE = 0.05
-"""Share of false findings among those that are called specialties."""
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
-Indices = npt.NDArray[np.int64]
 
 
 def specialties(
@@ -99,7 +93,11 @@ def specialties(
     counts = _Counts(members, executed)
     documents = trace.tokens["sequence"].to_numpy()
     orders = block_permutations(
-        len(trace), BLOCK, permutations, np.random.default_rng(seed), documents=documents
+        len(trace),
+        permutations,
+        block=BLOCK_TOKENS,
+        generator=np.random.default_rng(seed),
+        documents=documents,
     )
     p = _p_values(members, executed, orders, progress=progress)
     # One decision for a whole text is not one for each of its tokens.
@@ -212,7 +210,7 @@ class _Counts:
 
 
 def _grouped_variance(
-    members: Bools, executed: Bools, counts: _Counts, groups: list[Indices]
+    members: Bools, executed: Bools, counts: _Counts, groups: list[Ints]
 ) -> Floats:
     """Return the variance of the log-odds by the spread of what groups of tokens add to it."""
     ran = executed.astype(np.float64)
@@ -230,7 +228,7 @@ def _grouped_variance(
 
 
 def _p_values(
-    members: Bools, executed: Bools, orders: Indices, *, progress: Callable[[float], None]
+    members: Bools, executed: Bools, orders: Ints, *, progress: Callable[[float], None]
 ) -> Floats:
     """Return p-values of each class and site, two-sided, [classes, sites].
 
@@ -258,3 +256,25 @@ def _p_values(
     upper, lower = law.sf(distance / spread), law.cdf(distance / spread)
     p: Floats = np.where(free, np.minimum(1.0, 2 * np.minimum(upper, lower)), np.nan)
     return p
+
+
+def significant_specialties(table: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows that chance does not explain, the strongest first.
+
+    Parameters
+    ----------
+    table
+        What ``specialties`` returned.
+
+    Returns
+    -------
+    pl.DataFrame
+        Rows with ``q`` below ``FALSE_DISCOVERY_RATE``, with ``strength``: how far from 0 the end of
+        the interval of the log-odds that is nearer to it lies, 0 if the interval holds 0.
+    """
+    nearer = pl.max_horizontal(pl.col("low"), -pl.col("high"), 0.0)
+    return (
+        table.filter(pl.col("q") < FALSE_DISCOVERY_RATE)
+        .with_columns(strength=nearer)
+        .sort("strength", "tokens", descending=True, maintain_order=True)
+    )

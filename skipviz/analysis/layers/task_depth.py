@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import clustered_margin
+from skipviz.analysis.statistics.intervals import clustered_margin
 
 TASKS = ("copy", "summarise", "continue", "repeat", "add", "multiply")
 """Copy, summarise and continue a text; repeat, add and multiply numbers."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import clustered_margin
+from skipviz.analysis.statistics.intervals import clustered_margin
 
 MIN_UNITS = 5
 """With fewer stretches of text an interval would be a pretence, and none is given."""

@@ -16,14 +16,14 @@ import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.statistics.correlation import BLOCK, with_q_values
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, block_of
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, with_q_values
+from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError, TraceError
 from skipviz.traces import Trace
 
 SHIFTED, DRIFTED = 0.1, 0.25
 """Population stability indices from which a figure is said to have shifted, and drifted."""
-FALSE_DISCOVERY_RATE = 0.05
-"""Share of false findings among the figures that are said to have shifted or drifted."""
 STABILITY_BINS = 10
 KS_POINTS = 128
 """Most places at which two distributions are held against each other."""
@@ -36,8 +36,6 @@ MIN_BLOCKS_PER_SIDE = 4
 LAYERS_USED = "layers used"
 _CHUNK = 500
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Traces = Trace | Sequence[Trace]
 Statistic = Callable[[Floats, Floats], Floats]
 """Of counts before and after, [permutations, figures, bins], to [permutations, figures]."""
@@ -128,7 +126,7 @@ def drift(
     return table.with_columns(pl.col(pl.Float64).fill_nan(None)).with_columns(level=level)
 
 
-def select_tokens(trace: Trace, kept: npt.NDArray[np.bool_]) -> Trace:
+def select_tokens(trace: Trace, kept: Bools) -> Trace:
     """Return a trace of some of the tokens, as a corpus of its own.
 
     Parameters
@@ -240,22 +238,20 @@ def _exchangeable(before: _Corpus, after: _Corpus) -> tuple[str, Ints]:
         return "documents", np.concatenate([before.document, after.document + documents[0]])
     units: list[Ints] = []
     for corpus in (before, after):
-        pairs = np.column_stack([corpus.document, corpus.position // BLOCK])
+        pairs = np.column_stack([corpus.document, block_of(corpus.position)])
         unit = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         count = len(np.unique(unit))
         if count < MIN_BLOCKS_PER_SIDE:
             raise InputError(
-                f"A corpus of {len(unit)} tokens is {count} blocks of {BLOCK}: too little to tell "
-                f"drift from chance. Give at least {MIN_BLOCKS_PER_SIDE * BLOCK} tokens on each "
-                "side."
+                f"A corpus of {len(unit)} tokens is {count} blocks of {BLOCK_TOKENS}: too little "
+                "to tell drift from chance. Give at least "
+                f"{MIN_BLOCKS_PER_SIDE * BLOCK_TOKENS} tokens on each side."
             )
         units.append(unit + (units[0].max() + 1 if units else 0))
     return "blocks", np.concatenate(units)
 
 
-def _distances(
-    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, draws: _Draws
-) -> tuple[Floats, Floats]:
+def _distances(values: Floats, later: Bools, unit: Ints, draws: _Draws) -> tuple[Floats, Floats]:
     """Return the Kolmogorov-Smirnov distance of each figure and its p-value."""
     counts = _Counts.of(values, unit, [_places(column, KS_POINTS) for column in values.T], later)
 
@@ -277,9 +273,7 @@ def _distances(
     return own, np.where(np.isfinite(own), p, np.nan)
 
 
-def _stability(
-    values: Floats, later: npt.NDArray[np.bool_], unit: Ints, draws: _Draws
-) -> tuple[Floats, Floats]:
+def _stability(values: Floats, later: Bools, unit: Ints, draws: _Draws) -> tuple[Floats, Floats]:
     """Return the population stability index of each figure, and its mean without drift."""
     # The bins stay those of the data's own reference while units change places.
     ends = [_places(column, STABILITY_BINS) for column in values[~later].T]
@@ -333,9 +327,9 @@ class _Counts:
     """
 
     table: npt.NDArray[np.float32]
-    real: npt.NDArray[np.bool_]
-    later: npt.NDArray[np.bool_]
-    enough: npt.NDArray[np.bool_]
+    real: Bools
+    later: Bools
+    enough: Bools
 
     @classmethod
     def of(
@@ -343,7 +337,7 @@ class _Counts:
         values: Floats,
         unit: Ints,
         ends: Sequence[Floats],
-        later: npt.NDArray[np.bool_],
+        later: Bools,
     ) -> _Counts:
         """Count values up to each end; those beyond the last are in a bin of their own."""
         units, figures = int(unit.max()) + 1, values.shape[1]
@@ -380,13 +374,13 @@ class _Counts:
             )
             draws.progress(draws.begun + (start + rows) / draws.count / 2)
 
-    def _parted(self, statistic: Statistic, later: npt.NDArray[np.bool_]) -> Floats:
+    def _parted(self, statistic: Statistic, later: Bools) -> Floats:
         after = (later.astype(np.float32) @ self.table).reshape(-1, *self.real.shape)
         earlier = self.table.sum(axis=0).reshape(self.real.shape) - after
         return statistic(earlier.astype(np.float64), after.astype(np.float64))
 
 
-def _deltas(values: Floats, later: npt.NDArray[np.bool_]) -> Floats:
+def _deltas(values: Floats, later: Bools) -> Floats:
     """Return by how much values after tend to be higher, -1 to 1; NaN without any on a side."""
     found = np.full(values.shape[1], np.nan)
     for figure, column in enumerate(values.T):

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
@@ -18,8 +17,6 @@ WORST_PLACES = 20
 """Places to show, if nothing else is asked."""
 CONTEXT_TOKENS = 24
 """Tokens of text to show on each side of one."""
-
-Floats = npt.NDArray[np.float64]
 
 
 def over_dense(trace: Trace, dense: Trace) -> pl.DataFrame:

@@ -1,9 +1,7 @@
 """Whether two figures of tokens go together, with p-values that neighbouring tokens do not flatter.
 
-Tokens of a text are not independent: what holds for one tends to hold for the next. Permuting them
-one by one destroys that and finds significance in noise; here whole blocks of neighbours change
-places, and whole blocks are drawn for the bootstrap (Kunsch, "The jackknife and the bootstrap for
-general stationary observations", 1989).
+P-values come from permutations of blocks of neighbours, and intervals from a bootstrap over blocks,
+as ``blocks`` makes them.
 
 Texts differ as wholes, in both figures at once, and a few of them cannot tell whether that goes
 together. So of several texts it is asked what holds within them: figures are taken less their mean
@@ -17,19 +15,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
-import polars as pl
 from scipy import linalg, stats
 
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, Resampling
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 
-Floats = npt.NDArray[np.float64]
-Indices = npt.NDArray[np.int64]
 CorrelationMethod = Literal["pearson", "spearman", "kendall"]
 CORRELATION_METHODS: tuple[CorrelationMethod, ...] = ("pearson", "spearman", "kendall")
-BLOCK = 32
-"""Tokens that stay together: several times as far as neighbours are alike."""
-
 MIN_BLOCKS_FOR_INTERVAL = 8
 """Draws of fewer blocks spread far less than chance does, and no interval is made of them."""
 PERMUTATIONS = 999
@@ -68,8 +61,8 @@ def correlate(
     *,
     method: CorrelationMethod = "spearman",
     covariates: Floats | None = None,
-    documents: Indices | None = None,
-    block: int = BLOCK,
+    documents: Ints | None = None,
+    block: int = BLOCK_TOKENS,
     permutations: int = PERMUTATIONS,
     seed: int,
 ) -> Correlation:
@@ -106,59 +99,6 @@ def correlate(
     )
     found = coefficients(x, y, method=method, covariates=covariates, resampling=resampling)
     return correlation_of(found, method=method, tokens=len(x))
-
-
-@dataclass(frozen=True, eq=False)
-class Resampling:
-    """Orders and draws of tokens, the same for all figures that are tested together.
-
-    Attributes
-    ----------
-    orders
-        Orders in which blocks changed places, [permutations, tokens].
-    draws
-        Tokens drawn in blocks with replacement, [permutations, tokens].
-    blocks
-        Blocks that there are to draw from.
-    documents
-        The text of each token, counted from 0, [tokens]; None if it is one.
-    """
-
-    orders: Indices
-    draws: Indices
-    blocks: int
-    documents: Indices | None = None
-
-    @classmethod
-    def of(
-        cls,
-        length: int,
-        *,
-        documents: Indices | None = None,
-        block: int,
-        permutations: int,
-        seed: int,
-    ) -> Resampling:
-        """Draw them for ``length`` tokens; the rest is as for ``correlate``."""
-        if length < 3:
-            raise InputError(f"{length} tokens are too few to correlate anything; give at least 3.")
-        if block < 1:
-            raise InputError(f"block={block} must be at least 1 token.")
-        if permutations < 1:
-            raise InputError(f"permutations={permutations} must be at least 1.")
-        if documents is not None and len(documents) != length:
-            raise InputError(
-                f"{len(documents)} texts are named for {length} tokens; name the text of each."
-            )
-        generator = np.random.default_rng(seed)
-        orders = block_permutations(length, block, permutations, generator, documents=documents)
-        if documents is None or len(np.unique(documents)) == 1:
-            draws = _draws(length, block, permutations, generator)
-            return cls(orders, draws, -(-length // block))
-        _, document = np.unique(documents, return_inverse=True)
-        draws = _draws_of_several(document, block, permutations, generator)
-        blocks = int((-(-np.bincount(document) // block)).sum())
-        return cls(orders, draws, blocks, document)
 
 
 @dataclass(frozen=True, eq=False)
@@ -254,24 +194,6 @@ def correlation_of(found: Coefficients, *, method: CorrelationMethod, tokens: in
     )
 
 
-def with_q_values(table: pl.DataFrame, *, p: str = "p") -> pl.DataFrame:
-    """Add ``q``, the p-value after Benjamini and Hochberg over the whole table.
-
-    Parameters
-    ----------
-    table
-        One row a test; those whose p is missing are not counted.
-    p
-        The column of p-values.
-    """
-    values = table[p].to_numpy().astype(np.float64)
-    tested = np.isfinite(values)
-    q = np.full(len(values), np.nan)
-    if tested.any():
-        q[tested] = stats.false_discovery_control(values[tested], method="bh")
-    return table.with_columns(q=pl.Series(q, dtype=pl.Float64))
-
-
 def _coefficients(x: Floats, y: Floats, method: CorrelationMethod) -> Floats:
     """Return the coefficient of each row of x with the row of y, or with its only one."""
     if method == "kendall":
@@ -291,7 +213,7 @@ def _ranked(values: Floats, method: CorrelationMethod) -> Floats:
     return np.asarray(ranked, dtype=np.float64)
 
 
-def _less_means(values: Floats, document: Indices | None) -> Floats:
+def _less_means(values: Floats, document: Ints | None) -> Floats:
     """Return figures less their mean in the text, [tokens, ...], or as they are if it is one."""
     if document is None:
         return values
@@ -308,7 +230,7 @@ def _unrounded(rest: Floats, values: Floats, *, axis: int) -> Floats:
 
 
 def _basis(
-    covariates: Floats | None, method: CorrelationMethod, document: Indices | None
+    covariates: Floats | None, method: CorrelationMethod, document: Ints | None
 ) -> Floats | None:
     """Return orthonormal columns that span a constant and the covariates, [tokens, columns]."""
     if covariates is None:
@@ -324,84 +246,6 @@ def _left_over(values: Floats, basis: Floats | None) -> Floats:
         return values
     rest: Floats = values - (values @ basis) @ basis.T
     return _unrounded(rest, values, axis=-1)
-
-
-def block_permutations(
-    length: int,
-    block: int,
-    count: int,
-    generator: np.random.Generator,
-    *,
-    documents: Indices | None = None,
-) -> Indices:
-    """Return orders in which blocks changed places, within texts, [count, length].
-
-    A text is a ring cut anew each time, so that no token is always at the edge of its block.
-
-    Parameters
-    ----------
-    length
-        Tokens.
-    block
-        Neighbouring tokens that stay together; a shorter text is turned as a whole.
-    count
-        How many orders.
-    generator
-        Where chance comes from.
-    documents
-        The text of each token, [length]; None if it is one.
-    """
-    orders = np.empty((count, length), dtype=np.int64)
-    texts = tokens_by_text(np.zeros(length, dtype=np.int64) if documents is None else documents)
-    for row in orders:
-        for text in texts:
-            cut = int(generator.integers(len(text)))
-            ring = np.concatenate([text[cut:], text[:cut]])
-            starts = generator.permutation(np.arange(0, len(text), block))
-            row[text] = np.concatenate([ring[start : start + block] for start in starts])
-    return orders
-
-
-def tokens_by_text(documents: Indices) -> list[Indices]:
-    """Return the tokens of each text."""
-    ordered = np.argsort(documents, kind="stable")
-    _, starts = np.unique(documents[ordered], return_index=True)
-    return np.split(ordered, starts[1:])
-
-
-def _draws(length: int, block: int, count: int, generator: np.random.Generator) -> Indices:
-    """Return tokens drawn in blocks with replacement, [count, length], from a ring."""
-    blocks = -(-length // block)
-    starts = generator.integers(length, size=(count, blocks))
-    drawn = (starts[:, :, None] + np.arange(block)) % length
-    found: Indices = drawn.reshape(count, -1)[:, :length]
-    return found
-
-
-def _draws_of_several(
-    document: Indices, block: int, count: int, generator: np.random.Generator
-) -> Indices:
-    """Return tokens of several texts drawn in blocks with replacement, [count, tokens].
-
-    A block lies within a text, which is a ring, and may be of any. Texts shorter than a block are
-    drawn whole: drawn from themselves alone they would never vary.
-    """
-    sizes = np.bincount(document)
-    ordered = np.concatenate(tokens_by_text(document))
-    first = (np.cumsum(sizes) - sizes)[document]
-    place = np.argsort(ordered) - first
-    width = np.minimum(block, sizes)[document]
-    # So that each token is drawn as often as any other.
-    share = np.cumsum(1 / width)
-    draws = np.empty((count, len(document)), dtype=np.int64)
-    for row in draws:
-        chance = generator.random(len(document)) * share[-1]
-        starts = np.minimum(np.searchsorted(share, chance, side="right"), len(document) - 1)
-        widths = width[starts]
-        start = np.repeat(starts, widths)[: len(document)]
-        along = np.arange(len(start)) - np.repeat(np.cumsum(widths) - widths, widths)[: len(start)]
-        row[:] = ordered[first[start] + (place[start] + along) % sizes[document[start]]]
-    return draws
 
 
 def _check(x: Floats, y: Floats, covariates: Floats | None, method: str) -> None:

@@ -7,12 +7,12 @@ import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens import linguistics
 from skipviz.analysis.tokens.characters import repeated_characters
 from skipviz.analysis.tokens.function_words import is_function_word
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -20,6 +20,15 @@ KINDS = ("function words", "content words", "digits", "punctuation", "symbols", 
 CASINGS = ("lower-case words", "capitalised words", "upper-case words", "mixed-case words")
 PIECES = ("whole words", "first pieces", "continuations")
 PLACES = ("sentence starts", "sentence ends", "sentence middles")
+FEATURE_NAMES = {
+    "kind": "kind of token",
+    "casing": "casing",
+    "piece": "place in the word",
+    "in_sentence": "place in the sentence",
+    "part_of_speech": "part of speech",
+    "entity": "named entity",
+}
+"""What the features that ``token_classes`` returns are called, in the order they are shown."""
 
 # A full stop, also that of "Mr.", with what closes behind it, or an empty line; a single line
 # break may be wrapping.
@@ -31,8 +40,6 @@ _KIND_OF = {
     "N": KINDS.index("digits"),
     "P": KINDS.index("punctuation"),
 }
-
-Ints = npt.NDArray[np.int64]
 
 
 def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:

@@ -5,16 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens.classes import token_words
+from skipviz.arrays import Floats
 from skipviz.errors import MissingExtraError
 from skipviz.traces import Trace
 
 COVARIATES = ("position", "log_frequency", "surprisal", "length")
-
-Floats = npt.NDArray[np.float64]
 
 
 def covariates(trace: Trace) -> pl.DataFrame:

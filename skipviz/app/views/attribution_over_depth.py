@@ -1,4 +1,4 @@
-"""Attribution over depth: which units a loss is owed to, beside exact flips of the decisions."""
+"""Attribution over depth: which units drive a loss, beside exact flips of the decisions."""
 
 from __future__ import annotations
 
@@ -11,21 +11,28 @@ import streamlit as st
 
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.run_button import jobs
-from skipviz.app.components.trials import tried
+from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
-from skipviz.app.one_text import WITH_GRADIENT, about, seconds
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
 from skipviz.experiments.attribution.target import Attribution, Target
 from skipviz.models import SkipModel
 from skipviz.plots.attribution import depth_bars, depth_map, share_scatter
 from skipviz.progress import Progress
-from skipviz.readings.attribution import depth_reading, paths_reading
+from skipviz.readings.attribution import depth_reading, flips_reading, paths_reading
 from skipviz.traces import Trace
 
 SEED = 0
 MOST_ROWS = 30
-SCOPES = ("This token's", "The whole text's")
+SCOPES = ("This token", "The whole text")
+
+
+@dataclass(frozen=True, eq=False)
+class Shares:
+    """Shares of the whole text's loss, and the steps that they were computed with."""
+
+    cells: pl.DataFrame
+    steps: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,25 +64,31 @@ def _depth_run(
     return run
 
 
-def show_depth(request: Request, traced: Trace, token: int) -> pl.DataFrame | None:
+def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     """Show shares over depth; return them if they are of the whole text."""
     st.markdown(
-        "Which units are run is the input here: integrated gradients walk from all gated units "
-        "skipped to what was run, and from there to all run. The first path gives shares to what "
-        "ran, the second to what was skipped. Exact flips of the same decisions stand beside them."
+        "Here the input is which units run. Integrated gradients follow two paths: from all gated "
+        "units skipped to the units that ran, and from there to all units run. The first gives "
+        "shares to what ran, the second to what was skipped. Exact flips of the same decisions are "
+        "shown for comparison."
     )
     left, right = st.columns([3, 1])
     whole = SCOPES[1] == left.segmented_control(
-        "Loss", SCOPES, default=SCOPES[1], required=True, key="depth_scope",
-        help="The loss of the token chosen above on what came next, or the sum over all tokens.",
+        "Loss of", SCOPES, default=SCOPES[1], required=True, key="depth_scope",
+        help="The loss on the next token at the token chosen above, or the sum over all tokens.",
     )  # fmt: skip
     steps = int(
         right.number_input(
-            "Steps", 1, 512, 64, key="depth_steps", help="Points of each of the two paths."
+            "Steps",
+            1,
+            512,
+            64,
+            key="depth_steps",
+            help="Points on each of the two paths; more are more exact.",
         )
     )
     if not whole and token == len(traced) - 1:
-        st.info("The last token predicts nothing that is known. Choose another.")
+        st.info("The last token has no next token in the text. Choose another token.")
         return None
     seen = len(traced) - 1 if whole else token + 1
     duration = seconds(2 * steps * WITH_GRADIENT + 50 * whole, seen)
@@ -92,18 +105,8 @@ def show_depth(request: Request, traced: Trace, token: int) -> pl.DataFrame | No
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
     right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
-    st.caption(
-        "The flips count for the same loss as the shares: "
-        + (
-            f"{found.compared.height} of all decisions, drawn at random, each with its effect on "
-            "all of the text that follows."
-            if whole
-            else f"the {found.compared.height} decisions of the token itself."
-        )
-        + " A flip changes one decision and holds all others; a share is averaged over a path on "
-        "which all of them change at once, so the two may differ and both be right."
-    )
-    st.markdown("**Where shares and flips differ most**")
+    st.caption(flips_reading(found.compared.height, whole=whole))
+    st.markdown("**Decisions for which shares and flips differ most**")
     texts = traced.tokens["text"]
     st.dataframe(
         found.compared.sort(pl.col("difference").abs(), descending=True)
@@ -124,10 +127,10 @@ def show_depth(request: Request, traced: Trace, token: int) -> pl.DataFrame | No
     csv_buttons(
         {
             "Shares over depth": ("attribution-depth", found.cells),
-            "Beside exact flips": ("attribution-flips", found.compared),
+            "Shares and exact flips": ("attribution-flips", found.compared),
         }
     )
-    return found.cells if whole else None
+    return Shares(found.cells, steps) if whole else None
 
 
 def _depth(request: Request, traced: Trace, token: int | None, steps: int) -> _Depth | None:

@@ -1,4 +1,4 @@
-"""Attribution over the text: which tokens a prediction, or a gate's score, is owed to."""
+"""Attribution over the text: which tokens drive a prediction, or a gate's score."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import streamlit as st
 
 from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs
-from skipviz.app.components.trials import tried
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
-from skipviz.app.one_text import WITH_GRADIENT, about, seconds
 from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute, runs
 from skipviz.experiments.attribution.target import Attribution, Target
+from skipviz.glossary import GLOSSARY
 from skipviz.plots.attribution import attribution_html
 from skipviz.plots.palette import UNIT_NAMES
-from skipviz.readings.attribution import sum_reading, text_reading
+from skipviz.readings.attribution import score_reading, sum_reading, text_reading
 from skipviz.traces import Trace
 
 SEED = 0
 KINDS = {
-    "log-probability of what came next": "log_probability",
-    "loss on what came next": "loss",
-    "one word against another": "contrast",
+    "log-probability of the next token": "log_probability",
+    "loss on the next token": "loss",
+    "one next token compared with another": "contrast",
     "score of a gate": "score",
 }
 WAYS: dict[str, Method] = {
@@ -37,15 +37,15 @@ WAYS: dict[str, Method] = {
     "Shapley sampling": "shapley_sampling",
 }
 MEANINGS: dict[Method, str] = {
-    "feature_ablation": "Each token is taken away alone, the mean embedding in its place; its "
-    "share is what that changes.",
+    "feature_ablation": "Each token alone is replaced by the mean embedding; its share is the "
+    "change that this makes.",
     "integrated_gradients": "Gradients are summed along the straight path from mean embeddings to "
-    "the text. Exact if walked finely enough; the delta tells.",
-    "input_x_gradient": "The slope at the text itself, times the step from the mean embedding. "
-    "Quick, and blind to all that is not straight.",
-    "gradient_shap": "Gradients at random points of the path that integrated gradients walk.",
-    "shapley_sampling": "Tokens are put in one by one in random orders; a share is the mean of "
-    "what a token changed. The fairest, and the slowest.",
+    "the text. With enough steps the shares add up; the convergence delta shows whether they do.",
+    "input_x_gradient": "The gradient at the text itself, times the difference from the mean "
+    "embedding. Fast, but only a linear approximation.",
+    "gradient_shap": "Gradients at random points of the path that integrated gradients follow.",
+    "shapley_sampling": "Tokens are added one by one in random orders; a share is the mean change "
+    "that a token makes. Accounts for interactions, but is the slowest.",
 }
 STEPS: dict[Method, int] = {
     "integrated_gradients": 64,
@@ -58,7 +58,7 @@ GATES: dict[str, Gates] = {"Frozen": "frozen", "Straight through": "straight_thr
 
 @dataclass(frozen=True)
 class _Asked:
-    """What is explained, and its words."""
+    """What is explained, its name, and its unit."""
 
     target: Target
     what: str
@@ -80,9 +80,9 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
                 default="Frozen",
                 required=True,
                 key="gates",
-                help="Frozen: every decision stays as it was. Straight through: gates may decide "
-                "anew where tokens are taken away, and gradients pass through decisions with the "
-                "slope of the sigmoid that they were trained with.",
+                help="Frozen: every decision stays as it was. Straight through: gates decide again "
+                "when tokens are replaced, and gradients pass through decisions with the slope of "
+                "the sigmoid used in training.",
             )
         )
     ]
@@ -91,7 +91,7 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
         steps = int(
             right.number_input(
                 "Steps", 1, 512, STEPS[method], key=f"steps of {method}",
-                help="Points of the path, or samples.",
+                help="Points on the path, or samples.",
             )
         )  # fmt: skip
     seen = token + 1
@@ -99,9 +99,9 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
     if method not in ("feature_ablation", "shapley_sampling"):
         forwards *= WITH_GRADIENT
     st.caption(
-        f"{MEANINGS[method]} About {about(seconds(forwards, seen))}. Frozen and straight through "
-        "answer different questions: a hard decision has no slope, so with frozen gates nothing "
-        "can act by changing what runs."
+        f"{MEANINGS[method]} This takes about {about(seconds(forwards, seen))}. Frozen and "
+        "straight through answer different questions: with frozen gates, a token cannot act by "
+        "changing which layers run."
     )
     settings = f"{asked.target} {method} {gates} {steps}"
     found = tried(
@@ -141,15 +141,12 @@ def _choose_score(traced: Trace, token: int) -> _Asked:
     names = [f"layer {layer}, {UNIT_NAMES[unit]}" for layer, unit in sites]
     site = names.index(str(st.selectbox("Gate", names, index=len(names) // 2, key="gate")))
     score, threshold = (float(traced.matrix(name)[token, site]) for name in ("score", "threshold"))
-    ran = "it ran" if traced.matrix("exec_count")[token, site] else "it was skipped"
-    st.caption(
-        f"For token {token} this gate says {score:.3f} and the threshold is {threshold:.3f}, so "
-        f"{ran}. Shares are in points of the gate's own scale."
-    )
+    ran = bool(traced.matrix("exec_count")[token, site])
+    st.caption(score_reading(token, score=score, threshold=threshold, ran=ran))
     return _Asked(
         Target(token=token, kind="score", site=site),
         f"the score of {names[site]} for token {token}",
-        "points",
+        "units",
     )
 
 
@@ -159,25 +156,27 @@ def _choose_contrast(traced: Trace, token: int) -> _Asked | None:
     likely = zip(row["top_ids"] or [], row["top_texts"] or [], strict=True)
     words |= {int(word): str(text) for word, text in likely if word >= 0 and int(word) not in words}
     if len(words) < 2:
-        st.info("No other word is known to have been likely here; choose another token.")
+        st.info("No other likely next token is recorded here. Choose another token.")
         return None
     left, right = st.columns(2)
     word = int(
         left.selectbox(
-            "Word", list(words), format_func=lambda each: repr(words[each]), key=f"word {token}",
-            help="What came next, and what the model held likeliest.",
+            "Next token", list(words), format_func=lambda each: repr(words[each]),
+            key=f"word {token}",
+            help="The token that came next, and the ones that the model found most likely.",
         )
     )  # fmt: skip
     others = [each for each in words if each != word]
     against = int(
         right.selectbox(
-            "Against", others, format_func=lambda each: repr(words[each]),
+            "Compared with", others, format_func=lambda each: repr(words[each]),
             key=f"against {token} {word}",
         )
     )  # fmt: skip
     return _Asked(
         Target(token=token, kind="contrast", word=word, against=against),
-        f"the lead of {words[word]!r} over {words[against]!r} after token {token}",
+        f"the log-probability of {words[word]!r} minus that of {words[against]!r} after token "
+        f"{token}",
         "nats",
     )
 
@@ -185,18 +184,23 @@ def _choose_contrast(traced: Trace, token: int) -> _Asked | None:
 def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
     words = st.segmented_control(
         "Shares of", ["Tokens", "Words"], default="Tokens", required=True, key="pieces",
-        help="A word's share is the sum of its tokens'.",
+        help="The share of a word is the sum of the shares of its tokens.",
     ) == "Words"  # fmt: skip
     parts = shares_by_word(traced, found.table, words=words)
     total = float(found.table["attribution"].sum())
     cells = [
-        ("Explained", f"{found.value:.3f}", f"{asked.what}, {asked.unit}, on the text as it is."),
-        ("Sum of the shares", f"{total:+.3f}", f"Over all tokens, {asked.unit}."),
+        (
+            "Explained",
+            f"{found.value:.3f}",
+            f"{asked.what[0].upper()}{asked.what[1:]}, in {asked.unit}, on the text as it is.",
+        ),
+        ("Sum of the shares", f"{total:+.3f}", f"Over all tokens, in {asked.unit}."),
         (
             "Convergence delta",
-            "none" if found.delta is None else f"{found.delta:+.3f}",
-            "By how much the sum misses the difference between the text and mean embeddings in "
-            "the place of all of it. Near 0, the shares can be trusted to add up.",
+            "not computed" if found.delta is None else f"{found.delta:+.3f}",
+            f"{GLOSSARY['convergence delta']} The total is the difference between the text and "
+            f"mean "
+            "embeddings in its place.",
         ),
     ]
     key_figures(cells)

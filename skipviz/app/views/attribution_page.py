@@ -1,11 +1,12 @@
-"""The page of attribution: what a prediction or score is owed to, over the text and over depth."""
+"""The page of attribution: what drives a prediction or a score, over the text and over depth."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
-from skipviz.app.one_text import text_to_look_into
+from skipviz.app.one_text import single_text, text_caption
 from skipviz.app.views.attribution_over_depth import show_depth
 from skipviz.app.views.attribution_over_tokens import show_text
 from skipviz.app.views.correlation import show_correlations
@@ -15,23 +16,27 @@ from skipviz.traces import Trace
 
 def page() -> None:
     """Offer the attributions of the text last traced, and show what came out."""
-    st.header("What is it owed to?")
+    heading(
+        "What drives this prediction?", "attribution", "share", "convergence delta",
+        "integrated gradients", "exact flip", "utility", "Spearman", "p-value", "q-value",
+        "95% interval",
+    )  # fmt: skip
     st.markdown(
-        "What in the text, and which units over the depth, made a prediction likely or a gate "
-        "speak: **shares** of one number among all that could have made it. And whether gates "
-        "score high where executing is worth it."
+        "One number, such as a loss or a gate score, is divided into **shares**: among the tokens "
+        "of the text, and among the units of the layers. The last part compares gate scores with "
+        "what running a unit is worth."
     )
-    chosen = text_to_look_into("explained")
+    chosen = single_text()
     if chosen is None:
         return
     request, traced = chosen
-    st.caption(f"The text: {plain(traced.tokens['source'][0])}, {len(traced):,} tokens.")
+    text_caption(traced)
     token = _choose_token(traced)
     st.subheader("Over the text")
     show_text(request, traced, token)
     st.subheader("Over depth")
     shares = show_depth(request, traced, token)
-    st.subheader("Do scores go with what executing is worth?")
+    st.subheader("Are scores high where running a unit is worth it?")
     show_correlations(request, traced, shares)
     st.caption(plain(said_of(traced)))
 

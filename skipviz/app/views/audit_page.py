@@ -1,4 +1,4 @@
-"""The page of the audit: whether each decision was right, and whether the score says so."""
+"""The page of the audit: whether each decision was right, and whether scores tell."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from skipviz.analysis.gates.quality import (
 )
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
-from skipviz.app.one_text import audited, in_context, text_to_look_into
+from skipviz.app.one_text import audited, in_context, single_text
 from skipviz.experiments.decision_audit import Downstream
+from skipviz.glossary import GLOSSARY
 from skipviz.plots.audit import (
     Shown,
     quality_by_class,
@@ -31,23 +33,27 @@ from skipviz.plots.audit import (
     utility_map,
 )
 from skipviz.plots.labels import said_of
+from skipviz.readings.audit import audit_reading, decision_reading
 from skipviz.traces import Trace
 
 WORST = 30
-MAPS = {"Worth": "net", "Score": "margin", "Wrong decisions": "regret"}
-PRICES = {"Free": False, "As the budget implies": True}
-REACTIONS = {"Held": "held", "Free to react": "react"}
+MAPS = {"Net utility": "net", "Score": "margin", "Wrong decisions": "regret"}
+PRICES = {"Free": False, "Priced by the budget": True}
+REACTIONS = {"Stay as they were": "held", "Decide again": "react"}
 
 
 def page() -> None:
     """Offer the audit of the text last traced, and show what came out."""
-    st.header("Is the gate right?")
+    heading(
+        "Are the gates right?", "utility", "regret", "price", "AUROC", "calibration error", "nat",
+        "gate score", "threshold", "FLOPs",
+    )  # fmt: skip
     st.markdown(
-        "Every decision of the gates is flipped, one at a time and exactly, and the loss on the "
-        "next token tells what executing was worth: **its utility, in nats**. Then the scores are "
-        "held against it."
+        "Every decision is reversed, one at a time, and the loss on the next token is computed "
+        "again. The difference is the **utility** of running the unit, in nats. The gate scores "
+        "are then compared with it."
     )
-    chosen = text_to_look_into("audited")
+    chosen = single_text()
     if chosen is None:
         return
     request, traced = chosen
@@ -59,13 +65,14 @@ def page() -> None:
 
 def _choose_downstream() -> Downstream:
     chosen = st.segmented_control(
-        "Gates above a flip",
+        "Gates in higher layers",
         list(REACTIONS),
-        default="Held",
+        default=next(iter(REACTIONS)),
         required=True,
         key="downstream",
-        help="Held: every other decision stays as it was. Free to react: the gates above decide "
-        "anew on what the flip gives them.",
+        help="Stay as they were: only one decision changes. Decide again: the gates above it "
+        "decide "
+        "on their changed input.",
     )
     return cast(Downstream, REACTIONS[str(chosen)])
 
@@ -74,16 +81,20 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     priced = st.segmented_control(
         "FLOPs are",
         list(PRICES),
-        default="As the budget implies",
+        default="Priced by the budget",
         required=True,
         key="price",
-        help="Free: executing is right wherever it lowers the loss. As the budget implies: at the "
-        "price at which a perfect gate would have spent as much as this one did.",
+        help="Free: running a unit is right whenever it lowers the loss. Priced by the budget: it "
+        "must lower the loss by more than its FLOPs are worth, at the price at which a perfect "
+        "gate "
+        "would spend as many FLOPs as this one.",
     )
     price = implied_price(traced, cells) if PRICES[str(priced)] else 0.0
     marked = judged(traced, cells, price=price)
     _numbers(marked, price)
-    shown = st.segmented_control("Map of", list(MAPS), default="Worth", required=True, key="map")
+    shown = st.segmented_control(
+        "Map of", list(MAPS), default="Net utility", required=True, key="map"
+    )
     st.plotly_chart(utility_map(traced, marked, shown=cast(Shown, MAPS[str(shown)])), key="utility")
     left, right = st.columns(2)
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
@@ -106,30 +117,37 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
     whole = quality(marked)
     blind = controls(marked, seed=0)
     tokens = marked["token"].n_unique()
+    st.markdown(audit_reading(whole, blind["shuffled"], tokens=tokens))
     figures = [
-        ("Decided rightly", f"{whole.right:.1%}", f"Executing is worth it in {whole.worth:.1%}."),
+        (
+            "Right decisions",
+            f"{whole.right:.1%}",
+            f"Running the unit is worth it in {whole.worth:.1%} of the decisions.",
+        ),
         (
             "AUROC of the score",
             f"{whole.auroc:.3f}",
-            "How often a unit worth executing scores above one that is not. With each site's "
-            f"scores shuffled among tokens {blind['shuffled'].auroc:.3f}, with random ones "
-            f"{blind['random'].auroc:.3f}.",
+            f"{GLOSSARY['AUROC']} With each site's scores shuffled between tokens it is "
+            f"{blind['shuffled'].auroc:.3f}, with random scores {blind['random'].auroc:.3f}.",
         ),
         (
-            "Regret a token",
+            "Regret per token",
             f"{whole.regret / tokens:.2f} nats",
-            "Summed over the token's decisions, each flipped alone; flips do not add up.",
+            f"{GLOSSARY['regret']} Summed over the decisions of a token as if each were the only "
+            "one; together they may cost more or less.",
         ),
         (
             "Calibration error",
-            "too few" if np.isnan(whole.calibration_error) else f"{whole.calibration_error:.3f}",
-            "Of the score, made a probability by a logistic regression on other tokens; it takes "
-            "some dozens of tokens.",
+            "text too short"
+            if np.isnan(whole.calibration_error)
+            else f"{whole.calibration_error:.3f}",
+            f"{GLOSSARY['calibration error']} The probabilities come from a logistic regression of "
+            "the score, fitted on other tokens.",
         ),
         (
-            "Price a GFLOP",
+            "Price per GFLOP",
             f"{price * 1e9:.2f} nats",
-            "What a thousand million FLOPs are taken to be worth.",
+            f"{GLOSSARY['price']} A GFLOP is a billion FLOPs.",
         ),
     ]
     key_figures(figures)
@@ -148,10 +166,10 @@ def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
         table.select(
             pl.col("kind").alias("token class"),
             "tokens",
-            pl.col("right").round(3).alias("decided rightly"),
-            pl.col("worth").round(3).alias("worth executing"),
+            pl.col("right").round(3).alias("right decisions"),
+            pl.col("worth").round(3).alias("worth running"),
             pl.col("auroc").fill_nan(None).round(3).alias("AUROC"),
-            (pl.col("regret") / pl.col("tokens")).round(3).alias("regret a token, nats"),
+            (pl.col("regret") / pl.col("tokens")).round(3).alias("regret per token, nats"),
         ),
         hide_index=True,
         width="stretch",
@@ -161,12 +179,15 @@ def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
 
 @st.fragment
 def _worst(traced: Trace, marked: pl.DataFrame) -> None:
-    st.subheader("The most wrong decisions")
+    st.subheader("The most costly wrong decisions")
     worst = marked.filter(pl.col("regret") > 0).sort("regret", descending=True).head(WORST)
     if worst.is_empty():
         st.info("Every decision was right at this price.")
         return
-    st.caption("Choose a row, at its left edge, to see the token in its text and its path.")
+    st.caption(
+        "Select a row at its left edge to see the token in its text and its path through the "
+        "layers."
+    )
     texts = traced.tokens["text"]
     event = st.dataframe(
         worst.select(
@@ -194,15 +215,5 @@ def _one(traced: Trace, wrong: dict[str, Any]) -> None:
     token = wrong["token"]
     st.markdown(f"**Token {token} at {wrong['label']}**")
     st.text(in_context(traced, token))
-    better = (
-        f"skipping would have lowered the loss by {-wrong['utility']:.3f} nats"
-        if wrong["utility"] < 0
-        else f"it lowered the loss by {wrong['utility']:.3f} nats, less than its FLOPs were worth"
-    )
-    st.caption(
-        f"It ran; {better}."
-        if wrong["executed"]
-        else f"It was skipped; running it would have lowered the loss by {wrong['utility']:.3f} "
-        f"nats, to {wrong['nll'] - wrong['utility']:.3f}."
-    )
+    st.caption(decision_reading(wrong))
     st.plotly_chart(plots.token_path(traced, token), key="wrong_path")

@@ -27,12 +27,15 @@ from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
 from skipviz.analysis.clusters.profiles import ProfileValue
 from skipviz.app.components.cluster_text import cluster_text_view, payload
-from skipviz.app.components.downloads import csv_of
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs, traced_now
-from skipviz.app.components.trials import tried
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
+from skipviz.app.one_text import traced_text
+from skipviz.app.state import state, widget
 from skipviz.errors import InputError
+from skipviz.glossary import GLOSSARY
 from skipviz.plots.cluster_text import cluster_text
 from skipviz.plots.clusters import (
     LEFT_OUT,
@@ -44,12 +47,18 @@ from skipviz.plots.clusters import (
 from skipviz.plots.labels import said_of
 from skipviz.plots.palette import cluster_colour
 from skipviz.progress import Progress
-from skipviz.readings.clusters import assigned_words, card_words, reading
+from skipviz.readings.clusters import (
+    assigned_words,
+    card_words,
+    map_reading,
+    reading,
+    token_reading,
+)
 from skipviz.traces import Trace
 
 SEED = 0
 HERE, FILE = "Found in this text", "From a file"
-ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "What the gates said": "score"}
+ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "Gate scores": "score"}
 METHODS: dict[str, ClusteringMethod] = {
     "k-means": "kmeans",
     "Agglomerative": "agglomerative",
@@ -63,7 +72,7 @@ FIGURE_COLUMNS: dict[str, Any] = {
     "tokens": st.column_config.NumberColumn("Tokens", format="localized"),
     "share": st.column_config.NumberColumn("Share", format="percent"),
     "layers_used": st.column_config.NumberColumn("Layers used", format="%.2f"),
-    "nll": st.column_config.NumberColumn("Loss on the next, nats", format="%.2f"),
+    "nll": st.column_config.NumberColumn("Loss on the next token, nats", format="%.2f"),
     "surprisal": st.column_config.NumberColumn("Surprisal, nats", format="%.2f"),
     "position": st.column_config.NumberColumn("Position", format="%.0f"),
     "log_frequency": st.column_config.NumberColumn("Word frequency, log10", format="%.2f"),
@@ -85,24 +94,20 @@ class Found:
 
 
 def page() -> None:
-    """Offer to find clusters in the text last traced, or to assign it to those of a file."""
-    st.header("Which tokens use the same layers?")
+    """Offer to find clusters in the text traced last, or to assign it to those of a file."""
+    heading(
+        "Which tokens use the same layers?", "depth profile", "cluster", "silhouette",
+        "adjusted Rand index", "p-value", "gate score", "layers used", "surprisal",
+    )  # fmt: skip
     st.markdown(
-        "A token's **depth profile** says at each gate whether it ran, or what the gate said. "
-        "Tokens with profiles alike are grouped, and the groups are held against chance: "
-        "**clusters are claimed only where shuffled profiles do not group as clearly.**"
+        "A token's **depth profile** lists the decisions or the scores of all gates. Tokens with "
+        "similar profiles are grouped. **Clusters are claimed only if shuffled profiles do not "
+        "group as clearly.**"
     )
-    known = traced_now()
+    known = traced_text(gates="all tokens use the same layers")
     if known is None:
-        st.info("Trace a text on the page “Skip paths” first; its tokens will be grouped here.")
         return
     request, traced = known
-    if not traced.sites.height:
-        st.info(
-            f"{plain(traced.run['model'][0])} has no gates: all tokens use all layers, so they are "
-            "all alike. Trace the text with another model."
-        )
-        return
     origin = st.segmented_control(
         "Clusters", [HERE, FILE], default=HERE, required=True, key="clusters_from"
     )
@@ -119,8 +124,9 @@ def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
     """Offer to find clusters; return what was found and how."""
     if len(traced) < MIN_TOKENS:
         st.info(
-            f"{len(traced)} tokens are too few to tell clusters from chance; trace a text of "
-            f"{MIN_TOKENS} or more."
+            f"The text has {len(traced)} tokens, too few to tell clusters from chance. Trace a "
+            f"text "
+            f"of {MIN_TOKENS} or more."
         )
         return None
     first, second, third = st.columns(3)
@@ -157,14 +163,15 @@ def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
 
 def _choose_number(place: Any, method: ClusteringMethod) -> int | None:
     if method == "hdbscan":
-        place.caption("HDBSCAN finds the number of clusters itself, and leaves tokens out.")
+        place.caption("HDBSCAN finds the number of clusters itself and leaves some tokens out.")
         return None
     chosen = place.selectbox(
         "Number of clusters",
         ["By silhouette", *range(2, MAX_CLUSTERS + 1)],
         key="clusters_number",
-        help="By silhouette: the number whose groups are clearest, and one if chance groups as "
-        "clearly. A number is made whatever the test says.",
+        help="By silhouette: the number with the clearest groups, or one if shuffled profiles "
+        "group "
+        "as clearly. A fixed number is used whatever the test says.",
     )
     return None if chosen == "By silhouette" else int(chosen)
 
@@ -172,7 +179,7 @@ def _choose_number(place: Any, method: ClusteringMethod) -> int | None:
 def _from_file(request: Request, traced: Trace, linguistic: bool) -> tuple[Found, str] | None:
     """Offer to assign the text to clusters made before; return what came out and of which."""
     upload = st.file_uploader(
-        "Clusters that were saved here or with Clusters.save", type=["parquet"], key="clusters_file"
+        "Clusters saved from this page or with Clusters.save", type=["parquet"], key="clusters_file"
     )
     if upload is None:
         return None
@@ -186,7 +193,7 @@ def _from_file(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
             raise InputError(str(error).replace("The data", name, 1)) from error
         tokens = clusters.assign(traced)
         words = (
-            f"{assigned_words(clusters, tokens)}\n\nOf the tokens they were made from: "
+            f"{assigned_words(clusters, tokens)}\n\nFor the tokens that made the clusters: "
             f"{reading(clusters)}"
         )
         return _looked_at(clusters, traced, tokens, linguistic, words)
@@ -223,15 +230,14 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     if mapped is not None:
         key = hashlib.sha256(f"{request.key} {settings} {mapped.method}".encode()).hexdigest()
         _explore(traced, found, mapped, key)
-    st.subheader("What each cluster runs, and how many there are")
+    st.subheader("Which layers each cluster runs, and how many clusters there are")
     left, right = st.columns(2)
     left.plotly_chart(cluster_profiles(traced, found.profiles), key="cluster_profiles")
     right.plotly_chart(cluster_criterion(traced, found.clusters), key="cluster_criterion")
     right.caption(
-        "The higher the silhouette, the nearer tokens lie to their own cluster and the farther "
-        "from the next. Dotted are means of draws without groups: texts shuffled within sites, and "
-        "a continuum whose sites go together as much as these. The line above each is the 95th "
-        "percentile of its draws."
+        f"{GLOSSARY['silhouette']} The dotted lines are means over draws without groups: profiles "
+        "shuffled within sites, and a continuum with the same correlations between sites. The line "
+        "above each is the 95th percentile of its draws."
     )
     _cards(found)
     _downloads(traced, found)
@@ -245,14 +251,14 @@ def _choose_map(request: Request, traced: Trace, found: Found, settings: str) ->
         default="PCA",
         required=True,
         key="clusters_map",
-        help="PCA: the two directions in which profiles differ most. UMAP: keeps neighbours "
-        "together, larger distances mean little; it takes a while.",
+        help="PCA: the two directions in which profiles differ most. UMAP: keeps similar profiles "
+        "close together; large distances mean little. It is slower.",
     )
     if MAPS[str(chosen)] == "pca":
         return found.mapped
     return tried(
         "umap",
-        "Make the map",
+        "Compute the map",
         request,
         lambda: jobs().analysis(
             request,
@@ -265,22 +271,22 @@ def _choose_map(request: Request, traced: Trace, found: Found, settings: str) ->
 
 @st.fragment
 def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
-    """Show map and text, linked: what is selected in one is marked in the other."""
+    """Show map and text, linked: what is selected in one is highlighted in the other."""
     tokens = found.tokens
     names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
     left_out = [LEFT_OUT] if tokens["cluster"].null_count() else []
     chosen = st.segmented_control(
-        "Light up",
+        "Highlight",
         [ALL, *names, *left_out],
         default=ALL,
         required=True,
         key=f"lit {key}",
-        on_change=_let_go,
+        on_change=_clear,
         args=(key,),
     )
-    points: set[int] = st.session_state.get(f"points {key}", set())
+    points = state().points.get(key, set())
     if points:
-        st.button("Let go of the selection", on_click=_let_go, args=(key,))
+        st.button("Clear the selection", on_click=_clear, args=(key,))
     of_name = tokens["cluster"].map_elements(cluster_name, pl.String, skip_nulls=False)
     lit = mapped.tokens["point"].is_in(points) if points else of_name == chosen
     every = not points and chosen == ALL
@@ -305,49 +311,22 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
             on_select=lambda: _keep_selected(key),
             selection_mode=("points", "box", "lasso"),
         )
-    st.caption(_caption(tokens.height, mapped, None if every else int(lit.sum())))
+    st.caption(map_reading(tokens.height, mapped, lit=None if every else int(lit.sum())))
     if selected is not None:
-        st.text(_token_words(traced, tokens, selected, mapped))
+        st.text(token_reading(traced, tokens, mapped, token=selected))
 
 
 def _keep_selected(key: str) -> None:
     """Keep which points are selected: a map drawn anew, with other points faint, has forgotten."""
-    points = st.session_state[f"map {key}"]["selection"]["points"]
-    # The ring around a token is no point.
-    st.session_state[f"points {key}"] = {
+    points = widget(f"map {key}")["selection"]["points"]
+    # The ring around a token is not a point.
+    state().points[key] = {
         int(point["customdata"][0]) for point in points if point.get("customdata")
     }
 
 
-def _let_go(key: str) -> None:
-    st.session_state[f"points {key}"] = set()
-
-
-def _caption(total: int, mapped: ClusterMap, lit: int | None) -> str:
-    said = (
-        "Click, box or lasso points of the map to light up their tokens in the text; click a "
-        "token of the text to see it ringed on the map."
-        if lit is None
-        else f"{lit:,} of {total:,} tokens are lit up in the text."
-    )
-    if mapped.points.height < total:
-        said += (
-            f" {mapped.points.height:,} of {total:,} tokens are on the map; each stands for "
-            "those with profiles nearest to its own."
-        )
-    return said
-
-
-def _token_words(traced: Trace, tokens: pl.DataFrame, selected: int, mapped: ClusterMap) -> str:
-    row, token = tokens.row(selected, named=True), traced.tokens.row(selected, named=True)
-    point = mapped.points.row(int(mapped.tokens["point"][selected]), named=True)
-    said = f"Token {selected}, {token['text']!r}: {cluster_name(row['cluster'])}"
-    if row["distance"] is not None:
-        said += f", {row['distance']:.3f} from its mean profile"
-    said += f", layers used {token['layers_used']:g}"
-    if point["token"] != selected:
-        said += f"; token {point['token']} stands for it on the map"
-    return said
+def _clear(key: str) -> None:
+    state().points[key] = set()
 
 
 def _cards(found: Found) -> None:
@@ -360,7 +339,7 @@ def _cards(found: Found) -> None:
         FIGURE_COLUMNS[name]["label"] for name in MEAN_COLUMNS if name not in figures.columns
     ]
     if missing:
-        st.caption(f"Not known here: {', '.join(missing)}.")
+        st.caption(f"Unknown for this trace: {', '.join(missing)}.")
     for number in found.figures["cluster"].drop_nulls():
         with st.container(border=True):
             st.html(
@@ -392,7 +371,7 @@ def _cards(found: Found) -> None:
                 .select("class", "share", "share_all"),
                 column_config={
                     "share": st.column_config.NumberColumn("here", format="percent"),
-                    "share_all": st.column_config.NumberColumn("in all", format="percent"),
+                    "share_all": st.column_config.NumberColumn("all tokens", format="percent"),
                 },
                 hide_index=True,
                 width="stretch",
@@ -409,20 +388,16 @@ def _downloads(traced: Trace, found: Found) -> None:
         "Typical tokens": ("cluster-tokens", found.typical),
         "Criterion": ("cluster-criterion", found.clusters.criterion),
     }
-    places = st.columns(4) + st.columns(4)
-    for place, (label, (name, table)) in zip(places, tables.items(), strict=False):
-        place.download_button(
-            f"{label} (CSV)", csv_of(table), file_name=f"{name}.csv", mime="text/csv",
-            on_click="ignore", width="stretch",
-        )  # fmt: skip
+    csv_buttons(tables)
+    left, right = st.columns(2)
     saved = io.BytesIO()
     found.clusters.save(saved)
-    places[6].download_button(
-        "The clusters, to assign texts to", saved.getvalue(), file_name="clusters.parquet",
+    left.download_button(
+        "The clusters, to assign other texts to", saved.getvalue(), file_name="clusters.parquet",
         on_click="ignore", width="stretch",
-        help="Holds the texts that they were made from, too.",
+        help="The file also contains the texts that the clusters were made from.",
     )  # fmt: skip
-    places[7].download_button(
+    right.download_button(
         "Coloured text (HTML)",
         lambda: cluster_text(traced, found.tokens, limit=len(traced)).encode(),
         file_name="clusters.html", mime="text/html", on_click="ignore", width="stretch",

@@ -1,4 +1,4 @@
-"""Whether scores go with what executing is worth, gate by gate."""
+"""Whether gate scores correlate with what running a unit is worth."""
 
 from __future__ import annotations
 
@@ -6,42 +6,39 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import (
-    BLOCK,
-    CORRELATION_METHODS,
-    MIN_BLOCKS_FOR_INTERVAL,
-)
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.run_button import jobs
-from skipviz.app.components.trials import tried
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import audited
+from skipviz.app.views.attribution_over_depth import Shares
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
 from skipviz.traces import Trace
 
 SEED = 0
-VALUES = {"Utility, by the audit": "utility", "Shares over depth": "share"}
-WORDS = {"utility": "utility", "share": "shares of the loss"}
+VALUES = {"Utility, from the audit": "utility", "Shares over depth": "share"}
+NAMES = {"utility": "utility", "share": "shares of the loss"}
 
 
-def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | None) -> None:
+def show_correlations(request: Request, traced: Trace, shares: Shares | None) -> None:
     """Offer correlations of scores with utilities, or with shares over depth if there are any."""
     st.markdown(
-        "Gates that know their business score high where executing is worth it: by the audit, "
-        "exactly, or by the shares over depth. Scores are held against it site by site, plainly "
-        "and with what position, word frequency, surprisal and length explain taken out."
+        "Good gates give high scores where running a unit is worth it, as measured by the audit or "
+        "by the shares over depth. Scores are correlated with it at each site, with and without "
+        "controls for position, word frequency, surprisal and length."
     )
     chosen = st.segmented_control(
-        "Held against", list(VALUES), default="Utility, by the audit", required=True, key="against"
+        "Compared with", list(VALUES), default=next(iter(VALUES)), required=True, key="against"
     )
     column = VALUES[str(chosen)]
     if column == "utility":
         cells = audited(request, traced, "held")
     else:
-        cells = shares
+        cells = None if shares is None else shares.cells
         if cells is None:
-            st.info("Attribute the whole text's loss over depth first, in the part above.")
+            st.info("First attribute the loss of the whole text over depth, in the part above.")
     if cells is None:
         return
     method = st.segmented_control(
@@ -51,17 +48,18 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
         required=True,
         key="coefficient",
         format_func=str.capitalize,
-        help="Kendall's takes minutes on a long text, the others seconds.",
+        help="Kendall takes minutes on a long text, the others seconds.",
     )
     st.caption(
-        f"Coefficients of a site's {len(traced) - 1:,} tokens; a layer's, and the one over all, is "
-        f"the mean of its sites'. Intervals and p-values move whole blocks of {BLOCK} neighbouring "
-        "tokens; q is p after Benjamini and Hochberg over the whole table."
+        f"Each site has {len(traced) - 1:,} tokens. The coefficient of a layer, and that of all "
+        "sites, is the mean over its sites. Intervals and p-values resample whole blocks of "
+        f"{BLOCK_TOKENS} neighbouring tokens; q is p corrected for the whole table "
+        "(Benjamini-Hochberg)."
     )
-    settings = column if column == "utility" else f"{column} {st.session_state.depth_steps}"
+    settings = column if shares is None or column == "utility" else f"{column} {shares.steps}"
     table = tried(
         "correlations",
-        "Correlate scores with it",
+        "Correlate scores",
         request,
         lambda: jobs().analysis(
             request,
@@ -77,17 +75,18 @@ def show_correlations(request: Request, traced: Trace, shares: pl.DataFrame | No
     if table["low"].is_null().all():
         st.info(
             f"The text has {table['tokens'][0]} whole tokens, fewer than "
-            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK}: too few to draw intervals from, and "
-            "p-values rest on few orders. Take a longer text."
+            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS}. That is too few for intervals, "
+            "and p-values are coarse. Trace a longer text."
         )
-    value = WORDS[column]
+    value = NAMES[column]
     st.markdown(correlation_reading(table, method=method, value=value))
     st.plotly_chart(
         correlation_figure(traced, table, method=method, value=value), key="coefficients"
     )
     st.caption(
-        "Filled marks are sure at a false discovery rate of 5%; bars are 95% intervals; the grey "
-        "band is the interval over all sites."
+        "Filled marks differ from zero at a false discovery rate of 5%; bars are 95% intervals; "
+        "the "
+        "grey band is the interval over all sites."
     )
     st.dataframe(
         table.select(

@@ -1,11 +1,10 @@
-"""Drift on the page of robustness: which texts are held against which."""
+"""Drift on the page of robustness: which texts are compared with which."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +12,9 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.robustness.drift import SHIFTED, drift, select_tokens
-from skipviz.app.components.downloads import csv_of
+from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs
-from skipviz.app.components.trials import tried
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
 from skipviz.errors import TraceError
 from skipviz.plots.robustness import DRIFTS, drift_figure
@@ -33,8 +31,8 @@ def show_drift(request: Request, traced: Trace) -> None:
     """Ask what is before and what after, and show how far scores have drifted."""
     st.subheader("Drift")
     st.caption(
-        "Do the gates score one corpus otherwise than another? A population stability index of 0.1 "
-        "is an early warning and one of 0.25 an alert, if chance does not explain it."
+        "Do the gates score one set of texts differently from another? A population stability "
+        "index of 0.1 is an early warning and 0.25 an alert, unless chance explains it."
     )
     corpora = _choose(traced, request.key)
     if corpora is None:
@@ -78,7 +76,7 @@ def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
         st.info("Choose at least one text on each side.")
         return None
     if set(numbers[0]) & set(numbers[1]):
-        st.info("A text is on both sides; take it out of one of them.")
+        st.info("A text is on both sides; remove it from one of them.")
         return None
     before, after = (select_tokens(traced, _of(sequence, each)) for each in numbers)
     return before, after, f"texts {numbers}"
@@ -88,7 +86,7 @@ def _numbers(names: list[str], key: str) -> tuple[list[int], list[int]]:
     """Return which texts are before and which after, from 0."""
     half = len(names) // 2
     if len(names) > MANY:
-        first = st.slider("Texts before; those that follow are after", 1, len(names) - 1, half)
+        first = st.slider("Texts before; the others are after", 1, len(names) - 1, half)
         return list(range(first)), list(range(first, len(names)))
     left, right = st.columns(2)
     before = left.multiselect("Before", names, default=names[:half], key=f"before {key}")
@@ -98,8 +96,8 @@ def _numbers(names: list[str], key: str) -> tuple[list[int], list[int]]:
 
 def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
     upload = st.file_uploader(
-        "A trace saved before, by the same model at the same budget (“Trace” among the downloads "
-        "of the page “Skip paths”)",
+        "A saved trace of the same model at the same budget (“Trace” under the downloads of the "
+        "page “Skip paths”)",
         type=["parquet"],
         key="reference",
     )
@@ -112,7 +110,7 @@ def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
         st.error(plain(str(error)))
         return None
     st.caption(
-        f"Before: {plain(upload.name)}, {len(reference):,} tokens. After: the text last traced."
+        f"Before: {plain(upload.name)}, {len(reference):,} tokens. After: the text traced last."
     )
     return reference, traced, hashlib.sha256(data).hexdigest()
 
@@ -128,16 +126,16 @@ def _show(traced: Trace, table: pl.DataFrame) -> None:
     st.markdown(plain(drift_words(table)))
     for shown in DRIFTS:
         st.plotly_chart(drift_figure(traced, table, shown=shown), key=f"drift {shown}")
-    st.caption("Faint bars cannot be told from chance, after correction for all gates.")
+    st.caption("Faint bars are not distinguishable from chance, after correction for all gates.")
     st.dataframe(
         table.select(
             "figure",
             _level(),
             pl.col("psi").round(3).alias("stability index"),
-            pl.col("psi_chance").round(3).alias("without drift"),
+            pl.col("psi_chance").round(3).alias("expected without drift"),
             pl.col("ks").round(3).alias("KS distance"),
             pl.col("q").round(4),
-            pl.col("delta").round(3).alias("higher after, less lower"),
+            pl.col("delta").round(3).alias("Cliff's delta"),
             pl.col("mean_before").round(3).alias("mean before"),
             pl.col("mean_after").round(3).alias("mean after"),
             (100 * pl.col("rate_before")).round(1).alias("executed before, %"),
@@ -146,13 +144,15 @@ def _show(traced: Trace, table: pl.DataFrame) -> None:
         hide_index=True,
         width="stretch",
     )
-    st.download_button(
-        "Drift (CSV)", partial(csv_of, table), file_name="drift.csv", mime="text/csv",
-        on_click="ignore",
-    )  # fmt: skip
+    csv_buttons({"Drift": ("drift", table)})
 
 
 def _level() -> pl.Expr:
-    """Return the level in words; a high index that may be chance is not called stable."""
+    """Return the level in words; a high index that chance may explain is not called stable."""
     unsure = (pl.col("level") == "stable") & (pl.col("psi") >= SHIFTED)
-    return pl.when(unsure).then(pl.lit("perhaps chance")).otherwise("level").alias("level")
+    return (
+        pl.when(unsure)
+        .then(pl.lit("not distinguishable from chance"))
+        .otherwise("level")
+        .alias("level")
+    )

@@ -1,4 +1,4 @@
-"""The page of layers: what each one specialises in, over the texts last traced."""
+"""The page of layers: what each one specialises in, over the texts traced last."""
 
 from __future__ import annotations
 
@@ -16,18 +16,23 @@ from skipviz.analysis.layers.difficulty import (
     depth_by_difficulty,
     difficulty,
 )
-from skipviz.analysis.layers.specialties import specialties
+from skipviz.analysis.layers.specialties import significant_specialties, specialties
 from skipviz.analysis.layers.task_depth import layers_by_task
-from skipviz.analysis.tokens.classes import token_classes
+from skipviz.analysis.tokens.classes import FEATURE_NAMES, token_classes
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import explain, follow, jobs, traced_now, wait
-from skipviz.app.components.trials import tried
-from skipviz.app.jobs import Job, Request
+from skipviz.app.components.run_button import computed, jobs, tried
+from skipviz.app.jobs import Request
+from skipviz.app.one_text import no_gates, text_caption, traced_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
-from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    exit_heads,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.probes import LEAST_TOKENS, probes
-from skipviz.experiments.hidden_states.states import MOST, record_states
+from skipviz.experiments.hidden_states.states import SAMPLED_TOKENS, record_states
 from skipviz.experiments.hidden_states.task_prompts import TaskDepths, task_depths
 from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
@@ -39,7 +44,6 @@ from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
 from skipviz.progress import Progress
 from skipviz.readings.layers import (
-    FEATURES,
     attention_reading,
     difficulty_reading,
     features_of,
@@ -48,13 +52,12 @@ from skipviz.readings.layers import (
     specialty_reading,
     task_reading,
 )
-from skipviz.readings.specialties import found
 from skipviz.traces import Trace
 
 SEED = 0
 WITHIN = (
-    " Of several texts they ask what holds within each, blocks moving within their text; rates and "
-    "log-odds are over all texts."
+    " With several texts, blocks are moved within their text, so the tests ask what holds within "
+    "each; rates and log-odds are over all texts."
 )
 LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
 
@@ -64,15 +67,16 @@ Stop: TypeAlias = threading.Event
 
 def page() -> None:
     """Offer the ways to look at what layers do, and show the one chosen."""
-    st.header("What do layers specialise in?")
-    known = traced_now()
+    heading(
+        "What do layers specialise in?", "layers used", "site", "log-odds", "surprisal", "entropy",
+        "probe", "control task", "selectivity", "logit lens", "Block Influence", "Spearman",
+        "q-value", "95% interval",
+    )  # fmt: skip
+    known = traced_text()
     if known is None:
-        st.info("Trace a text on the page “Skip paths” first; its layers will be looked at here.")
         return
     request, traced = known
-    names = traced.tokens["source"].unique(maintain_order=True)
-    shown = plain(names[0]) if len(names) == 1 else f"{len(names):,} texts"
-    st.caption(f"{shown}, {len(traced):,} tokens")
+    text_caption(traced)
     views = {
         "Token classes": _token_classes,
         "Difficulty": _difficulty,
@@ -95,10 +99,7 @@ def page() -> None:
 def _token_classes(request: Request, traced: Trace) -> None:
     st.subheader("Which tokens run which layers")
     if not traced.sites.height:
-        st.info(
-            f"{plain(traced.run['model'][0])} has no gates: every layer runs for every token, so "
-            "none prefers any. Trace the text with another model."
-        )
+        st.info(no_gates(traced, "every layer runs for every token"))
         return
     linguistic = st.toggle(LINGUISTIC, key="layers_linguistic")
 
@@ -115,13 +116,14 @@ def _token_classes(request: Request, traced: Trace) -> None:
         return
     st.plotly_chart(specialty_map(traced, table, feature=feature), key="specialty_map")
     st.caption(
-        "Log-odds of running the layer for tokens of the class against all others: violet runs "
-        "more often, orange less; at the end of the scale the odds are 20 times as high or low. "
-        "Where there is no colour, the layer ran for all tokens or for none. Tests move whole "
-        "blocks of neighbouring tokens and are corrected over the whole table."
+        "Log-odds of running the layer for tokens of the class compared with all others: violet "
+        "runs more often, orange less often. At the ends of the scale the odds are 20 times as "
+        "high "
+        "or as low. Cells are blank where the layer ran for all tokens or for none. Tests permute "
+        "whole blocks of neighbouring tokens and are corrected for the whole table."
         + (WITHIN if traced.tokens["sequence"].n_unique() > 1 else "")
     )
-    sure = found(table)
+    sure = significant_specialties(table)
     if sure.height:
         st.dataframe(
             sure.select(
@@ -178,31 +180,32 @@ def _difficulty(request: Request, traced: Trace) -> None:
     )
     if traced.tokens["sequence"].n_unique() > 1:
         st.caption(
-            "Of several texts, coefficients and tests are of tokens against others of their text; "
-            "the curves are over all texts."
+            "With several texts, coefficients and tests compare tokens within each text; the "
+            "curves "
+            "are over all texts."
         )
     _offer(
         traced,
         {
             "Correlations": ("depth-difficulty", correlations),
-            "Parts": ("depth-by-difficulty", parts),
+            "Curves": ("depth-by-difficulty", parts),
             "Every token": ("difficulty", tokens),
         },
     )
 
 
 def _probes(request: Request, traced: Trace) -> None:
-    st.subheader("What hidden states tell about a token")
+    st.subheader("What hidden states encode about a token")
     st.markdown(
-        "A linear probe behind each layer learns to tell classes of tokens from the hidden state, "
-        "and is judged by texts, or stretches of one, that it has not seen. Its **control task** "
-        "gives every word a random label: what the probe gains over that is read from the state, "
-        "not learnt by heart. A layer counts as run where its last gated unit ran."
+        "A linear probe after each layer learns to read classes of tokens from the hidden state. "
+        "It is tested on texts, or parts of a text, that it has not seen. Its **control task** "
+        "gives every word a random label; accuracy above that is read from the state and not "
+        "memorised. A layer counts as run if its last gated unit ran."
     )
     if len(traced) < LEAST_TOKENS:
         st.info(
-            f"The text has {len(traced):,} tokens; probes need {LEAST_TOKENS} to learn from some "
-            "and be judged by others. Trace a longer text."
+            f"The text has {len(traced):,} tokens; probes need {LEAST_TOKENS}, to learn from some "
+            "and be tested on others. Trace a longer text."
         )
         return
     linguistic = st.toggle(LINGUISTIC, key="probes_linguistic")
@@ -234,22 +237,22 @@ class _Predicted:
 
 
 def _predictions(request: Request, traced: Trace) -> None:
-    st.subheader("Where the prediction is settled")
+    st.subheader("At which layer the prediction is settled")
     st.markdown(
-        "The model's last norm and head read the hidden state behind every layer (the logit lens). "
-        "A prediction is **settled** behind the lowest layer from which the likeliest next token "
-        "stays what the model predicts. **Block Influence** is how far a layer turns the state. A "
-        "layer counts as run where its last gated unit ran."
+        "The model's final norm and head read the hidden state after every layer (the logit lens). "
+        "A prediction is **settled** at the lowest layer from which the most likely next token no "
+        "longer changes. **Block Influence** is how much a layer changes the direction of the "
+        "state. A layer counts as run if its last gated unit ran."
     )
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
         first, second = _halves(progress)
         states = record_states(model, traced, seed=SEED, progress=first, stop=stop)
-        settled = settling(model, traced, states, progress=second, stop=stop)
+        settled = convergence_layers(model, traced, states, progress=second, stop=stop)
         exits = exit_heads(model, traced, states) if isinstance(model.family, HasExits) else None
-        return _Predicted(settled, turning(traced, states), exits)
+        return _Predicted(settled, layer_influence(traced, states), exits)
 
-    result = _run(request, "predictions", run, button="Read every layer", drawn=traced)
+    result = _run(request, "predictions", run, button="Apply the logit lens", drawn=traced)
     if result is None:
         return
     st.markdown(settling_reading(result.settled, result.turned))
@@ -262,13 +265,13 @@ def _predictions(request: Request, traced: Trace) -> None:
     }
     if result.exits is not None:
         st.caption(
-            "A token that left is predicted through its exit's translator, and no layer above "
-            "changes its state: it is settled at its exit at the latest, or nowhere, if the logit "
-            "lens says something else there; such tokens are missing from the figure."
+            "A token that left early is predicted through its exit's translator. It is settled at "
+            "its exit at the latest, or not at all if the logit lens disagrees there; such tokens "
+            "are missing from the figure."
         )
         st.caption(
-            "Of the tokens that never left, the share whose likeliest next token at the exit is "
-            "that of the end: through the exit's own translator, and by the logit lens."
+            "For tokens that never left: how often the most likely next token at an exit is the "
+            "final one, by the exit's own translator and by the logit lens."
         )
         st.dataframe(result.exits, hide_index=True, width="stretch")
         tables["Exits"] = ("exits", result.exits)
@@ -279,21 +282,22 @@ def _attention(request: Request, traced: Trace) -> None:
     st.subheader("Attention to tokens that skipped")
     if not set(traced.sites["unit"]) & {"attn", "block"}:
         st.info(
-            f"No attention of {plain(traced.run['model'][0])} can be skipped, so every token has "
-            "run what others look at. Trace the text with another model."
+            f"{plain(traced.run['model'].item())} never skips attention, so every token has run "
+            f"what "
+            "others attend to. Trace the text with another model."
         )
         return
     st.markdown(
-        "A token that runs a layer's attention also sees tokens that skipped it, by the keys and "
-        "values that the model computes for them all the same. How much does it look at them, and "
-        "what does the loss become with them hidden? The first token of a text, on which much "
-        "attention rests whatever it is, is counted apart and never hidden."
+        "A token that runs a layer's attention also sees tokens that skipped it, because the model "
+        "still computes keys and values for them. How much attention do they get, and what is the "
+        "loss with them hidden? The first token of a text attracts much attention whatever it is; "
+        "it is counted separately and never hidden."
     )
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> AttentionPaid:
         return attention_paid(model, traced, seed=SEED, progress=progress, stop=stop)
 
-    result = _run(request, "attention", run, button="Follow the attention", drawn=traced)
+    result = _run(request, "attention", run, button="Measure the attention", drawn=traced)
     if result is None:
         return
     st.markdown(attention_reading(result.layers, result.losses))
@@ -306,11 +310,11 @@ def _attention(request: Request, traced: Trace) -> None:
 
 
 def _tasks(request: Request, traced: Trace) -> None:
-    st.subheader("Layers that tasks take")
+    st.subheader("Layers used by task")
     st.markdown(
-        "The same short prompts for every model: copy, summarise and continue a text, repeat, add "
-        "and multiply numbers. Each comes with a right answer, and the layers are those of the "
-        "tokens from which it is predicted. Your text plays no part here."
+        "The same short prompts for every model: copy, summarise and continue a text; repeat, add "
+        "and multiply numbers. Layers are counted at the tokens from which the right answer is "
+        "predicted. Your text is not used here."
     )
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> TaskDepths:
@@ -333,7 +337,7 @@ def _tasks(request: Request, traced: Trace) -> None:
 
 
 def _choose_feature(table: pl.DataFrame, key: str) -> str | None:
-    names = {FEATURES.get(feature, feature): feature for feature in features_of(table)}
+    names = {FEATURE_NAMES.get(feature, feature): feature for feature in features_of(table)}
     if not names:
         return None
     chosen = st.segmented_control(
@@ -349,22 +353,7 @@ def _halves(progress: Progress) -> tuple[Progress, Progress]:
 def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) -> Result | None:
     """Return what needs no model, once it is there; until then show how far it is."""
     key = f"layers {name}"
-
-    def start() -> None:
-        follow(key, lambda: jobs().analysis(request, key, run))
-
-    if st.session_state.get(f"asked of {key}") != request.key:
-        st.session_state[f"asked of {key}"] = request.key
-        start()
-    job: Job[Result] = st.session_state[key]
-    if not job.future.done():
-        wait(job)
-    elif (error := job.problem) is not None:
-        explain(error)
-        st.button("Compute it", type="primary", key=f"again {name}", on_click=start)
-    else:
-        return job.future.result()
-    return None
+    return computed(key, "Compute again", request, lambda: jobs().analysis(request, key, run))
 
 
 def _run(
@@ -376,8 +365,11 @@ def _run(
     drawn: Trace | None,
 ) -> Result | None:
     """Offer what needs the model, and return it once it is there."""
-    if drawn is not None and len(drawn) > MOST:
-        st.caption(f"Of {len(drawn):,} tokens, {MOST:,} drawn at random are looked at.")
+    if drawn is not None and len(drawn) > SAMPLED_TOKENS:
+        st.caption(
+            f"The text has {len(drawn):,} tokens; {SAMPLED_TOKENS:,} of them, drawn at random, are "
+            "used."
+        )
     key = f"layers {name}"
     return tried(key, button, request, lambda: jobs().experiment(request, key, run))
 

@@ -8,18 +8,21 @@ from typing import Any
 import streamlit as st
 
 from skipviz import plots
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.cost import CostSummary, cost_summary
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.token_view import payload, token_view
+from skipviz.app.state import state
+from skipviz.glossary import GLOSSARY
 from skipviz.plots.labels import said_of
+from skipviz.readings.paths import cost_reading, token_reading
 from skipviz.traces import Trace
 
 FIGURE = "Figure (HTML)"
 FIGURE_TOKENS = 20_000
-"""Tokens of a text that the figure to keep holds at most."""
+"""Tokens of a text that the downloaded figure holds at most."""
 EXPLORED = 200_000
-"""Tokens that a page can hold, at some 350 bytes a token."""
+"""Tokens that a page can hold, at some 350 bytes per token."""
 
 
 def show(trace: Trace, *, key: str) -> None:
@@ -27,11 +30,14 @@ def show(trace: Trace, *, key: str) -> None:
     names = trace.tokens["source"].unique(maintain_order=True)
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
-    _numbers(trace)
+    figures = cost_summary(trace)
+    st.markdown(cost_reading(trace, figures))
+    _numbers(figures)
     if len(trace) > EXPLORED:
         st.info(
-            f"{len(trace):,} tokens are more than can be drawn one by one here, {EXPLORED:,} at "
-            "most. The figures below and the downloads are of all of them; trace a part to see it."
+            f"The text has {len(trace):,} tokens; at most {EXPLORED:,} can be shown one by one. "
+            f"The "
+            "figures and downloads below cover all of them. To see single tokens, trace a part."
         )
     else:
         _explore(trace, key)
@@ -44,31 +50,30 @@ def show(trace: Trace, *, key: str) -> None:
     _downloads(trace)
 
 
-def _numbers(trace: Trace) -> None:
-    figures = cost_summary(trace)
+def _numbers(figures: CostSummary) -> None:
     cells = [
-        ("Tokens", f"{figures.tokens:,}", "Tokens of the text, as the model's tokenizer cuts it."),
+        (
+            "Tokens",
+            f"{figures.tokens:,}",
+            "The units into which the model's tokenizer splits the text.",
+        ),
         (
             "Layers used, mean",
             f"{figures.layers_mean:.1f} of {figures.layers}",
-            "Attention and MLP count half each; layers without gates count as run.",
+            GLOSSARY["layers used"],
         ),
-        (
-            "Budget realised",
-            f"{figures.budget:.3f}",
-            "FLOPs of attention (without keys and values), MLP, adapters and gates, over those of "
-            "the dense model, on this text.",
-        ),
+        ("Budget realised", f"{figures.budget:.3f}", f"On this text. {GLOSSARY['budget']}"),
         (
             "Whole-model FLOPs",
             f"{figures.flop_share:.1%}",
-            "Share of the dense model's FLOPs, keys, values and head included. FLOPs, not time: "
-            "where a unit was skipped for some tokens only, this run computes and masks it.",
+            "Share of the dense model's FLOPs, including keys, values and the head. FLOPs are not "
+            "time: a unit that is skipped for some tokens only is still computed here, and its "
+            "result discarded for those tokens.",
         ),
         (
             "Loss",
-            "none" if figures.loss is None else f"{figures.loss:.2f} nats",
-            "Mean loss on the next token.",
+            "unknown" if figures.loss is None else f"{figures.loss:.2f} nats",
+            f"Mean over all tokens. {GLOSSARY['loss']}",
         ),
     ]
     key_figures(cells)
@@ -80,44 +85,31 @@ def _explore(trace: Trace, key: str) -> None:
         _payload(trace, key), key="token_view", start=_token_in_address(trace, key), on_select=_noop
     )
     if selected is None or selected >= len(trace):
-        st.caption("Click a token, or focus the text and use the arrow keys, to see its path.")
+        st.caption(
+            "Click a token, or use the arrow keys in the text, to see its path through the layers."
+        )
         return
     st.query_params["token"] = str(selected)
-    token = trace.tokens.row(selected, named=True)
     st.subheader(f"The path of token {selected}")
-    st.text(
-        f"{token['text']!r}: layers used {token['layers_used']:g}, "
-        + _depth(trace, token["exit_depth"])
-        + (f", loss on the next token {token['nll']:.2f} nats" if token["nll"] is not None else "")
-    )
+    st.text(token_reading(trace, selected))
     left, right = st.columns(2)
     left.plotly_chart(plots.token_path(trace, selected), key="path")
     right.plotly_chart(plots.next_tokens(trace, selected), key="next")
 
 
-def _depth(trace: Trace, layer: int | None) -> str:
-    if layer is None:
-        return "no gated layer ran"
-    if trace.run["family"].item() != "exit":
-        return f"deepest gated layer that ran {layer}"
-    last = trace.run["layers"].item() - 1
-    return f"ran to the last layer, {last}" if layer == last else f"left after layer {layer}"
-
-
 def _payload(trace: Trace, key: str) -> dict[str, Any]:
-    kept = st.session_state.get("payload")
-    if kept is None or kept["key"] != key:
-        kept = payload(trace, key=key)
-        st.session_state.payload = kept
-    return dict(kept)
+    kept = state().view
+    if kept is None or kept[0] != key:
+        kept = state().view = (key, payload(trace, key=key))
+    return dict(kept[1])
 
 
 def _token_in_address(trace: Trace, key: str) -> int | None:
     """Return the token that the page's address names, of the first text that is shown."""
-    if "token_at_start" not in st.session_state:
+    if (known := state().start) is None:
         given = st.query_params.get("token", "")
-        st.session_state.token_at_start = (key, int(given) if given.isdecimal() else None)
-    of, start = st.session_state.token_at_start
+        known = state().start = (key, int(given) if given.isdecimal() else None)
+    of, start = known
     return start if of == key and start is not None and start < len(trace) else None
 
 
@@ -155,7 +147,7 @@ def _downloads(trace: Trace) -> None:
         ("Trace", saved, "trace.parquet", "application/octet-stream"),
         (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
-    most = f"Its first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None
+    most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None
     for column, (label, make, name, mime) in zip(st.columns(len(kinds)), kinds, strict=True):
         column.download_button(
             label,

@@ -8,16 +8,17 @@ from typing import Any
 import polars as pl
 import streamlit as st
 
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import explain, follow, jobs, wait
+from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.inputs import sample_document
-from skipviz.app.jobs import Job, Request
+from skipviz.app.jobs import Request
+from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
 from skipviz.folders import samples_folder
 from skipviz.plots.frontier import frontier_figure
-from skipviz.readings.frontier import frontier_reading
-from skipviz.text.documents import Document
-from skipviz.traces import Trace
+from skipviz.readings.policies import frontier_reading
 
 FRONTIER = "frontier.csv"
 COLUMNS: dict[str, Any] = {
@@ -35,7 +36,7 @@ COLUMNS: dict[str, Any] = {
     "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
     "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
-    "top1": st.column_config.NumberColumn("Same likeliest token", format="%.1f%%"),
+    "top1": st.column_config.NumberColumn("Same most likely token", format="%.1f%%"),
     "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
     "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
 }
@@ -45,19 +46,22 @@ SHARES = ("realised", "flop_share", "top1")
 
 def page() -> None:
     """Show the frontier, and under it the text as the chosen policy runs it."""
-    st.header("What does skipping cost, and who decides best?")
+    heading(
+        "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
+        "budget", "FLOPs", "loss over dense", "dense model", "early exit", "nat", "95% interval",
+    )  # fmt: skip
     table = _table(samples_folder() / FRONTIER)
     if table is None:
         st.info(
-            "Nothing has been measured yet. `skipviz evaluate MODEL... --csv "
-            f"{samples_folder() / FRONTIER}` writes the table that this page draws."
+            "There are no measurements yet. `skipviz evaluate MODEL... --csv "
+            f"{samples_folder() / FRONTIER}` writes the table that this page shows."
         )
         return
     st.markdown(
         "Each point is one policy at one budget, on held-out text of three kinds. **Lower is "
-        "better, and further left is cheaper.** Policies were not all trained alike: the table "
-        "says on how many tokens, their cards with what weight on the text itself. Click a point, "
-        "or choose it below, to see your text under it."
+        "better; further left is cheaper.** The policies were trained differently: the table gives "
+        "the number of training tokens, the model cards the rest. Click a point, or choose it "
+        "below, to see your text under that policy."
     )
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
@@ -72,9 +76,7 @@ def page() -> None:
     st.dataframe(
         shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"
     )
-    st.download_button(
-        "Table (CSV)", table.write_csv(), file_name=FRONTIER, mime="text/csv", on_click="ignore"
-    )
+    csv_buttons({"Table": (FRONTIER.removesuffix(".csv"), table)})
 
 
 def _table(path: Path) -> pl.DataFrame | None:
@@ -85,26 +87,26 @@ def _choose(table: pl.DataFrame, clicked: Any) -> int:
     """Return the row that was clicked last, or chosen from the list."""
     points = clicked["selection"]["points"]
     names = [_name(row) for row in table.to_dicts()]
-    if points and points != st.session_state.get("points_seen"):
-        st.session_state.candidate = names[int(points[0]["customdata"][-1])]
-    st.session_state.points_seen = points
-    # Streamlit forgets what a page's own widgets hold when another page is shown.
-    kept = st.session_state.get("candidate_kept")
+    if points and points != state().points_seen:
+        set_widget("candidate", names[int(points[0]["customdata"][-1])])
+    state().points_seen = points
+    # Streamlit forgets the values of a page's widgets when another page is shown.
+    kept = state().candidate
     first = names[(table["policy"] != "dense").arg_max() or 0]
-    if st.session_state.get("candidate") not in names:
-        st.session_state.candidate = kept if kept in names else first
+    if widget("candidate") not in names:
+        set_widget("candidate", kept if kept in names else first)
     chosen = str(st.selectbox("Policy", names, key="candidate"))
-    st.session_state.candidate_kept = chosen
+    state().candidate = chosen
     return names.index(chosen)
 
 
 def _compare(row: dict[str, Any]) -> None:
-    """Run the text of the other page, or a sample, under a policy, and show it."""
-    documents: tuple[Document, ...] = st.session_state.get("documents") or (sample_document(),)
+    """Run the text that was traced last, or a sample, under a policy, and show it."""
+    documents = state().documents or (sample_document(),)
     what = ", ".join(plain(document.source) for document in documents[:3])
     st.caption(
-        f"The text: {what}{' and others' if len(documents) > 3 else ''}. Trace another on the "
-        "page “Skip paths” and come back."
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
+        "on the page “Skip paths”."
     )
     asked = Request(
         model=row["model"],
@@ -113,18 +115,9 @@ def _compare(row: dict[str, Any]) -> None:
         policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
         limit=row["limit"],
     )
-    if st.button("See the text under this policy", type="primary", key="compare"):
-        follow("policy_job", lambda: jobs().submit(asked))
-        st.session_state.policy_key = asked.key
-    job: Job[Trace] | None = st.session_state.get("policy_job")
-    if job is None or st.session_state.policy_key != asked.key:
-        return
-    if not job.future.done():
-        wait(job)
-    elif (error := job.problem) is not None:
-        explain(error)
-    else:
-        show(job.future.result(), key=asked.key)
+    traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
+    if traced is not None:
+        show(traced, key=asked.key)
 
 
 def _name(row: dict[str, Any]) -> str:

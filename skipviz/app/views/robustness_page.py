@@ -1,4 +1,4 @@
-"""The page of robustness: whether paths follow what is meant, or how it is written."""
+"""The page of robustness: whether paths follow the meaning of a text or how it is written."""
 
 from __future__ import annotations
 
@@ -8,19 +8,24 @@ import streamlit as st
 from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.tails import over_dense, tails, worst_places
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs, traced_now
-from skipviz.app.components.trials import tried
+from skipviz.app.components.run_button import explain, jobs, tried
 from skipviz.app.jobs import Request
+from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.views.drift import show_drift
-from skipviz.errors import ModelError, TraceError
+from skipviz.errors import InputError, ModelError
 from skipviz.experiments.robustness import paraphrases
 from skipviz.experiments.robustness.context_and_batch import (
     SENTENCES,
     batch_changes,
     context_changes,
 )
-from skipviz.experiments.robustness.surface import MOST, paraphrase_changes, surface_changes
+from skipviz.experiments.robustness.surface import (
+    SURFACE_CHARACTERS,
+    paraphrase_changes,
+    surface_changes,
+)
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
 from skipviz.plots.labels import said_of
@@ -40,30 +45,22 @@ SHOWN = 44
 
 
 def page() -> None:
-    """Offer what can be tried on the text last traced, and show what came out."""
-    st.header("How robust are the paths?")
+    """Offer what can be tried on the text traced last, and show what came out."""
+    heading(
+        "How robust are the paths?", "depth profile", "layers used", "loss over dense", "nat",
+        "population stability index", "Kolmogorov-Smirnov distance", "q-value", "95% interval",
+    )  # fmt: skip
     st.markdown(
-        "A gate that follows the meaning of a text should hardly care how it is written, what "
-        "stands before it, or what else is in its batch. Here that is tried on the text last "
-        "traced; nothing runs before you press a button."
+        "Gates that follow the meaning of a text should change little with its spelling, the words "
+        "before it, or the other texts in its batch. Each part below tests one of these on the "
+        "text "
+        "traced last. Nothing runs until you press a button."
     )
-    known = traced_now()
+    known = traced_text(gates="there are no paths to compare")
     if known is None:
-        st.info("Trace a text on the page “Skip paths” first; it is what will be tried here.")
         return
     request, traced = known
-    if not traced.sites.height:
-        st.info(
-            f"{plain(traced.run['model'].item())} has no gates, so there are no paths that could "
-            "move. Trace the text with a model that skips."
-        )
-        return
-    documents = traced.tokens["sequence"].n_unique()
-    st.caption(
-        f"The text: {plain(traced.tokens['source'][0])}"
-        + (f" and {documents - 1:,} more" if documents > 1 else "")
-        + f", {len(traced):,} tokens."
-    )
+    text_caption(traced)
     _surface(request, traced)
     _paraphrases(request, traced)
     _context(request, traced)
@@ -74,11 +71,11 @@ def page() -> None:
 
 
 def _surface(request: Request, traced: Trace) -> None:
-    st.subheader("Another surface")
+    st.subheader("Surface form")
     st.caption(
-        "The text in capitals, without them, with typos, doubled spaces, and letters of other "
-        f"scripts that look the same; of a long text the first {MOST:,} characters. Each word is "
-        "compared with itself."
+        "The text in upper case, in lower case, with typos, with double spaces, and with "
+        "look-alike letters of other scripts; of a long text the first "
+        f"{SURFACE_CHARACTERS:,} characters. Each word is compared with itself."
     )
     words = tried(
         "surface",
@@ -103,19 +100,19 @@ def _surface(request: Request, traced: Trace) -> None:
 
 
 def _paraphrases(request: Request, traced: Trace) -> None:
-    st.subheader("Other words for the same")
-    st.caption("The same said in two ways. The words that both have in common are compared.")
+    st.subheader("Paraphrases")
+    st.caption("Pairs of sentences with the same meaning. The words that both share are compared.")
     with st.expander("The pairs"):
         text = st.text_area(
-            f"One pair a line, the two ways parted by {paraphrases.MARK}",
-            value=paraphrases.written(),
+            f"One pair per line, with {paraphrases.MARK} between the two sentences",
+            value=paraphrases.pair_lines(),
             height=220,
             key="pairs",
         )
     try:
-        pairs = paraphrases.read(text)
-    except ValueError as error:
-        st.error(plain(str(error)))
+        pairs = paraphrases.read_pairs(text)
+    except InputError as error:
+        explain(error)
         return
     found = tried(
         "paraphrases",
@@ -137,10 +134,10 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     st.markdown(plain(paraphrase_words(table, by_pair)))
     st.dataframe(
         by_pair.select(
-            pl.col("before").alias("one way"),
+            pl.col("before").alias("one sentence"),
             pl.col("after").alias("the other"),
             pl.col("shared").alias("words in common"),
-            (100 * pl.col("moved")).round(0).alias("decisions moved, %"),
+            (100 * pl.col("moved")).round(0).alias("decisions that differ, %"),
             (pl.col("layers_after") - pl.col("layers_before")).round(2).alias("layers, change"),
             (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats"),
         ),
@@ -156,10 +153,10 @@ def _paraphrases(request: Request, traced: Trace) -> None:
 
 
 def _context(request: Request, traced: Trace) -> None:
-    st.subheader("Another context")
+    st.subheader("Context")
     st.caption(
-        f"Up to {SENTENCES} sentences of the text after the words they came with, after what "
-        "precedes another sentence, and alone."
+        f"Up to {SENTENCES} sentences of the text, each after the words before it, after the words "
+        "before another sentence, and alone."
     )
     words = tried(
         "context",
@@ -184,10 +181,9 @@ def _context(request: Request, traced: Trace) -> None:
 
 
 def _batch(request: Request) -> None:
-    st.subheader("Another batch")
+    st.subheader("Batch")
     st.caption(
-        "Pieces of the text, each run alone and all in one padded batch. Not one decision should "
-        "differ."
+        "Parts of the text, each run alone and all in one padded batch. No decision should differ."
     )
     table = tried(
         "batch",
@@ -224,16 +220,17 @@ def _batch(request: Request) -> None:
 
 
 def _worst(request: Request, traced: Trace) -> None:
-    st.subheader("The worst case")
+    st.subheader("Worst case")
     st.caption(
-        "The text once more under the dense model: where does skipping hurt, and how much do the "
-        "tails of depth and loss weigh?"
+        "The text is run again under the dense model. Where does skipping hurt, and how much of "
+        "the "
+        "loss comes from few tokens?"
     )
     backbone = _backbone(request.model)
     if backbone is None:
         st.info(
-            f"It is not written beside {plain(request.model)} which dense model it was made from, "
-            "so there is nothing to compare it with."
+            f"The files of {plain(request.model)} do not name the dense model that it was made "
+            "from, so there is nothing to compare it with."
         )
         return
     dense = tried(
@@ -246,8 +243,8 @@ def _worst(request: Request, traced: Trace) -> None:
         return
     try:
         costs = over_dense(traced, dense)
-    except (TraceError, ValueError) as error:
-        st.info(plain(str(error)))
+    except InputError as error:
+        explain(error)
         return
     table = tails(traced, costs)
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
@@ -255,8 +252,8 @@ def _worst(request: Request, traced: Trace) -> None:
         column.plotly_chart(tails_figure(traced, table, shown=shown), key=f"tails {shown}")
     worst = worst_places(traced, costs)
     st.markdown(
-        "**Where skipping hurts most.** Each row is a place in the text: what stands before it, "
-        "and the token that follows, which the dense model saw coming better."
+        "**Where skipping hurts most.** Each row is a place in the text, with the text before it "
+        "and the next token, which the dense model predicted better."
     )
     st.dataframe(
         worst.select(
@@ -264,7 +261,7 @@ def _worst(request: Request, traced: Trace) -> None:
             pl.col("nll").round(2).alias("loss, nats"),
             _end_of("before").alias("text before"),
             pl.col("next").map_elements(repr, pl.String).alias("next token"),
-            pl.col("after").str.head(SHOWN).alias("text behind"),
+            pl.col("after").str.head(SHOWN).alias("text after"),
             pl.col("layers_used").alias("layers used"),
             "token",
             "source",

@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
-    ROWS,
+    TOKENS_AT_ONCE,
     Attribution,
     Target,
     captum,
@@ -46,7 +46,7 @@ def attribute_depth(
     target: Target | None = None,
     *,
     steps: int = 32,
-    rows: int = ROWS,
+    rows: int = TOKENS_AT_ONCE,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Attribution:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
-    ROWS,
+    TOKENS_AT_ONCE,
     Attribution,
     Run,
     Target,
@@ -87,7 +87,7 @@ def attribute(
     method: Method = "integrated_gradients",
     gates: Gates = "frozen",
     steps: int = 64,
-    rows: int = ROWS,
+    rows: int = TOKENS_AT_ONCE,
     seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,

@@ -18,7 +18,7 @@ from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop
 from skipviz.traces import Trace
 
-ROWS = 512
+TOKENS_AT_ONCE = 512
 """Tokens run at once, if nothing else is asked."""
 
 Run = Callable[[Tensor], Float[Tensor, " b"]]

@@ -23,7 +23,12 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from skipviz.errors import InputError
-from skipviz.experiments.hidden_states.states import MOST, check_decisions, trace_windows
+from skipviz.experiments.hidden_states.states import (
+    SAMPLED_TOKENS,
+    check_decisions,
+    sampled_tokens,
+    trace_windows,
+)
 from skipviz.families import Plan
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (
@@ -35,7 +40,7 @@ from skipviz.families.llama import (
 )
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
@@ -89,7 +94,7 @@ def attention_paid(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
@@ -123,27 +128,20 @@ def attention_paid(
     gated = _gated_attention(model)
     if not len(trace):
         raise InputError("The trace has 0 tokens, so nothing attends to anything; trace a text.")
-    generator = np.random.default_rng(seed)
-    kept = np.sort(generator.choice(len(trace), min(most, len(trace)), replace=False))
+    kept = sampled_tokens(trace, most, seed=seed)
     sums = {layer: _Sums() for layer in gated}
     parts = [pl.DataFrame(schema=LOSSES)]
     windows = list(trace_windows(trace))
     sequence, decided = trace.tokens["sequence"].to_numpy(), trace.matrix("exec_count") > 0
-    steps, done, otherwise = len(windows) * 2 * len(decoder_layers(model.model)), 0, 0
-
-    def advance() -> None:
-        nonlocal done
-        check_stop(stop)
-        done += 1
-        progress(done / steps)
-
+    steps = len(windows) * 2 * len(decoder_layers(model.model))
+    meter, otherwise = Meter(steps, progress, stop), 0
     with torch.inference_mode():
         for tokens, report in windows:
             wanted = np.isin(tokens, kept) & (np.arange(len(tokens)) >= max(report, 2))
             window = _Window.of(model, trace, tokens, report)
-            executed, losses = window.run(sums, torch.from_numpy(wanted), gated, advance)
+            executed, losses = window.run(sums, torch.from_numpy(wanted), gated, meter)
             otherwise += int((executed.numpy() != decided[tokens])[report:].sum())
-            hidden = window.run_hidden(executed, gated, advance)
+            hidden = window.run_hidden(executed, gated, meter)
             columns = {
                 "token": window.token,
                 "sequence": sequence[window.token],
@@ -233,7 +231,7 @@ class _Window:
         sums: dict[int, _Sums],
         wanted: Bool[Tensor, " t"],
         gated: dict[int, int],
-        advance: Callable[[], None],
+        meter: Meter,
     ) -> tuple[Bool[Tensor, "t s"], npt.NDArray[np.float64]]:
         """Run as the gates decide, add to the sums, and return decisions and losses."""
 
@@ -251,14 +249,14 @@ class _Window:
         ]
         with (
             self.model.family.observe(self.model.model, self.events),
-            hooked(hooks + _advancing(self.model, advance)),
+            hooked(hooks + _advancing(self.model, meter)),
         ):
             losses = self._losses()
         fired = self.events.executed
         return torch.stack([fired[site][0] for site in range(len(fired))], dim=-1).cpu(), losses
 
     def run_hidden(
-        self, executed: Bool[Tensor, "t s"], gated: dict[int, int], advance: Callable[[], None]
+        self, executed: Bool[Tensor, "t s"], gated: dict[int, int], meter: Meter
     ) -> npt.NDArray[np.float64]:
         """Run with the same decisions and without keys of tokens that skip, and return losses."""
 
@@ -285,7 +283,7 @@ class _Window:
         plan = Plan(executed.numpy())
         with (
             self.model.family.force(self.model.model, plan),
-            hooked(hooks + _advancing(self.model, advance)),
+            hooked(hooks + _advancing(self.model, meter)),
         ):
             return self._losses()
 
@@ -307,9 +305,9 @@ def _attentions(model: SkipModel) -> Iterator[tuple[int, Any]]:
         yield layer, gated.get(layer, module.self_attn)
 
 
-def _advancing(model: SkipModel, advance: Callable[[], None]) -> list[Hook]:
+def _advancing(model: SkipModel, meter: Meter) -> list[Hook]:
     """Return hooks that say when a layer is done."""
-    return [after(layer, lambda *_: advance()) for layer in decoder_layers(model.model)]
+    return [after(layer, lambda *_: meter.advance()) for layer in decoder_layers(model.model)]
 
 
 def _hideable(ran: Bool[Tensor, " t"]) -> Bool[Tensor, " t"]:

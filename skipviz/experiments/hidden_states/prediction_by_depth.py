@@ -1,4 +1,4 @@
-"""At which layer the prediction of each token is settled, and how far each layer turns the state.
+"""The convergence layer of each token's prediction, and each layer's influence on the state.
 
 The prediction after a layer is read with the model's own last norm and head, the logit lens
 (nostalgebraist, "interpreting GPT: the logit lens", 2020).
@@ -15,6 +15,7 @@ import polars as pl
 import torch
 from torch import nn
 
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.families.powers import HasExits
@@ -23,7 +24,7 @@ from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import HEAD_ROWS
 from skipviz.traces import Trace
 
-TURNING = {
+INFLUENCE = {
     "layer": pl.Int64,
     "influence": pl.Float64,
     "executed": pl.Float64,
@@ -32,10 +33,8 @@ TURNING = {
     "skipped_tokens": pl.Int64,
 }
 
-Ints = npt.NDArray[np.int64]
 
-
-def settling(
+def convergence_layers(
     model: SkipModel,
     trace: Trace,
     states: States,
@@ -43,7 +42,7 @@ def settling(
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
-    """Return the layer behind which each token's likeliest next token stays what it ends as.
+    """Return each token's convergence layer: its likeliest next token stays the same behind it.
 
     What it ends as is the model's own prediction, after a token that left early the one through
     its exit's translator. No layer above changes the state of such a token, so it is settled at
@@ -147,8 +146,8 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema)
 
 
-def turning(trace: Trace, states: States) -> pl.DataFrame:
-    """Return how far each layer turns the hidden state: one minus the cosine of before and after.
+def layer_influence(trace: Trace, states: States) -> pl.DataFrame:
+    """Return each layer's influence on the hidden state: one minus the cosine of before and after.
 
     Block Influence (Men et al., "ShortGPT: Layers in large language models are more redundant than
     you expect", 2024), as the gates decided.
@@ -178,7 +177,7 @@ def turning(trace: Trace, states: States) -> pl.DataFrame:
                 row[name] = float(turned[inside].mean()) if inside.any() else None
                 row[f"{name}_tokens"] = int(inside.sum())
         rows.append(row)
-    return pl.DataFrame(rows, schema=TURNING)
+    return pl.DataFrame(rows, schema=INFLUENCE)
 
 
 def _ends(model: SkipModel, trace: Trace, states: States) -> Ints:

@@ -14,27 +14,25 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.clustered_error import clustered_error, dependent_groups
-from skipviz.analysis.statistics.correlation import BLOCK
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.intervals import clustered_error
+from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
 FOLDS = 5
-LEAST_TOKENS = FOLDS * BLOCK
+LEAST_TOKENS = FOLDS * BLOCK_TOKENS
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
 """Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
-LEAST = 30
+LEAST_IN_PART = 30
 """Tokens below which a part is not reported."""
 DRAWS = 200
 """Control tasks drawn, of which one is taken."""
 NONE = "none"
 """The class of tokens that have none."""
-
-Ints = npt.NDArray[np.int64]
-Bools = npt.NDArray[np.bool_]
 
 
 def probes(
@@ -49,8 +47,8 @@ def probes(
     """Return how well linear probes read classes of tokens from the hidden states.
 
     The probes are ridge regressions on indicators of the classes. They are fitted on all tokens
-    and judged on those of documents that they have not seen; on blocks of ``BLOCK`` tokens that
-    they have not seen if there are fewer than ``FOLDS`` documents, each within its document.
+    and judged on those of documents that they have not seen; on blocks of ``BLOCK_TOKENS`` tokens
+    that they have not seen if there are fewer than ``FOLDS`` documents, each within its document.
 
     Parameters
     ----------
@@ -73,7 +71,7 @@ def probes(
     pl.DataFrame
         One row a feature, layer and part: ``feature``; ``layer``, -1 for the embeddings, else the
         layer behind which the state is taken; ``part``, ``all`` tokens, or those that ``executed``
-        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST``;
+        or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST_IN_PART``;
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
         always saying the part's largest class; ``control``, the accuracy on the control task;
         ``selectivity``, accuracy less control, and ``error``, its standard error over ``groups``
@@ -89,8 +87,9 @@ def probes(
     groups = _groups(trace, states.token)
     if len(np.unique(groups)) < FOLDS:
         raise InputError(
-            f"{len(states.token)} tokens make {len(np.unique(groups))} blocks of {BLOCK}, too few "
-            f"to learn from some and judge by others; trace a text of {LEAST_TOKENS} tokens."
+            f"{len(states.token)} tokens make {len(np.unique(groups))} blocks of {BLOCK_TOKENS}, "
+            "too few to learn from some and judge by others; trace a text of "
+            f"{LEAST_TOKENS} tokens."
         )
     if classes.height != len(trace):
         raise InputError(
@@ -103,7 +102,7 @@ def probes(
         check_stop(stop)
         right = _right(values, tasks, groups)
         for part, inside in _parts(trace, states.token, layer).items():
-            if inside.sum() >= LEAST:
+            if inside.sum() >= LEAST_IN_PART:
                 rows += [
                     {"feature": name, "layer": layer, "part": part}
                     | _judged(task, *right[name], inside, groups)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -18,12 +18,12 @@ from skipviz.errors import InputError
 from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import decoder_layers, states_given, states_made
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.traces import Trace
 
-MOST = 2000
+SAMPLED_TOKENS = 2000
 """Tokens whose states are kept, if nothing else is asked: 143 MB of a model like SmolLM2-135M."""
 OTHERWISE = 0.01
 """Share of decisions that may come out otherwise than in the trace, by rounding."""
@@ -50,7 +50,7 @@ def record_states(
     model: SkipModel,
     trace: Trace,
     *,
-    most: int = MOST,
+    most: int = SAMPLED_TOKENS,
     seed: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
@@ -83,19 +83,11 @@ def record_states(
     """
     if not len(trace):
         raise InputError("The trace has 0 tokens, so there are no states to record; trace a text.")
-    generator = np.random.default_rng(seed)
-    kept = np.sort(generator.choice(len(trace), min(most, len(trace)), replace=False))
+    kept = sampled_tokens(trace, most, seed=seed)
     layers = len(decoder_layers(model.model))
     values = np.empty((layers + 1, len(kept), model.model.config.hidden_size), dtype=np.float32)
     windows = list(trace_windows(trace))
-    steps, done, otherwise = len(windows) * layers, 0, 0
-
-    def advance() -> None:
-        nonlocal done
-        check_stop(stop)
-        done += 1
-        progress(done / steps)
-
+    meter, otherwise = Meter(len(windows) * layers, progress, stop), 0
     with torch.inference_mode():
         for tokens, report in windows:
             places = np.flatnonzero(np.isin(kept, tokens[report:]))
@@ -104,7 +96,7 @@ def record_states(
             events = GateEvents()
             with (
                 model.family.observe(model.model, events),
-                _listening(model, rows, advance) as heard,
+                _listening(model, rows, meter) as heard,
             ):
                 model.model.model(input_ids=ids.to(model.device), use_cache=False)
             values[:, places] = torch.stack(heard).float().cpu().numpy()
@@ -113,6 +105,13 @@ def record_states(
             otherwise += int((ran != trace.matrix("exec_count")[tokens[report:]]).sum())
     check_decisions(trace, otherwise)
     return States(kept, values)
+
+
+def sampled_tokens(trace: Trace, most: int, *, seed: int) -> npt.NDArray[np.int64]:
+    """Return so many tokens of a trace, drawn by lot and in order; all of a shorter one."""
+    generator = np.random.default_rng(seed)
+    drawn = generator.choice(len(trace), min(most, len(trace)), replace=False)
+    return np.sort(drawn)
 
 
 def check_decisions(trace: Trace, otherwise: int) -> None:
@@ -141,7 +140,7 @@ def trace_windows(trace: Trace) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
 
 @contextmanager
 def _listening(
-    model: SkipModel, rows: Int[Tensor, " n"], advance: Callable[[], None]
+    model: SkipModel, rows: Int[Tensor, " n"], meter: Meter
 ) -> Iterator[list[Float[Tensor, "n d"]]]:
     """Keep the states of some rows, before the first layer and after each."""
     heard: list[Tensor] = []
@@ -151,7 +150,7 @@ def _listening(
 
     def leaving(module: Any, args: Any, result: Any) -> None:
         keep(states_made(result))
-        advance()
+        meter.advance()
 
     layers = decoder_layers(model.model)
     entering = before(layers[0], lambda _, *given: keep(states_given(*given)), with_kwargs=True)

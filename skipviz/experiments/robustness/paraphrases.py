@@ -54,19 +54,19 @@ PAIRS: tuple[tuple[str, str], ...] = (
         "For nine million dollars, the company's factory in Ohio was sold.",
     ),
 )
-MOST = 50
+MOST_PAIRS = 50
 """Pairs that are run at once."""
-LONGEST = 600
+MOST_CHARACTERS = 600
 """Characters of one text of a pair."""
 MARK = "|"
 
 
-def written(pairs: tuple[tuple[str, str], ...] = PAIRS) -> str:
+def pair_lines(pairs: tuple[tuple[str, str], ...] = PAIRS) -> str:
     """Return pairs as a user would write them: one a line, parted by ``|``."""
     return "\n".join(f"{first} {MARK} {second}" for first, second in pairs)
 
 
-def read(text: str) -> list[tuple[str, str]]:
+def read_pairs(text: str) -> list[tuple[str, str]]:
     """Return the pairs in a text: one a line, its two ways of saying it parted by ``|``.
 
     Raises
@@ -84,9 +84,11 @@ def read(text: str) -> list[tuple[str, str]]:
                 f"Line {number} is no pair. Write one way of saying it, then {MARK}, then the "
                 "other."
             )
-        if max(map(len, parts)) > LONGEST:
-            raise InputError(f"Line {number} is too long; each side has at most {LONGEST} letters.")
+        if max(map(len, parts)) > MOST_CHARACTERS:
+            raise InputError(
+                f"Line {number} is too long; each side has at most {MOST_CHARACTERS} letters."
+            )
         pairs.append((parts[0], parts[1]))
-    if not 1 <= len(pairs) <= MOST:
-        raise InputError(f"There are {len(pairs)} pairs; give 1 to {MOST}, one a line.")
+    if not 1 <= len(pairs) <= MOST_PAIRS:
+        raise InputError(f"There are {len(pairs)} pairs; give 1 to {MOST_PAIRS}, one a line.")
     return pairs

@@ -22,9 +22,9 @@ from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
-MOST = 3000
+SURFACE_CHARACTERS = 3000
 """Characters that are run with each surface, if nothing else is asked: about 750 tokens."""
-LEAST = 400
+LEAST_CHARACTERS = 400
 """Characters of a text that are taken at least, so that many texts are not all cut to a line."""
 STRETCH = 16
 """Words that are drawn together for intervals."""
@@ -53,7 +53,7 @@ def surface_changes(
     documents: Sequence[Document],
     *,
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
-    most: int = MOST,
+    most: int = SURFACE_CHARACTERS,
     seed: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
@@ -185,11 +185,11 @@ def paraphrase_changes(
     return pl.concat(parts), pl.DataFrame(rows, infer_schema_length=None)
 
 
-def beginnings(documents: Sequence[Document], *, most: int = MOST) -> list[Document]:
+def beginnings(documents: Sequence[Document], *, most: int = SURFACE_CHARACTERS) -> list[Document]:
     """Return as much of each text as fits ``most`` characters, cut between words if it can be.
 
     Texts share the characters alike; what one leaves goes to those after it. Each gives at least
-    ``LEAST`` characters, so of very many texts only the first are taken.
+    ``LEAST_CHARACTERS`` characters, so of very many texts only the first are taken.
 
     Raises
     ------
@@ -199,9 +199,9 @@ def beginnings(documents: Sequence[Document], *, most: int = MOST) -> list[Docum
     taken: list[Document] = []
     left = most
     for number, document in enumerate(documents):
-        if taken and left < LEAST:
+        if taken and left < LEAST_CHARACTERS:
             break
-        size = min(left, max(LEAST, left // (len(documents) - number)))
+        size = min(left, max(LEAST_CHARACTERS, left // (len(documents) - number)))
         text = _cut(document.text, size)
         if text.strip():
             taken.append(Document(source=document.source, text=text))

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from skipviz.families.fixed_rates.modules import FixedRate, draws_as, fixed_rate, seed_of
 from skipviz.families.fixed_rates.settings import FixedSettings, settings_of
-from skipviz.families.gated.family import Gated
+from skipviz.families.gated.family import GatedUnits
 from skipviz.families.gated.modules import GatedUnit
 from skipviz.schema import Rule
 
 
-class FixedRates(Gated):
+class FixedRates(GatedUnits):
     """Gated units that execute at a rate fixed beforehand, whatever the token is.
 
     Reading and forcing decisions is that of gated units.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,23 +12,21 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
-from skipviz.families.gated.settings import settings_of
+from skipviz.families.gated.settings import Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import SkippableUnit
-from skipviz.families.settings import Settings
+from skipviz.families.settings import Setting, Settings
 from skipviz.schema import Rule, Site
 
 
-class Gated:
-    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+class GatedUnits(ABC):
+    """What families of gated units share: where they are, how they are read, forced and flipped."""
 
-    name = "gated"
-
-    def detect(self, model: nn.Module) -> bool:
-        """Say whether any module is a gated unit."""
-        return any(isinstance(module, GatedUnit) for module in model.modules())
+    @abstractmethod
+    def rule_of(self, unit: GatedUnit) -> Rule:
+        """Return how a unit's score becomes its decision."""
 
     def sites(self, model: nn.Module) -> list[Site]:
         """Return attention and MLP of each gated layer, in running order."""
@@ -48,18 +47,6 @@ class Gated:
             )
             for layer, unit, gated in gated_units(model)
         ]
-
-    def rule_of(self, unit: GatedUnit) -> Rule:
-        """Return how a unit's score becomes its decision."""
-        return "gt"
-
-    def owns(self, fields: Mapping[str, Any]) -> bool:
-        """Say whether a ``skipviz.json`` has thresholds of learned gates."""
-        return "gates" in fields and not fields.get("rates")
-
-    def settings(self, fields: Mapping[str, Any]) -> Settings:
-        """Return the fields, checked."""
-        return settings_of(fields)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``."""
@@ -119,6 +106,32 @@ class Gated:
             )
             for layer, kind, unit in gated_units(model)
         ]
+
+
+class Gated(GatedUnits):
+    """Per-token gates on attention and MLP with adapters, as trained by skipviz."""
+
+    name = "gated"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether any module is a gate that looks at the token."""
+        return any(isinstance(module, Gate) for module in model.modules())
+
+    def rule_of(self, unit: GatedUnit) -> Rule:
+        """Return how a unit's score becomes its decision."""
+        return "gt"
+
+    def owns(self, fields: Mapping[str, Any]) -> bool:
+        """Say whether a ``skipviz.json`` has thresholds of learned gates."""
+        return "gates" in fields and not fields.get("rates")
+
+    def settings(self, fields: Mapping[str, Any]) -> Settings:
+        """Return the fields, checked."""
+        return settings_of(fields)
+
+    def threshold(self, value: float) -> Setting:
+        """Return one threshold for every gate."""
+        return Threshold(value)
 
     @contextmanager
     def straight_through(self, model: nn.Module) -> Iterator[None]:

@@ -35,7 +35,7 @@ from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import Moments
 
-SAMPLED_TOKENS = 160
+COMPARED_TOKENS = 160
 """Tokens of each step whose predictions are compared: the head is the larger part of the work."""
 
 
@@ -82,8 +82,8 @@ class Translation:
         here = self._batches[step]
         rows = self._windows[here].to(model.device)
         tokens = rows[:, :-1].numel()
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
-        some = torch.randperm(tokens, generator=generator)[:SAMPLED_TOKENS].to(model.device)
+        generator = recipe.generator_of(step)
+        some = torch.randperm(tokens, generator=generator)[:COMPARED_TOKENS].to(model.device)
         states: list[Tensor] = []
         hooks = [
             before(translator, lambda _, args: states.append(args[0].flatten(0, 1)[some]))
@@ -219,7 +219,7 @@ def train_exits(
         "exit",
         begun=begun,
         prepared=prepared,
-        tokens_a_step=min(SAMPLED_TOKENS, run.recipe.batch * run.recipe.length),
+        tokens_a_step=min(COMPARED_TOKENS, run.recipe.batch * run.recipe.length),
     )
     return made
 

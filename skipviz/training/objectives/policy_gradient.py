@@ -114,7 +114,7 @@ class PolicyGradient:
         set_threshold(self._model, self._thresholds[recipe.budget_of(step)])
         with torch.no_grad(), _listening(self._model) as greedy:
             base_nll = self._losses(rows)
-        generator = torch.Generator().manual_seed(recipe.seed * 1_000_003 + step)
+        generator = recipe.generator_of(step)
         with _listening(self._model, generator, self._temperature) as drawn:
             drawn_nll = self._losses(rows)
         own, draw = torch.stack(greedy.executed, -1), torch.stack(drawn.executed, -1)

@@ -159,24 +159,27 @@ def test_other_texts_are_refused(traces: list[Trace], found: Clusters) -> None:
 def test_the_reading_says_what_the_tables_say(found: Clusters) -> None:
     said = reading(found)
     assert "the tokens form 4 clusters" in said
-    assert "They are groups apart" in said
+    assert "They are separate groups" in said
     assert f"adjusted Rand index {found.run['stability'][0]:.2f}" in said
     share = found.tokens["cluster"].eq(0).mean()
     assert f"cluster 0, holds {share:.0%}" in said
     none = cluster(trace_of(unplanted(1)))
     assert "form no clusters" in reading(none)
-    assert "All are shown as one" in reading(none)
-    assert "3 shown were asked for" in reading(cluster(trace_of(unplanted(1)), clusters=3))
+    assert "All tokens are shown as one" in reading(none)
+    assert "3 shown are the number" in reading(cluster(trace_of(unplanted(1)), clusters=3))
     generator = np.random.default_rng(0)
     depth = generator.normal(size=(300, 1))
     smooth = (depth + generator.normal(size=(300, 24)) > 0).astype(np.uint8)
-    assert "parts of a continuum" in reading(cluster(trace_of(smooth)))
+    assert "a continuum rather than separate groups" in reading(cluster(trace_of(smooth)))
 
 
 def test_words_of_assigned_tokens_say_how_far_they_lie(found: Clusters) -> None:
     far = trace_of(np.random.default_rng(0).integers(0, 2, (60, 24)).astype(np.uint8))
     tokens = found.assign(far)
     said = assigned_words(found, tokens)
-    assert "60 tokens of this text go to the nearest of 4 clusters made from 240 tokens" in said
-    assert f"lie {tokens['distance'].mean():.3f} from" in said
-    assert f"{found.tokens['distance'].mean():.3f} from it" in said
+    assert (
+        "60 tokens of this text were assigned to the nearest of 4 clusters made from 240 tokens"
+        in said
+    )
+    assert f"their cluster is {tokens['distance'].mean():.3f};" in said
+    assert f"made the clusters it is {found.tokens['distance'].mean():.3f}." in said

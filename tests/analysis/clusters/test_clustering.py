@@ -12,8 +12,9 @@ from sklearn.metrics import adjusted_rand_score
 import skipviz
 from skipviz.analysis.clusters.clustering import Clusters, cluster
 from skipviz.analysis.clusters.grouping import distances, silhouette
-from skipviz.analysis.clusters.profiles import Continuum, raw_profiles, scale_of, scaled, shuffled
+from skipviz.analysis.clusters.profiles import Continuum, raw_profiles, scale_of, scaled
 from skipviz.analysis.clusters.storage import TABLES
+from skipviz.analysis.statistics.blocks import shuffled_columns
 from skipviz.traces import Trace
 from tests.profiles import planted, trace_of, unplanted
 from tests.synthetic import make_trace
@@ -280,7 +281,7 @@ def test_a_silhouette_counts_the_left_out_as_zero() -> None:
 def test_shuffling_keeps_each_site_and_parts_them() -> None:
     profiles = planted(0, tokens=2000)[0].astype(np.float64)
     for block in (1, 16):
-        mixed = shuffled(profiles, block=block, generator=np.random.default_rng(0))
+        mixed = shuffled_columns(profiles, block=block, generator=np.random.default_rng(0))
         assert (mixed.sum(axis=0) == profiles.sum(axis=0)).all()
         assert _apart(mixed) < 0.1 < _apart(profiles)
 

@@ -12,7 +12,6 @@ import pytest
 import skipviz
 from skipviz.analysis.cost import saved_flops
 from skipviz.analysis.gates.quality import (
-    BLOCK,
     controls,
     greedy_execution,
     implied_price,
@@ -21,6 +20,7 @@ from skipviz.analysis.gates.quality import (
     quality_by,
     reliability,
 )
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from tests import tiny
 
 TOKENS = 400
@@ -142,7 +142,7 @@ def test_reliability_follows_the_utility(traced: skipviz.Trace) -> None:
     assert table["utility"].is_sorted()
     assert table["worth"][0] == 0
     assert table["worth"][-1] == 1
-    few = judged(trace, cells).filter(pl.col("token") < BLOCK)
+    few = judged(trace, cells).filter(pl.col("token") < BLOCK_TOKENS)
     assert reliability(few)["net_margin"].null_count() == 10  # one block says nothing of chance
 
 

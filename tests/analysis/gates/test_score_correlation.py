@@ -10,7 +10,8 @@ from scipy import stats
 
 import skipviz
 from skipviz.analysis.gates.score_correlation import score_correlations
-from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, block_permutations
+from skipviz.analysis.statistics.blocks import block_permutations
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from tests.synthetic import make_trace
 
@@ -87,7 +88,7 @@ def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
         pairs = zip(scores[order].T, values.T, strict=True)
         return float(np.mean([np.corrcoef(*pair)[0, 1] for pair in pairs]))
 
-    orders = block_permutations(60, 32, 199, np.random.default_rng(5))
+    orders = block_permutations(60, 199, block=32, generator=np.random.default_rng(5))
     own = mean(np.arange(60))
     extreme = sum(abs(mean(order)) >= abs(own) for order in orders)
     found = table.filter(scope="all", method="pearson", controlled=False).row(0, named=True)

@@ -13,7 +13,7 @@ from skipviz.analysis.layers.difficulty import (
     depth_by_difficulty,
     difficulty,
 )
-from skipviz.analysis.statistics.clustered_error import clustered_margin
+from skipviz.analysis.statistics.intervals import clustered_margin
 from tests.synthetic import make_trace, say
 
 

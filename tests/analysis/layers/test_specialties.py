@@ -11,9 +11,10 @@ from scipy.stats.contingency import odds_ratio
 from sklearn.metrics import mutual_info_score
 
 from skipviz.analysis.layers import specialties as module
-from skipviz.analysis.layers.specialties import FALSE_DISCOVERY_RATE, specialties
-from skipviz.analysis.statistics import clustered_error as spread
-from skipviz.readings.specialties import found, sentences
+from skipviz.analysis.layers.specialties import significant_specialties, specialties
+from skipviz.analysis.statistics import blocks
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.readings.layers import specialty_sentences
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
@@ -87,9 +88,8 @@ def test_planted_specialties_are_found_and_null_ones_are_not() -> None:
     false, hits = [], []
     for seed in range(SEEDS):
         trace, classes = drawn(seed, effect=1.2)
-        claimed = set(found(specialties(trace, classes, permutations=199, seed=seed)).select(
-            "class", "site"
-        ).rows())  # fmt: skip
+        table = specialties(trace, classes, permutations=199, seed=seed)
+        claimed = set(significant_specialties(table).select("class", "site").rows())
         false.append(len(claimed - set(PLANTED)) / max(1, len(claimed)))
         hits.append(len(claimed & set(PLANTED)) / len(PLANTED))
     error = np.std(false) / np.sqrt(SEEDS)
@@ -100,7 +100,7 @@ def test_planted_specialties_are_found_and_null_ones_are_not() -> None:
 
 def claims(seeds: int) -> float:
     any_claimed = [
-        found(specialties(*drawn(seed), permutations=199, seed=seed)).height > 0
+        significant_specialties(specialties(*drawn(seed), permutations=199, seed=seed)).height > 0
         for seed in range(seeds)
     ]
     return float(np.mean(any_claimed))
@@ -113,7 +113,7 @@ def test_nothing_is_claimed_where_nothing_is() -> None:
 def test_tokens_taken_for_independent_would_find_specialties_in_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "BLOCK", 1)
+    monkeypatch.setattr(module, "BLOCK_TOKENS", 1)
     assert claims(10) > 0.5
 
 
@@ -127,7 +127,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
 
 def test_the_sign_says_whether_the_class_runs_more() -> None:
     trace, classes = drawn(0, effect=-1.5)
-    table = found(specialties(trace, classes, seed=0))
+    table = significant_specialties(specialties(trace, classes, seed=0))
     assert (table.filter(site=3)["log_odds"] < 0).all()
     assert (table.filter(site=3)["rate"] < table.filter(site=3)["rate_outside"]).all()
 
@@ -155,7 +155,7 @@ def test_small_classes_are_left_out() -> None:
     assert specialties(trace, classes, seed=0)["class"].unique().to_list() == ["half"]
     none = specialties(trace, classes.select("f"), seed=0)
     assert none.is_empty()
-    assert sentences(none) == []
+    assert specialty_sentences(none) == []
 
 
 def test_sentences_say_what_was_planted() -> None:
@@ -168,10 +168,10 @@ def test_sentences_say_what_was_planted() -> None:
     table = specialties(traced(executed), classes, seed=0)
     content, digits, function = table.filter(site=3).sort("class")["rate"].to_list()
     said = f"Layer 2's MLP runs for {digits:.0%} of digits, {function:.0%} of function words."
-    assert sentences(table, most=1) == [said]
+    assert specialty_sentences(table, most=1) == [said]
     alone = classes.with_columns(pl.when(kind="digits").then("kind"))
     others = (content * (which == 0).sum() + function * (which == 2).sum()) / (which != 1).sum()
-    assert sentences(specialties(traced(executed), alone, seed=0)) == [
+    assert specialty_sentences(specialties(traced(executed), alone, seed=0)) == [
         f"Layer 2's MLP runs for {digits:.0%} of digits, {others:.0%} of all other tokens."
     ]
 
@@ -237,5 +237,5 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         return float(np.mean(each))
 
     assert 0.9 <= held() <= 0.99
-    monkeypatch.setattr(spread, "MIN_TEXTS_AS_GROUPS", 31)
+    monkeypatch.setattr(blocks, "MIN_TEXTS_AS_GROUPS", 31)
     assert held() < 0.85, "blocks of a text are no sample of texts"

@@ -8,7 +8,8 @@ from scipy import stats
 from scipy.signal import lfilter
 
 from skipviz.analysis.robustness import drift as module
-from skipviz.analysis.robustness.drift import FALSE_DISCOVERY_RATE, LAYERS_USED, drift
+from skipviz.analysis.robustness.drift import LAYERS_USED, drift
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import TraceError
 from skipviz.traces import Trace
 from tests.synthetic import make_trace

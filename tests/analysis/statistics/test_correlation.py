@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 from scipy import stats
 
+from skipviz.analysis.statistics.blocks import Resampling
 from skipviz.analysis.statistics.correlation import (
     CORRELATION_METHODS,
     CorrelationMethod,
-    Resampling,
     correlate,
-    with_q_values,
 )
+from skipviz.analysis.statistics.multiple_tests import with_q_values
 
 Floats = npt.NDArray[np.float64]
 SEEDS = 500

@@ -15,7 +15,6 @@ def test_the_browser_gets_text_cluster_and_what_is_lit() -> None:
     assert sent["tokens"]["cluster"].to_list() == [0, 1, -1] * 10
     assert sent["tokens"]["source"].to_list() == trace.tokens["source"].to_list()
     assert sent["lit"]["token"].to_list() == [2, 7]
-    assert sent["several"]
     assert sent["colours"] == list(CLUSTER_COLOURS)
     assert set(sent["inks"]) == {"#000", "#fff"}
     assert payload(trace, labels.to_frame(), key="k", lit=None)["lit"] is None

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from importlib.resources import files
+
 import numpy as np
 import polars as pl
 import pytest
 
 import skipviz
 from skipviz.app.components.token_view import payload, selected_of, span_texts
+from skipviz.plots import palette
 from skipviz.plots.palette import MARGIN_ENDS, margin_end
 from tests import tiny
 from tests.synthetic import make_trace
@@ -85,3 +88,14 @@ def test_a_token_selected_in_an_earlier_text_is_not_selected_in_this() -> None:
     assert selected_of(None, "key") is None
     assert selected_of(["key", 3], "key") == 3
     assert selected_of(["other", 3], "key") is None
+
+
+def test_the_browser_gets_the_colours_of_the_figures() -> None:
+    sent = payload(make_trace(), key="k")["palette"]
+    assert sent["units"] == palette.UNIT_COLOURS
+    assert (sent["layers"], sent["margins"]) == (palette.CIVIDIS, palette.MARGINS)
+    grey, share = sent["skipped"]
+    assert f"rgba({', '.join(map(str, grey))}, {share})" == palette.SKIPPED
+    script = (files("skipviz.app.components") / "assets" / "token_view.js").read_text("utf-8")
+    for name in sent:
+        assert f"palette.{name}" in script

@@ -1,4 +1,4 @@
-"""Settling, exits and turning against loops over layers and tokens."""
+"""Convergence layers, exits and influence against loops over layers and tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,11 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.experiments.hidden_states.prediction_by_depth import exit_heads, settling, turning
+from skipviz.experiments.hidden_states.prediction_by_depth import (
+    convergence_layers,
+    exit_heads,
+    layer_influence,
+)
 from skipviz.experiments.hidden_states.states import States, record_states
 from tests import tiny
 from tests.families.exits.test_family import CONFIG, with_exits
@@ -41,7 +45,7 @@ def test_settled_is_the_lowest_layer_from_which_the_lens_says_the_same(
     gated: skipviz.SkipModel, traced: tuple[skipviz.Trace, States]
 ) -> None:
     trace, states = traced
-    found = settling(gated, trace, states)
+    found = convergence_layers(gated, trace, states)
     said = lens(gated, trace)
     for row in found.rows(named=True):
         token = row["token"]
@@ -67,14 +71,14 @@ def test_layers_above_the_embeddings_are_all_that_were_used(
 ) -> None:
     trace, states = traced
     same = replace(states, values=np.repeat(states.values[-1:], tiny.LAYERS + 1, axis=0))
-    found = settling(gated, trace, same)
+    found = convergence_layers(gated, trace, same)
     assert (found["settled"] == -1).all()
     assert found["layers_after"].to_numpy() == pytest.approx(trace.tokens["layers_used"].to_numpy())
 
 
-def test_turning_is_one_minus_the_cosine(traced: tuple[skipviz.Trace, States]) -> None:
+def test_influence_is_one_minus_the_cosine(traced: tuple[skipviz.Trace, States]) -> None:
     trace, states = traced
-    found = turning(trace, states)
+    found = layer_influence(trace, states)
     ran = trace.matrix("exec_count") > 0
     for layer, row in enumerate(found.rows(named=True)):
         before, after = torch.from_numpy(states.values[layer : layer + 2])
@@ -119,7 +123,7 @@ def test_a_token_that_left_ends_as_the_model_predicts(statistics: bool) -> None:
     model = skipviz.from_parts(with_exits(), tiny.tokenizer(), name="tiny-exits")
     trace = skipviz.trace(model, TEXTS, statistics=statistics)
     states = record_states(model, trace, seed=0)
-    found = settling(model, trace, states)
+    found = convergence_layers(model, trace, states)
     predicted = skipviz.trace(model, TEXTS).tokens["top_ids"].to_numpy()[:, 0]
     dense = tiny.backbone(seed=0)
     with torch.no_grad():
@@ -149,10 +153,12 @@ def test_what_has_no_exits_is_refused(
 def test_a_model_without_gates_settles_too(dense: skipviz.SkipModel) -> None:
     trace = skipviz.trace(dense, TEXTS)
     states = record_states(dense, trace, seed=0)
-    found = settling(dense, trace, states)
+    found = convergence_layers(dense, trace, states)
     assert found["exit_depth"].null_count() == len(trace)
     assert (found["layers_after"] == tiny.LAYERS - 1 - found["settled"]).all()
-    assert turning(trace, states).select(pl.col("executed", "skipped").is_null().all()).row(0) == (
+    assert layer_influence(trace, states).select(pl.col("executed", "skipped").is_null().all()).row(
+        0
+    ) == (
         True,
         True,
     )
@@ -162,4 +168,4 @@ def test_it_can_be_stopped(gated: skipviz.SkipModel, traced: tuple[skipviz.Trace
     stop = threading.Event()
     stop.set()
     with pytest.raises(skipviz.Stopped):
-        settling(gated, *traced, stop=stop)
+        convergence_layers(gated, *traced, stop=stop)

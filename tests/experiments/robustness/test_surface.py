@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import skipviz
-from skipviz.experiments.robustness.paraphrases import PAIRS, read, written
+from skipviz.experiments.robustness.paraphrases import PAIRS, pair_lines, read_pairs
 from skipviz.experiments.robustness.perturbations import PERTURBATIONS, surface, upper_case
 from skipviz.experiments.robustness.surface import (
     SCHEMA,
@@ -117,8 +117,8 @@ def test_what_cannot_be_run_gets_a_sentence(
 
 
 def test_pairs_are_read_as_they_are_written() -> None:
-    assert tuple(read(written())) == PAIRS
-    assert read("a b | c d\n\n e|f ") == [("a b", "c d"), ("e", "f")]
+    assert tuple(read_pairs(pair_lines())) == PAIRS
+    assert read_pairs("a b | c d\n\n e|f ") == [("a b", "c d"), ("e", "f")]
     for text, sentence in (
         ("a | b\nc", "Line 2 is no pair"),
         ("a | b | c", "Line 1 is no pair"),
@@ -128,4 +128,4 @@ def test_pairs_are_read_as_they_are_written() -> None:
         (f"a | {'b' * 601}", "too long"),
     ):
         with pytest.raises(ValueError, match=sentence):
-            read(text)
+            read_pairs(text)

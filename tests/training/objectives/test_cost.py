@@ -26,3 +26,11 @@ def test_the_price_rises_while_too_much_runs_and_is_never_negative() -> None:
     assert price.update(-0.5) == 0
     first = price.update(0.1)
     assert price.update(0.1) > first > 0
+
+
+def test_a_price_that_was_low_for_long_rises_at_once() -> None:
+    fresh, idle = Price(), Price()
+    for _ in range(50):
+        idle.update(-0.5)
+    assert idle.level == 0
+    assert idle.update(0.1) == fresh.update(0.1)

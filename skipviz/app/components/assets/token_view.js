@@ -1,15 +1,7 @@
 // The text as a heatmap and, under it, the map of layers and tokens. Python sends the data once;
 // colouring, hovering and scrolling happen here, and only the selected token goes back.
 
-const CIVIDIS = ["#00224E", "#123570", "#3B496C", "#575D6D", "#707173", "#8A8678", "#A59C74", "#C3B369", "#E1CC55", "#FEE838"];
-const MARGINS = ["#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#542788"];
-const UNIT_COLOURS = { attn: "#0072B2", mlp: "#D55E00", block: "#009E73" };
-const UNIT_NAMES = { attn: "attention", mlp: "MLP", block: "block" };
-const LOSS = "#D55E00";
-const GREY = [140, 140, 140];
-const LOSS_TOP = 10; // nats; a guess among 49,152 tokens costs 10.8
-const CHUNK = 200;
-const CELL = 3; // pixels a token, at least
+const CELL = 3; // pixels per token, at least
 
 const MODES = {
   layers: "layers used",
@@ -18,9 +10,6 @@ const MODES = {
   decision: "decision at one site",
   score: "score at one site",
 };
-
-/** What each mounted view remembers between runs of Python. */
-const VIEWS = new WeakMap();
 
 export default function (component) {
   const { data, parentElement, setStateValue } = component;
@@ -89,6 +78,7 @@ function load(view, data) {
     sites,
     count: data.tokens.numRows,
     layers: data.layers,
+    palette: data.palette,
     fewest: data.fewest,
     margin: data.margin,
     text: data.tokens.getChild("text"),
@@ -107,7 +97,7 @@ function load(view, data) {
   view.start = 0;
   view.root.style.setProperty("--text-height", data.height + "px");
   fillSites(view);
-  write(view);
+  writeText(view, view.trace);
   recolour(view);
   if (view.selected !== null) reveal(view);
   else view.tokens.scrollTop = 0;
@@ -117,45 +107,11 @@ function load(view, data) {
 function fillSites(view) {
   const before = view.site.value;
   view.site.replaceChildren(...view.trace.sites.map((site, i) =>
-    new Option(`layer ${site.layer} ${UNIT_NAMES[site.unit] ?? site.unit}`, String(i))));
+    new Option(`layer ${site.layer} ${view.trace.palette.names[site.unit]}`, String(i))));
   if (before && Number(before) < view.trace.sites.length) view.site.value = before;
   for (const option of view.colour.options)
     option.disabled = !view.trace.sites.length && (option.value === "decision" || option.value === "score");
   if (view.colour.selectedOptions[0]?.disabled) view.colour.value = "nll";
-}
-
-/** Write the text, a span for each group of tokens that share characters; as text, never as HTML. */
-function write(view) {
-  const { trace } = view;
-  const parts = document.createDocumentFragment();
-  view.spans = new Array(trace.count);
-  let chunk = null, filled = 0;
-  const several = trace.count > 0 && trace.sequence[trace.count - 1] !== trace.sequence[0];
-  for (let i = 0; i < trace.count; i++) {
-    if (i && trace.span[i] === trace.span[i - 1]) { view.spans[i] = view.spans[i - 1]; continue; }
-    if (several && (!i || trace.sequence[i] !== trace.sequence[i - 1])) {
-      const heading = document.createElement("h4");
-      heading.textContent = trace.source.get(i);
-      parts.append(heading);
-      chunk = null;
-    }
-    if (!chunk) { chunk = document.createElement("div"); chunk.className = "chunk"; parts.append(chunk); filled = 0; }
-    const span = document.createElement("span");
-    span.dataset.token = String(i);
-    span.id = `token-${i}`;
-    span.setAttribute("role", "option");
-    span.textContent = visible(trace.text.get(i));
-    view.spans[i] = span;
-    chunk.append(span);
-    filled += 1;
-    if (filled >= CHUNK && span.textContent.endsWith("\n")) chunk = null;
-  }
-  view.tokens.replaceChildren(parts);
-}
-
-/** Show control characters as their pictures; line ends and tabs stay what they are. */
-function visible(text) {
-  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt(0)));
 }
 
 function rgb(hex) { return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16)); }
@@ -194,19 +150,19 @@ function scaleOf(view) {
   const site = trace.sites[Number(view.site.value)];
   const { page } = pageColours(view);
   if (mode === "decision" && site) {
-    const on = rgb(UNIT_COLOURS[site.unit]);
+    const on = rgb(trace.palette.units[site.unit]);
     return { kind: "decision", on, at: (i) => (site.executed[i] ? on : null), name: site };
   }
   if (mode === "score" && site) {
     const margin = (i) => marginOf(site, i);
     const limits = { low: -trace.margin, high: trace.margin };
-    return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign turned" : ""} (above 0 runs)`, limits, (share) => along(MARGINS, share), margin, view, true);
+    return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign turned" : ""} (above 0 runs)`, limits, (share) => along(trace.palette.margins, share), margin, view, true);
   }
   if (mode === "layers")
-    return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.layers }, (share) => along(CIVIDIS, share), (i) => trace.used[i], view);
+    return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.layers }, (share) => along(trace.palette.layers, share), (i) => trace.used[i], view);
   const values = mode === "nll" ? trace.nll : trace.surprisal;
   const words = mode === "nll" ? "loss on the next token, nats" : "surprisal, nats";
-  return ramp(words, { low: 0, high: LOSS_TOP }, (share) => blend(page, rgb(LOSS), share), (i) => values[i], view);
+  return ramp(words, { low: 0, high: trace.palette.lossTop }, (share) => blend(page, rgb(trace.palette.loss), share), (i) => values[i], view);
 }
 
 function ramp(words, fixed, colour, value, view, symmetric = false) {
@@ -342,9 +298,7 @@ function mark(view) {
 
 /** Bring the selected token into both views, moving nothing outside them. */
 function reveal(view) {
-  const span = view.spans[view.selected];
-  const top = span.getBoundingClientRect().top - view.tokens.getBoundingClientRect().top;
-  if (top < 0 || top > view.tokens.clientHeight - 30) view.tokens.scrollTop += top - view.tokens.clientHeight / 2;
+  scrollTo(view, view.spans[view.selected]);
   const size = shown(view);
   if (view.selected < view.start || view.selected >= view.start + size) view.start = view.selected - Math.floor(size / 2);
   paint(view);
@@ -365,10 +319,7 @@ function step(view, event) {
 }
 
 function sideways(view, move) {
-  if (view.selected === null) return 0;
-  let i = view.selected;
-  while (i >= 0 && i < view.trace.count && view.spans[i] === view.spans[view.selected]) i += move;
-  return i < 0 || i >= view.trace.count ? null : Number(view.spans[i].dataset.token);
+  return view.selected === null ? 0 : nextSpan(view, view.selected, move);
 }
 
 /** The token of the next or previous line that lies nearest below or above the selected one. */
@@ -385,12 +336,6 @@ function otherLine(view, direction) {
     if (best === null || gap < best.gap) best = { gap, i };
   }
   return best?.i ?? null;
-}
-
-function nextSpan(view, from, direction) {
-  let i = from;
-  while (i >= 0 && i < view.trace.count && view.spans[i] === view.spans[from]) i += direction;
-  return i < 0 || i >= view.trace.count ? null : Number(view.spans[i].dataset.token);
 }
 
 // ---- the map -------------------------------------------------------------------------------
@@ -442,15 +387,15 @@ function paint(view) {
   context.fillText(`token ${view.start}`, LEFT, height - 6);
   context.textAlign = "right";
   if (size > 20) context.fillText(`token ${view.start + size - 1}`, LEFT + cell * size, height - 6);
-  canvas.setAttribute("aria-label", `Layers by tokens, ${units.map((u) => UNIT_NAMES[u]).join(" and ")}: which ran for tokens ${view.start} to ${view.start + size - 1}`);
+  canvas.setAttribute("aria-label", `Layers by tokens, ${units.map((u) => trace.palette.names[u]).join(" and ")}: which ran for tokens ${view.start} to ${view.start + size - 1}`);
 }
 
 function paintPanel(view, context, unit, top) {
   const { trace, geometry: { cell, row, size } } = view;
   const { page, ink } = pageColours(view);
   const byScore = view.colour.value === "score";
-  const on = rgb(UNIT_COLOURS[unit]);
-  const off = blend(page, GREY, 0.14), always = blend(page, GREY, 0.55);
+  const on = rgb(trace.palette.units[unit]);
+  const off = blend(page, ...trace.palette.skipped), always = blend(page, ...trace.palette.alwaysRuns);
   const bottom = top + row * trace.layers;
   context.fillStyle = css(always);
   context.fillRect(LEFT, top, cell * size, row * trace.layers);
@@ -460,7 +405,7 @@ function paintPanel(view, context, unit, top) {
     for (let k = 0; k < size; k++) {
       const i = view.start + k;
       const margin = marginOf(site, i);
-      const scored = Number.isNaN(margin) ? off : along(MARGINS, (margin + trace.margin) / (2 * trace.margin));
+      const scored = Number.isNaN(margin) ? off : along(trace.palette.margins, (margin + trace.margin) / (2 * trace.margin));
       const colour = byScore ? scored : site.executed[i] ? on : off;
       context.fillStyle = css(colour);
       context.fillRect(LEFT + k * cell, y, cell + 0.5, row - 0.5);
@@ -475,7 +420,7 @@ function paintPanel(view, context, unit, top) {
   context.translate(11, (top + bottom) / 2);
   context.rotate(-Math.PI / 2);
   context.textAlign = "center";
-  context.fillText(`${UNIT_NAMES[unit] ?? unit} layer`, 0, 0);
+  context.fillText(`${trace.palette.names[unit]} layer`, 0, 0);
   context.restore();
   outline(view, context, view.hovered, top, css(ink), 1);
   outline(view, context, view.selected, top, getComputedStyle(view.root).getPropertyValue("--st-primary-color") || css(ink), 2);
@@ -511,9 +456,9 @@ function mapHead(view, units, size) {
     ? `Map: tokens ${view.start.toLocaleString("en")} to ${(view.start + size - 1).toLocaleString("en")} of ${trace.count.toLocaleString("en")}`
     : `Map: all ${trace.count.toLocaleString("en")} tokens`;
   const legend = view.colour.value === "score"
-    ? [item(css(along(MARGINS, 0)), `score ${trace.margin} or more on the side of skipping`), item(css(along(MARGINS, 1)), `${trace.margin} or more on the side of running`)]
-    : [...units.map((unit) => item(UNIT_COLOURS[unit], `${UNIT_NAMES[unit]} ran`)), item(css(blend(page, GREY, 0.14)), "skipped")];
-  view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, GREY, 0.55)), "always runs (no gate)"));
+    ? [item(css(along(trace.palette.margins, 0)), `score ${trace.margin} or more on the side of skipping`), item(css(along(trace.palette.margins, 1)), `${trace.margin} or more on the side of running`)]
+    : [...units.map((unit) => item(trace.palette.units[unit], `${trace.palette.names[unit]} ran`)), item(css(blend(page, ...trace.palette.skipped)), "skipped")];
+  view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, ...trace.palette.alwaysRuns)), "always runs (no gate)"));
 }
 
 function cellAt(view, event) {

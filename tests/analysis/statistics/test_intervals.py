@@ -3,12 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipviz.analysis.statistics import clustered_error as spread
-from skipviz.analysis.statistics.clustered_error import (
-    clustered_error,
-    clustered_margin,
-    dependent_groups,
-)
+from skipviz.analysis.statistics import blocks
+from skipviz.analysis.statistics.blocks import dependent_groups
+from skipviz.analysis.statistics.intervals import clustered_error, clustered_margin
 
 
 def test_it_is_the_spread_of_the_mean_over_many_draws() -> None:
@@ -68,5 +65,5 @@ def test_intervals_hold_the_truth_where_whole_texts_differ(
         return float(np.mean(each))
 
     assert 0.91 < held() < 0.98
-    monkeypatch.setattr(spread, "MIN_TEXTS_AS_GROUPS", 21)
+    monkeypatch.setattr(blocks, "MIN_TEXTS_AS_GROUPS", 21)
     assert held() < 0.7, "blocks of a text are no sample of texts"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.readings.frontier import frontier_reading
+from skipviz.readings.policies import frontier_reading
 
 ROWS = [
     ("base", "dense", None, None, None),
@@ -18,13 +18,13 @@ ROWS = [
 NAMES = ["model", "policy", "over_learned", "over_learned_low", "over_learned_high"]
 
 
-def test_each_policy_is_held_against_the_first_learned_gates() -> None:
+def test_each_policy_is_compared_with_the_first_learned_gates() -> None:
     table = pl.DataFrame(ROWS, schema=NAMES, orient="row")
     assert frontier_reading(table) == (
-        "At equal budget, held against the learned gates of mine: again (learned) loses -0.020 "
-        "nats, surely less; fixed (static) loses +0.010 to +0.200 nats, surely more at 1 of 2 "
-        "budgets; far (random) loses -0.300 to +0.300 nats, surely more at 1 and surely "
-        "less at 1 of 2 budgets (1 more is outside of theirs)."
+        "At equal budget, compared with the learned gates of mine: again (learned) loses -0.020 "
+        "nats, less (95% CI excludes 0); fixed (static) loses +0.010 to +0.200 nats, more at 1 of "
+        "2 budgets (95% CI excludes 0); far (random) loses -0.300 to +0.300 nats, more at 1 and "
+        "less at 1 of 2 budgets (95% CI excludes 0), and 1 outside their range of budgets."
     )
 
 
@@ -32,3 +32,9 @@ def test_nothing_is_said_without_learned_gates_or_others() -> None:
     table = pl.DataFrame(ROWS, schema=NAMES, orient="row")
     assert frontier_reading(table.filter(policy="static")) == ""
     assert frontier_reading(table.head(2)) == ""
+
+
+def test_an_interval_around_zero_is_no_difference() -> None:
+    rows = [*ROWS[:2], ("fixed", "static", 0.01, -0.1, 0.2)]
+    said = frontier_reading(pl.DataFrame(rows, schema=NAMES, orient="row"))
+    assert said.endswith("loses +0.010 nats, no difference distinguishable from zero.")

@@ -1,4 +1,4 @@
-"""What the frontier says, in words."""
+"""The page of policies in sentences."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def frontier_reading(table: pl.DataFrame) -> str:
     if learned.is_empty():
         return ""
     first = learned["model"][0]
-    # Of the same gates at another threshold nothing is to be said but how the line bends.
+    # The same gates at another threshold are other points of one line.
     others = table.filter((pl.col("policy") != "dense") & (pl.col("model") != first))
     sentences = [
         _sentence(model, policy, rows)
@@ -31,7 +31,7 @@ def frontier_reading(table: pl.DataFrame) -> str:
     ]
     if not sentences:
         return ""
-    return f"At equal budget, held against the learned gates of {first}: {'; '.join(sentences)}."
+    return f"At equal budget, compared with the learned gates of {first}: {'; '.join(sentences)}."
 
 
 def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
@@ -41,15 +41,13 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
     better = rows.filter(pl.col("over_learned_high") < 0).height
     least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
     span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
-    counts = {"surely more": worse, "surely less": better}
     if not worse and not better:
-        said = "which cannot be told from none"
+        said = "no difference distinguishable from zero"
     elif rows.height == 1:
-        said = "surely more" if worse else "surely less"
+        said = f"{'more' if worse else 'less'} (95% CI excludes 0)"
     else:
-        sure = [f"{word} at {count}" for word, count in counts.items() if count]
-        said = f"{' and '.join(sure)} of {rows.height} budgets"
-    left = (
-        f" ({outside} more {'is' if outside == 1 else 'are'} outside of theirs)" if outside else ""
-    )
+        counts = {"more": worse, "less": better}
+        clear = [f"{word} at {count}" for word, count in counts.items() if count]
+        said = f"{' and '.join(clear)} of {rows.height} budgets (95% CI excludes 0)"
+    left = f", and {outside} outside their range of budgets" if outside else ""
     return f"{model} ({policy}) loses {span} nats, {said}{left}"

@@ -1,0 +1,298 @@
+"""How many small faults put into the code the tests find: `make mutation`.
+
+A fault is one changed operator, constant, condition, keyword argument, assignment, result or
+statement. A sample of all faults is drawn; each is put in where a test runs its line, and those
+tests are run, the quickest first. A fault that no test runs into counts as survived. Names in
+annotations and the wording of errors are left alone.
+
+Neither mutmut 3.8 nor cosmic-ray fits here. mutmut leaves every decorated function alone, which
+are the properties, context managers and inference functions, and writes a function for each fault,
+48 000 lines for `recording/` alone, each wrapped again by the type checks that the tests run under.
+cosmic-ray starts Python anew for each fault, and torch, transformers and polars take seconds to
+import. Here a process that has them imported is forked for each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import collections
+import copy
+import difflib
+import importlib
+import importlib.machinery
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import coverage
+import pytest
+from scipy import stats
+
+ROOT = Path(__file__).parents[1]
+BUILD = ROOT / "build" / "mutation"
+QUICK = ["-q", "-p", "no:nbmake", "-m", "not slow and not model and not browser"]
+WARM = (
+    "torch", "transformers.models.llama.modeling_llama", "transformers.generation.utils", "polars",
+    "pyarrow", "plotly.graph_objects", "scipy.stats", "sklearn.cluster", "sklearn.linear_model",
+    "sklearn.metrics", "streamlit", "captum.attr", "jaxtyping", "beartype", "hypothesis",
+)  # fmt: skip
+SECONDS = 20.0
+"""Of tests for each fault, by how long they take without one."""
+
+SWAPS: dict[type[ast.AST], type[ast.AST]] = {
+    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq, ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is,
+    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Div,
+    ast.Mod: ast.FloorDiv, ast.Pow: ast.Mult, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd,
+    ast.MatMult: ast.Mult, ast.And: ast.Or, ast.Or: ast.And, ast.Break: ast.Continue,
+    ast.Continue: ast.Break,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A stretch of a file, in lines from 1 and bytes from 0, and what is put in its place."""
+
+    path: str
+    start: tuple[int, int]
+    end: tuple[int, int]
+    new: str
+    statement: int
+
+    def source(self) -> bytes:
+        """Return the file with the fault in it."""
+        lines = (ROOT / self.path).read_bytes().splitlines(keepends=True)
+        (first, left), (last, right) = self.start, self.end
+        changed = lines[first - 1][:left] + self.new.encode() + lines[last - 1][right:]
+        return b"".join([*lines[: first - 1], changed, *lines[last:]])
+
+    def diff(self) -> str:
+        """Return what it changes."""
+        before = (ROOT / self.path).read_text(encoding="utf-8").splitlines()
+        after = self.source().decode().splitlines()
+        return "\n".join(list(difflib.unified_diff(before, after, n=0, lineterm=""))[2:])
+
+
+def faults(path: Path) -> list[Fault]:
+    """Return every fault of a file."""
+    found: list[Fault] = []
+    name = str(path.relative_to(ROOT))
+
+    def visit(node: Any, statement: int) -> None:
+        if isinstance(node, ast.stmt):
+            statement = node.lineno
+        changes = [(node, new) for new in _changed(node)]
+        test = getattr(node, "test", None)
+        if isinstance(test, ast.Name | ast.Call | ast.Attribute) and not isinstance(
+            node, ast.Assert
+        ):
+            changes.append((test, ast.UnaryOp(ast.Not(), test)))
+        for old, new in changes:
+            text = f"({ast.unparse(new)})" if isinstance(new, ast.expr) else ast.unparse(new)
+            start, end = (old.lineno, old.col_offset), (old.end_lineno, old.end_col_offset)
+            found.append(Fault(name, start, end, text, statement))
+        for child in _children(node):
+            visit(child, statement)
+
+    visit(ast.parse(path.read_bytes()), 0)
+    return found
+
+
+def _children(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield what is looked at for faults inside a node."""
+    if isinstance(node, ast.JoinedStr | ast.Raise | ast.Import | ast.ImportFrom | ast.Assert):
+        return
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return  # a docstring
+    if isinstance(node, ast.Subscript) and ast.unparse(node.value).endswith("Literal"):
+        return
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+        return
+    left_alone = ("annotation", "returns", "decorator_list", "ctx", "ops", "op")
+    for name, value in ast.iter_fields(node):
+        if name not in left_alone:
+            yield from (each for each in (value if isinstance(value, list) else [value])
+                        if isinstance(each, ast.AST))  # fmt: skip
+
+
+def _changed(node: Any) -> Iterator[ast.AST]:
+    """Yield the node with each of its faults."""
+
+    def with_(**changes: Any) -> Any:
+        other = copy.copy(node)
+        vars(other).update(changes)
+        return other
+
+    def swapped(operator: ast.AST) -> Any:
+        return SWAPS[type(operator)]()
+
+    match node:
+        case ast.Compare():
+            for place, operator in enumerate(node.ops):
+                yield with_(ops=[*node.ops[:place], swapped(operator), *node.ops[place + 1 :]])
+        case ast.BinOp() | ast.AugAssign() | ast.BoolOp() if type(node.op) in SWAPS:
+            yield with_(op=swapped(node.op))
+        case ast.Break() | ast.Continue():
+            yield swapped(node)
+        case ast.UnaryOp(op=ast.Not() | ast.USub() | ast.Invert()):
+            yield node.operand
+        case ast.Constant(value=bool()):
+            yield ast.Constant(not node.value)
+        case ast.Constant(value=int() | float()):
+            yield ast.Constant(node.value + 1)
+        case ast.Constant(value=str()):
+            yield ast.Constant(f"XX{node.value}XX")
+        case ast.Call():
+            for place, keyword in enumerate(node.keywords):
+                if keyword.arg is not None:
+                    yield with_(keywords=node.keywords[:place] + node.keywords[place + 1 :])
+        case ast.Expr(value=ast.Call()):
+            yield ast.Pass()
+        case ast.Return() | ast.Assign() if not isinstance(node.value, ast.Constant | None):
+            if node.col_offset:  # not what a module names, types among it
+                yield with_(value=ast.Constant(None))
+
+
+def baseline(tests: list[str]) -> None:
+    """Run the tests as they are; note what each took and which lines of the rooms it ran."""
+    cover = coverage.Coverage(data_file=str(BUILD / "coverage"), source_pkgs=["skipviz"])
+    cover.set_option("run:core", "ctrace")
+    seconds: dict[str, float] = collections.defaultdict(float)
+
+    class Watch:
+        @pytest.hookimpl(wrapper=True)
+        def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
+            cover.switch_context(item.nodeid)
+            began = time.monotonic()
+            outcome = yield
+            seconds[item.nodeid] += time.monotonic() - began
+            cover.switch_context("")
+            return outcome
+
+    cover.start()
+    code = pytest.main([*QUICK, *tests], plugins=[Watch()])
+    cover.stop()
+    cover.save()
+    (BUILD / "seconds.json").write_text(json.dumps(seconds))
+    os._exit(code)
+
+
+def mutated(fault: Fault, tests: list[str]) -> None:
+    """Run tests with a fault put in where its file is imported."""
+    path, text = ROOT / fault.path, fault.source()
+    real = importlib.machinery.SourceFileLoader.get_data
+
+    def get_data(loader: Any, name: str) -> bytes:
+        if Path(name) == path:
+            return text
+        if Path(name).parent.parent == path.parent and Path(name).name.startswith(path.stem + "."):
+            raise OSError("compiled without the fault")
+        return real(loader, name)
+
+    importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
+    sys.dont_write_bytecode = True
+    os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(BUILD / "hypothesis")
+    os._exit(pytest.main([*QUICK, "-x", "--no-header", *tests]))
+
+
+def forked(work: Callable[..., None], *arguments: Any, seconds: float, log: Path) -> int | None:
+    """Do work in a child and return its exit status; None if it took longer."""
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        os.setsid()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        try:
+            work(*arguments)
+        finally:
+            os._exit(70)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.05)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
+
+
+class Chosen:
+    """Which tests run a line, from the run without faults."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = json.loads((BUILD / "seconds.json").read_text())
+        self.data = coverage.CoverageData(basename=str(BUILD / "coverage"))
+        self.data.read()
+
+    def tests(self, fault: Fault) -> list[str]:
+        """Return the tests that run into a fault, the quickest first."""
+        by_line = self.data.contexts_by_lineno(str(ROOT / fault.path))
+        lines = {fault.statement, *range(fault.start[0], fault.end[0] + 1)}
+        found = {test for line in lines for test in by_line.get(line, ())}
+        if found == {""}:  # run when the file is imported: any test of the file may tell
+            found = {test for tests in by_line.values() for test in tests}
+        ordered = sorted(found - {""}, key=lambda test: self.seconds[test])
+        taken, total = [], 0.0
+        for test in ordered:
+            total += self.seconds[test]
+            if taken and total > SECONDS:
+                break
+            taken.append(test)
+        return taken
+
+
+def main() -> None:
+    """Print the share found, by room, and every fault that no test found."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sample", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("paths", nargs="*", default=["analysis", "recording", "families"])
+    options = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    os.chdir(ROOT)
+    sys.path.insert(0, str(ROOT))
+    BUILD.mkdir(parents=True, exist_ok=True)
+    for name in WARM:
+        importlib.import_module(name)
+    print("Running the tests without a fault", flush=True)
+    if forked(baseline, ["tests"], seconds=3600, log=BUILD / "baseline.log") != 0:
+        sys.exit(f"They fail, or take more than an hour: see {BUILD / 'baseline.log'}.")
+    files = [f for path in options.paths for f in sorted((ROOT / "skipviz" / path).rglob("*.py"))]
+    every = [fault for file in files for fault in faults(file)]
+    sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+    chosen = Chosen()
+    outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for fault in sample:
+        tests = chosen.tests(fault)
+        limit = 30 + 5 * sum(chosen.seconds[test] for test in tests)
+        log = BUILD / "fault.log"
+        code = forked(mutated, fault, tests, seconds=limit, log=log) if tests else 0
+        outcome = {None: "timeout", 0: "survived"}.get(code, "killed")
+        outcomes[Path(fault.path).parts[1]][outcome] += 1
+        if outcome == "survived":
+            print(f"\n{fault.path} ({len(tests)} tests)\n{fault.diff()}", flush=True)
+    print(f"\n{len(sample)} of {len(every)} faults, seed {options.seed}")
+    for room, counts in [*outcomes.items(), ("all", sum(outcomes.values(), collections.Counter()))]:
+        total, found = counts.total(), counts.total() - counts["survived"]
+        low, high = stats.binomtest(found, total).proportion_ci(method="wilson")
+        print(
+            f"{room:12} killed {counts['killed']:4}  timeout {counts['timeout']:3}  survived "
+            f"{counts['survived']:3}  found {found / total:.1%} (95% CI {low:.1%} to {high:.1%})"
+        )
+
+
+if __name__ == "__main__":
+    main()

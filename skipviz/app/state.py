@@ -1,0 +1,112 @@
+"""What a session of the app remembers, in one typed place.
+
+Streamlit keeps the values of widgets itself, by their keys. Everything else that must outlive a
+run of a page's script is here, and no other module touches ``st.session_state``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import streamlit as st
+
+from skipviz.app.jobs import Job, Request
+from skipviz.text.documents import Document
+from skipviz.traces import Trace
+
+_KEY = "skipviz"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run that this session started.
+
+    Attributes
+    ----------
+    job
+        The run.
+    asked
+        What its result depends on; a page shows the result only while it asks for the same.
+    """
+
+    job: Job[Any]
+    asked: object
+
+
+@dataclass
+class State:
+    """The memory of one session.
+
+    Attributes
+    ----------
+    session
+        Tells this session from others.
+    runs
+        The latest run of each kind, by its name.
+    request
+        What the page of skip paths traced last.
+    documents
+        The texts that were chosen last.
+    sidebar
+        Values of the side bar's widgets, which Streamlit forgets while they are not shown.
+    view
+        What the token view shows, by the key of its trace; built once for each trace.
+    start
+        The token that the page's address named, and the key of the trace that it is of.
+    stored
+        The uploaded trace: its file's id, its request, and the trace.
+    points_seen
+        The points of the frontier that were clicked last.
+    candidate
+        The policy that was chosen last.
+    points
+        Selected points of cluster maps, by the key of the map.
+    """
+
+    session: str = field(default_factory=lambda: uuid.uuid4().hex)
+    runs: dict[str, Run] = field(default_factory=dict)
+    request: Request | None = None
+    documents: tuple[Document, ...] = ()
+    sidebar: dict[str, Any] = field(default_factory=dict)
+    view: tuple[str, dict[str, Any]] | None = None
+    start: tuple[str, int | None] | None = None
+    stored: tuple[str, Request, Trace] | None = None
+    points_seen: list[Any] = field(default_factory=list)
+    candidate: str | None = None
+    points: dict[str, set[int]] = field(default_factory=dict)
+
+
+def state() -> State:
+    """Return the memory of this session."""
+    if _KEY not in st.session_state:
+        st.session_state[_KEY] = State()
+    found: State = st.session_state[_KEY]
+    return found
+
+
+def widget(key: str) -> Any:
+    """Return the value of a widget, or None if Streamlit does not hold it."""
+    return st.session_state.get(key)
+
+
+def set_widget(key: str, value: Any) -> None:
+    """Set the value of a widget that has not been drawn yet in this run."""
+    st.session_state[key] = value
+
+
+def widgets() -> dict[str, Any]:
+    """Return the values of all widgets that Streamlit holds, by their keys."""
+    return {str(key): value for key, value in st.session_state.items() if key != _KEY}
+
+
+def restore(values: Iterable[tuple[str, Any]]) -> None:
+    """Set again what Streamlit has forgotten of widgets that were not drawn in the last run.
+
+    What it has not forgotten stays: setting it would overwrite what is being typed.
+    """
+    for key, value in values:
+        if key not in st.session_state:
+            st.session_state[key] = value

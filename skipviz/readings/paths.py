@@ -1,0 +1,60 @@
+"""The page of skip paths in sentences."""
+
+from __future__ import annotations
+
+from skipviz.analysis.cost import CostSummary
+from skipviz.traces import Trace
+
+_BUDGET_TOLERANCE = 0.02
+"""How far the budget realised may lie from the one asked for without a word."""
+
+
+def cost_reading(trace: Trace, figures: CostSummary) -> str:
+    """Say how many layers were used, what that costs, and whether the budget was met.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    figures
+        What ``skipviz.analysis.cost.cost_summary`` returned for it.
+    """
+    if not trace.sites.height:
+        return f"This model has no gates: every token used all {figures.layers} layers."
+    said = (
+        f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. The "
+        f"decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
+    )
+    asked = trace.run["budget"].item()
+    if asked is None or abs(figures.budget - asked) <= _BUDGET_TOLERANCE:
+        return said
+    return (
+        f"{said} **The budget on this text is {figures.budget:.2f}; the thresholds were set for "
+        f"{asked:.2f} on other texts.**"
+    )
+
+
+def token_reading(trace: Trace, token: int) -> str:
+    """Say how far a token went, and how well the next one was predicted.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    token
+        Which token.
+    """
+    row = trace.tokens.row(token, named=True)
+    said = (
+        f"{row['text']!r}: layers used {row['layers_used']:g}, {_depth(trace, row['exit_depth'])}"
+    )
+    return said if row["nll"] is None else f"{said}, loss on the next token {row['nll']:.2f} nats"
+
+
+def _depth(trace: Trace, layer: int | None) -> str:
+    if layer is None:
+        return "no gated layer ran"
+    if trace.run["family"].item() != "exit":
+        return f"deepest gated layer that ran {layer}"
+    last = trace.run["layers"].item() - 1
+    return f"ran to the last layer, {last}" if layer == last else f"left after layer {layer}"

@@ -1,0 +1,43 @@
+"""Tables as CSV that a spreadsheet can open: no cell is read as a formula, and no text is lost."""
+
+from __future__ import annotations
+
+import json
+
+import polars as pl
+
+TEXTS = frozenset(
+    {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
+     "source", "text", "word", "word_text"}
+)  # fmt: skip
+"""Columns that hold what a user wrote, or the name of a file of theirs."""
+FORMULA = r"\A[=+\-@\t\r]"
+"""What a spreadsheet takes for the beginning of a formula."""
+
+
+def csv_text(frame: pl.DataFrame) -> str:
+    """Return a table as CSV, texts in JSON's notation; see ``csv_safe``."""
+    return csv_safe(frame).write_csv()
+
+
+def csv_safe(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table with its texts as JSON strings.
+
+    A JSON string starts with a quotation mark, so no spreadsheet takes it for a formula, and
+    control characters survive. Columns of users' texts are always written so (``TEXTS``); a column
+    of other strings only where one of them would be taken for a formula, such as a file's name in
+    a longer label.
+    """
+    return frame.with_columns(
+        _as_json(frame[name])
+        for name, kind in frame.schema.items()
+        if kind == pl.String and (name in TEXTS or frame[name].str.contains(FORMULA).any())
+    )
+
+
+def _as_json(texts: pl.Series) -> pl.Series:
+    values = texts.drop_nulls().unique(maintain_order=True)
+    written = pl.Series(
+        [json.dumps(value, ensure_ascii=False) for value in values], dtype=pl.String
+    )
+    return texts.replace_strict(values, written, return_dtype=pl.String)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import polars as pl
+
+from skipviz.analysis.cost import cost_summary
+from skipviz.readings.paths import cost_reading, token_reading
+from skipviz.traces import Trace
+from tests.synthetic import make_trace
+
+
+def with_run(trace: Trace, **columns: object) -> Trace:
+    kinds = {
+        name: pl.String if isinstance(value, str) else pl.Float64 for name, value in columns.items()
+    }
+    run = trace.run.with_columns(
+        pl.lit(value, kinds[name]).alias(name) for name, value in columns.items()
+    )
+    return Trace(run=run, sites=trace.sites, tokens=trace.tokens, matrices=trace.matrices)
+
+
+def test_the_cost_comes_first_and_a_missed_budget_last() -> None:
+    trace = make_trace(tokens=30)
+    figures = cost_summary(trace)
+    off = figures.budget - 0.1
+    said = cost_reading(with_run(trace, budget=off), figures)
+    assert said.startswith(f"Tokens used {figures.layers_mean:.1f} of 6 layers on average.")
+    assert f"{figures.flop_share:.1%} of the dense model's FLOPs" in said
+    assert f"**The budget on this text is {figures.budget:.2f}; the thresholds were set for" in said
+    met = cost_reading(with_run(trace, budget=figures.budget + 0.01), figures)
+    assert "thresholds" not in met
+    none = cost_reading(with_run(trace, budget=None), figures)
+    assert "thresholds" not in none
+
+
+def test_a_model_without_gates_skips_nothing() -> None:
+    trace = make_trace(gated=())
+    assert cost_reading(trace, cost_summary(trace)) == (
+        "This model has no gates: every token used all 6 layers."
+    )
+
+
+def test_a_token_is_said_with_its_depth_and_loss() -> None:
+    trace = make_trace(tokens=30)
+    row = trace.tokens.row(4, named=True)
+    said = token_reading(trace, 4)
+    assert said.startswith(f"{row['text']!r}: layers used {row['layers_used']:g}, ")
+    assert f"deepest gated layer that ran {row['exit_depth']}" in said
+    assert said.endswith(f"loss on the next token {row['nll']:.2f} nats")
+    assert "loss" not in token_reading(make_trace(statistics=False), 4)
+
+
+def test_an_exit_is_a_layer_left_or_the_last() -> None:
+    trace = make_trace(tokens=30)
+    exits = with_run(trace, family="exit")
+    depths = set(exits.tokens["exit_depth"])
+    for token, depth in enumerate(exits.tokens["exit_depth"]):
+        wanted = (
+            "no gated layer ran" if depth is None
+            else "ran to the last layer, 5" if depth == 5
+            else f"left after layer {depth}"
+        )  # fmt: skip
+        assert wanted in token_reading(exits, token)
+    assert len(depths) > 1
