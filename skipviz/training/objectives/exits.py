@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError
-from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
+from skipviz.evaluation.calibration import calibrate_exits
 from skipviz.families.exits.modules import (
     EXIT_RULES,
     ExitConfig,
@@ -21,7 +21,7 @@ from skipviz.families.exits.modules import (
     exit_parameters,
     install_exits,
 )
-from skipviz.families.exits.settings import ExitSettings, read_exits, write_exits
+from skipviz.families.exits.settings import EXIT_TEXTS, ExitSettings, read_exits, write_exits
 from skipviz.families.hooks import before, hooked
 from skipviz.folders import WEIGHTS
 from skipviz.models import SkipModel, from_parts, load
