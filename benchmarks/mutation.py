@@ -27,6 +27,7 @@ import random
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -163,7 +164,7 @@ def _changed(node: Any) -> Iterator[ast.AST]:
                 yield with_(value=ast.Constant(None))
 
 
-def baseline(tests: list[str]) -> None:
+def baseline(tests: list[str]) -> int:
     """Run the tests as they are; note what each took and which lines of the rooms it ran."""
     cover = coverage.Coverage(data_file=str(BUILD / "coverage"), source_pkgs=["skipviz"])
     cover.set_option("run:core", "ctrace")
@@ -184,10 +185,10 @@ def baseline(tests: list[str]) -> None:
     cover.stop()
     cover.save()
     (BUILD / "seconds.json").write_text(json.dumps(seconds))
-    os._exit(code)
+    return int(code)
 
 
-def mutated(fault: Fault, tests: list[str]) -> None:
+def mutated(fault: Fault, tests: list[str]) -> int:
     """Run tests with a fault put in where its file is imported."""
     path, text = ROOT / fault.path, fault.source()
     real = importlib.machinery.SourceFileLoader.get_data
@@ -202,10 +203,10 @@ def mutated(fault: Fault, tests: list[str]) -> None:
     importlib.machinery.SourceFileLoader.get_data = get_data  # type: ignore[method-assign]
     sys.dont_write_bytecode = True
     os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(BUILD / "hypothesis")
-    os._exit(pytest.main([*QUICK, "-x", "--no-header", *tests]))
+    return int(pytest.main([*QUICK, "-x", "--no-header", *tests]))
 
 
-def forked(work: Callable[..., None], *arguments: Any, seconds: float, log: Path) -> int | None:
+def forked(work: Callable[..., int], *arguments: Any, seconds: float, log: Path) -> int | None:
     """Do work in a child and return its exit status; None if it took longer."""
     sys.stdout.flush()
     child = os.fork()
@@ -214,10 +215,14 @@ def forked(work: Callable[..., None], *arguments: Any, seconds: float, log: Path
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        code = 70
         try:
-            work(*arguments)
+            code = work(*arguments)
+        except BaseException:
+            traceback.print_exc()
         finally:
-            os._exit(70)
+            sys.stdout.flush()
+            os._exit(code)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
