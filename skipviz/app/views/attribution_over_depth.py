@@ -13,7 +13,7 @@ from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_c
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import named_cells
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
 from skipviz.experiments.attribution.target import Attribution, Target
@@ -23,7 +23,6 @@ from skipviz.progress import Progress
 from skipviz.readings.attribution import depth_reading, flips_reading, paths_reading
 from skipviz.traces import Trace
 
-SEED = 0
 MOST_ROWS = 30
 SCOPES = ("This token", "The whole text")
 

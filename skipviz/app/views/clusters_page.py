@@ -31,7 +31,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
 from skipviz.app.state import state, widget
 from skipviz.errors import InputError
@@ -56,7 +56,6 @@ from skipviz.readings.clusters import (
 )
 from skipviz.traces import Trace
 
-SEED = 0
 HERE, FILE = "Found in this text", "From a file"
 ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "Gate scores": "score"}
 METHODS: dict[str, ClusteringMethod] = {

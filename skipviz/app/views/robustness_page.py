@@ -13,7 +13,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
-from skipviz.app.jobs import Experiment, Request
+from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.views.drift import show_drift
 from skipviz.errors import InputError, ModelError
@@ -41,7 +41,6 @@ from skipviz.readings.robustness import (
 )
 from skipviz.traces import Trace
 
-SEED = 0
 SHOWN = 44
 """Characters of text on each side of a place; the files have more."""
 
