@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, MissingExtraError
+from skipviz.errors import InputError
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop
@@ -69,6 +69,10 @@ class Attribution:
     value: float
     deltas: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        kind = ", ".join(self.table.columns)
+        return f"Attribution({self.table.height:,} rows of {kind}; value={self.value:.4g})"
+
     @property
     def delta(self) -> float | None:
         """The largest miss; None for methods that promise no sum."""
@@ -76,20 +80,9 @@ class Attribution:
 
 
 def captum() -> Any:
-    """Return Captum's methods.
+    """Return Captum's methods; imported when they are first needed."""
+    import captum.attr
 
-    Raises
-    ------
-    ImportError
-        If it is not installed; says how to install it.
-    """
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise MissingExtraError(
-            "Attribution runs in Captum, which is not installed: pip install "
-            "'skipviz[attribution]'."
-        ) from error
     return captum.attr
 
 
