@@ -1,8 +1,8 @@
 """Whether the gates of a model are right: the tables of docs/findings.md.
 
-One text of each held-out kind, 256 tokens: every decision flipped, the scores held against what the
-flips were worth and against attribution over depth, and the policy that knows the utilities run at
-the same budget.
+One text of each held-out kind, 256 tokens: every decision flipped, the scores compared with what
+the flips were worth and with attribution over depth, and the policy that knows the utilities run
+at the same budget.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ def main() -> None:
     table(
         "The scores",
         ("text", "price", "worth executing", "decided rightly", "AUROC", "shuffled", "random",
-         "average precision", "calibration error", "regret a token"),
+         "average precision", "calibration error", "regret per token"),
         rows,
     )  # fmt: skip
     every = pl.concat([t.judged().with_columns(text=pl.lit(kind)) for kind, t in texts.items()])
@@ -212,18 +212,19 @@ def main() -> None:
         found = quality_by(every, column).sort(column)
         table(
             title,
-            (column, "cells", "worth executing", "executed rightly or skipped rightly", "AUROC"),
+            (column, "cells", "worth executing", "decided rightly", "AUROC"),
             found.select(column, "cells", "worth", "right", "auroc").rows(),
         )
     table(
         "Beyond the next token, and with gates that react",
         ("text", "mean utility, next token", "mean, all that follow", "rank correlation",
-         "same sign", "held against reacting: rank correlation", "same sign"),
+         "same sign", "compared with reacting gates: rank correlation", "same sign"),
         [(kind, *t.horizons()) for kind, t in texts.items()],
     )  # fmt: skip
     table(
         "Scores against utilities, Spearman's coefficient, mean of the sites",
-        ("text", "plain", "95%", "p", "covariates taken out", "95%", "p", "sites with q < 0.05"),
+        ("text", "plain", "95%", "p", "covariates controlled for", "95%", "p",
+         "sites with q < 0.05"),
         [(kind, *t.correlations()) for kind, t in texts.items()],
     )  # fmt: skip
     table(

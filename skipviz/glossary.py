@@ -57,7 +57,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         # The audit.
         "utility": "The loss with a unit skipped minus the loss with it run, all else unchanged, "
         "in nats: positive means that running it helps.",
-        "price": "How many nats a FLOP is taken to be worth: 0, or the price implied by the "
+        "price": "How many nats one FLOP is taken to be worth: 0, or the price implied by the "
         "budget.",
         "regret": "How much loss a decision cost compared with the better choice, at the stated "
         "price.",

@@ -10,11 +10,12 @@ from polars.datatypes import DataType, DataTypeClass
 
 Unit = Literal["block", "attn", "mlp"]
 Rule = Literal[
-    "gt", "ge", "topk", "quantile", "argmax", "cumsum", "patience", "schedule", "forced", "sample"
-]
+    "gt", "ge", "lt", "topk", "quantile", "argmax", "cumsum", "patience", "schedule", "forced",
+    "sample",
+]  # fmt: skip
 SkipPath = Literal["identity", "adapter", "zero", "frozen"]
 KeyValue = Literal["computed", "absent", "evicted", "copied", "propagated", "shared"]
-Scope = Literal["token", "sequence", "batch"]
+Scope = Literal["token", "window", "sequence", "batch"]
 
 Columns = dict[str, DataTypeClass | DataType]
 

@@ -28,6 +28,8 @@ from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
 _LOG = logging.getLogger("skipviz")
+SEED = 0
+"""Of every random draw on the pages: a page shows the same figures each time."""
 RESULTS = 24
 """Traces and what was made of them kept; the one not looked at for longest goes first."""
 MODELS = 2

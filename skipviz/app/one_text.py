@@ -120,3 +120,15 @@ def in_context(traced: Trace, token: int) -> str:
     return (
         f"{'…' if begin else ''}{before}⟦{texts[first]}⟧{after}{'…' if end < len(traced) else ''}"
     )
+
+
+def named_cells(traced: Trace, cells: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:
+    """Return decisions as a table to read: token, text, site, decision, and further columns."""
+    texts = traced.tokens["text"]
+    return cells.select(
+        "token",
+        pl.col("token").map_elements(lambda token: repr(texts[token]), pl.String).alias("text"),
+        pl.col("label").alias("site"),
+        pl.when("executed").then(pl.lit("ran")).otherwise(pl.lit("skipped")).alias("decision"),
+        *columns,
+    )

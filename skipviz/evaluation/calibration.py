@@ -18,9 +18,6 @@ from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
-EXIT_TEXTS = 5
-"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
-
 
 def calibrate(
     gated: SkipModel,

@@ -91,13 +91,14 @@ class Settings(ABC):
         """Return what the model is, in Markdown, for its card."""
 
     def chosen_on(self) -> str:
-        """Return which texts chose thresholds or rates, as the beginning of a card's sentence."""
-        return "thresholds were calibrated on `calibration_texts()`, "
+        """Return which texts set thresholds or rates, as a sentence of a card."""
+        return "Thresholds were calibrated on other held-out documents, `calibration_texts()`."
 
     def saving(self) -> str:
         """Return whether FLOPs that are saved are saved in time, as a card says it."""
         return (
-            "Skipped units are computed and masked here, so FLOPs are saved on paper, not in time."
+            "Skipped units are computed and then masked, so no time is saved: FLOP figures count "
+            "what the decisions need."
         )
 
     def under(self, policy: str, *, name: str) -> Settings:

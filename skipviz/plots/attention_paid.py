@@ -22,8 +22,8 @@ def attention_figure(trace: Trace, layers: pl.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     lines = (
-        ("paid", "attention paid to tokens that skipped it", UNIT_COLOURS["attn"], "solid"),
-        ("blind", "if all were looked at alike", INK, "dot"),
+        ("paid", "attention to tokens that skipped the layer", UNIT_COLOURS["attn"], "solid"),
+        ("blind", "with equal attention to all", INK, "dot"),
         ("changed", "change of the output with them hidden", UNIT_COLOURS["mlp"], "dash"),
     )
     for column, name, colour, dash in lines:

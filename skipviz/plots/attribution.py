@@ -1,4 +1,4 @@
-"""What a prediction or a score is owed to: over the text, over depth, and beside exact flips."""
+"""What drives a prediction or a score: over the text, over depth, and beside exact flips."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from skipviz.traces import Trace
 
 ENDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Where colours of shares may end. The ladder is coarse: targets of one kind share a step."""
-SURE = 0.05
-"""The share of false discoveries up to which a coefficient is drawn filled."""
+SIGNIFICANT_Q = 0.05
+"""The q-value up to which a coefficient is drawn filled."""
 
 
 def share_end(values: pl.Series) -> float:
@@ -112,8 +112,8 @@ def depth_map(trace: Trace, cells: pl.DataFrame, *, what: str) -> go.Figure:
     return cell_map(
         trace,
         values,
-        title=f"Worth of executing to {what}",
-        unit="nats by which it lowers the loss",
+        title=f"What running each unit is worth: {what}",
+        unit="loss lowered by (nats)",
     )
 
 
@@ -156,7 +156,7 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title="loss lowered by (nats)", row=1, col=1)
     figure.update_yaxes(title="nats", row=1, col=2)
-    dress(figure, trace, title="Which layers made the difference", height=420)
+    dress(figure, trace, title="Which layers lowered the loss", height=420)
     return figure.update_layout(barmode="group", margin={"t": 116})
 
 
@@ -178,7 +178,7 @@ def share_scatter(trace: Trace, compared: pl.DataFrame) -> go.Figure:
     ]
     figure.add_trace(
         go.Scatter(
-            x=ends, y=ends, mode="lines", line={"color": INK, "dash": "dash"}, name="as exact",
+            x=ends, y=ends, mode="lines", line={"color": INK, "dash": "dash"}, name="equal",
             hoverinfo="skip",
         )
     )  # fmt: skip
@@ -206,13 +206,13 @@ def share_scatter(trace: Trace, compared: pl.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="exact utility of the flip (nats)")
     figure.update_yaxes(title="share (nats)")
-    return dress(figure, trace, title="Do shares say what exact flips say?", height=460)
+    return dress(figure, trace, title="Do shares agree with exact flips?", height=460)
 
 
 def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value: str) -> go.Figure:
     """Draw the coefficient of each site, plain beside controlled for covariates.
 
-    Filled marks are sure at a false discovery rate of 5%; the dashed line is 0, the band the
+    Filled marks differ from 0 at a false discovery rate of 5%; the dashed line is 0, the band the
     interval over all sites.
 
     Parameters
@@ -224,9 +224,9 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
     method
         The coefficient to draw.
     value
-        What the scores were held against, for the title.
+        What the scores were correlated with, for the title.
     """
-    titles = {False: "as they are", True: "covariates taken out"}
+    titles = {False: "not controlled", True: "controlled for covariates"}
     figure = make_subplots(
         rows=1, cols=2, shared_yaxes=True, subplot_titles=list(titles.values()),
         horizontal_spacing=0.06,
@@ -249,12 +249,12 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
             figure.add_trace(_coefficients(of_unit, unit, legend=column == 1), row=1, col=column)
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title=f"{method.capitalize()} coefficient", row=1, col=1)
-    dress(figure, trace, title=f"Do scores go with {value}?", height=440)
+    dress(figure, trace, title=f"Do scores correlate with {value}?", height=440)
     return figure.update_layout(margin={"t": 116})
 
 
 def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter:
-    sure = (sites["q"] <= SURE).to_list()
+    sure = (sites["q"] <= SIGNIFICANT_Q).to_list()
     shape = "circle" if unit == "attn" else "square"
     return go.Scatter(
         x=sites["layer"].to_list(),

@@ -1,4 +1,4 @@
-"""What decisions were worth: maps over text and depth, and how well scores tell."""
+"""What decisions were worth: maps over text and depth, and how well scores predict it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from skipviz.traces import Trace
 
 Shown = Literal["net", "margin", "regret"]
 TITLES: dict[Shown, tuple[str, str]] = {
-    "net": ("What executing is worth", "nats, less the price of its FLOPs"),
-    "margin": ("How much the score speaks for executing", "score beyond threshold, gate's scale"),
-    "regret": ("Where the decision was wrong", "nats lost: wrongly skipped +, wrongly run -"),
+    "net": ("Net utility of running each unit", "nats, minus the price of its FLOPs"),
+    "margin": ("Gate scores relative to the threshold", "score - threshold, gate's own scale"),
+    "regret": ("Wrong decisions", "nats lost: wrongly skipped +, wrongly run -"),
 }
 
 
@@ -54,7 +54,7 @@ def utility_map(trace: Trace, cells: pl.DataFrame, *, shown: Shown = "net") -> g
         title=title,
         unit=unit_of_it,
         limit=limit,
-        of="beyond the threshold" if shown == "margin" else "nats",
+        of="from the threshold" if shown == "margin" else "nats",
     )
 
 
@@ -78,17 +78,17 @@ def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
             customdata=table.select("margin", "worth", "executed", "cells").rows(),
             mode="lines+markers",
             line={"color": UNIT_COLOURS["block"]},
-            name="worth of executing; mean, and 95% interval over blocks of tokens",
+            name="net utility, mean and 95% interval over blocks of tokens",
             hovertemplate=(
-                "%{y:.4f} nats<br>mean margin %{customdata[0]:.4f}<br>"
-                "worth executing %{customdata[1]:.1%}, executed %{customdata[2]:.1%}<br>"
+                "%{y:.4f} nats<br>mean score - threshold %{customdata[0]:.4f}<br>"
+                "worth running %{customdata[1]:.1%}, ran %{customdata[2]:.1%}<br>"
                 "%{customdata[3]:,} decisions<extra></extra>"
             ),
         )
     )
     figure.update_xaxes(title="decisions by score, from lowest to highest tenth", dtick=1)
-    figure.update_yaxes(title="worth of executing (nats)")
-    return dress(figure, trace, title="Do high scores go to useful units?", height=420)
+    figure.update_yaxes(title="net utility (nats)")
+    return dress(figure, trace, title="Do useful units get high scores?", height=420)
 
 
 def ranking_by_layer(trace: Trace, table: pl.DataFrame) -> go.Figure:
@@ -121,7 +121,7 @@ def ranking_by_layer(trace: Trace, table: pl.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title="AUROC of the score", range=[0, 1])
-    return dress(figure, trace, title="Which gates tell useful from useless?", height=420)
+    return dress(figure, trace, title="Which gates separate useful from useless?", height=420)
 
 
 def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
@@ -149,11 +149,11 @@ def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
                 for tokens, right, auroc in hover
             ],
             hovertemplate=(
-                "%{y}: %{x:.3f} nats a token<br>%{customdata[0]} tokens<br>decided rightly "
+                "%{y}: %{x:.3f} nats per token<br>%{customdata[0]} tokens<br>right decisions "
                 "%{customdata[1]}<br>AUROC %{customdata[2]}<extra></extra>"
             ),
         )
     )
-    figure.update_xaxes(title="regret a token (nats)")
-    dress(figure, trace, title="Which tokens lose most", height=170 + 32 * len(names))
+    figure.update_xaxes(title="regret per token (nats)")
+    dress(figure, trace, title="Which tokens lose the most", height=170 + 32 * len(names))
     return figure.update_layout(showlegend=False, margin={"l": 120, "b": 60})

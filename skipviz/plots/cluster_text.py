@@ -57,11 +57,12 @@ def cluster_text(
     several = traces_of_one_model(traces)
     total = sum(len(trace) for trace in several)
     if limit < 1:
-        raise InputError(f"limit={limit} shows nothing; give at least 1 token.")
+        raise InputError(f"limit={limit} shows nothing; give at least 1.")
     if total != tokens.height:
         raise InputError(
-            f"There are clusters of {tokens.height} tokens and {total} tokens in the traces; give "
-            "the clusters of these texts, as Clusters.assign returns them."
+            f"The clusters have {tokens.height} tokens and the traces {total}. Give the clusters "
+            f"of "
+            "these texts, as Clusters.assign returns them."
         )
     places = ("trace", "sequence", "span")
     table = pl.concat(
@@ -84,7 +85,7 @@ def cluster_text(
         style = f' style="{_colours(first["cluster"])}"' if first["cluster"] is not None else ""
         pieces.append(f'<span{style} title="{tip}">{html_text("".join(span["fresh"]))}</span>')
     rest = (
-        f'<div class="skipviz-note">These are the first {limit:,} of {total:,} tokens; a higher '
+        f'<div class="skipviz-note">The first {limit:,} of {total:,} tokens are shown; a higher '
         "limit shows more.</div>"
         if total > limit
         else ""

@@ -35,7 +35,7 @@ LEFT_OUT = "no cluster"
 RING = CRIMSON
 """Around the selected token: no cluster has this colour, and it shows on white and on black."""
 FAINT = 0.12
-"""Opacity of points that are not looked at."""
+"""Opacity of points that are not highlighted."""
 PROJECTED = {"pca": "PCA", "umap": "UMAP"}
 
 
@@ -52,7 +52,7 @@ def cluster_map(
     lit: Collection[int] | None = None,
     marked: int | None = None,
 ) -> go.Figure:
-    """Draw tokens with profiles alike together, in the colours and shapes of their clusters.
+    """Draw tokens with similar profiles close together, in the colours and shapes of clusters.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def cluster_map(
     mapped
         What ``skipviz.analysis.clusters.maps.map_profiles`` returned.
     lit
-        Points that are looked at, the others being faint; all if None.
+        Points that are highlighted, the others being faint; all if None.
     marked
         Point with a ring around it, if any.
     """
@@ -157,14 +157,14 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
     figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
     figure.update_xaxes(title="layer (blank: no gate)", row=len(rows))
     height = 150 + len(rows) * (60 + 30 * max(1, len(names)))
-    dress(figure, traces, title="What each cluster runs", height=height)
+    dress(figure, traces, title="Which layers each cluster runs", height=height)
     return figure.update_layout(
         coloraxis={
             "colorscale": scale(CIVIDIS),
             "cmin": 0.0,
             "cmax": 1.0,
             "colorbar": {
-                "title": {"text": "share for which it ran", "side": "right"},
+                "title": {"text": "share of tokens for which it ran", "side": "right"},
                 "tickformat": ".0%",
                 "thickness": 14,
             },
@@ -207,9 +207,9 @@ def cluster_criterion(traces: Trace | Sequence[Trace], clusters: Clusters) -> go
     )
     figure.update_xaxes(title="number of clusters", dtick=1)
     figure.update_yaxes(title="mean silhouette (-1 to 1)", rangemode="tozero")
-    dress(figure, traces, title="How many clusters, if any", height=420)
+    dress(figure, traces, title="How many clusters there are", height=420)
     if not (table["silhouette"] > 0).any():
-        explain(figure, "No grouping is clearer than none.", above=True)
+        explain(figure, "No grouping is clearer than a single cluster.", above=True)
     return figure
 
 
@@ -248,7 +248,11 @@ def _in_order(clusters: pl.Series) -> list[int | None]:
 
 def _hover(points: pl.DataFrame) -> list[list[object]]:
     return [
-        [point, f"token {token}: {token_label(text)}", "" if n < 2 else f"and {n - 1:,} like it"]
+        [
+            point,
+            f"token {token}: {token_label(text)}",
+            "" if n < 2 else f"and {n - 1:,} with similar profiles",
+        ]
         for point, token, text, n in points.select("point", "token", "text", "tokens").iter_rows()
     ]
 

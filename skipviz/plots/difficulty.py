@@ -68,7 +68,7 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
     figure.update_yaxes(title="layers used (95% interval)", range=_reached(parts))
     dress(figure, trace, title=_titled(measure), height=330)
     figure.update_layout(showlegend=False, margin={"b": 60})
-    return figure if part.height else explain(figure, "Not known for these tokens.")
+    return figure if part.height else explain(figure, "Unknown for these tokens.")
 
 
 def _reached(parts: pl.DataFrame) -> list[float] | None:
@@ -85,7 +85,7 @@ def _known(part: pl.DataFrame, width: pl.Series) -> list[float | None]:
 
 
 def _notes(part: pl.DataFrame) -> list[str]:
-    none = "<br>no interval: all of one stretch of text"
+    none = "<br>no interval: all from one part of the text"
     return [none if margin is None else "" for margin in part["margin"]]
 
 
@@ -96,7 +96,7 @@ def _mark(margin: float | None) -> str:
 def _titled(measure: str) -> str:
     return {
         "surprisal": "By surprisal",
-        "entropy": "By ambiguity",
+        "entropy": "By entropy",
         "nll": "By loss",
         "log_frequency": "By frequency",
         "token_before": "By repetition of the token",
@@ -148,4 +148,4 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
     figure.update_yaxes(
         title="task", categoryorder="array", categoryarray=tasks[::-1], automargin=True
     )
-    return dress(figure, trace, title="Layers that tasks take", height=400)
+    return dress(figure, trace, title="Layers used by task", height=400)

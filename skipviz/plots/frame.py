@@ -32,7 +32,7 @@ TEMPLATE = go.layout.Template(
 
 
 def dress(
-    figure: go.Figure, traces: Trace | Sequence[Trace], *, title: str, height: int
+    figure: go.Figure, source: Trace | Sequence[Trace] | str, *, title: str, height: int
 ) -> go.Figure:
     """Give a figure its title, its provenance and a look that suits light and dark pages.
 
@@ -40,18 +40,22 @@ def dress(
     ----------
     figure
         Changed in place and returned.
-    traces
-        Whose figure it is; several of one model.
+    source
+        Whose figure it is: a trace, several of one model, or the provenance itself, escaped.
     title
         What it shows, already escaped.
     height
         In pixels.
     """
+    line = source if isinstance(source, str) else provenance(source)
+    meta: dict[str, str] = {"provenance": line}
+    if not isinstance(source, str):
+        meta["weights_sha256"] = traces_of_one_model(source)[0].run["weights_sha256"][0]
     return figure.update_layout(
         template=TEMPLATE,
         title={
             "text": title,
-            "subtitle": {"text": _in_two_lines(provenance(traces)), "font": {"size": 12}},
+            "subtitle": {"text": _in_two_lines(line), "font": {"size": 12}},
             "x": 0.0,
             "xref": "paper",
             "xanchor": "left",
@@ -65,10 +69,7 @@ def dress(
         showlegend=True,
         # At the very bottom: above the axes it would run into the subtitle in a narrow column.
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
-        meta={
-            "provenance": provenance(traces),
-            "weights_sha256": traces_of_one_model(traces)[0].run["weights_sha256"][0],
-        },
+        meta=meta,
     )
 
 
@@ -132,9 +133,9 @@ def margin_limit(trace: Trace, *, share: float) -> float:
 
 
 def _in_two_lines(line: str) -> str:
-    """Break provenance before the number of tokens: one line is wider than a narrow page."""
-    who, tokens, dtype = line.rsplit(" · ", 2)
-    return f"{who}<br>{tokens} · {dtype}"
+    """Break provenance before its last two parts: one line is wider than a narrow page."""
+    who, *counts = line.rsplit(" · ", 2)
+    return f"{who}<br>{' · '.join(counts)}"
 
 
 def _no_token(trace: Trace, token: int) -> str:

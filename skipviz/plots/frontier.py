@@ -7,7 +7,7 @@ import html
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.plots.frame import TEMPLATE
+from skipviz.plots.frame import dress
 from skipviz.plots.palette import INK, POLICY_COLOURS
 
 SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
@@ -49,29 +49,16 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 line={"color": POLICY_COLOURS.get(policy, INK)},
                 hovertemplate=(
                     "%{customdata[0]}realised %{x:.3f}<br>%{y:.3f} nats over dense"
-                    "<br>KL %{customdata[1]:.3f}, same likeliest token %{customdata[2]:.1%}"
+                    "<br>KL %{customdata[1]:.3f}, same most likely token %{customdata[2]:.1%}"
                     "<br>%{customdata[3]:.1%} of the dense FLOPs<extra></extra>"
                 ),
             )
         )
-    measured = _measured(table)
     figure.update_xaxes(
         title="budget realised<br>(share of dense attention and MLP FLOPs)", tickformat=".0%"
     )
-    figure.update_yaxes(title="loss over dense (nats a token)", rangemode="tozero")
-    return figure.update_layout(
-        template=TEMPLATE,
-        title={
-            "text": "What skipping costs",
-            "subtitle": {
-                "text": f"{measured}<br>bars are 95% bootstrap intervals over documents",
-                "font": {"size": 12},
-            },
-        },
-        height=560,
-        legend={"orientation": "h", "y": -0.36},
-        meta={"provenance": measured},
-    )
+    figure.update_yaxes(title="loss over dense (nats per token, 95% interval)", rangemode="tozero")
+    return dress(figure, _measured(table), title="What skipping costs", height=560)
 
 
 def _measured(table: pl.DataFrame) -> str:

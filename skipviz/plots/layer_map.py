@@ -1,4 +1,4 @@
-"""The layer by token map: every decision of a stretch of text at a glance."""
+"""The layer by token map: every decision over a part of the text."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def layer_map(
     """
     check_tokens(trace)
     if value not in ("exec_count", "score"):
-        raise InputError(f"There is no value {value!r}; choose 'exec_count' or 'score'.")
+        raise InputError(f"value={value!r} is not one of exec_count, score.")
     if not 0 <= start < len(trace) or count < 1:
         raise InputError(
             f"start={start} and count={count} select no tokens; start lies between 0 and "
@@ -173,7 +173,7 @@ class _Scores:
             "colorscale": scale(MARGINS),
             "showscale": bool(trace.sites.height),
             "colorbar": {
-                "title": {"text": "score beyond threshold, gate's own scale", "side": "right"},
+                "title": {"text": "score - threshold, gate's own scale", "side": "right"},
                 "thickness": 14,
             },
         }

@@ -72,12 +72,14 @@ def token_path(trace: Trace, token: int) -> go.Figure:
     dress(figure, trace, title=_path_title(trace, row), height=190 + 150 * len(shown))
     figure.update_layout(margin={"l": 80})
     if not trace.sites.height:
-        explain(figure, "This model has no gates: nothing was decided for this token.", above=True)
+        explain(
+            figure, "This model has no gates: no decisions were taken for this token.", above=True
+        )
     return figure
 
 
 def next_tokens(trace: Trace, token: int) -> go.Figure:
-    """Draw the five likeliest tokens after one token, and mark the one that came.
+    """Draw the five most likely tokens after one token, and mark the one that came.
 
     Parameters
     ----------
@@ -94,14 +96,14 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
     row = token_row(trace, token)
     following = _following(trace, row)
     came_next = token_label(following["text"]) if following else "the end of the text"
-    title = f"Likeliest next · came: {came_next}"
+    title = f"Most likely next tokens · actual: {came_next}"
     figure = go.Figure()
     figure.update_xaxes(title="probability", tickformat=".0%", range=[0.0, 1.0])
     if row["top_probs"] is None:
         figure.update_yaxes(showticklabels=False)
         dress(figure, trace, title=title, height=280)
         return explain(
-            figure, "Recorded without likeliest next tokens; trace with statistics=True."
+            figure, "Recorded without likely next tokens; trace with statistics=True to see them."
         )
     ids, probabilities, texts = (
         np.array(row[name]) for name in ("top_ids", "top_probs", "top_texts")
@@ -143,7 +145,7 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
 
 
 def _against(sites: pl.DataFrame) -> str:
-    """Say what is drawn: a score that skips when it is high is turned round."""
+    """Return what is drawn: where a high score skips, the sign is reversed."""
     turned = sites.height > 0 and bool((sites["polarity"] < 0).all())
     return "threshold - score" if turned else "score - threshold"
 
@@ -201,7 +203,7 @@ def _hover(sites: pl.DataFrame) -> list[list[str]]:
 
 
 def _shown(score: float) -> str:
-    return "none: not asked" if math.isnan(score) else f"{score:.4g}"
+    return "none (the gate was not evaluated)" if math.isnan(score) else f"{score:.4g}"
 
 
 def _outcome(count: int, forced: bool) -> str:

@@ -65,7 +65,7 @@ POLICY_COLOURS = {
 PART_COLOURS = {"all": INK, "executed": GREEN, "skipped": PINK}
 """All tokens, those that ran a layer, and those that skipped it."""
 
-PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped it"}
+PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped the layer"}
 
 NO_CLUSTER = "#8C8C8C"
 """Tokens that belong to no cluster."""

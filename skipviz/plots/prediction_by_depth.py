@@ -1,4 +1,4 @@
-"""Where predictions settle, and how far layers turn the hidden state."""
+"""Where predictions settle, and how much layers change the hidden state."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from skipviz.traces import Trace
 
 
 def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
-    """Draw behind which layer predictions are settled, and which gated layer ran last.
+    """Draw after which layer predictions are settled, and which gated layer ran last.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
     """
     figure = go.Figure()
     bars = (
-        ("settled", "prediction settled behind", UNIT_COLOURS["block"]),
+        ("settled", "prediction settled", UNIT_COLOURS["block"]),
         ("exit_depth", "deepest gated layer that ran", ORANGE),
     )
     for column, name, colour in bars:
@@ -41,11 +41,11 @@ def settled_histogram(trace: Trace, settled: pl.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="layer (-1: embeddings)", range=[-1.6, trace.run["layers"][0] - 0.4])
     figure.update_yaxes(title="share of tokens", tickformat=".0%")
-    return dress(figure, trace, title="Where predictions are settled", height=420)
+    return dress(figure, trace, title="At which layer predictions are settled", height=420)
 
 
 def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
-    """Draw how far each layer turns the hidden state.
+    """Draw how much each layer changes the direction of the hidden state.
 
     Parameters
     ----------
@@ -82,4 +82,4 @@ def influence_bars(trace: Trace, turned: pl.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title="Block Influence: 1 - cosine (log scale)", type="log")
-    return dress(figure, trace, title="How far each layer turns the state", height=420)
+    return dress(figure, trace, title="How much each layer changes the hidden state", height=420)

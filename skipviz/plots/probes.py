@@ -1,4 +1,4 @@
-"""What linear probes read off hidden states, behind each layer."""
+"""What linear probes read from hidden states, after each layer."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PART_SYMBOLS = {"all": "circle", "executed": "square", "skipped": "diamond"}
 
 
 def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figure:
-    """Draw how often a probe is right behind each layer, and on its control task.
+    """Draw how often a probe is right after each layer, and on its control task.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Fig
     figure = go.Figure()
     lines = (
         ("accuracy", "probe", UNIT_COLOURS["block"], "solid", "circle"),
-        ("control", "control task: random labels of words", ORANGE, "dash", "diamond"),
+        ("control", "control task: a random label per word", ORANGE, "dash", "diamond"),
         ("majority", "always the largest class", INK, "dot", None),
     )
     for column, name, colour, dash, symbol in lines:
@@ -44,18 +44,18 @@ def probe_accuracy(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Fig
                 name=name,
                 line={"color": colour, "dash": dash},
                 marker={"symbol": symbol or "circle"},
-                hovertemplate="layer %{x}: %{y:.1%} right<extra></extra>",
+                hovertemplate="layer %{x}: %{y:.1%} accuracy<extra></extra>",
             )
         )
     _by_layer(figure)
     several = trace.tokens["sequence"].n_unique() >= FOLDS
-    unseen = "unseen texts" if several else "unseen stretches of text"
+    unseen = "unseen texts" if several else "unseen parts of the text"
     figure.update_yaxes(title=f"accuracy on {unseen}", tickformat=".0%", range=[0, 1.02])
     return dress(figure, trace, title="What a linear probe reads", height=420)
 
 
 def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figure:
-    """Draw selectivity behind each layer, for tokens that ran it and that skipped it.
+    """Draw selectivity after each layer, for tokens that ran it and that skipped it.
 
     Parameters
     ----------
@@ -91,9 +91,9 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
             )
         )
     _by_layer(figure)
-    figure.update_yaxes(title="accuracy less control (95% interval)")
-    return dress(figure, trace, title="Accuracy over the control task", height=420)
+    figure.update_yaxes(title="accuracy minus control (95% interval)")
+    return dress(figure, trace, title="Accuracy above the control task", height=420)
 
 
 def _by_layer(figure: go.Figure) -> None:
-    figure.update_xaxes(title="behind layer (-1: embeddings)")
+    figure.update_xaxes(title="after layer (-1: embeddings)")

@@ -1,4 +1,4 @@
-"""Robustness: how far paths move with the surface of a text, the tails, and drift."""
+"""Robustness: how much paths change with the surface of a text, the tails, and drift."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from skipviz.traces import Trace
 
 Change = Literal["moved", "layers", "loss"]
 CHANGES: dict[Change, tuple[str, str]] = {
-    "moved": ("How far paths move", "share of a word's decisions that differ"),
+    "moved": ("Decisions that differ", "share of a word's decisions that differ"),
     "layers": ("Change in layers used", "layers, mean over a word's tokens"),
-    "loss": ("Change in loss", "nats a word"),
+    "loss": ("Change in loss", "nats per word"),
 }
 Tail = Literal["layers_used", "nll", "over_dense"]
 TAILS: dict[Tail, tuple[str, str, str]] = {
@@ -39,10 +39,10 @@ TAILS: dict[Tail, tuple[str, str, str]] = {
 Drift = Literal["psi", "ks"]
 DRIFTS: dict[Drift, tuple[str, str]] = {
     "psi": ("Drift of the scores, by layer", "population stability index"),
-    "ks": ("How far apart the scores lie, by layer", "Kolmogorov-Smirnov distance"),
+    "ks": ("Distance of the scores, by layer", "Kolmogorov-Smirnov distance"),
 }
 DOCUMENTS = 25
-"""Documents that are drawn; of more, those with the highest last hundredth."""
+"""Documents that are drawn; of more, those with the highest 99th percentile."""
 _TOUCHED = {
     True: ("changed words", ORANGE, "diamond"),
     False: ("other words", SKY, "circle"),
@@ -128,11 +128,11 @@ def _apart(
             x=known["apart"].to_list(),
             y=[kinds.index(kind) + offset for kind in known["kind"]],
             mode="markers",
-            name="two words of no relation",
+            name="two unrelated words",
             legendgroup="apart",
             showlegend=first,
             marker={"color": INK, "symbol": "line-ns-open", "size": 12},
-            hovertemplate="two words of no relation: %{x:.1%}<extra></extra>",
+            hovertemplate="two unrelated words: %{x:.1%}<extra></extra>",
         )
     )
 
@@ -181,7 +181,7 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
                 y=places,
                 customdata=list(zip(names, drawn["tokens"].to_list(), strict=True)),
                 mode="markers",
-                name=f"{words} lie below",
+                name=f"{words} are below",
                 marker={
                     "color": colour,
                     "symbol": symbol,
@@ -204,7 +204,11 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
         low, high = layers_used_range(trace)
         figure.update_xaxes(range=[low - 0.5, high + 0.5])
     if rows.height > drawn.height:
-        explain(figure, f"the {drawn.height} highest of {rows.height:,} documents", above=True)
+        explain(
+            figure,
+            f"The {drawn.height} highest of {rows.height:,} documents are shown.",
+            above=True,
+        )
     return dress(figure, trace, title=title, height=220 + 26 * max(1, len(places)))
 
 
@@ -256,11 +260,11 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
                     x=[layer + shift for layer in sites["layer"]],
                     y=sites["psi_chance"].to_list(),
                     mode="markers",
-                    name="without any drift",
+                    name="expected without drift",
                     legendgroup="chance",
                     showlegend=place == 0,
                     marker={"color": INK, "symbol": "line-ew-open", "size": 9},
-                    hovertemplate="without any drift %{y:.3f}<extra></extra>",
+                    hovertemplate="expected without drift %{y:.3f}<extra></extra>",
                 )
             )
     if shown == "psi":

@@ -39,7 +39,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
     part = table.filter(feature=feature)
     if part.is_empty():
         raise InputError(
-            f"feature={feature!r} has no class that is looked at; choose one of "
+            f"feature={feature!r} has no class that is tested; choose one of "
             f"{', '.join(table['feature'].unique(maintain_order=True)) or 'none'}."
         )
     classes = part["class"].unique(maintain_order=True).reverse().to_list()
@@ -60,7 +60,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
             "cmin": -ODDS_SHOWN,
             "cmax": ODDS_SHOWN,
             "colorbar": {
-                "title": {"text": "log-odds of running, class over others", "side": "right"},
+                "title": {"text": "log-odds of running, class minus others", "side": "right"},
                 "thickness": 14,
             },
         },
@@ -96,7 +96,7 @@ def _log_odds(figure: go.Figure, cells: pl.DataFrame, classes: list[str], place:
             x=sure["layer"].to_list(),
             y=[html.escape(name) for name in sure["class"]],
             mode="markers",
-            name=f"beyond chance (q < {FALSE_DISCOVERY_RATE})",
+            name=f"differs from chance (q < {FALSE_DISCOVERY_RATE})",
             marker={"symbol": "circle", "size": 6, "color": "#000000",
                     "line": {"color": "#FFFFFF", "width": 1}},
             hoverinfo="skip",

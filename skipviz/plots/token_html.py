@@ -83,9 +83,9 @@ def token_html(
         If there is no such colouring, the ends are not in ascending order, or the limit is below 1.
     """
     if colour not in _TITLES:
-        raise InputError(f"There is no colouring {colour!r}; choose {', '.join(_TITLES)}.")
+        raise InputError(f"colour={colour!r} is not one of {', '.join(_TITLES)}.")
     if limit < 1:
-        raise InputError(f"limit={limit} shows nothing; give at least 1 token.")
+        raise InputError(f"limit={limit} shows nothing; give at least 1.")
     if ends is not None and not ends[0] < ends[1]:
         raise InputError(f"ends={ends} are not in ascending order; give the lower end first.")
     scale = _layers_scale(trace, ends) if colour == "layers_used" else _loss_scale(ends)
@@ -185,7 +185,7 @@ def _legend(trace: Trace, colour: str, scale: _Scale) -> str:
     budget = "" if run["budget"] is None else f" · budget {run['budget']:.2f}"
     source = f"{run['model']} · {run['policy']} policy{budget} · {run['dtype']}"
     missing = (
-        " This trace has none: trace with statistics=True to see it."
+        " This trace has none. Trace with statistics=True to see it."
         if len(trace) and trace.tokens[colour].null_count() == len(trace)
         else ""
     )
@@ -203,6 +203,6 @@ def _rest(trace: Trace, limit: int) -> str:
     if len(trace) <= limit:
         return ""
     return (
-        f'<div class="skipviz-note">These are the first {limit:,} of {len(trace):,} tokens. To '
-        f"see more, call skipviz.plots.token_html(trace, limit={len(trace)}).</div>"
+        f'<div class="skipviz-note">The first {limit:,} of {len(trace):,} tokens are shown. To '
+        f"see all, call skipviz.plots.token_html(trace, limit={len(trace)}).</div>"
     )

@@ -140,7 +140,9 @@ def execution_rate_by_layer(trace: Trace) -> go.Figure:
             unnamed = False
     layers = trace.run["layers"][0]
     figure.update_xaxes(title="layer", range=[-0.6, layers - 0.4], tickformat="d")
-    figure.update_yaxes(title="tokens for which it ran", tickformat=".0%", range=[0.0, 1.02])
+    figure.update_yaxes(
+        title="share of tokens for which it ran", tickformat=".0%", range=[0.0, 1.02]
+    )
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     dress(figure, trace, title="How often each layer ran", height=360)
     return figure if trace.sites.height else explain(figure, NO_GATES, above=True)

@@ -62,7 +62,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     page.get_by_role("spinbutton").last.fill(str(STEPS))
     page.get_by_role("spinbutton").last.press("Enter")
     page.get_by_role("button", name="Attribute over depth").click()
-    expect(page.get_by_text("Where shares and flips differ most")).to_be_visible(
+    expect(page.get_by_text("Decisions for which shares and flips differ most")).to_be_visible(
         timeout=RUN_SECONDS
     )
     cells = worth_of_cells(trace, attribute_depth(model, trace, steps=STEPS).table)
@@ -90,7 +90,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     assert overflow <= 0
 
 
-def test_a_gates_score_is_explained_and_words_are_held_against_each_other(
+def test_a_gates_score_is_explained_and_tokens_are_compared(
     page: Page, url: str, screenshot: Screenshot
 ) -> None:
     page.goto(url)
@@ -100,11 +100,11 @@ def test_a_gates_score_is_explained_and_words_are_held_against_each_other(
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     page.get_by_role("link", name="Attribution").click()
     page.get_by_label("What to explain").click()
-    page.get_by_role("option", name="one word against another").click()
-    expect(page.get_by_label("Against")).to_be_visible()
+    page.get_by_role("option", name="one next token compared with another").click()
+    expect(page.get_by_label("Compared with").first).to_be_visible()
     page.get_by_label("What to explain").click()
     page.get_by_role("option", name="score of a gate").click()
-    expect(page.get_by_text(re.compile("this gate says .* so it"))).to_be_visible()
+    expect(page.get_by_text(re.compile("the gate score is .* so it"))).to_be_visible()
     page.get_by_text("Straight through", exact=True).first.click()
     page.get_by_label("Method").click()
     page.get_by_role("option", name="Integrated gradients").click()

@@ -29,7 +29,7 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     page.get_by_role("link", name="Audit").click()
     page.get_by_role("button", name="Audit this text").click()
-    expect(page.get_by_text("The most wrong decisions")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("The most costly wrong decisions")).to_be_visible(timeout=RUN_SECONDS)
 
     model = skipviz.load("smollm2-gated")
     trace = skipviz.trace(model, TEXT)
@@ -37,7 +37,7 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     found = quality(judged(trace, cells, price=implied_price(trace, cells)))
     metric = page.get_by_test_id("stMetric")
     expect(metric.filter(has_text="AUROC of the score")).to_contain_text(f"{found.auroc:.3f}")
-    expect(metric.filter(has_text="Decided rightly")).to_contain_text(f"{found.right:.1%}")
+    expect(metric.filter(has_text="Right decisions")).to_contain_text(f"{found.right:.1%}")
 
     wrong = judged(trace, cells, price=implied_price(trace, cells))
     worst = wrong.sort("regret", descending=True).row(0, named=True)
@@ -51,9 +51,9 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
 
     page.get_by_text("Free", exact=True).click()
     free = quality(judged(trace, cells))
-    expect(metric.filter(has_text="Decided rightly")).to_contain_text(f"{free.right:.1%}")
+    expect(metric.filter(has_text="Right decisions")).to_contain_text(f"{free.right:.1%}")
     page.get_by_text("Wrong decisions", exact=True).click()
-    expect(page.get_by_text("Where the decision was wrong")).to_be_visible()
+    expect(page.get_by_test_id("stPlotlyChart").filter(has_text="Wrong decisions")).to_be_visible()
 
     with page.expect_download() as download:
         page.get_by_role("button", name="Every decision (CSV)").click()

@@ -108,7 +108,7 @@ def test_clusters_of_five_thousand_tokens(
     assert before > 0
 
     wanted = cluster(trace)
-    shown = Clusters.load(saved(page, "The clusters, to assign texts to"))
+    shown = Clusters.load(saved(page, "The clusters, to assign other texts to"))
     assert shown.count == wanted.count
     assert shown.tokens.equals(wanted.tokens)
     expect(page.get_by_text(reading(wanted))).to_be_visible()
@@ -133,7 +133,7 @@ def test_clusters_of_five_thousand_tokens(
     page.mouse.move(x + 0.3 * width, y + 0.6 * height, steps=4)
     page.mouse.move(x + 0.4 * width, y + 0.98 * height, steps=4)
     page.mouse.up()
-    said = page.get_by_text(re.compile("tokens are lit up in the text"))
+    said = page.get_by_text(re.compile("tokens are highlighted in the text"))
     expect(said).to_be_visible(timeout=RUN_SECONDS)
     boxed = lit(page)
     assert 0 < len(boxed) < trace.tokens["span"].n_unique()
@@ -147,7 +147,7 @@ def test_clusters_of_five_thousand_tokens(
     expect(map_of(page).get_by_text("selected token")).to_be_visible()
     assert lit(page) == boxed, "the box still holds"
     screenshot(page, "clusters-long-selected")
-    page.get_by_role("button", name="Let go of the selection").click()
+    page.get_by_role("button", name="Clear the selection").click()
     expect(page.locator(".tokens span.faint")).to_have_count(0)
 
     page.get_by_role("link", name="Layers").click()
@@ -183,7 +183,9 @@ def test_a_text_goes_to_clusters_of_a_file(
         expect(page.get_by_test_id("stAlert")).to_contain_text(sentence)
     chooser.set_input_files(tmp_path / "made.parquet")
     page.get_by_role("button", name="Assign this text").click()
-    expect(page.get_by_text("go to the nearest of 3 clusters")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("were assigned to the nearest of 3 clusters")).to_be_visible(
+        timeout=RUN_SECONDS
+    )
     rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
     labels = [int(row["cluster"]) for row in rows]
     assert adjusted_rand_score(labels, made.tokens["cluster"]) == 1

@@ -88,7 +88,7 @@ def test_every_view_says_what_the_engine_finds(
     screenshot(page, "layers-difficulty")
 
     choose(page, "Predictions")
-    page.get_by_role("button", name="Read every layer").click()
+    page.get_by_role("button", name="Apply the logit lens").click()
     states = record_states(model, trace, seed=0)
     settled = convergence_layers(model, trace, states)
     reading = settling_reading(settled, layer_influence(trace, states))
@@ -96,7 +96,7 @@ def test_every_view_says_what_the_engine_finds(
     screenshot(page, "layers-predictions")
 
     choose(page, "Attention")
-    page.get_by_role("button", name="Follow the attention").click()
+    page.get_by_role("button", name="Measure the attention").click()
     paid = attention_paid(model, trace, seed=0)
     expect_reading(page, attention_reading(paid.layers, paid.losses))
     screenshot(page, "layers-attention")
@@ -135,8 +135,8 @@ def test_tasks_beside_what_was_published_narrow_and_dark(
     expect(page.get_by_text(re.compile("probes need 160"))).to_be_visible()
     choose(page, "Tasks")
     page.get_by_role("button", name="Run the prompts").click()
-    expect(page.get_by_text("Layers that tasks take").last).to_be_visible(timeout=RUN_SECONDS)
-    expect(page.get_by_text(re.compile("14 pairs of tasks are in the order"))).to_be_visible(
+    expect(page.get_by_text("Layers used by task").last).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text(re.compile("14 pairs of tasks are in the same order"))).to_be_visible(
         timeout=RUN_SECONDS
     )
     expect(figures.first).to_be_visible()

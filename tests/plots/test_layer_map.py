@@ -134,7 +134,7 @@ def test_an_empty_selection_is_a_sentence() -> None:
 def test_an_unknown_value_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     # Outside tests nothing checks types.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ValueError, match="no value 'loss'; choose 'exec_count' or 'score'"):
+    with pytest.raises(ValueError, match="value='loss' is not one of exec_count, score"):
         layer_map(make_trace(), value="loss")  # type: ignore[arg-type]
 
 

@@ -64,7 +64,7 @@ def test_changes_are_where_the_table_says(trace: Trace, changes: pl.DataFrame) -
         assert [round(y) for y in line.y] == [0, 1]
         ends = [x + more for x, more in zip(line.x, line.error_x.array, strict=True)]
         assert ends == pytest.approx(part["moved_high"].to_list())
-    apart = [line for line in figure.data if line.name == "two words of no relation"]
+    apart = [line for line in figure.data if line.name == "two unrelated words"]
     assert [x for line in apart for x in line.x] == [
         *changes.filter("touched")["apart"], *changes.filter(~pl.col("touched"))["apart"],
     ]  # fmt: skip
@@ -79,8 +79,8 @@ def test_tails_are_a_line_a_document_the_heaviest_first(trace: Trace) -> None:
     figure = tails_figure(trace, table, shown="nll")
     marks = {line.name: line for line in figure.data if line.mode == "markers"}
     ordered = table.sort("nll_p99", descending=True)
-    assert list(marks["99% lie below"].x) == ordered["nll_p99"].to_list()
-    assert list(marks["half of the tokens lie below"].x) == ordered["nll_p50"].to_list()
+    assert list(marks["99% are below"].x) == ordered["nll_p99"].to_list()
+    assert list(marks["half of the tokens are below"].x) == ordered["nll_p50"].to_list()
     assert "text" in figure.layout.yaxis.ticktext[0]
     assert tails_figure(trace, table).layout.xaxis.range == (1.5, 6.5)
     with pytest.raises(ValueError, match="layers_used, nll"):
@@ -105,7 +105,7 @@ def test_drift_shows_thresholds_chance_and_what_chance_explains(trace: Trace) ->
         sure = [q is not None and q < 0.05 for q in part["q"]]
         assert [opacity == 1 for opacity in bar.marker.opacity] == sure
     names = [line.name for line in figure.data]
-    assert {"shifted, from 0.1", "drifted, from 0.25", "without any drift"} <= set(names)
+    assert {"shifted, from 0.1", "drifted, from 0.25", "expected without drift"} <= set(names)
     distance = drift_figure(trace, table, shown="ks")
     assert {line.type for line in distance.data} == {"bar"}
     assert "Kolmogorov" in distance.layout.yaxis.title.text

@@ -119,7 +119,7 @@ def test_losses_colour_from_nothing_to_ten_nats(colour: str) -> None:
 
 def test_missing_losses_are_a_sentence() -> None:
     page = token_html(make_trace(statistics=False), colour="nll")
-    assert "trace with statistics=True" in page
+    assert "Trace with statistics=True" in page
     assert Page(page).classes == [None] * len(Page(page).classes)
 
 
@@ -163,5 +163,5 @@ def test_wrong_arguments_are_sentences(monkeypatch: pytest.MonkeyPatch) -> None:
         token_html(trace, ends=(5.0, 5.0))
     # Outside tests nothing checks types.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(ValueError, match="no colouring 'red'; choose layers_used"):
+    with pytest.raises(ValueError, match="colour='red' is not one of layers_used"):
         token_html(trace, colour="red")  # type: ignore[arg-type]

@@ -94,8 +94,10 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
         ]
     )
     said = correlation_reading(table, method="spearman", value="utility")
-    figures = "(Spearman 0.40, 95% interval -0.10 to 0.50, q 0.010)"
-    assert f"scores correlate moderately with utility {figures}" in said
+    assert (
+        "scores correlate moderately with utility (Spearman 0.40, 95% interval -0.10 to 0.50, "
+        "q 0.010)" in said
+    )
     assert "length, the coefficient is 0.05 (q 0.300)" in said
     assert "positive at 1 and negative at 1 of 3 sites (q at most 0.05" in said
     short = table.with_columns(low=pl.lit(None, dtype=pl.Float64))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,12 +13,11 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Job, Jobs, Request
 from skipviz.app.state import Run, state
 from skipviz.errors import MissingExtraError, SkipvizError, Stopped
+from skipviz.log import LOG, start_log
 from skipviz.traces import Trace
 
 PATHS = "paths"
 """The run of the page of skip paths, on which the other pages build."""
-LOG = "SKIPVIZ_LOG"
-"""The environment variable that names a file for the log."""
 
 Result = TypeVar("Result")
 
@@ -27,8 +25,7 @@ Result = TypeVar("Result")
 @st.cache_resource
 def jobs() -> Jobs:
     """Return the one worker of this server; its faults go to the log, if one is named."""
-    if log := os.environ.get(LOG):
-        logging.getLogger("skipviz").addHandler(logging.FileHandler(log, encoding="utf-8"))
+    start_log()
     return Jobs()
 
 

@@ -13,7 +13,8 @@ from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_c
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
+from skipviz.app.one_text import named_cells
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
 from skipviz.experiments.attribution.target import Attribution, Target
 from skipviz.models import SkipModel
@@ -22,7 +23,6 @@ from skipviz.progress import Progress
 from skipviz.readings.attribution import depth_reading, flips_reading, paths_reading
 from skipviz.traces import Trace
 
-SEED = 0
 MOST_ROWS = 30
 SCOPES = ("This token", "The whole text")
 
@@ -107,17 +107,12 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
     st.caption(flips_reading(found.compared.height, whole=whole))
     st.markdown("**Decisions for which shares and flips differ most**")
-    texts = traced.tokens["text"]
     st.dataframe(
-        found.compared.sort(pl.col("difference").abs(), descending=True)
-        .head(MOST_ROWS)
-        .select(
-            "token",
-            pl.col("token").map_elements(lambda each: repr(texts[each]), pl.String).alias("text"),
-            pl.col("label").alias("site"),
-            pl.when("executed").then(pl.lit("ran")).otherwise(pl.lit("skipped")).alias("decision"),
+        named_cells(
+            traced,
+            found.compared.sort(pl.col("difference").abs(), descending=True).head(MOST_ROWS),
             pl.col("share").round(4).alias("share, nats"),
-            pl.col("utility").round(4).alias("exact, nats"),
+            pl.col("utility").round(4).alias("exact flip, nats"),
             pl.col("difference").round(4).alias("difference, nats"),
         ),
         hide_index=True,

@@ -13,7 +13,7 @@ from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute, runs
 from skipviz.experiments.attribution.target import Attribution, Target
 from skipviz.glossary import GLOSSARY
@@ -22,7 +22,6 @@ from skipviz.plots.palette import UNIT_NAMES
 from skipviz.readings.attribution import score_reading, sum_reading, text_reading
 from skipviz.traces import Trace
 
-SEED = 0
 KINDS = {
     "log-probability of the next token": "log_probability",
     "loss on the next token": "loss",

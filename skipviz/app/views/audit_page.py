@@ -22,7 +22,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
-from skipviz.app.one_text import audited, in_context, single_text
+from skipviz.app.one_text import audited, in_context, named_cells, single_text
 from skipviz.experiments.decision_audit import Downstream
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.audit import (
@@ -188,16 +188,13 @@ def _worst(traced: Trace, marked: pl.DataFrame) -> None:
         "Select a row at its left edge to see the token in its text and its path through the "
         "layers."
     )
-    texts = traced.tokens["text"]
     event = st.dataframe(
-        worst.select(
-            "token",
-            pl.col("token").map_elements(lambda t: repr(texts[t]), pl.String).alias("text"),
-            pl.col("label").alias("site"),
-            pl.when("executed").then(pl.lit("ran")).otherwise(pl.lit("skipped")).alias("decision"),
+        named_cells(
+            traced,
+            worst,
             pl.col("regret").round(4).alias("regret, nats"),
             pl.col("utility").round(4).alias("utility, nats"),
-            pl.col("margin").round(4).alias("score beyond threshold"),
+            pl.col("margin").round(4).alias("score - threshold"),
         ),
         hide_index=True,
         width="stretch",

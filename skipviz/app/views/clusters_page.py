@@ -31,7 +31,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
 from skipviz.app.state import state, widget
 from skipviz.errors import InputError
@@ -56,7 +56,6 @@ from skipviz.readings.clusters import (
 )
 from skipviz.traces import Trace
 
-SEED = 0
 HERE, FILE = "Found in this text", "From a file"
 ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "Gate scores": "score"}
 METHODS: dict[str, ClusteringMethod] = {
@@ -71,9 +70,15 @@ FIGURE_COLUMNS: dict[str, Any] = {
     "of": "",
     "tokens": st.column_config.NumberColumn("Tokens", format="localized"),
     "share": st.column_config.NumberColumn("Share", format="percent"),
-    "layers_used": st.column_config.NumberColumn("Layers used", format="%.2f"),
-    "nll": st.column_config.NumberColumn("Loss on the next token, nats", format="%.2f"),
-    "surprisal": st.column_config.NumberColumn("Surprisal, nats", format="%.2f"),
+    "layers_used": st.column_config.NumberColumn(
+        "Layers used", format="%.2f", help=GLOSSARY["layers used"]
+    ),
+    "nll": st.column_config.NumberColumn(
+        "Loss on the next token, nats", format="%.2f", help=GLOSSARY["loss"]
+    ),
+    "surprisal": st.column_config.NumberColumn(
+        "Surprisal, nats", format="%.2f", help=GLOSSARY["surprisal"]
+    ),
     "position": st.column_config.NumberColumn("Position", format="%.0f"),
     "log_frequency": st.column_config.NumberColumn("Word frequency, log10", format="%.2f"),
 }
@@ -133,7 +138,12 @@ def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
     on = ONS[
         str(
             first.segmented_control(
-                "Profiles of", list(ONS), default=next(iter(ONS)), required=True, key="clusters_on"
+                "Profiles of",
+                list(ONS),
+                default=next(iter(ONS)),
+                required=True,
+                key="clusters_on",
+                help=GLOSSARY["depth profile"],
             )
         )
     ]

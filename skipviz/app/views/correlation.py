@@ -10,14 +10,13 @@ from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import audited
 from skipviz.app.views.attribution_over_depth import Shares
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
 from skipviz.traces import Trace
 
-SEED = 0
 VALUES = {"Utility, from the audit": "utility", "Shares over depth": "share"}
 NAMES = {"utility": "utility", "share": "shares of the loss"}
 

@@ -15,13 +15,12 @@ from skipviz.analysis.robustness.drift import SHIFTED, drift, select_tokens
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.errors import TraceError
 from skipviz.plots.robustness import DRIFTS, drift_figure
 from skipviz.readings.robustness import drift_words
 from skipviz.traces import Trace
 
-SEED = 0
 MANY = 20
 """With more texts they are not chosen one by one."""
 HALVES, DOCUMENTS, SAVED = "Two halves of the text", "Some of the texts", "A saved trace"

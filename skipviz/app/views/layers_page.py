@@ -23,7 +23,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import no_gates, text_caption, traced_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.hidden_states.prediction_by_depth import (
@@ -54,7 +54,6 @@ from skipviz.readings.layers import (
 )
 from skipviz.traces import Trace
 
-SEED = 0
 WITHIN = (
     " With several texts, blocks are moved within their text, so the tests ask what holds within "
     "each; rates and log-odds are over all texts."

@@ -17,6 +17,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
 from skipviz.folders import samples_folder
+from skipviz.glossary import GLOSSARY
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.policies import frontier_reading
 
@@ -25,20 +26,34 @@ COLUMNS: dict[str, Any] = {
     "model": "Model",
     "policy": "Policy",
     "asked": "Asked for",
-    "realised": st.column_config.NumberColumn("Budget realised", format="%.1f%%"),
-    "flop_share": st.column_config.NumberColumn("Whole-model FLOPs", format="%.1f%%"),
-    "gap": st.column_config.NumberColumn("Loss over dense, nats", format="%.3f"),
+    "realised": st.column_config.NumberColumn(
+        "Budget realised", format="%.1f%%", help=GLOSSARY["budget"]
+    ),
+    "flop_share": st.column_config.NumberColumn(
+        "Whole-model FLOPs", format="%.1f%%", help=GLOSSARY["FLOPs"]
+    ),
+    "gap": st.column_config.NumberColumn(
+        "Loss over dense, nats", format="%.3f", help=GLOSSARY["loss over dense"]
+    ),
     "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
     "over_learned": st.column_config.NumberColumn(
-        "Over learned gates at this budget, nats", format="%.3f"
+        "Over learned gates at this budget, nats",
+        format="%.3f",
+        help="The loss minus that of the learned gates at the same realised budget.",
     ),
     "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
-    "kl": st.column_config.NumberColumn("KL to dense, nats", format="%.3f"),
+    "kl": st.column_config.NumberColumn(
+        "KL to dense, nats",
+        format="%.3f",
+        help="Kullback-Leibler divergence of the predictions from the dense model's.",
+    ),
     "top1": st.column_config.NumberColumn("Same most likely token", format="%.1f%%"),
     "training_tokens": st.column_config.NumberColumn("Tokens trained on", format="localized"),
-    "layers_used": st.column_config.NumberColumn("Layers used", format="%.1f"),
+    "layers_used": st.column_config.NumberColumn(
+        "Layers used", format="%.1f", help=GLOSSARY["layers used"]
+    ),
 }
 SHARES = ("realised", "flop_share", "top1")
 """Columns that are shown in per cent."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 import streamlit as st
 
@@ -11,7 +13,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.views.drift import show_drift
 from skipviz.errors import InputError, ModelError
@@ -39,7 +41,6 @@ from skipviz.readings.robustness import (
 )
 from skipviz.traces import Trace
 
-SEED = 0
 SHOWN = 44
 """Characters of text on each side of a place; the files have more."""
 
@@ -77,26 +78,13 @@ def _surface(request: Request, traced: Trace) -> None:
         "look-alike letters of other scripts; of a long text the first "
         f"{SURFACE_CHARACTERS:,} characters. Each word is compared with itself."
     )
-    words = tried(
-        "surface",
-        "Change the surface",
-        request,
-        lambda: jobs().experiment(
-            request,
-            "surface",
-            lambda model, progress, stop: surface_changes(
-                model, request.documents, seed=SEED, progress=progress, stop=stop
-            ),
+    _shifts(
+        request, traced, name="surface", button="Change the surface", rows="change",
+        reading=surface_words,
+        run=lambda model, progress, stop: surface_changes(
+            model, request.documents, seed=SEED, progress=progress, stop=stop
         ),
-    )
-    if words is None:
-        return
-    table = shift_of_decisions(words)
-    st.markdown(plain(surface_words(table)))
-    _changes("surface", traced, table)
-    csv_buttons(
-        {"By change": ("surface-by-change", table), "Every word": ("surface-every-word", words)}
-    )
+    )  # fmt: skip
 
 
 def _paraphrases(request: Request, traced: Trace) -> None:
@@ -158,26 +146,13 @@ def _context(request: Request, traced: Trace) -> None:
         f"Up to {SENTENCES} sentences of the text, each after the words before it, after the words "
         "before another sentence, and alone."
     )
-    words = tried(
-        "context",
-        "Change the context",
-        request,
-        lambda: jobs().experiment(
-            request,
-            "context",
-            lambda model, progress, stop: context_changes(
-                model, request.documents, seed=SEED, progress=progress, stop=stop
-            ),
+    _shifts(
+        request, traced, name="context", button="Change the context", rows="context",
+        reading=context_words,
+        run=lambda model, progress, stop: context_changes(
+            model, request.documents, seed=SEED, progress=progress, stop=stop
         ),
-    )
-    if words is None:
-        return
-    table = shift_of_decisions(words)
-    st.markdown(plain(context_words(table)))
-    _changes("context", traced, table)
-    csv_buttons(
-        {"By context": ("context-by-context", table), "Every word": ("context-every-word", words)}
-    )
+    )  # fmt: skip
 
 
 def _batch(request: Request) -> None:
@@ -278,9 +253,30 @@ def _worst(request: Request, traced: Trace) -> None:
     )
 
 
-def _changes(key: str, traced: Trace, table: pl.DataFrame) -> None:
+def _shifts(
+    request: Request,
+    traced: Trace,
+    *,
+    name: str,
+    button: str,
+    rows: str,
+    reading: Callable[[pl.DataFrame], str],
+    run: Experiment[pl.DataFrame],
+) -> None:
+    """Offer an experiment on the words of the text, and show how far their decisions shift."""
+    words = tried(name, button, request, lambda: jobs().experiment(request, name, run))
+    if words is None:
+        return
+    table = shift_of_decisions(words)
+    st.markdown(plain(reading(table)))
     for column, shown in zip(st.columns(len(CHANGES)), CHANGES, strict=True):
-        column.plotly_chart(change_figure(traced, table, shown=shown), key=f"{key} {shown}")
+        column.plotly_chart(change_figure(traced, table, shown=shown), key=f"{name} {shown}")
+    csv_buttons(
+        {
+            f"By {rows}": (f"{name}-by-{rows}", table),
+            "Every word": (f"{name}-every-word", words),
+        }
+    )
 
 
 def _end_of(column: str) -> pl.Expr:

@@ -21,6 +21,9 @@ from skipviz.families.exits.modules import (
 from skipviz.families.settings import Setting, Settings, checked_weights, common_fields, common_json
 from skipviz.families.weights import read_parameters, write_parameters
 
+EXIT_TEXTS = 5
+"""Every fifth calibration text sets the thresholds of early exits: there are many to set."""
+
 
 @dataclass(frozen=True)
 class ExitAt:
@@ -88,12 +91,19 @@ class ExitSettings(Settings):
         )
         return (
             f"Early exits after layers {', '.join(map(str, self.exits.exits))} of "
-            f"`{self.backbone}`, whose own weights are frozen and not included. A "
-            f"rank-{self.exits.adapter_rank} translator turns a layer's hidden state into an "
-            f"estimate of the last one; rules read it through the {self.exits.head_rank} leading "
-            "directions of the shared head, and a token that leaves is predicted through the whole "
-            "head. The layers above compute keys and values from its state as it left. "
-            f"Thresholds:\n\n{rules}"
+            f"`{self.backbone}`, whose weights are frozen and not included. A "
+            f"rank-{self.exits.adapter_rank} translator estimates the last hidden state from that "
+            f"of the exit's layer. Rules read the estimate through the {self.exits.head_rank} "
+            "leading directions of the shared head. A token that leaves is predicted through the "
+            "whole head, and the layers above compute keys and values from the hidden state it "
+            f"left with. Thresholds:\n\n{rules}"
+        )
+
+    def chosen_on(self) -> str:
+        """Return which texts set the thresholds."""
+        return (
+            "Thresholds were calibrated on other held-out documents, every "
+            f"{EXIT_TEXTS}th of `calibration_texts()`."
         )
 
 

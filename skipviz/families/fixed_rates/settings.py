@@ -75,7 +75,7 @@ class FixedSettings(Settings):
         units = units_in_words(self.gates, self.backbone)
         if self.policy != "static":
             return (
-                f"Executes at random, at fixed rates per site, {units}; keys and values are "
+                f"Random execution, at a fixed rate per site, of {units}. Keys and values are "
                 "computed for every token."
             )
         dropped = ", ".join(
@@ -83,20 +83,22 @@ class FixedSettings(Settings):
             for budget, rates in self.rates.items()
         )
         return (
-            f"Drops the same units for every token, among {units}; the keys and values of a "
-            f"dropped attention are not read and not counted. Units dropped: {dropped}."
+            f"Drops the same units for every token, chosen from {units}. The keys and values of a "
+            f"dropped attention are not read, so they are not counted. Units dropped: {dropped}."
         )
 
     def chosen_on(self) -> str:
         """Return which texts chose the rates."""
         if self.policy == "static":
-            return ""
-        return "rates are those of learned gates on `calibration_texts()`, "
+            return "The units to drop were chosen on training windows."
+        return (
+            "Rates are those of learned gates on other held-out documents, `calibration_texts()`."
+        )
 
     def saving(self) -> str:
         """Return whether FLOPs that are saved are saved in time."""
         if self.policy == "static":
-            return "Dropped units are not run; how much time that saves was not measured."
+            return "Dropped units are not run. How much time that saves was not measured."
         return super().saving()
 
 

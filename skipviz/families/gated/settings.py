@@ -116,9 +116,10 @@ class GatedSettings(Settings):
             f"{value:.6f} for budget {budget:g}" for budget, value in self.thresholds.items()
         )
         return (
-            f"Per-token gates on {units_in_words(self.gates, self.backbone)}; keys and values are "
+            f"Per-token gates on {units_in_words(self.gates, self.backbone)}. Keys and values are "
             f"computed for every token. A gate has {self.gates.gate_hidden} hidden units and reads "
-            f"the normalised hidden state; score > threshold executes. Thresholds: {thresholds}."
+            "the normalised hidden state. A unit executes where score > threshold. "
+            f"Thresholds: {thresholds}."
         )
 
 
@@ -151,6 +152,6 @@ def units_in_words(gates: GatedConfig, backbone: str) -> str:
     """Return which units of which backbone are gated, and by what a skipped one is replaced."""
     return (
         f"attention and MLP of layers {gates.first_layer} to {gates.last_layer} of `{backbone}`, "
-        "whose own weights are frozen and not included. A skipped unit is replaced by a "
+        "whose weights are frozen and not included. A skipped unit is replaced by a "
         f"rank-{gates.adapter_rank} adapter"
     )

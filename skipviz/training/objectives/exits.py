@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError
-from skipviz.evaluation.calibration import EXIT_TEXTS, calibrate_exits
+from skipviz.evaluation.calibration import calibrate_exits
 from skipviz.families.exits.modules import (
     EXIT_RULES,
     ExitConfig,
@@ -21,7 +21,7 @@ from skipviz.families.exits.modules import (
     exit_parameters,
     install_exits,
 )
-from skipviz.families.exits.settings import ExitSettings, read_exits, write_exits
+from skipviz.families.exits.settings import EXIT_TEXTS, ExitSettings, read_exits, write_exits
 from skipviz.families.hooks import before, hooked
 from skipviz.folders import WEIGHTS
 from skipviz.models import SkipModel, from_parts, load
@@ -124,7 +124,7 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
     Parameters
     ----------
     model
-        A model with exits that lets nobody leave.
+        A model with exits that lets no token leave.
     windows
         Token ids to measure on.
     batch
@@ -142,7 +142,7 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
     read = [*exits.translators, model.model.norm]
     hooks = [before(module, keep(number)) for number, module in enumerate(read)]
     training = model.training
-    model.train()  # nobody is asked
+    model.train()  # no exit is asked
     try:
         with hooked(hooks):
             for part in windows.split(batch):

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 
-from skipviz.app.components.run_button import LOG, explain, fault
+from skipviz.app.components.run_button import explain, fault
 from skipviz.app.jobs import Job
 from skipviz.errors import InputError, MissingExtraError, ModelError, SkipvizError, Stopped
+from skipviz.log import LOG
 
 
 @pytest.fixture

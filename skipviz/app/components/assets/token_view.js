@@ -156,7 +156,7 @@ function scaleOf(view) {
   if (mode === "score" && site) {
     const margin = (i) => marginOf(site, i);
     const limits = { low: -trace.margin, high: trace.margin };
-    return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign turned" : ""} (above 0 runs)`, limits, (share) => along(trace.palette.margins, share), margin, view, true);
+    return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign reversed" : ""} (above 0 runs)`, limits, (share) => along(trace.palette.margins, share), margin, view, true);
   }
   if (mode === "layers")
     return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.layers }, (share) => along(trace.palette.layers, share), (i) => trace.used[i], view);
@@ -213,7 +213,7 @@ function legend(view, scale) {
     return item;
   };
   if (scale.kind === "decision") {
-    view.legend.replaceChildren(entry(css(scale.on), `${scale.name.label} ran`), entry("transparent", scale.name.skipPath === "adapter" ? "skipped: adapter instead" : "skipped"));
+    view.legend.replaceChildren(entry(css(scale.on), `${scale.name.label} ran`), entry("transparent", scale.name.skipPath === "adapter" ? "skipped (an adapter ran instead)" : "skipped"));
     return;
   }
   const bar = document.createElement("span");
@@ -261,9 +261,9 @@ function about(view, token, site) {
   const { trace } = view;
   const nats = (v) => (v === null || Number.isNaN(v) ? "–" : v.toFixed(2) + " nats");
   const lines = [
-    `token ${token}, id ${trace.id[token]}, sees ${trace.context[token]}`,
+    `token ${token}, id ${trace.id[token]}, context ${trace.context[token]} tokens`,
     `layers used ${trace.used[token]} of ${trace.layers}`,
-    `surprisal ${nats(trace.surprisal[token])}, loss on next ${nats(trace.nll[token])}`,
+    `surprisal ${nats(trace.surprisal[token])}, loss on next token ${nats(trace.nll[token])}`,
   ];
   const bySite = view.colour.value === "decision" || view.colour.value === "score";
   const chosen = trace.sites[site ?? (bySite ? Number(view.site.value) : -1)];
@@ -449,14 +449,14 @@ function mapHead(view, units, size) {
     return whole;
   };
   if (!units.length) {
-    view.head.replaceChildren(item(null, "This model has no gates: every layer runs for every token, so there is no map to draw."));
+    view.head.replaceChildren(item(null, "This model has no gates: every layer runs for every token, so there is no map."));
     return;
   }
   const range = trace.count > size
     ? `Map: tokens ${view.start.toLocaleString("en")} to ${(view.start + size - 1).toLocaleString("en")} of ${trace.count.toLocaleString("en")}`
     : `Map: all ${trace.count.toLocaleString("en")} tokens`;
   const legend = view.colour.value === "score"
-    ? [item(css(along(trace.palette.margins, 0)), `score ${trace.margin} or more on the side of skipping`), item(css(along(trace.palette.margins, 1)), `${trace.margin} or more on the side of running`)]
+    ? [item(css(along(trace.palette.margins, 0)), `skipped by a margin of ${trace.margin} or more`), item(css(along(trace.palette.margins, 1)), `ran by a margin of ${trace.margin} or more`)]
     : [...units.map((unit) => item(trace.palette.units[unit], `${trace.palette.names[unit]} ran`)), item(css(blend(page, ...trace.palette.skipped)), "skipped")];
   view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, ...trace.palette.alwaysRuns)), "always runs (no gate)"));
 }
