@@ -39,11 +39,14 @@ from scipy import stats
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
-QUICK = ["-q", "-p", "no:nbmake", "-m", "not slow and not model and not browser"]
+QUICK = [
+    "-q", "-m", "not slow and not model and not browser",
+    "-W", "ignore::pytest.PytestAssertRewriteWarning",
+]  # fmt: skip
 WARM = (
     "torch", "transformers.models.llama.modeling_llama", "transformers.generation.utils", "polars",
     "pyarrow", "plotly.graph_objects", "scipy.stats", "sklearn.cluster", "sklearn.linear_model",
-    "sklearn.metrics", "streamlit", "captum.attr", "jaxtyping", "beartype", "hypothesis",
+    "sklearn.metrics",
 )  # fmt: skip
 SECONDS = 20.0
 """Of tests for each fault, by how long they take without one."""

@@ -26,6 +26,7 @@ def found(traces: list[Trace]) -> Clusters:
     return cluster(traces)
 
 
+@pytest.mark.slow
 def test_figures_are_the_means_over_the_tokens(traces: list[Trace], found: Clusters) -> None:
     table = cluster_figures(traces, found.tokens)
     assert table["of"].to_list() == [*(f"cluster {n}" for n in range(4)), "all tokens"]
@@ -156,6 +157,7 @@ def test_other_texts_are_refused(traces: list[Trace], found: Clusters) -> None:
         typical_tokens(traces, found.tokens, most=0)
 
 
+@pytest.mark.slow
 def test_the_reading_says_what_the_tables_say(found: Clusters) -> None:
     said = reading(found)
     assert "the tokens form 4 clusters" in said

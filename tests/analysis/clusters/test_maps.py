@@ -89,6 +89,7 @@ def test_scores_are_mapped_where_clusters_are_made_on_them(trace: Trace) -> None
     assert mapped.points["x"].std() > 1, "standard deviations, not shares"
 
 
+@pytest.mark.slow
 def test_texts_that_are_all_alike_are_one_place(found: Clusters) -> None:
     same = trace_of(np.ones((30, 24), dtype=np.uint8))
     mapped = map_profiles(found, same)

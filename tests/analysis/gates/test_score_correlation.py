@@ -97,6 +97,7 @@ def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
     np.testing.assert_allclose(table["q"].to_numpy(), q)
 
 
+@pytest.mark.slow
 def test_planted_sites_are_found_and_others_are_not() -> None:
     trace = make_trace(tokens=300, gated=(1, 2, 3))
     values = planted(0, trace, [1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
@@ -129,6 +130,7 @@ def test_what_scores_owe_to_position_is_taken_out() -> None:
         assert controlled["p"] > 0.05
 
 
+@pytest.mark.slow
 def test_under_the_null_p_is_uniform() -> None:
     p: dict[tuple[str, bool], list[float]] = {}
     for seed in range(SEEDS):

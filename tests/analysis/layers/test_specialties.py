@@ -84,6 +84,7 @@ def test_intervals_are_those_of_independent_tokens_where_tokens_are() -> None:
         assert row["high"] == pytest.approx(np.log(known.high), abs=0.06)
 
 
+@pytest.mark.slow
 def test_planted_specialties_are_found_and_null_ones_are_not() -> None:
     false, hits = [], []
     for seed in range(SEEDS):
@@ -106,6 +107,7 @@ def claims(seeds: int) -> float:
     return float(np.mean(any_claimed))
 
 
+@pytest.mark.slow
 def test_nothing_is_claimed_where_nothing_is() -> None:
     assert claims(SEEDS) <= 0.1
 

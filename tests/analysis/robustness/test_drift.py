@@ -102,6 +102,7 @@ def test_chance_is_what_two_parts_of_one_corpus_show() -> None:
     assert found["psi"].mean() > 0.03  # far above 18 / 640, that of independent tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sequences", "level"), [(1, 0.0), (8, 0.5)])
 def test_halves_of_one_corpus_have_not_drifted(sequences: int, level: float) -> None:
     p, naive, alarms = [], [], 0

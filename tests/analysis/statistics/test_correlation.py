@@ -56,6 +56,7 @@ def test_single_tokens_permuted_give_scipys_p() -> None:
     assert found.p == pytest.approx(stats.pearsonr(x, y).pvalue, abs=0.03)
 
 
+@pytest.mark.slow
 def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     found = [
         correlate(series(s, 200), series(s + 10_000, 200), block=1, permutations=99, seed=s).p
@@ -65,6 +66,7 @@ def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     assert stats.kstest(np.array(found) - jitter, "uniform").pvalue > 0.01
 
 
+@pytest.mark.slow
 def test_blocks_hold_the_level_where_neighbours_are_alike_and_single_tokens_do_not() -> None:
     rejected = {}
     for block in (32, 1):
@@ -80,6 +82,7 @@ def test_blocks_hold_the_level_where_neighbours_are_alike_and_single_tokens_do_n
     assert rejected[1] > 0.2
 
 
+@pytest.mark.slow
 def test_the_false_discovery_rate_is_held() -> None:
     false, found = [], []
     for seed in range(40):
@@ -167,6 +170,7 @@ def texts_apart(seed: int, sizes: list[int]) -> tuple[Floats, Floats, npt.NDArra
     return x, y, documents
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [[100] * 5, [10] * 40])
 def test_texts_that_differ_as_wholes_do_not_go_together(sizes: list[int]) -> None:
     found = []
