@@ -60,7 +60,7 @@ def trace(
         with written(parquet) as path:
             traced.save(path)
     figures = cost_summary(traced)
-    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats a token"
+    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
     err.print(
         f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "
         f"average, budget realised {figures.budget:.3f}{loss}.",
