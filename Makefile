@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: app test check unit notebooks-run notebooks browser backbone bench clean
+.PHONY: app test quick check unit notebooks-run notebooks browser backbone bench mutation oldest clean
 
 app: backbone
 	$(BIN)/streamlit run app.py
@@ -17,8 +17,16 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# Tests of small models run two at a time, one thread each; pages one after the other.
 unit: browser backbone
-	$(BIN)/pytest -q --durations=10
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser"
+	$(BIN)/pytest -q --durations=10 -m browser
+
+# What needs no weights and no browser, in under 90 s on two cores. The folder for weights is one
+# that does not exist, so a test that needs them fails here.
+quick: check
+	SKIPVIZ_HOME=$(CURDIR)/build/no-models OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=5 \
+	  -m "not browser and not model and not slow"
 
 # Runs the notebooks and leaves them as they are.
 notebooks-run: backbone
@@ -40,6 +48,21 @@ bench: backbone
 	PYTHONPATH=. $(BIN)/python benchmarks/recording.py
 	PYTHONPATH=. $(BIN)/python benchmarks/page.py
 	PYTHONPATH=. $(BIN)/python benchmarks/audit.py
+
+# Puts small faults into the code and counts those that a test finds; takes about half an hour.
+mutation: $(STAMP)
+	$(BIN)/python benchmarks/mutation.py
+
+# The quick tests with the oldest versions that pyproject.toml allows, in an environment of its own.
+OLDEST := build/oldest
+oldest: $(STAMP)
+	$(BIN)/python -m venv $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check uv
+	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct \
+	  --all-extras -r pyproject.toml
+	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 \
+	  -m "not browser and not model and not slow"
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts

@@ -259,6 +259,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sample", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tests", nargs="+", default=["tests"], help="those to choose from")
     parser.add_argument("paths", nargs="*", default=["analysis", "recording", "families"])
     options = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
@@ -268,7 +269,7 @@ def main() -> None:
     for name in WARM:
         importlib.import_module(name)
     print("Running the tests without a fault", flush=True)
-    if forked(baseline, ["tests"], seconds=3600, log=BUILD / "baseline.log") != 0:
+    if forked(baseline, options.tests, seconds=3600, log=BUILD / "baseline.log") != 0:
         sys.exit(f"They fail, or take more than an hour: see {BUILD / 'baseline.log'}.")
     files = [f for path in options.paths for f in sorted((ROOT / "skipviz" / path).rglob("*.py"))]
     every = [fault for file in files for fault in faults(file)]

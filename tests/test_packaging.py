@@ -3,10 +3,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
 BUILD = "from setuptools.build_meta import build_wheel; build_wheel('wheels')"
@@ -31,3 +33,9 @@ def test_a_wheel_holds_every_file_of_the_package_and_nothing_else(tmp_path: Path
     (wheel,) = (tmp_path / "wheels").glob("skipviz-*.whl")
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == package
+
+
+def test_the_citation_names_this_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert (citation["version"], citation["license"]) == (project["version"], project["license"])

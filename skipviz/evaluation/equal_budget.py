@@ -6,10 +6,10 @@ import itertools
 
 import polars as pl
 
-from skipviz.evaluation.losses import Losses
+from skipviz.arrays import Floats
 
 
-def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
+def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Floats | None:
     """Return a candidate's loss over that of learned gates at equal budget, by document.
 
     Policies seldom realise what was asked of them, and a hundredth of the budget is worth some
@@ -29,7 +29,7 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
     Returns
     -------
     array or None
-        Nats a token, in the order of ``part``; None if there are no learned gates on these
+        Nats per token, in the order of ``part``; None if there are no learned gates on these
         documents, or the budget lies outside of theirs.
     """
     learned = measured.filter(policy="learned")
@@ -49,7 +49,7 @@ def over_learned(part: pl.DataFrame, measured: pl.DataFrame) -> Losses | None:
     for (low, below), (high, above) in itertools.pairwise(points):
         if low <= budget <= high and low < high:
             share = (budget - low) / (high - low)
-            found: Losses = nll - ((1 - share) * below + share * above)
+            found: Floats = nll - ((1 - share) * below + share * above)
             return found
     return None
 

@@ -16,10 +16,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, cost_summary
+from skipviz.arrays import Floats
 from skipviz.atomic import written
 from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
-from skipviz.evaluation.losses import Losses, estimate
+from skipviz.evaluation.losses import estimate
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorder import record
@@ -114,7 +115,7 @@ def measure(
     Returns
     -------
     pl.DataFrame
-        One row a candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
+        One row per candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
         ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
         ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
         token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
@@ -172,7 +173,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
+        One row per candidate, in the order measured: ``model``, ``policy``, ``budget``, ``limit``,
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
         by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
         learned gates at the budget realised, paired by document, as
@@ -200,7 +201,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
 
 
-def _ends(name: str, values: Losses | None, seed: int) -> dict[str, float | None]:
+def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None]:
     """Return a mean and the ends of its interval, by name."""
     ends = (name, f"{name}_low", f"{name}_high")
     if values is None:

@@ -5,19 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 from scipy import stats
 
+from skipviz.arrays import Floats
 from skipviz.traces import Trace
 
-Losses = npt.NDArray[np.float64]
 RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over documents with its 95% bootstrap interval, in nats a token.
+    """A mean over documents with its 95% bootstrap interval, in nats per token.
 
     Attributes
     ----------
@@ -33,13 +32,13 @@ class Estimate:
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
-def document_losses(traced: Trace) -> Losses:
-    """Return each document's mean loss in nats a token, in order."""
+def document_losses(traced: Trace) -> Floats:
+    """Return each document's mean loss in nats per token, in order."""
     means = traced.tokens.group_by("sequence", maintain_order=True).agg(pl.col("nll").mean())
     return means["nll"].to_numpy().astype(np.float64)
 
 
-def estimate(losses: Losses, *, seed: int) -> Estimate:
+def estimate(losses: Floats, *, seed: int) -> Estimate:
     """Return the mean over documents and its 95% percentile bootstrap interval.
 
     A single document has no interval: its ends are the mean.

@@ -86,11 +86,11 @@ def audit(
     Returns
     -------
     pl.DataFrame
-        One row a cell, in order of token and site: ``token``, ``site``; ``executed``, the decision
-        that was flipped; ``nll`` and ``flipped_nll``, the loss in nats over the horizon before and
-        after; ``utility``, the loss with the unit skipped minus that with it executed, in nats:
-        positive where executing helps. Cells of the last token, which predicts nothing, are left
-        out.
+        One row per cell, in order of token and site: ``token``, ``site``; ``executed``, the
+        decision that was flipped; ``nll`` and ``flipped_nll``, the loss in nats over the horizon
+        before and after; ``utility``, the loss with the unit skipped minus that with it executed,
+        in nats: positive where executing helps. Cells of the last token, which predicts nothing,
+        are left out.
 
     Raises
     ------
@@ -214,7 +214,7 @@ class _Sweep:
         length = len(base.targets)
         reach = min(reach, length - int(first.min()))
         self._first = first
-        # Rows near the end of the text run a token twice that nobody counts.
+        # Rows near the end of the text run a token twice; the second is not counted.
         self._token = (first[:, None] + torch.arange(reach, device=device)).clamp(max=length - 1)
         self._counts = first[:, None] + torch.arange(reach, device=device) < length
         self._state = base.entered[0].new_empty(len(cells), reach, base.entered[0].shape[-1])

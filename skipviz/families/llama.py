@@ -53,7 +53,7 @@ def states_made(result: Any) -> Tensor:
 def projected(
     attention: Any, states: Float[Tensor, "*b d"], rotary: tuple[Tensor, Tensor]
 ) -> tuple[Float[Tensor, "*b h c"], Float[Tensor, "*b g c"], Float[Tensor, "*b g c"]]:
-    """Return queries, keys and values as an attention makes them, a row a token.
+    """Return queries, keys and values as an attention makes them, a row per token.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ class UnitFlops:
     kv
         Key and value projections; never part of a budget.
     head
-        Output head, once a token.
+        Output head, once per token.
     """
 
     attn_fixed: int

@@ -206,8 +206,8 @@ def drift_words(table: pl.DataFrame) -> str:
     if whole["exchanged"] == "blocks":
         said.append(
             f"There are too few documents for a test between documents, so blocks of "
-            f"{BLOCK_TOKENS} tokens were exchanged: the result holds for these texts, not for the kinds of text that they "
-            "represent."
+            f"{BLOCK_TOKENS} tokens were exchanged: the result holds for these texts, not for the "
+            "kinds of text that they represent."
         )
     return " ".join(said)
 

@@ -35,7 +35,7 @@ def distillation_loss(
     Returns
     -------
     tuple of Tensor
-        Scalars in nats a token.
+        Scalars in nats per token.
 
     Notes
     -----

@@ -26,7 +26,7 @@ class Recipe:
     steps
         Optimiser steps.
     batch, length
-        Windows a step, and tokens in a window.
+        Windows per step, and tokens in a window.
     gate_lr, adapter_lr
         Peak learning rates of AdamW.
     kl_weight, ce_weight

@@ -78,5 +78,5 @@ def test_an_uploaded_trace_without_tokens_is_refused(
     request, found = uploaded(trace, monkeypatch)
     assert found.tokens.equals(trace.tokens)
     assert request.documents[0].text == TEXTS[0]
-    with pytest.raises(TextError, match=r"mine\.parquet holds a trace of 0 tokens"):
+    with pytest.raises(TextError, match=r"mine\.parquet contains a trace of 0 tokens"):
         uploaded(make_trace(tokens=0), monkeypatch)

@@ -98,7 +98,7 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     page.get_by_text("The pairs").click()
     page.get_by_label("One pair a line").fill("a | b\nno pair")
     page.get_by_label("One pair a line").press("Control+Enter")
-    expect(page.get_by_text("Line 2 is no pair")).to_be_visible()
+    expect(page.get_by_text("Line 2 is not a pair")).to_be_visible()
 
     # A saved trace as the reference.
     saved = tmp_path / "reference.parquet"

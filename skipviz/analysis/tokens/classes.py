@@ -14,6 +14,7 @@ from skipviz.analysis.tokens.characters import repeated_characters
 from skipviz.analysis.tokens.function_words import is_function_word
 from skipviz.arrays import Ints
 from skipviz.errors import InputError
+from skipviz.text.sentences import sentence_ends
 from skipviz.traces import Trace
 
 KINDS = ("function words", "content words", "digits", "punctuation", "symbols", "white space")
@@ -30,9 +31,7 @@ FEATURE_NAMES = {
 }
 """What the features that ``token_classes`` returns are called, in the order they are shown."""
 
-# A full stop, also that of "Mr.", with what closes behind it, or an empty line; a single line
-# break may be wrapping.
-_SENTENCE_END = re.compile(r"[.!?\u2026]+[\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]+|\n\s*\n\s*")
+_SPACE = re.compile(r"\s*")
 _LETTERS, _FUNCTION = KINDS.index("content words"), KINDS.index("function words")
 _KIND_OF = {
     "L": _LETTERS,
@@ -164,7 +163,9 @@ class _Layout:
         places = np.arange(len(text))
         starts = np.flatnonzero(np.diff(letter.astype(np.int8), prepend=0) == 1)
         ends = np.flatnonzero(np.diff(letter.astype(np.int8), append=0) == -1) + 1
-        breaks = np.array([found.end() for found in _SENTENCE_END.finditer(text)], dtype=np.int64)
+        # White space behind a sentence is still its own, and a single line break may be wrapping.
+        spaces = [_SPACE.match(text, end) for end in sentence_ends(text, lines=False)]
+        breaks = np.array([space.end() for space in spaces if space], dtype=np.int64)
         return cls(
             kind=np.where(letter, _LETTERS, kind),
             word=np.where(letter, np.searchsorted(starts, places, side="right") - 1, -1),

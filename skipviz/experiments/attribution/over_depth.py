@@ -1,4 +1,4 @@
-"""What a loss is owed to among the units over the depth, and how exact flips of them compare."""
+"""Which units over the depth a loss comes from, and how exact flips of them compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from skipviz.experiments.attribution.target import (
     TOKENS_AT_ONCE,
     Attribution,
     Target,
-    captum,
     check,
     check_text,
     copies,
@@ -83,15 +82,14 @@ def attribute_depth(
 
     Raises
     ------
-    ImportError
-        If Captum is not installed; says how to install it.
     ValueError
         If the target does not exist, or the trace is of several sequences, or of a model without
         gated units.
     Stopped
         If ``stop`` was set.
     """
-    attr = captum()
+    from captum import attr  # slow to import
+
     if target is not None and target.kind == "score":
         raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")
     if target is None:
@@ -152,7 +150,7 @@ def flips_beside(
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
-    """Return exact flips that shares over depth of the same loss can be held against.
+    """Return exact flips to compare the shares over depth of the same loss with.
 
     Parameters
     ----------

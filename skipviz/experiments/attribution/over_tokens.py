@@ -1,4 +1,4 @@
-"""What a prediction, or a gate's score, is owed to among the tokens of the text.
+"""Which tokens of the text a prediction, or a gate's score, comes from.
 
 The methods are Captum's (Kokhlikyan et al., "Captum: A unified and generic model interpretability
 library for PyTorch", 2020). Hard decisions have no slope, so plain gradients through a gated model
@@ -26,7 +26,6 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     Run,
     Target,
-    captum,
     check,
     copies,
     ids_until,
@@ -123,14 +122,13 @@ def attribute(
 
     Raises
     ------
-    ImportError
-        If Captum is not installed; says how to install it.
     ValueError
         If the target or the method does not exist, or the trace is of several sequences.
     Stopped
         If ``stop`` was set.
     """
-    attr = captum()
+    from captum import attr  # slow to import
+
     check(model, trace, target)
     target = resolved(target, trace)
     if method not in METHODS:

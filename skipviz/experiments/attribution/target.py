@@ -5,14 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import polars as pl
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.errors import InputError, MissingExtraError
+from skipviz.errors import InputError
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop
@@ -56,7 +56,7 @@ class Attribution:
     Attributes
     ----------
     table
-        One row a token (``token``, ``attribution``) or a cell (``token``, ``site``,
+        One row per token (``token``, ``attribution``) or a cell (``token``, ``site``,
         ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
     value
         The target on the text as it is.
@@ -73,24 +73,6 @@ class Attribution:
     def delta(self) -> float | None:
         """The largest miss; None for methods that promise no sum."""
         return max(self.deltas, key=abs, default=None)
-
-
-def captum() -> Any:
-    """Return Captum's methods.
-
-    Raises
-    ------
-    ImportError
-        If it is not installed; says how to install it.
-    """
-    try:
-        import captum.attr
-    except ImportError as error:
-        raise MissingExtraError(
-            "Attribution runs in Captum, which is not installed: pip install "
-            "'skipviz[attribution]'."
-        ) from error
-    return captum.attr
 
 
 def copies(rows: int, tokens: int) -> int:
@@ -184,7 +166,7 @@ def check(model: SkipModel, trace: Trace, target: Target) -> None:
             "once; trace a part of the text."
         )
     if target.kind == "contrast" and target.against is None:
-        raise InputError("A contrast needs the token id it is held against: Target(against=...).")
+        raise InputError("A contrast needs the token id to compare with: Target(against=...).")
     words = model.model.config.vocab_size
     for name, word in (("word", target.word), ("against", target.against)):
         if word is not None and not 0 <= word < words:

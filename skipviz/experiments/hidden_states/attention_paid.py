@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import (
     SAMPLED_TOKENS,
@@ -72,7 +72,7 @@ class AttentionPaid:
     Attributes
     ----------
     layers
-        One row a layer whose attention some token ran and could have skipped: ``layer``;
+        One row per layer whose attention some token ran and could have skipped: ``layer``;
         ``tokens`` that ran it, those that have two before them; the mean shares of their attention
         that go to the ``first`` token of the text, to their ``own`` and to all ``earlier`` ones
         between, summing to 1; ``paid``, the share of the last that goes to tokens that skipped
@@ -81,7 +81,7 @@ class AttentionPaid:
         change with the keys and values of those that skipped it hidden, as a share of its length,
         the mean over tokens.
     losses
-        One row a token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
+        One row per token whose next one is known: ``token``; ``sequence``, its text; ``nll``, its
         loss in nats, and ``hidden_nll``, that with the keys and values of skipping tokens hidden
         at every layer, all decisions held.
     """
@@ -204,15 +204,13 @@ class _Window:
 
     model: SkipModel
     ids: Int[Tensor, "1 t"]
-    token: npt.NDArray[np.int64]
+    token: Ints
     rows: Int[Tensor, " n"]
     targets: Int[Tensor, " n"]
     events: GateEvents = field(default_factory=GateEvents)
 
     @classmethod
-    def of(
-        cls, model: SkipModel, trace: Trace, tokens: npt.NDArray[np.int64], report: int
-    ) -> _Window:
+    def of(cls, model: SkipModel, trace: Trace, tokens: Ints, report: int) -> _Window:
         ids, sequence = trace.tokens["token_id"].to_numpy(), trace.tokens["sequence"].to_numpy()
         inside = np.arange(report, len(tokens))
         follows = tokens[inside] + 1 < len(ids)
@@ -232,7 +230,7 @@ class _Window:
         wanted: Bool[Tensor, " t"],
         gated: dict[int, int],
         meter: Meter,
-    ) -> tuple[Bool[Tensor, "t s"], npt.NDArray[np.float64]]:
+    ) -> tuple[Bool[Tensor, "t s"], Floats]:
         """Run as the gates decide, add to the sums, and return decisions and losses."""
 
         def look(layer: int) -> Callable[..., None]:
@@ -257,7 +255,7 @@ class _Window:
 
     def run_hidden(
         self, executed: Bool[Tensor, "t s"], gated: dict[int, int], meter: Meter
-    ) -> npt.NDArray[np.float64]:
+    ) -> Floats:
         """Run with the same decisions and without keys of tokens that skip, and return losses."""
 
         def hide(layer: int) -> Callable[..., Any]:
@@ -287,13 +285,13 @@ class _Window:
         ):
             return self._losses()
 
-    def _losses(self) -> npt.NDArray[np.float64]:
+    def _losses(self) -> Floats:
         output = self.model.model.model(input_ids=self.ids, use_cache=False)
         states = output.last_hidden_state[0, self.rows]
         if not len(states):
             return np.zeros(0)
         losses = next_token_losses(self.model.model, states, self.targets)
-        found: npt.NDArray[np.float64] = losses.double().cpu().numpy()
+        found: Floats = losses.double().cpu().numpy()
         return found
 
 

@@ -15,7 +15,7 @@ import polars as pl
 import torch
 from torch import nn
 
-from skipviz.arrays import Ints
+from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
 from skipviz.families.powers import HasExits
@@ -62,7 +62,7 @@ def convergence_layers(
     Returns
     -------
     pl.DataFrame
-        One row a token of ``states``: ``token``; ``settled``, the lowest layer behind which the
+        One row per token of ``states``: ``token``; ``settled``, the lowest layer behind which the
         likeliest next token is that of the end, and so behind every layer above it, -1 if the
         embedding says so already, null if it is not even so behind the last; ``exit_depth``, the
         deepest gated layer that ran for the token, where it stops choosing to compute, or null;
@@ -113,7 +113,7 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row an exit: ``layer`` before it; ``tokens`` that never left, of which alone it is
+        One row per exit: ``layer`` before it; ``tokens`` that never left, of which alone it is
         known what the whole depth says; ``head`` and ``lens``, the share of them whose likeliest
         next token at the exit, through its translator and by the logit lens, is that of the end;
         null without such tokens.
@@ -160,7 +160,7 @@ def layer_influence(trace: Trace, states: States) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a layer: ``layer``; ``influence``, 0 to 2, the mean over tokens; ``executed`` and
+        One row per layer: ``layer``; ``influence``, 0 to 2, the mean over tokens; ``executed`` and
         ``skipped``, the mean over tokens for which its last gated unit did and did not run, null
         where there are none, and ``executed_tokens`` and ``skipped_tokens``, how many; all null
         for a layer without gates.
@@ -210,7 +210,7 @@ def _likeliest(
     return found
 
 
-def _layers_above(trace: Trace, token: Ints, settled: Ints) -> npt.NDArray[np.float64]:
+def _layers_above(trace: Trace, token: Ints, settled: Ints) -> Floats:
     layer, unit = trace.sites["layer"].to_numpy(), trace.sites["unit"].to_numpy()
     weight = np.where(unit == "block", 1.0, 0.5)
     # A layer is one whole, less what of it has a gate; what has one counts as often as it ran.
@@ -220,5 +220,5 @@ def _layers_above(trace: Trace, token: Ints, settled: Ints) -> npt.NDArray[np.fl
     ran = (trace.matrix("exec_count")[token] * weight).astype(np.float64)
     above = layer[None] > settled[:, None]
     total = np.append(np.cumsum(free[::-1])[::-1], 0.0)
-    found: npt.NDArray[np.float64] = (ran * above).sum(axis=1) + total[settled + 1]
+    found: Floats = (ran * above).sum(axis=1) + total[settled + 1]
     return found

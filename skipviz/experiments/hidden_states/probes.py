@@ -26,7 +26,7 @@ FOLDS = 5
 LEAST_TOKENS = FOLDS * BLOCK_TOKENS
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1
-"""Ridge penalty a token, of standardised states: about the best between 1e-3 and 1."""
+"""Ridge penalty per token, of standardised states: about the best between 1e-3 and 1."""
 LEAST_IN_PART = 30
 """Tokens below which a part is not reported."""
 DRAWS = 200
@@ -57,7 +57,7 @@ def probes(
     states
         What ``record_states`` returned.
     classes
-        One row a token of the trace: every column of strings is a feature, null a class of its
+        One row per token of the trace: every column of strings is a feature, null a class of its
         own, such as ``token_classes`` returns.
     seed
         Seed of the control tasks.
@@ -69,7 +69,7 @@ def probes(
     Returns
     -------
     pl.DataFrame
-        One row a feature, layer and part: ``feature``; ``layer``, -1 for the embeddings, else the
+        One row per feature, layer and part: ``feature``; ``layer``, -1 for the embeddings, else the
         layer behind which the state is taken; ``part``, ``all`` tokens, or those that ``executed``
         or ``skipped`` the last gated unit of that layer, of which there must be ``LEAST_IN_PART``;
         ``tokens``; ``accuracy``, 0 to 1, of the same probe on each part; ``majority``, that of
@@ -114,7 +114,7 @@ def probes(
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """Labels of one feature and of its control task, one a token, counted from 0."""
+    """Labels of one feature and of its control task, one per token, counted from 0."""
 
     label: Ints
     control: Ints

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import decoder_layers, states_given, states_made
@@ -42,7 +43,7 @@ class States:
         gave.
     """
 
-    token: npt.NDArray[np.int64]
+    token: Ints
     values: npt.NDArray[np.float32]
 
 
@@ -107,7 +108,7 @@ def record_states(
     return States(kept, values)
 
 
-def sampled_tokens(trace: Trace, most: int, *, seed: int) -> npt.NDArray[np.int64]:
+def sampled_tokens(trace: Trace, most: int, *, seed: int) -> Ints:
     """Return so many tokens of a trace, drawn by lot and in order; all of a shorter one."""
     generator = np.random.default_rng(seed)
     drawn = generator.choice(len(trace), min(most, len(trace)), replace=False)
@@ -124,7 +125,7 @@ def check_decisions(trace: Trace, otherwise: int) -> None:
         )
 
 
-def trace_windows(trace: Trace) -> Iterator[tuple[npt.NDArray[np.int64], int]]:
+def trace_windows(trace: Trace) -> Iterator[tuple[Ints, int]]:
     """Yield the tokens of each window, and how many of them the window before has reported."""
     run = trace.run.row(0, named=True)
     for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):

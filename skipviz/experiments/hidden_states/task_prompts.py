@@ -72,7 +72,7 @@ PASSAGES = (
 """A text, how it goes on, and what it says in one sentence; written for this purpose."""
 
 EACH = len(PASSAGES)
-"""Prompts a task."""
+"""Prompts per task."""
 NUMBERS = {"repeat": 8, "add": 5, "multiply": 4}
 """How many numbers a prompt has."""
 
@@ -121,7 +121,7 @@ class TaskDepths:
     Attributes
     ----------
     prompts
-        One row a prompt: ``task``, ``prompt``, ``answer``; ``tokens`` of the answer; ``layers``,
+        One row per prompt: ``task``, ``prompt``, ``answer``; ``tokens`` of the answer; ``layers``,
         the mean of layers used by the tokens from which they are predicted, the last of the prompt
         first; ``nll``, their mean loss in nats.
     trace

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,11 +10,11 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
 from skipviz.analysis.tokens.words import Words
+from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import Surface, surface
 from skipviz.experiments.robustness.surface import aligned_words, beginnings, check_gates
@@ -23,6 +22,7 @@ from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import BATCH_TOKENS, trace
 from skipviz.text.documents import Document
+from skipviz.text.sentences import sentence_ends
 from skipviz.traces import Trace
 
 SENTENCES = 16
@@ -36,9 +36,6 @@ TIE = 1e-5
 """So near a threshold, rounding decides."""
 LENGTHS = (5, 10, 20, 40, 80)
 """Words of the texts that share a batch."""
-
-_END = re.compile(r"[.!?…][\"'”’)\]]*(?=\s)|[。！？][”’」』）]*|\S(?=\s*\n)")  # noqa: RUF001
-"""The end of a sentence or a line; the white space behind it belongs to the next one."""
 
 
 def context_changes(
@@ -140,7 +137,7 @@ def batch_changes(
     Returns
     -------
     pl.DataFrame
-        One row a piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
+        One row per piece, the shortest first: ``piece``, its text; ``tokens``; ``padding``, tokens
         put behind it in the batch; ``decisions``; ``flips``, decisions that came out otherwise;
         ``followed``, those of the flips that stand behind another one, which moved the state they
         were made from; ``ties``, those of the rest whose score is within 1e-5 of its threshold,
@@ -214,9 +211,8 @@ class _Sentence:
 def _sentences(document: Document) -> list[_Sentence]:
     """Return the sentences of a text that have something before them, with that."""
     text = document.text
-    ends = [found.end() for found in _END.finditer(text)]
     found = []
-    for start, stop in pairwise([*ends, len(text)]):
+    for start, stop in pairwise([*sentence_ends(text, lines=True), len(text)]):
         spans = surface(text[start:stop]).spans[:LONGEST]
         if len(spans) < SHORTEST:
             continue
@@ -303,7 +299,7 @@ def _differences(alone: Trace, together: Trace, sequence: int) -> dict[str, Any]
     }
 
 
-def _behind(flipped: npt.NDArray[np.bool_], layer: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+def _behind(flipped: Bools, layer: Ints) -> Bools:
     """Return which decisions, [tokens, sites], another flip stands before that can reach them.
 
     It is one of the same token at an earlier site, or one of an earlier token in an earlier layer:

@@ -62,17 +62,17 @@ MARK = "|"
 
 
 def pair_lines(pairs: tuple[tuple[str, str], ...] = PAIRS) -> str:
-    """Return pairs as a user would write them: one a line, parted by ``|``."""
+    """Return pairs as a user would write them: one per line, separated by ``|``."""
     return "\n".join(f"{first} {MARK} {second}" for first, second in pairs)
 
 
 def read_pairs(text: str) -> list[tuple[str, str]]:
-    """Return the pairs in a text: one a line, its two ways of saying it parted by ``|``.
+    """Return the pairs in a text: one per line, its two ways of saying it separated by ``|``.
 
     Raises
     ------
     ValueError
-        If a line is no pair, a text is too long, or there are none or too many.
+        If a line is not a pair, a text is too long, or there are none or too many.
     """
     pairs = []
     for number, line in enumerate(text.splitlines(), start=1):
@@ -81,7 +81,7 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
         parts = [part.strip() for part in line.split(MARK)]
         if len(parts) != 2 or not all(parts):
             raise InputError(
-                f"Line {number} is no pair. Write one way of saying it, then {MARK}, then the "
+                f"Line {number} is not a pair. Write one way of saying it, then {MARK}, then the "
                 "other."
             )
         if max(map(len, parts)) > MOST_CHARACTERS:
@@ -90,5 +90,5 @@ def read_pairs(text: str) -> list[tuple[str, str]]:
             )
         pairs.append((parts[0], parts[1]))
     if not 1 <= len(pairs) <= MOST_PAIRS:
-        raise InputError(f"There are {len(pairs)} pairs; give 1 to {MOST_PAIRS}, one a line.")
+        raise InputError(f"There are {len(pairs)} pairs; give 1 to {MOST_PAIRS}, one per line.")
     return pairs

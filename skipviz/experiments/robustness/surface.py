@@ -81,7 +81,7 @@ def surface_changes(
     Returns
     -------
     pl.DataFrame
-        One row a perturbation and word: ``kind``, the perturbation; ``source``; ``unit``, the
+        One row per perturbation and word: ``kind``, the perturbation; ``source``; ``unit``, the
         stretch of ``STRETCH`` words it is in; ``word``, its place; ``before`` and ``after``, its
         forms; ``touched``, whether it or the white space before it was changed; and the columns
         of ``skipviz.analysis.tokens.words.word_changes``.
@@ -140,7 +140,7 @@ def paraphrase_changes(
     -------
     tuple of pl.DataFrame
         The words that both texts of a pair have in the same order, case and punctuation aside, as
-        ``surface_changes`` has them, each pair a unit; and one row a pair: ``before``, ``after``,
+        ``surface_changes`` has them, each pair a unit; and one row per pair: ``before``, ``after``,
         ``words_before``, ``words_after``, ``shared``, how many words are compared, ``moved``,
         their mean or null, ``layers_before``, ``layers_after``, mean layers used of all tokens,
         ``loss_before``, ``loss_after``, nats for the whole text but its first token.

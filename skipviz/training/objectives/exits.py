@@ -124,7 +124,7 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
     Parameters
     ----------
     model
-        A model with exits that lets nobody leave.
+        A model with exits that lets no token leave.
     windows
         Token ids to measure on.
     batch
@@ -142,7 +142,7 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
     read = [*exits.translators, model.model.norm]
     hooks = [before(module, keep(number)) for number, module in enumerate(read)]
     training = model.training
-    model.train()  # nobody is asked
+    model.train()  # no exit is asked
     try:
         with hooked(hooks):
             for part in windows.split(batch):

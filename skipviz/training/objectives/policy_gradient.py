@@ -188,7 +188,7 @@ def _listening(
 
 
 def _savings(model: Any, config: GatedConfig, length: int) -> Float[Tensor, "s t"]:
-    """Return what skipping a site saves a token, as a share of its dense budget."""
+    """Return what skipping a site saves for each token, as a share of its dense budget."""
     flops = UnitFlops.from_config(model.config)
     seen = torch.arange(1, length + 1, device=model.device).float()
     dense = model.config.num_hidden_layers * flops.layer(seen)

@@ -30,6 +30,7 @@ WAYS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "method", "metric"), WAYS)
 def test_planted_profiles_are_recovered(on: Any, method: Any, metric: Any) -> None:
     for seed in range(3):
@@ -47,6 +48,7 @@ def test_planted_profiles_are_recovered(on: Any, method: Any, metric: Any) -> No
         assert adjusted_rand_score(group[inside], labels[inside]) >= 0.95
 
 
+@pytest.mark.slow
 def test_none_are_claimed_on_shuffled_profiles() -> None:
     claimed = 0
     for seed in range(100):
@@ -56,6 +58,7 @@ def test_none_are_claimed_on_shuffled_profiles() -> None:
     assert claimed <= 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["agglomerative", "hdbscan"])
 def test_other_methods_claim_none_either(method: Any) -> None:
     claimed = sum(
@@ -65,6 +68,7 @@ def test_other_methods_claim_none_either(method: Any) -> None:
     assert claimed <= 3
 
 
+@pytest.mark.slow
 def test_neighbours_alike_are_not_clusters() -> None:
     """Sites that each go on as they were, apart from each other, have nothing in common."""
     claimed = 0
@@ -76,6 +80,7 @@ def test_neighbours_alike_are_not_clusters() -> None:
     assert claimed <= 1
 
 
+@pytest.mark.slow
 def test_a_continuum_is_told_from_groups() -> None:
     generator = np.random.default_rng(0)
     depth = generator.normal(size=(500, 1))
@@ -124,6 +129,7 @@ def test_the_tables_say_what_the_trace_says() -> None:
     assert best["continuum_high"] < best["silhouette"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("on", "method", "metric"), WAYS)
 def test_new_texts_go_to_old_clusters(on: Any, method: Any, metric: Any, tmp_path: Path) -> None:
     decisions, group = planted(0, tokens=300)
@@ -158,6 +164,7 @@ def test_the_same_seed_gives_the_same_clusters() -> None:
     assert all(getattr(first, table).equals(getattr(again, table)) for table in TABLES)
 
 
+@pytest.mark.slow
 def test_many_tokens_are_grouped_by_a_sample() -> None:
     decisions, group = planted(0, tokens=6000)
     done: list[float] = []

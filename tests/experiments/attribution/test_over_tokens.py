@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import sys
 import threading
 
 import numpy as np
@@ -192,14 +191,6 @@ def test_targets_that_do_not_exist_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         attribute(gated, traced, target)
-
-
-def test_without_captum_it_says_what_to_install(
-    gated: skipviz.SkipModel, traced: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "captum.attr", None)
-    with pytest.raises(ImportError, match=r"skipviz\[attribution\]"):
-        attribute(gated, traced, Target(token=1))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -120,9 +120,9 @@ def test_pairs_are_read_as_they_are_written() -> None:
     assert tuple(read_pairs(pair_lines())) == PAIRS
     assert read_pairs("a b | c d\n\n e|f ") == [("a b", "c d"), ("e", "f")]
     for text, sentence in (
-        ("a | b\nc", "Line 2 is no pair"),
-        ("a | b | c", "Line 1 is no pair"),
-        ("a | ", "Line 1 is no pair"),
+        ("a | b\nc", "Line 2 is not a pair"),
+        ("a | b | c", "Line 1 is not a pair"),
+        ("a | ", "Line 1 is not a pair"),
         ("", "0 pairs"),
         ("a | b\n" * 51, "51 pairs"),
         (f"a | {'b' * 601}", "too long"),
