@@ -18,6 +18,7 @@ from skipviz.errors import InputError
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import decoder_layers
+from skipviz.families.powers import force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
@@ -200,7 +201,7 @@ def _forward(
         raise InputError(
             f"The plan decides {plan.execute.shape[-2]} tokens; the text has {ids.shape[1]}."
         )
-    with model.family.force(model.model, plan):
+    with force(model.family, model.model, plan, name=model.name):
         return run()
 
 

@@ -35,7 +35,7 @@ from skipviz.experiments.attribution.target import (
 )
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
-from skipviz.families.powers import CanDraw, CanFlip, CanSlope
+from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
@@ -220,7 +220,7 @@ def _runner(
             if plan is None:
                 states = model.model.model(inputs_embeds=embedded, use_cache=False)
             else:
-                with model.family.force(model.model, plan):
+                with force(model.family, model.model, plan, name=model.name):
                     states = model.model.model(inputs_embeds=embedded, use_cache=False)
         if target.kind == "score":
             return scores[0][:, target.token]
