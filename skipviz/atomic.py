@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from skipviz.errors import InputError
+
 
 @contextmanager
 def written(target: Path) -> Iterator[Path]:
@@ -16,12 +18,19 @@ def written(target: Path) -> Iterator[Path]:
     target
         The file to make or to replace. A pipe or a device cannot be replaced and is written itself.
     """
-    if target.exists() and not target.is_file():
-        yield target
-        return
-    partial = target.with_name(target.name + ".partial")
+    special = target.exists() and not target.is_file()
+    partial = target if special else target.with_name(target.name + ".partial")
     try:
         yield partial
-        partial.replace(target)
+        if not special:
+            partial.replace(target)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise InputError(
+            f"{target} cannot be written ({error.strerror or error}). Free some space, or name "
+            "another file."
+        ) from error
     finally:
-        partial.unlink(missing_ok=True)
+        if not special:
+            partial.unlink(missing_ok=True)

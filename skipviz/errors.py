@@ -35,7 +35,7 @@ class CorpusError(SkipvizError, RuntimeError):
 
 
 class TrainingError(SkipvizError, RuntimeError):
-    """Training cannot go on: a gate collapsed or a loss is no number."""
+    """Training cannot go on: a gate collapsed, or a loss is not a number."""
 
 
 class MissingExtraError(SkipvizError, ImportError):

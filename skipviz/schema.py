@@ -48,7 +48,7 @@ class Site:
     scope
         For whom one decision is taken.
     gate_flops, skip_flops
-        FLOPs a token of deciding, and of the skip path.
+        FLOPs per token of the decision, and of the skip path.
     """
 
     layer: int

@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PYTHON = (
-    "skipviz/app",
-    "skipviz/glossary.py",
-    "skipviz/plots",
-    "skipviz/readings",
+PYTHON = ("skipviz",)
+DATA = (
+    "skipviz/analysis/tokens/function_words.py",
+    "skipviz/experiments/hidden_states/task_prompts.py",
+    "skipviz/experiments/robustness/paraphrases.py",
 )
+"""Words and texts that models are shown, which keep their own language."""
 SCRIPTS = ("skipviz/app/components/assets",)
-PROSE: tuple[str, ...] = ()
+PROSE = ("README.md", "docs")
 """Where texts are: string literals of Python but for docstrings, JavaScript and HTML, Markdown."""
 
 UNITS = r"nats?|layers?|tokens?|points?|MB|GB|KB|bytes?|FLOPs?|GFLOPs?|regret|loss|price|forwards?"
@@ -76,11 +77,13 @@ def _texts() -> Iterator[tuple[str, str]]:
     for name in PYTHON:
         path = ROOT / name
         for file in [path] if path.suffix else sorted(path.rglob("*.py")):
+            if str(file.relative_to(ROOT)) in DATA:
+                continue
             for line, text in _literals(file):
                 yield f"{file.relative_to(ROOT)}:{line}", text
     for name in (*SCRIPTS, *PROSE):
         path = ROOT / name
-        for file in [path] if path.suffix else sorted(path.iterdir()):
+        for file in [path] if path.suffix else sorted(path.rglob("*")):
             if file.suffix in (".js", ".html", ".md"):
                 for line, text in enumerate(file.read_text("utf-8").splitlines(), start=1):
                     yield f"{file.relative_to(ROOT)}:{line}", text

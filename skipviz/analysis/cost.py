@@ -33,7 +33,7 @@ class CostSummary:
     scored
         Tokens with a loss.
     loss
-        Mean loss in nats a token over the scored ones; None if there are none.
+        Mean loss in nats per token over the scored ones; None if there are none.
     perplexity
         Its exponential, from 1.
     layers

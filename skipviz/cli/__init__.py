@@ -6,12 +6,14 @@ else.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from skipviz.cli.app_command import open_app
-from skipviz.cli.console import Sentences
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.models_commands import info, list_models, pull
+from skipviz.cli.sentences import Sentences
 from skipviz.cli.thresholds_commands import calibrate, guard
 from skipviz.cli.trace_command import trace
 from skipviz.cli.train_command import ForObjective, train
@@ -22,6 +24,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def options(
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where an error arose.")
+    ] = False,
+) -> None:
+    """See which layers each token of a dynamic-depth transformer used, and why."""
+
+
 models_app = typer.Typer(help="Find and fetch models.", no_args_is_help=True)
 models_app.command("list")(list_models)
 models_app.command()(pull)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import written
-from skipviz.cli.console import check_folder, err, out, progress, read_all
+from skipviz.cli.inputs import check_folder, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def evaluate(
     seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
 ) -> None:
     """Hold gated models against their backbone, and against each other, on held-out text."""
+    from skipviz.cli.console import err, out
+
     chosen = models or ["smollm2-gated"]
     for target in (store, csv, figure, card):
         check_folder(target)
@@ -126,6 +128,7 @@ def _measured(
     most: int | None,
     store: Path | None,
 ) -> pl.DataFrame:
+    from skipviz.cli.console import progress
     from skipviz.evaluation.frontier import measure
 
     count = len(documents) if most is None else min(most, len(documents))
@@ -138,6 +141,7 @@ def _measured(
 
 def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
     import skipviz
+    from skipviz.cli.console import out, progress
     from skipviz.corpora.held_out import reporting_texts
     from skipviz.evaluation.candidates import candidates_of
     from skipviz.evaluation.card import frontier_table, model_card, shuffled_section

@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.table import Table
-from rich.text import Text
-
-from skipviz.cli.console import Remote, out
+from skipviz.cli.inputs import Remote
 
 if TYPE_CHECKING:
     from skipviz.families import Settings
@@ -17,6 +14,9 @@ if TYPE_CHECKING:
 
 def list_models() -> None:
     """List the sample models."""
+    from rich.table import Table
+
+    from skipviz.cli.console import out
     from skipviz.folders import sample_folders
     from skipviz.models import backbone, read_settings
 
@@ -34,6 +34,7 @@ def list_models() -> None:
 
 def pull(name: str) -> None:
     """Fetch a sample model; the gates come with skipviz, their backbone is fetched once."""
+    from skipviz.cli.console import out
     from skipviz.errors import ModelError
     from skipviz.folders import sample_folders
     from skipviz.models import backbone
@@ -47,7 +48,11 @@ def pull(name: str) -> None:
 
 def info(name: str, trust_remote_code: Remote = False) -> None:
     """Say what a model is."""
+    from rich.table import Table
+    from rich.text import Text
+
     import skipviz
+    from skipviz.cli.console import out
 
     model = skipviz.load(name, trust_remote_code=trust_remote_code)
     sites = model.family.sites(model.model)

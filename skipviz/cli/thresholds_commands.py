@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skipviz.cli.console import err, read_all
+from skipviz.cli.inputs import read_all
 
 
 def calibrate(
@@ -27,6 +27,7 @@ def calibrate(
     import dataclasses
 
     import skipviz
+    from skipviz.cli.console import err
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.calibration import calibrate as run
     from skipviz.families.gated.settings import learned
@@ -61,6 +62,7 @@ def guard(
     import dataclasses
 
     import skipviz
+    from skipviz.cli.console import err
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.guarding import guard as run
     from skipviz.families.gated.settings import learned

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from skipviz.atomic import written
-from skipviz.cli.console import Remote, check_folder, err, progress, read_all
+from skipviz.cli.inputs import Remote, check_folder, read_all
 
 
 def trace(
@@ -35,6 +35,7 @@ def trace(
     """Trace texts and write every gate decision."""
     import skipviz
     from skipviz.analysis.cost import cost_summary
+    from skipviz.cli.console import err, progress
     from skipviz.text.spans import encode
 
     for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
@@ -59,7 +60,7 @@ def trace(
         with written(parquet) as path:
             traced.save(path)
     figures = cost_summary(traced)
-    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats a token"
+    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
     err.print(
         f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "
         f"average, budget realised {figures.budget:.3f}{loss}.",

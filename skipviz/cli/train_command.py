@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from skipviz.cli.console import err, progress
 from skipviz.errors import InputError
 
 ONLY = {
@@ -118,6 +117,7 @@ def train(
     ] = None,
 ) -> None:
     """Train gates and adapters; the same command takes up an interrupted run."""
+    from skipviz.cli.console import err, progress
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.folders import model_folder
     from skipviz.models import load

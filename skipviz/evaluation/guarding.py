@@ -75,7 +75,7 @@ def guard(
         Calibration texts, at least twenty, each of two tokens or more; never those that are
         reported on.
     limit
-        Nats a token over dense that the mean may not exceed.
+        Nats per token over dense that the mean may not exceed.
     confidence
         Probability, over calibration texts, that the promise holds; 0 to 1.
     progress

@@ -64,6 +64,10 @@ class Plan:
     execute: npt.NDArray[np.bool_]
     forced: npt.NDArray[np.bool_] | None = None
 
+    def __repr__(self) -> str:
+        where = "everywhere" if self.forced is None else f"{int(self.forced.sum()):,} decisions"
+        return f"Plan({self.execute.shape}, {self.execute.mean():.0%} run, forced {where})"
+
     def __post_init__(self) -> None:
         if self.execute.ndim not in (2, 3) or self.execute.dtype != np.bool_:
             raise InputError(

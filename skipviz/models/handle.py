@@ -59,6 +59,13 @@ class SkipModel:
     settings: Settings | None = None
     setting: Setting | None = None
 
+    def __repr__(self) -> str:
+        setting = f"budget={self.budget}" if self.limit is None else f"limit={self.limit}"
+        return (
+            f"SkipModel({self.name!r}, family={self.family.name!r}, policy={self.policy!r}, "
+            f"{setting}, dtype={self.dtype!r}, device={str(self.device)!r})"
+        )
+
     @property
     def context(self) -> int:
         """Tokens that the model can see at once."""

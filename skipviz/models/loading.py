@@ -42,7 +42,7 @@ def load(
     policy
         For a model that has several, such as the rules of early exits, one of them.
     limit
-        For learned gates, the guarded policy instead: the nats a token over dense that it may
+        For learned gates, the guarded policy instead: the nats per token over dense that it may
         lose, one of those that the gates are guarded for.
     dtype
         ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions

@@ -43,7 +43,7 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     model
         What ``skipviz.load`` returned; run ``model.model`` inside the block.
     statistics
-        Whether to keep loss, entropy and the five likeliest next tokens of every position whose
+        Whether to keep loss, entropy and the five most likely next tokens of every position whose
         logits the model returned.
 
     Yields

@@ -72,7 +72,7 @@ def trace(
     texts
         A text, a document, or several. Each becomes one sequence of the trace.
     statistics
-        Whether to keep loss, entropy and the five likeliest next tokens.
+        Whether to keep loss, entropy and the five most likely next tokens.
     plan
         Decisions to make instead of the gates; for a single text that fits one window.
     window

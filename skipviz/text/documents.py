@@ -75,6 +75,10 @@ class Document:
     text: str
     encoding: str = "utf-8"
 
+    def __repr__(self) -> str:
+        start = self.text if len(self.text) <= 60 else self.text[:59] + "…"
+        return f"Document({self.source!r}, {start!r}, {len(self.text):,} characters)"
+
 
 def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
     """Return texts as documents, each one that can be traced.

@@ -55,7 +55,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     shares = found.table["attribution"].to_list()
     assert [float(row["attribution"]) for row in rows] == pytest.approx(shares, abs=1e-3)
     tokens = pieces.count()
-    page.get_by_text("Words", exact=True).click()
+    page.get_by_role("radio", name="Words", exact=True).click()
     expect(pieces.filter(has_text="unbelievably")).to_have_count(1)
     assert pieces.count() < tokens
 

@@ -36,7 +36,7 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     model = skipviz.load(worst["model"], budget=worst["budget"], policy=worst["policy"])
     trace = skipviz.trace(model, TEXT)
     used = trace.tokens["layers_used"].to_numpy().mean()
-    expect(page.get_by_text(f"{used:.1f} of 30")).to_be_visible()
+    expect(page.get_by_text(f"{used:.1f} of 30", exact=True)).to_be_visible()
     screenshot(page, "policies")
 
 

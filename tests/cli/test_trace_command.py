@@ -94,7 +94,7 @@ def test_brackets_in_a_message_are_kept(
     text: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any, **__: Any) -> None:
-        raise ValueError("shape [tokens, sites] and [/red]")
+        raise skipviz.InputError("shape [tokens, sites] and [/red]")
 
     monkeypatch.setattr(skipviz, "trace", fail)
     assert sentence(run("trace", text, "--model", model)).endswith(

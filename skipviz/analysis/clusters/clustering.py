@@ -73,7 +73,7 @@ class Clusters:
         profiles and of a ``continuum``, the mean of all draws and the 95th percentile (``_high``);
         draws end early where it is clear that there are no clusters.
     references
-        One row a profile that others are held against: ``cluster`` (null for none) and
+        One row a profile that others are compared with: ``cluster`` (null for none) and
         ``profile``, scaled.
     """
 
@@ -182,7 +182,7 @@ def cluster(
     The number of clusters is the one with the highest mean silhouette, from 2 to 8, and 1 unless
     it is higher than 19 of 20 are for profiles shuffled within sites. Shuffling keeps how often
     each site runs, and mostly which tokens are neighbours; so clusters are claimed where sites
-    decide together. Whether they are groups apart or parts of a continuum is another question,
+    decide together. Whether they are separate groups or a continuum is another question,
     which ``p_continuum`` answers.
 
     Parameters

@@ -18,7 +18,7 @@ DIFFICULTIES = {
     "surprisal": "surprisal of the token (nats)",
     "entropy": "ambiguity: entropy of the prediction (nats)",
     "nll": "loss on the next token (nats)",
-    "log_frequency": "frequency of the word (log10 in a thousand million)",
+    "log_frequency": "frequency of the word (log10 per billion words)",
     "token_before": "token seen before in its text",
     "bigram_before": "token seen before after the same one",
 }

@@ -27,7 +27,7 @@ def covariates(trace: Trace) -> pl.DataFrame:
     -------
     pl.DataFrame
         One row a token: ``token``; ``position`` in its text, from 0; ``log_frequency`` of its word
-        in English, the decimal logarithm of occurrences in a thousand million words (Speer,
+        in English, the decimal logarithm of occurrences per billion words (Speer,
         "wordfreq", 2022), 0 for a word that is not known and null outside words; ``surprisal`` in
         nats, null at the start of a text; ``length`` in characters.
 

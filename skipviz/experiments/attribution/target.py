@@ -69,6 +69,10 @@ class Attribution:
     value: float
     deltas: tuple[float, ...]
 
+    def __repr__(self) -> str:
+        kind = ", ".join(self.table.columns)
+        return f"Attribution({self.table.height:,} rows of {kind}; value={self.value:.4g})"
+
     @property
     def delta(self) -> float | None:
         """The largest miss; None for methods that promise no sum."""
