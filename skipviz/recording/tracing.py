@@ -85,6 +85,11 @@ def trace(
     stop
         Set it from another thread to stop.
 
+    Returns
+    -------
+    Trace
+        One row per token, and every decision over it.
+
     Raises
     ------
     TextError

@@ -120,6 +120,11 @@ def attribute(
     stop
         Set it from another thread to stop.
 
+    Returns
+    -------
+    Attribution
+        The share of each token, and how well the shares add up.
+
     Raises
     ------
     ValueError
