@@ -93,8 +93,8 @@ def depth_against_difficulty(
         One row a measure: ``measure``, one of ``DIFFICULTIES``; ``tokens`` for which it is known;
         ``r``, Spearman's coefficient of it and layers used, -1 to 1, with its 95% interval ``low``
         to ``high``; ``p`` by permutations of blocks of neighbours, and ``q`` after Benjamini and
-        Hochberg. All but the count are null where fewer than ``MIN_GRADED_TOKENS`` tokens have a measure,
-        or either is the same for all.
+        Hochberg. All but the count are null where fewer than ``MIN_GRADED_TOKENS`` tokens have a
+        measure, or either is the same for all.
     """
     rows = []
     for done, name in enumerate(DIFFICULTIES):
