@@ -15,6 +15,14 @@ def no_progress(share: float) -> None:
     """Say nothing: what a run reports to where nobody asked."""
 
 
+Say = Callable[[str], None]
+"""Takes a sentence about what is being done, or was found."""
+
+
+def say_nothing(sentence: str) -> None:
+    """Keep the sentence to oneself: what a run tells where nobody asked."""
+
+
 def check_stop(stop: threading.Event | None) -> None:
     """Raise ``Stopped`` if ``stop`` has been set; a run without an event cannot be stopped.
 

@@ -23,6 +23,7 @@ app = typer.Typer(
     help="See which layers each token of a dynamic-depth transformer used, and why.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich takes longer to import than all else that help needs
 )
 
 

@@ -58,7 +58,10 @@ def evaluate(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
 ) -> None:
-    """Hold gated models against their backbone, and against each other, on held-out text."""
+    """Compare gated models with their backbone, and with each other.
+
+    Texts are held-out ones of skipviz, or your own.
+    """
     from skipviz.cli.console import err, out
 
     chosen = models or ["smollm2-gated"]
@@ -100,7 +103,7 @@ def evaluate(
     dense, candidates = candidates_of(chosen, policies=wanted, budgets=budgets)
     candidates += guarded_candidates(
         dense, candidates, calibration_texts() if limits else [], limits=limits or [],
-        progress=err.print,
+        say=err.print,
     )  # fmt: skip
     if policies is not None:
         candidates = [candidate for candidate in candidates if candidate.policy in policies]

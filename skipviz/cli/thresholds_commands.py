@@ -23,7 +23,7 @@ def calibrate(
         typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
     ] = None,
 ) -> None:
-    """Set the thresholds of learned gates, so that they realise budgets."""
+    """Set the thresholds of learned gates to realise budgets."""
     import dataclasses
 
     import skipviz
@@ -58,7 +58,10 @@ def guard(
         typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
     ] = None,
 ) -> None:
-    """Find the cheapest thresholds that, with 95% confidence, lose no more than the limits."""
+    """Find the cheapest thresholds that keep losses within limits.
+
+    The promise holds with 95% confidence.
+    """
     import dataclasses
 
     import skipviz
@@ -75,7 +78,7 @@ def guard(
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
     guards = settings.guards
     for limit in limits:
-        made = run(model, dense, documents, limit=limit, progress=err.print)
+        made = run(model, dense, documents, limit=limit, say=err.print)
         guards = guards.replaced(limit, made.threshold)
         last = made.tested.filter("passed").row(-1, named=True)
         err.print(

@@ -116,7 +116,10 @@ def train(
         typer.Option(help="bfloat16 where the device multiplies it faster, if not given."),
     ] = None,
 ) -> None:
-    """Train gates and adapters; the same command takes up an interrupted run."""
+    """Train gates and adapters, or take up an interrupted run.
+
+    The same command does both.
+    """
     from skipviz.cli.console import err, progress
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.folders import model_folder

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from skipviz.errors import InputError
 from skipviz.evaluation.card import TRAINING
@@ -18,6 +18,7 @@ from skipviz.models import (
     read_settings,
     with_policy,
 )
+from skipviz.progress import Say, say_nothing
 from skipviz.text.documents import Document
 
 
@@ -104,7 +105,7 @@ def guarded_candidates(
     texts: Sequence[Document],
     *,
     limits: Sequence[float],
-    progress: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
 ) -> list[SkipModel]:
     """Return the guarded policy of models of learned gates, at each limit.
 
@@ -122,7 +123,7 @@ def guarded_candidates(
         Calibration texts.
     limits
         Nats over dense that may be lost.
-    progress
+    say
         Called with a sentence now and then.
     """
     models = {c.weights_sha256: c for c in candidates if c.policy == "learned"}.values()
@@ -138,13 +139,13 @@ def guarded_candidates(
             if model in guarded:
                 kept = at_limit(model, limit)
             elif guarded:
-                progress(
+                say(
                     f"{model.name} keeps no threshold for {limit:g} nats and is passed over; "
                     f"`skipviz guard {model.name} --limit {limit:g}` finds one."
                 )
                 continue
             else:
-                made = guard(model, dense, texts, limit=limit, progress=progress)
+                made = guard(model, dense, texts, limit=limit, say=say)
                 kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
             found.append(kept)
     return found

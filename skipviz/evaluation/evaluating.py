@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -11,12 +11,8 @@ from skipviz.corpora import held_out
 from skipviz.errors import InputError
 from skipviz.evaluation.candidates import candidates_of, guarded_candidates, training_tokens
 from skipviz.evaluation.frontier import frontier, measure
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, Say, no_progress, say_nothing
 from skipviz.text.documents import Document, as_documents
-
-
-def _say_nothing(sentence: str) -> None:
-    """Keep what was found to oneself."""
 
 
 def evaluate(
@@ -29,7 +25,7 @@ def evaluate(
     most: int | None = None,
     store: Path | None = None,
     seed: int = 0,
-    say: Callable[[str], None] = _say_nothing,
+    say: Say = say_nothing,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Compare gated models with their backbone, and with each other, on held-out text.
@@ -94,7 +90,7 @@ def evaluate(
         candidates,
         held_out.calibration_texts() if limits else [],
         limits=limits or [],
-        progress=say,
+        say=say,
     )
     if policies is not None:
         candidates = [candidate for candidate in candidates if candidate.policy in policies]

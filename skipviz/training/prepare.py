@@ -17,6 +17,7 @@ from skipviz.atomic import written
 from skipviz.errors import InputError
 from skipviz.families.gated.settings import learned
 from skipviz.models import SkipModel, load, read_settings
+from skipviz.progress import Say
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
@@ -26,7 +27,6 @@ WINDOWS = "windows.safetensors"
 LEAST_WINDOWS = 480
 """Made for any run, however short: what adapters are fitted on."""
 
-Say = Callable[[str], None]
 Report = Callable[[dict[str, float]], None]
 
 

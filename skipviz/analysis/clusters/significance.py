@@ -12,6 +12,7 @@ from skipviz.analysis.clusters.grouping import Grouper, distances, nearest_group
 from skipviz.analysis.clusters.profiles import Continuum
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, shuffled_columns
 from skipviz.arrays import Floats
+from skipviz.progress import Progress
 
 SILHOUETTE_TOKENS = 600
 """Tokens on which silhouettes are taken; all their pairs are."""
@@ -53,7 +54,7 @@ def judge(
     *,
     counts: list[int | None],
     seed: int,
-    progress: Callable[[float], None],
+    progress: Progress,
 ) -> Verdict:
     """Hold the silhouettes of profiles against those of profiles without groups.
 

@@ -8,7 +8,7 @@ holds within them, as ``correlate`` says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
@@ -26,6 +26,7 @@ from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 
@@ -38,7 +39,7 @@ def score_correlations(
     block: int = BLOCK_TOKENS,
     permutations: int = PERMUTATIONS,
     seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how far scores go with a figure of the same cells: by site, by layer, over all.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
 
@@ -12,6 +10,7 @@ from skipviz.analysis.statistics.correlation import PERMUTATIONS, correlate
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.tokens.covariates import covariates
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 DIFFICULTIES = {
@@ -70,7 +69,7 @@ def depth_against_difficulty(
     *,
     permutations: int = PERMUTATIONS,
     seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how layers used go with each measure of difficulty.
 
