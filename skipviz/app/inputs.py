@@ -127,14 +127,13 @@ def _choose_policy(model: str) -> str | None:
     if settings is None or len(settings.policies) < 2:
         return None
     chosen = st.segmented_control(
-        "Rule",
+        settings.policy_name,
         settings.policies,
         default=settings.policy,
         required=True,
         key=f"policy of {model}",
         format_func=str.capitalize,
-        help="When a token leaves early: if the prediction is confident, if its entropy is low, or "
-        "if several exits in a row agree.",
+        help=settings.policy_help,
     )
     return str(chosen)
 

@@ -72,6 +72,16 @@ class Settings(ABC):
         return [self.policy]
 
     @property
+    def policy_name(self) -> str:
+        """What a page calls the choice among ``policies``."""
+        return "Policy"
+
+    @property
+    def policy_help(self) -> str:
+        """What that choice means, for people."""
+        return "What decides which units a token runs."
+
+    @property
     def files_sha256(self) -> str:
         """The hashes of all trained weights that the model runs with, one after the other."""
         return self.gates_sha256

@@ -72,6 +72,19 @@ class ExitSettings(Settings):
         """The rules."""
         return list(self.thresholds)
 
+    @property
+    def policy_name(self) -> str:
+        """Exits have rules."""
+        return "Rule"
+
+    @property
+    def policy_help(self) -> str:
+        """What the rules ask."""
+        return (
+            "When a token leaves early: if the prediction is confident, if its entropy is low, or "
+            "if several exits in a row agree."
+        )
+
     def install(self, model: nn.Module, folder: Path) -> None:
         """Put exits into a backbone, in place, and read their translators."""
         weights = checked_weights(self, folder)
