@@ -169,7 +169,7 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     start = gates / "model"
     monkeypatch.setattr(skipviz.training.choices, "execution_rates", halved)
     # What windows are of is said by their file, whatever new ones would be of.
-    monkeypatch.setattr(skipviz.training.prepare, "SHARES", {"other": 1.0})
+    monkeypatch.setattr(skipviz.training.prepare, "SOURCE_SHARES", {"other": 1.0})
     outcome = run(
         *short, "--out", tmp_path / "made", "--steps", "1", "--adapter-lr", "0", "--objective",
         "random", "--start", start, "--like", start, "--windows", gates,
@@ -204,7 +204,7 @@ def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
     real = skipviz.training.choices.block_influence
 
     def cut_off(*_: Any) -> list[float]:
-        raise ValueError("cut off")
+        raise skipviz.InputError("cut off")
 
     monkeypatch.setattr(skipviz.training.choices, "block_influence", cut_off)
     assert "cut off" in sentence(run(*fixed))
