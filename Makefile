@@ -61,7 +61,7 @@ oldest: $(STAMP)
 	$(OLDEST)/bin/uv pip install --python $(OLDEST)/bin/python --resolution lowest-direct \
 	  --all-extras -r pyproject.toml
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 \
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 -W default::DeprecationWarning \
 	  -m "not browser and not model and not slow"
 
 clean:

@@ -101,6 +101,59 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "warning, 0.25 an alert.",
         "Kolmogorov-Smirnov distance": "The largest difference between two cumulative "
         "distributions, from 0 to 1.",
+        # More of what is run and measured.
+        # What is run.
+        "family": "One way of skipping, such as learned gates or early exits: how its gates are "
+        "found, read and forced.",
+        "handle": "A loaded model with one setting of its thresholds; handles of one model share "
+        "weights and nothing else.",
+        "adapter": "The small low-rank module that replaces a skipped unit.",
+        "translator": "The small module of an early exit that estimates the last hidden state from "
+        "an earlier one.",
+        "plan": "Decisions made by hand instead of by the gates, for all tokens and sites or for "
+        "some.",
+        "static policy": "The same units are skipped for every token.",
+        "random policy": "Each unit runs at a fixed rate, drawn at random for each token.",
+        "confidence rule": "An early exit is taken when the prediction there is certain enough.",
+        # What is measured.
+        "margin": "The gate score minus its threshold, with the sign turned so that positive "
+        "always means running.",
+        "execution rate": "The share of tokens for which a unit ran.",
+        "asked and realised budget": "Asked is what thresholds were calibrated for; realised is "
+        "what was spent on the text at hand.",
+        "FLOP share": "The FLOPs of a run as a share of the dense model's, with keys, values and "
+        "the output head counted too.",
+        "KL divergence": "How far predictions are from the dense model's, in nats per token; 0 "
+        "means equal.",
+        "top-1 agreement": "How often the most likely next token is the same as the dense model's.",
+        "perplexity": "The exponential of the mean loss; as uncertain as a choice among that many "
+        "equally likely tokens.",
+        "held-out texts": "Texts that no model here was trained on.",
+        # The audit.
+        "audit": "Every decision of a text reversed, one at a time, to measure its utility.",
+        "implied price": "The price of a FLOP at which a perfect gate would have spent the same "
+        "budget.",
+        "average precision": "The mean precision when units are ranked by gate score; chance is "
+        "the share of units worth running.",
+        "shuffled decisions": "Each site's decisions given to other tokens at random; a control "
+        "for which tokens were chosen.",
+        "greedy utility": "A policy that knows every utility and keeps the best decisions within "
+        "the budget.",
+        # Layers.
+        "convergence layer": "The layer from which on the most likely next token, read by the "
+        "logit lens, no longer changes.",
+        # Robustness.
+        "decision shift": "The mean over sites of the difference between a word's shares of "
+        "running tokens in two runs.",
+        "drift": "A change of texts, or of decisions on them, between two corpora.",
+        # Statistics.
+        "bootstrap interval": "A 95% interval from computing the figure again on resampled "
+        "documents or blocks of tokens.",
+        "permutation p-value": "A p-value from repeating the computation on data shuffled so that "
+        "no relation is left.",
+        "block": "Neighbouring tokens resampled or shuffled together, because they are alike.",
+        "covariates taken out": "The correlation that remains after position, word frequency, "
+        "surprisal and length explained what they can.",
     }
 )
 """A sentence for each term, in the order in which a reader meets them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
+from skipviz.analysis.tokens.characters import text_around
 from skipviz.app.components.durations import about, seconds
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
@@ -112,14 +113,14 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
 
 def in_context(traced: Trace, token: int) -> str:
     """Return a token's text in brackets among those around it, every character once."""
-    texts = span_texts(traced)["text"]
     span = traced.tokens["span"]
     first = int(span.search_sorted(span[token]))
-    begin, end = max(0, first - AROUND), first + AROUND + 1
-    before, after = "".join(texts[begin:first]), "".join(texts[first + 1 : end])
-    return (
-        f"{'…' if begin else ''}{before}⟦{texts[first]}⟧{after}{'…' if end < len(traced) else ''}"
-    )
+    last = int(span.search_sorted(span[token], "right")) - 1
+    before, _ = text_around(traced, first, tokens=AROUND)
+    _, after = text_around(traced, last, tokens=AROUND)
+    more = last + AROUND + 1 < len(traced)
+    text = span_texts(traced)["text"][first]
+    return f"{'…' if first > AROUND else ''}{before}⟦{text}⟧{after}{'…' if more else ''}"
 
 
 def named_cells(traced: Trace, cells: pl.DataFrame, *columns: pl.Expr) -> pl.DataFrame:

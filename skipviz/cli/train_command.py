@@ -25,7 +25,7 @@ ONLY = {
     "like": {"random"},
 }
 """The objectives that an option means something to, where it does not to all."""
-SHOWN = ("ce", "kl", "budget", "target", "reward", "greedy_reward")
+SHOWN_FIGURES = ("ce", "kl", "budget", "target", "reward", "greedy_reward")
 """Figures of a training step that the progress bar shows, where there are such."""
 
 
@@ -156,7 +156,7 @@ def train(
     with progress("Training", total=steps, unit="steps") as advance:
 
         def report(figures: dict[str, Any]) -> None:
-            shown = (f"{name} {figures[name]:.3f}" for name in SHOWN if name in figures)
+            shown = (f"{name} {figures[name]:.3f}" for name in SHOWN_FIGURES if name in figures)
             advance(float(figures["step"]), ", ".join(shown))
 
         run = Run(

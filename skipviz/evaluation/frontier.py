@@ -41,7 +41,7 @@ KNOWN_BY = (
 )  # fmt: skip
 """What a row of a store is found by."""
 Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
-SCHEMA = {"budget": pl.Float64, "limit": pl.Float64}
+NUMBER_COLUMNS = {"budget": pl.Float64, "limit": pl.Float64}
 OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
 
 
@@ -157,7 +157,7 @@ def measure(
             if reference is not None:
                 _write(store, known)
     rows.sort(key=lambda row: row["document"])
-    return pl.DataFrame(rows, schema_overrides=SCHEMA)
+    return pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS)
 
 
 def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
@@ -198,7 +198,7 @@ def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
                 row[name] = float(part[name].to_numpy().mean())
         rows.append(row)
     floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
-    return pl.DataFrame(rows, schema_overrides=SCHEMA | floats, infer_schema_length=None)
+    return pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS | floats, infer_schema_length=None)
 
 
 def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None]:
@@ -240,7 +240,9 @@ def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
     known = _read(store) | known
     rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
     with written(store) as partial:
-        pl.DataFrame(rows, schema_overrides=SCHEMA, infer_schema_length=None).write_parquet(partial)
+        pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS, infer_schema_length=None).write_parquet(
+            partial
+        )
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:

@@ -11,7 +11,7 @@ from scipy import stats
 from skipviz.arrays import Floats
 from skipviz.traces import Trace
 
-RESAMPLES = 10_000
+BOOTSTRAP_RESAMPLES = 10_000
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,6 @@ def estimate(losses: Floats, *, seed: int) -> Estimate:
     if len(losses) == 1:
         return Estimate(*[float(losses[0])] * 3)
     interval = stats.bootstrap(
-        (losses,), np.mean, n_resamples=RESAMPLES, method="percentile", rng=seed
+        (losses,), np.mean, n_resamples=BOOTSTRAP_RESAMPLES, method="percentile", rng=seed
     ).confidence_interval
     return Estimate(float(losses.mean()), float(interval.low), float(interval.high))

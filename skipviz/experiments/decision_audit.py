@@ -26,7 +26,7 @@ from skipviz.errors import InputError
 from skipviz.families import Plan
 from skipviz.families.hooks import before, hooked
 from skipviz.families.llama import attend_after, decoder_layers
-from skipviz.families.powers import CanFlip, SkippableUnit
+from skipviz.families.powers import CanFlip, SkippableUnit, force
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.statistics import next_token_losses
@@ -156,7 +156,7 @@ class _Base:
                 (layer.post_attention_layernorm, between),
             )
         ]
-        with model.family.force(model.model, Plan(decided)), hooked(hooks):
+        with force(model.family, model.model, Plan(decided), name=model.name), hooked(hooks):
             result = model.model.model(ids, use_cache=True)
         positions = torch.arange(ids.shape[1], device=model.device)[None]
         cosine, sine = model.model.model.rotary_emb(entered[0][None], positions)

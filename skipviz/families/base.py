@@ -95,6 +95,3 @@ class Family(Protocol):
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Read every decision made in this thread, without changing a bit of the output."""
-
-    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
-        """Make the decisions in this thread instead of the gates."""

@@ -6,8 +6,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from torch import nn
 
-from skipviz.errors import InputError
-from skipviz.families.base import EventSink, Plan
+from skipviz.families.base import EventSink
 from skipviz.schema import Site
 
 
@@ -27,13 +26,3 @@ class Dense:
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """There is nothing to read."""
         return nullcontext()
-
-    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
-        """Nothing can be forced.
-
-        Raises
-        ------
-        ValueError
-            Always.
-        """
-        raise InputError("A dense model has no gates to force; load a model that skips.")

@@ -12,7 +12,48 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from skipviz.errors import InputError
+from skipviz.families.base import Family, Plan
 from skipviz.families.settings import Setting
+
+
+@runtime_checkable
+class CanForce(Protocol):
+    """Lets a plan decide instead of the gates."""
+
+    def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
+        """Make the decisions of a plan in this block and thread.
+
+        Raises
+        ------
+        InputError
+            If the plan does not fit the model's sites, or has fewer tokens than the model is given.
+        """
+
+
+def force(
+    family: Family, model: nn.Module, plan: Plan, *, name: str
+) -> AbstractContextManager[None]:
+    """Make the decisions of a plan in this block, if the family can be forced.
+
+    Parameters
+    ----------
+    family, model, plan
+        Whose decisions, in which model, and which.
+    name
+        What the model is called in an error.
+
+    Raises
+    ------
+    InputError
+        If the family cannot be forced, or the plan does not fit.
+    """
+    if isinstance(family, CanForce):
+        return family.force(model, plan)
+    raise InputError(
+        f"{name} is of the family {family.name}, whose decisions cannot be forced; load a model "
+        "with gates or exits, or leave the plan out."
+    )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -124,6 +124,11 @@ def at_budget(model: SkipModel, budget: float) -> SkipModel:
     budget
         One of the budgets that its thresholds or rates are for, 0 to 1.
 
+    Returns
+    -------
+    SkipModel
+        The handle, which says its budget.
+
     Raises
     ------
     InputError
@@ -140,6 +145,18 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
     """Return a handle on the same weights under another of the model's policies.
 
     It runs at the same budget where that policy has it, else at the policy's first.
+
+    Parameters
+    ----------
+    model
+        A model with gates, as ``load`` returned it.
+    policy
+        One of its policies, as ``learned`` or a rule of early exits.
+
+    Returns
+    -------
+    SkipModel
+        The handle, which says its policy and budget.
 
     Raises
     ------
@@ -189,6 +206,11 @@ def at_limit(model: SkipModel, limit: float) -> SkipModel:
         A model of learned gates, as ``load`` returned it.
     limit
         One of the limits it is guarded for, in nats per token over dense.
+
+    Returns
+    -------
+    SkipModel
+        The handle, which says its limit.
 
     Raises
     ------

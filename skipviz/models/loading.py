@@ -52,6 +52,11 @@ def load(
     trust_remote_code
         Whether Python code that comes with a model may run. Only safetensors are read either way.
 
+    Returns
+    -------
+    SkipModel
+        The model, ready to be traced.
+
     Raises
     ------
     ModelError
@@ -108,6 +113,11 @@ def from_parts(
     family
         How its gates are found, read and forced, for gates that skipviz does not know; None takes
         the first known family that recognises the model.
+
+    Returns
+    -------
+    SkipModel
+        The model, ready to be traced.
 
     Raises
     ------

@@ -10,9 +10,9 @@ from skipviz.plots.attribution import (
     depth_map,
     share_scatter,
 )
-from skipviz.plots.audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.cluster_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
+from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.difficulty import difficulty_curve, task_figure
 from skipviz.plots.frontier import frontier_figure
 from skipviz.plots.layer_map import layer_map

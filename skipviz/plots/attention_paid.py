@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.plots.frame import dress
-from skipviz.plots.palette import INK, UNIT_COLOURS
+from skipviz.plots.style.frame import dress
+from skipviz.plots.style.palette import INK, UNIT_COLOURS
 from skipviz.traces import Trace
 
 

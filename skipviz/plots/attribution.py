@@ -9,10 +9,10 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.cell_map import cell_map
-from skipviz.plots.frame import dress, units
-from skipviz.plots.labels import html_text, provenance, token_label
-from skipviz.plots.palette import (
+from skipviz.plots.style.cell_map import cell_map
+from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.labels import html_text, provenance, token_label
+from skipviz.plots.style.palette import (
     INK,
     MARGINS,
     UNIT_COLOURS,

@@ -12,9 +12,9 @@ from plotly.subplots import make_subplots
 from skipviz.analysis.clusters.clustering import Clusters
 from skipviz.analysis.clusters.maps import ClusterMap
 from skipviz.analysis.clusters.profiles import traces_of_one_model
-from skipviz.plots.frame import dress, explain, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import (
+from skipviz.plots.style.frame import dress, note, units
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import (
     BLUE,
     CIVIDIS,
     CRIMSON,
@@ -27,7 +27,7 @@ from skipviz.plots.palette import (
 )
 from skipviz.traces import Trace
 
-SYMBOLS = (
+CLUSTER_SYMBOLS = (
     "circle", "square", "diamond", "triangle-up", "triangle-down", "cross", "x", "pentagon",
     "hexagon", "star",
 )  # fmt: skip
@@ -83,7 +83,9 @@ def cluster_map(
                 name=cluster_name(cluster),
                 marker={
                     "color": cluster_colour(cluster),
-                    "symbol": SYMBOLS[0 if cluster is None else cluster % len(SYMBOLS)],
+                    "symbol": CLUSTER_SYMBOLS[
+                        0 if cluster is None else cluster % len(CLUSTER_SYMBOLS)
+                    ],
                     "size": 7,
                     "opacity": [0.85 if each else FAINT for each in bright],
                     "line": {"width": 0.5, "color": INK},
@@ -209,7 +211,7 @@ def cluster_criterion(traces: Trace | Sequence[Trace], clusters: Clusters) -> go
     figure.update_yaxes(title="mean silhouette (-1 to 1)", rangemode="tozero")
     dress(figure, traces, title="How many clusters there are", height=420)
     if not (table["silhouette"] > 0).any():
-        explain(figure, "No grouping is clearer than a single cluster.", above=True)
+        note(figure, "No grouping is clearer than a single cluster.", above=True)
     return figure
 
 

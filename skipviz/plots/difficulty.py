@@ -10,8 +10,8 @@ import polars as pl
 from skipviz.analysis.layers.difficulty import DIFFICULTIES
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME
 from skipviz.errors import InputError
-from skipviz.plots.frame import dress, explain
-from skipviz.plots.palette import ORANGE, UNIT_COLOURS, layers_used_range
+from skipviz.plots.style.frame import dress, note
+from skipviz.plots.style.palette import ORANGE, UNIT_COLOURS, layers_used_range
 from skipviz.traces import Trace
 
 
@@ -68,7 +68,7 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
     figure.update_yaxes(title="layers used (95% interval)", range=_reached(parts))
     dress(figure, trace, title=_titled(measure), height=330)
     figure.update_layout(showlegend=False, margin={"b": 60})
-    return figure if part.height else explain(figure, "Unknown for these tokens.")
+    return figure if part.height else note(figure, "Unknown for these tokens.")
 
 
 def _reached(parts: pl.DataFrame) -> list[float] | None:

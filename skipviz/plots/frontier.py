@@ -7,10 +7,10 @@ import html
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.plots.frame import dress
-from skipviz.plots.palette import INK, POLICY_COLOURS
+from skipviz.plots.style.frame import dress
+from skipviz.plots.style.palette import INK, POLICY_COLOURS
 
-SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
+POLICY_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
 
 
 def frontier_figure(table: pl.DataFrame) -> go.Figure:
@@ -45,7 +45,7 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 customdata=rows.select(_asked(), "kl", "top1", "flop_share", "row").rows(),
                 name=f"{model} ({policy})",
                 mode="lines+markers",
-                marker={"symbol": SYMBOLS[number % len(SYMBOLS)], "size": 9},
+                marker={"symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)], "size": 9},
                 line={"color": POLICY_COLOURS.get(policy, INK)},
                 hovertemplate=(
                     "%{customdata[0]}realised %{x:.3f}<br>%{y:.3f} nats over dense"

@@ -12,9 +12,9 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from skipviz.errors import InputError
-from skipviz.plots.frame import check_tokens, dress, explain, ungated_layers, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import (
+from skipviz.plots.style.frame import check_tokens, dress, note, ungated_layers, units
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import (
     ALWAYS_RUNS,
     INK,
     MARGINS,
@@ -119,7 +119,7 @@ def layer_map(
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)
     if not trace.sites.height:
-        explain(figure, "This model has no gates: every layer runs for every token.", above=True)
+        note(figure, "This model has no gates: every layer runs for every token.", above=True)
     return figure
 
 

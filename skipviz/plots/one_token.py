@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.frame import dress, explain, margin_limit, token_row, ungated_layers, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import ALWAYS_RUNS, INK, UNIT_COLOURS, UNIT_NAMES
+from skipviz.plots.style.frame import dress, margin_limit, note, token_row, ungated_layers, units
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import ALWAYS_RUNS, INK, UNIT_COLOURS, UNIT_NAMES
 from skipviz.traces import Trace
 
 
@@ -72,9 +72,7 @@ def token_path(trace: Trace, token: int) -> go.Figure:
     dress(figure, trace, title=_path_title(trace, row), height=190 + 150 * len(shown))
     figure.update_layout(margin={"l": 80})
     if not trace.sites.height:
-        explain(
-            figure, "This model has no gates: no decisions were taken for this token.", above=True
-        )
+        note(figure, "This model has no gates: no decisions were taken for this token.", above=True)
     return figure
 
 
@@ -102,7 +100,7 @@ def next_tokens(trace: Trace, token: int) -> go.Figure:
     if row["top_probs"] is None:
         figure.update_yaxes(showticklabels=False)
         dress(figure, trace, title=title, height=280)
-        return explain(
+        return note(
             figure, "Recorded without likely next tokens; trace with statistics=True to see them."
         )
     ids, probabilities, texts = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.plots.frame import dress
-from skipviz.plots.palette import ALWAYS_RUNS, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
+from skipviz.plots.style.frame import dress
+from skipviz.plots.style.palette import ALWAYS_RUNS, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
 

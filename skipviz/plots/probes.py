@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.analysis.statistics.intervals import student_margin
-from skipviz.plots.frame import dress
-from skipviz.plots.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
+from skipviz.plots.style.frame import dress
+from skipviz.plots.style.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
 FOLDS = 5

@@ -10,9 +10,9 @@ import polars as pl
 from skipviz.analysis.robustness.drift import DRIFTED, SHIFTED
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
-from skipviz.plots.frame import dress, explain, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import (
+from skipviz.plots.style.frame import dress, note, units
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import (
     BLUE,
     INK,
     LOSS,
@@ -204,7 +204,7 @@ def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_use
         low, high = layers_used_range(trace)
         figure.update_xaxes(range=[low - 0.5, high + 0.5])
     if rows.height > drawn.height:
-        explain(
+        note(
             figure,
             f"The {drawn.height} highest of {rows.height:,} documents are shown.",
             above=True,

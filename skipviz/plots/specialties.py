@@ -11,8 +11,8 @@ from plotly.subplots import make_subplots
 
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
-from skipviz.plots.frame import dress, units
-from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale
+from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.palette import MARGINS, UNIT_NAMES, scale
 from skipviz.traces import Trace
 
 ODDS_SHOWN = 3.0

@@ -12,8 +12,8 @@ import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
-from skipviz.plots.labels import html_text
-from skipviz.plots.palette import (
+from skipviz.plots.style.labels import html_text
+from skipviz.plots.style.palette import (
     CIVIDIS,
     LOSS,
     LOSS_RANGE,

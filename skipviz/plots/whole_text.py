@@ -7,8 +7,8 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
-from skipviz.plots.frame import dress, explain, ungated_layers, units
-from skipviz.plots.palette import (
+from skipviz.plots.style.frame import dress, note, ungated_layers, units
+from skipviz.plots.style.palette import (
     ALWAYS_RUNS,
     CIVIDIS,
     COMPONENT_COLOURS,
@@ -82,7 +82,7 @@ def layers_used_histogram(trace: Trace) -> go.Figure:
     )
     figure.update_yaxes(title="share of tokens", tickformat=".0%", range=[0.0, top * 1.1])
     dress(figure, trace, title=f"Layers used by {len(trace):,} tokens", height=360)
-    return figure if trace.sites.height else explain(figure, NO_GATES, above=True)
+    return figure if trace.sites.height else note(figure, NO_GATES, above=True)
 
 
 def execution_rate_by_layer(trace: Trace) -> go.Figure:
@@ -145,7 +145,7 @@ def execution_rate_by_layer(trace: Trace) -> go.Figure:
     )
     figure.update_layout(barmode="group", bargap=0.25, bargroupgap=0.05)
     dress(figure, trace, title="How often each layer ran", height=360)
-    return figure if trace.sites.height else explain(figure, NO_GATES, above=True)
+    return figure if trace.sites.height else note(figure, NO_GATES, above=True)
 
 
 def compute_share_figure(trace: Trace) -> go.Figure:

@@ -18,6 +18,7 @@ from skipviz.errors import InputError
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import decoder_layers
+from skipviz.families.powers import force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
@@ -83,6 +84,11 @@ def trace(
         Called with the share of the work done, 0 to 1.
     stop
         Set it from another thread to stop.
+
+    Returns
+    -------
+    Trace
+        One row per token, and every decision over it.
 
     Raises
     ------
@@ -200,7 +206,7 @@ def _forward(
         raise InputError(
             f"The plan decides {plan.execute.shape[-2]} tokens; the text has {ids.shape[1]}."
         )
-    with model.family.force(model.model, plan):
+    with force(model.family, model.model, plan, name=model.name):
         return run()
 
 

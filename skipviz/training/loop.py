@@ -20,7 +20,7 @@ from skipviz.errors import InputError, TrainingError
 from skipviz.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
-LOG = "log.jsonl"
+TRAINING_LOG = "log.jsonl"
 LR_FLOOR = 0.01
 """Where the cosine of the learning rates ends, as a share of their peak."""
 
@@ -102,7 +102,7 @@ def train(
     )
     if start < recipe.steps:
         changes = _with_change(begun, changes, described, start)
-    _cut_log(folder / LOG, start)
+    _cut_log(folder / TRAINING_LOG, start)
     board = _board(folder, start)
     try:
         for step in range(start, recipe.steps):
@@ -132,7 +132,7 @@ def train(
             seconds = time.monotonic() - began
             figures = {"step": step + 1, **figures, "grad_norm": norm.item(), "seconds": seconds}
             report(figures)
-            with (folder / LOG).open("a") as log:
+            with (folder / TRAINING_LOG).open("a") as log:
                 log.write(json.dumps(figures) + "\n")
             if board is not None:
                 for name, value in figures.items():

@@ -21,7 +21,7 @@ from skipviz.progress import Say
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
-from skipviz.training.windows import SHARES, training_windows
+from skipviz.training.windows import SOURCE_SHARES, training_windows
 
 WINDOWS = "windows.safetensors"
 LEAST_WINDOWS = 480
@@ -178,11 +178,11 @@ def _own_windows(
     about = {
         "backbone": dense.weights_sha256,
         "seed": str(recipe.seed),
-        "sources": json.dumps(SHARES),
+        "sources": json.dumps(SOURCE_SHARES),
     }
     with written(path) as partial:
         save_file({"windows": windows.contiguous()}, partial, metadata=about)
-    return windows, SHARES
+    return windows, SOURCE_SHARES
 
 
 def _windows_of_another(

@@ -12,7 +12,7 @@ from torch import Tensor
 from skipviz.corpora.training_texts import sample_documents
 from skipviz.errors import InputError
 
-SHARES = {
+SOURCE_SHARES = {
     "brown": 0.33,
     "sotu": 0.1,
     "moby_dick": 0.05,
@@ -20,7 +20,7 @@ SHARES = {
     "code": 0.35,
 }
 MAX_DOCUMENT_CHARS = 16000
-CHARS_PER_TOKEN = 3
+LEAST_CHARS_PER_TOKEN = 3
 
 
 def training_windows(
@@ -40,8 +40,8 @@ def training_windows(
     sources = sample_documents(seed)
     windows: list[Tensor] = []
     done = 0
-    ends = np.rint(np.cumsum(list(SHARES.values())) * count).astype(int).tolist()
-    for source, end in zip(SHARES, ends, strict=True):
+    ends = np.rint(np.cumsum(list(SOURCE_SHARES.values())) * count).astype(int).tolist()
+    for source, end in zip(SOURCE_SHARES, ends, strict=True):
         wanted, done = end - done, end
         windows.append(_cut(tokenizer, sources[source], count=wanted, length=length))
     mixed = torch.cat(windows)
@@ -55,7 +55,7 @@ def _cut(tokenizer: Any, documents: list[str], *, count: int, length: int) -> Te
     for document in documents:
         pieces.append(document[:MAX_DOCUMENT_CHARS])
         chars += len(pieces[-1])
-        if chars > count * length * (CHARS_PER_TOKEN + 4):
+        if chars > count * length * (LEAST_CHARS_PER_TOKEN + 4):
             break
     ids = [
         token

@@ -66,6 +66,7 @@ def test_evaluate_writes_a_table_and_a_frontier(tmp_path: Path, model: Path, tex
     assert "<script src=" not in page
 
 
+@pytest.mark.slow
 def test_evaluate_adds_the_guarded_policy(
     tmp_path: Path, model: Path, text: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

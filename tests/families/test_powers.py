@@ -3,12 +3,15 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
+import numpy as np
+import pytest
+
 import skipviz
 from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
-from skipviz.families.powers import CanDraw, CanFlip, CanSlope, CanThreshold, HasExits
+from skipviz.families.powers import CanDraw, CanFlip, CanForce, CanSlope, CanThreshold, HasExits
 from tests import tiny
 
 ROOT = Path(skipviz.__file__).parent
@@ -71,14 +74,14 @@ def test_nothing_of_one_family_is_asked_for_outside_the_families() -> None:
 
 
 def test_families_say_what_they_can() -> None:
-    powers = (CanFlip, CanSlope, CanThreshold, CanDraw, HasExits)
+    powers = (CanForce, CanFlip, CanSlope, CanThreshold, CanDraw, HasExits)
 
     def has(family: object) -> list[bool]:
         return [isinstance(family, power) for power in powers]
 
-    assert has(Gated()) == [True, True, True, False, False]
-    assert has(FixedRates()) == [True, False, False, True, False]
-    assert has(Exits()) == [False, False, False, False, True]
+    assert has(Gated()) == [True, True, True, True, False, False]
+    assert has(FixedRates()) == [True, True, False, False, True, False]
+    assert has(Exits()) == [True, False, False, False, False, True]
     assert not any(isinstance(Dense(), power) for power in powers)
 
 
@@ -99,3 +102,9 @@ def test_decisions_have_a_slope_in_the_block_alone() -> None:
     with Gated().straight_through(model):
         assert all(module.training for module in modules)
     assert not any(module.training for module in modules)
+
+
+def test_what_cannot_be_forced_says_so(dense: skipviz.SkipModel) -> None:
+    plan = skipviz.Plan(np.ones((len(skipviz.trace(dense, tiny.TEXT)), 0), dtype=np.bool_))
+    with pytest.raises(skipviz.InputError, match="tiny-dense is of the family dense, whose"):
+        skipviz.trace(dense, tiny.TEXT, plan=plan)

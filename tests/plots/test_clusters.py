@@ -10,7 +10,7 @@ from skipviz import plots
 from skipviz.analysis.clusters.clustering import Clusters, cluster
 from skipviz.analysis.clusters.maps import ClusterMap, map_profiles
 from skipviz.plots.clusters import FAINT
-from skipviz.plots.palette import CLUSTER_COLOURS, NO_CLUSTER, cluster_colour
+from skipviz.plots.style.palette import CLUSTER_COLOURS, NO_CLUSTER_COLOUR, cluster_colour
 from skipviz.traces import Trace
 from tests.profiles import planted, trace_of, unplanted
 
@@ -77,7 +77,7 @@ def test_what_is_not_looked_at_is_faint_and_what_is_chosen_is_ringed(
         if opacity > FAINT
     ]
     assert sorted(bright) == [3, 5]
-    assert (parts[-1].name, parts[-1].marker.color) == ("no cluster", NO_CLUSTER)
+    assert (parts[-1].name, parts[-1].marker.color) == ("no cluster", NO_CLUSTER_COLOUR)
     row = mapped.points.row(7, named=True)
     assert (ring.x[0], ring.y[0], ring.name) == (row["x"], row["y"], "selected token")
 

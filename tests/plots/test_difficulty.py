@@ -7,7 +7,7 @@ import pytest
 from skipviz.analysis.layers.difficulty import DIFFICULTIES, depth_by_difficulty, difficulty
 from skipviz.analysis.layers.task_depth import TASKS, layers_by_task
 from skipviz.plots import difficulty_curve, task_figure
-from skipviz.plots.palette import layers_used_range
+from skipviz.plots.style.palette import layers_used_range
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 
 from skipviz.plots import layer_map
-from skipviz.plots.palette import MARGIN_ENDS, margin_end
+from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests.synthetic import make_trace
 
 

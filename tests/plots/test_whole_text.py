@@ -9,7 +9,7 @@ import pytest
 
 from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
 from skipviz.plots import compute_share_figure, execution_rate_by_layer, layers_used_histogram
-from skipviz.plots.palette import CIVIDIS, interpolate, layers_used_range, shares_along
+from skipviz.plots.style.palette import CIVIDIS, interpolate, layers_used_range, shares_along
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 

@@ -12,7 +12,7 @@ from skipviz.corpora import training_texts as texts
 from skipviz.corpora.held_out import BROWN_CALIBRATION, BROWN_REPORTING
 from skipviz.corpora.training_texts import brown_prose
 from skipviz.training import windows
-from skipviz.training.windows import SHARES, training_windows
+from skipviz.training.windows import SOURCE_SHARES, training_windows
 
 
 def test_brown_files_that_calibrate_or_report_are_not_trained_on(
@@ -29,7 +29,7 @@ def test_brown_files_that_calibrate_or_report_are_not_trained_on(
 def test_there_are_as_many_windows_as_asked_for(
     monkeypatch: pytest.MonkeyPatch, tiny_tokenizer: Any
 ) -> None:
-    found = dict.fromkeys(SHARES, ["The quick brown fox. " * 200] * 20)
+    found = dict.fromkeys(SOURCE_SHARES, ["The quick brown fox. " * 200] * 20)
     monkeypatch.setattr(windows, "sample_documents", lambda _: found)
     for count in range(60, 80):
         made = training_windows(tiny_tokenizer, count=count, length=4, seed=0)

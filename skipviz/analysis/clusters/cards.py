@@ -8,12 +8,13 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.tokens.characters import text_around
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.analysis.tokens.covariates import covariates
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-CONTEXT_TOKENS = 6
+CARD_TOKENS_AROUND = 6
 """Tokens shown before and after a typical one."""
 MEAN_COLUMNS = ("layers_used", "nll", "surprisal", "position", "log_frequency")
 
@@ -168,7 +169,10 @@ def typical_tokens(
         .group_by("cluster", maintain_order=True)
         .head(most)
     )
-    contexts = [_context(several[trace], token) for trace, token in chosen["trace", "token"].rows()]
+    contexts = [
+        text_around(several[trace], token, tokens=CARD_TOKENS_AROUND)
+        for trace, token in chosen["trace", "token"].rows()
+    ]
     return chosen.with_columns(
         before=pl.Series([before for before, _ in contexts], dtype=pl.String),
         after=pl.Series([after for _, after in contexts], dtype=pl.String),
@@ -200,28 +204,3 @@ def _log_frequency(trace: Trace) -> pl.Series:
         return covariates(trace)["log_frequency"]
     except ImportError:
         return pl.Series([None] * len(trace), dtype=pl.Float64)
-
-
-def _context(trace: Trace, token: int) -> tuple[str, str]:
-    """Return the characters of some tokens before and after one, in the same text."""
-    sequence, start, end = trace.tokens.select("sequence", "char_start", "char_end").row(token)
-    near = trace.tokens.slice(max(0, token - CONTEXT_TOKENS), 2 * CONTEXT_TOKENS + 1).filter(
-        sequence=sequence
-    )
-    before = near.filter(pl.col("token") < token)
-    after = near.filter(pl.col("token") > token)
-    return _characters(before, until=start), _characters(after, since=end)
-
-
-def _characters(tokens: pl.DataFrame, *, since: int | None = None, until: int | None = None) -> str:
-    """Return the characters of tokens, each once: tokens of one emoji repeat them."""
-    pieces, reached = [], since
-    for text, start, end in tokens.select("text", "char_start", "char_end").iter_rows():
-        if start is None:
-            pieces.append(text)
-            continue
-        piece = text[max(0, (reached or start) - start) :]
-        over = 0 if until is None else max(0, end - until)
-        pieces.append(piece[: len(piece) - over] if over else piece)
-        reached = max(end, reached or 0)
-    return "".join(pieces)

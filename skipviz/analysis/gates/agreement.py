@@ -10,7 +10,7 @@ from scipy import stats
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
-SHARES = {
+SHARE_COLUMNS = {
     "token": pl.Int64,
     "site": pl.Int64,
     "label": pl.String,
@@ -75,7 +75,7 @@ def worth_of_cells(trace: Trace, shares: pl.DataFrame) -> pl.DataFrame:
             executed=pl.Series(trace.matrix("exec_count")[token, site] > 0),
             share=-(pl.col("from_skipped") + pl.col("to_all")),
         )
-        .select(pl.col(name).cast(kind) for name, kind in SHARES.items())
+        .select(pl.col(name).cast(kind) for name, kind in SHARE_COLUMNS.items())
         .sort("token", "site")
     )
 

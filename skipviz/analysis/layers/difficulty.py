@@ -25,7 +25,7 @@ DIFFICULTIES = {
 DIFFICULTY_PARTS = 10
 MIN_PART_TOKENS = 20
 """Tokens in a part, at least: fewer say nothing of a mean."""
-MIN_TOKENS = 10
+MIN_GRADED_TOKENS = 10
 """Tokens below which nothing is said of a figure."""
 
 
@@ -92,15 +92,15 @@ def depth_against_difficulty(
         One row a measure: ``measure``, one of ``DIFFICULTIES``; ``tokens`` for which it is known;
         ``r``, Spearman's coefficient of it and layers used, -1 to 1, with its 95% interval ``low``
         to ``high``; ``p`` by permutations of blocks of neighbours, and ``q`` after Benjamini and
-        Hochberg. All but the count are null where fewer than ``MIN_TOKENS`` tokens have a measure,
-        or either is the same for all.
+        Hochberg. All but the count are null where fewer than ``MIN_GRADED_TOKENS`` tokens have a
+        measure, or either is the same for all.
     """
     rows = []
     for done, name in enumerate(DIFFICULTIES):
         progress(done / len(DIFFICULTIES))
         known = table.select("layers_used", pl.col(name).cast(pl.Float64), "sequence").drop_nulls()
         row: dict[str, str | int | float | None] = {"measure": name, "tokens": known.height}
-        if known.height >= MIN_TOKENS:
+        if known.height >= MIN_GRADED_TOKENS:
             depth, hard, documents = (column.to_numpy() for column in known)
             found = correlate(
                 hard, depth, documents=documents, permutations=permutations, seed=seed

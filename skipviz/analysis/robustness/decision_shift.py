@@ -13,7 +13,7 @@ from skipviz.analysis.statistics.intervals import clustered_margin
 MIN_UNITS = 5
 """With fewer stretches of text an interval would be a pretence, and none is given."""
 CHANGES = ("moved", "apart", "layers", "loss")
-SHARES = ("moved", "apart")
+SHIFT_SHARES = ("moved", "apart")
 OTHER_CONTEXT = "another context"
 """The kind of rows of sentences that were put behind other words than their own."""
 
@@ -57,7 +57,7 @@ def shift_of_decisions(words: pl.DataFrame) -> pl.DataFrame:
             rows.append(row)
     floats = [f"{name}{end}" for name in CHANGES for end in ("", "_low", "_high")]
     schema = {"kind": pl.String, "touched": pl.Boolean, "words": pl.Int64, "units": pl.Int64}
-    shares = [f"{name}{end}" for name in SHARES for end in ("_low", "_high")]
+    shares = [f"{name}{end}" for name in SHIFT_SHARES for end in ("_low", "_high")]
     return pl.DataFrame(rows, schema=schema | dict.fromkeys(floats, pl.Float64)).with_columns(
         pl.col([name for name in floats if name not in shares]).fill_nan(None),
         pl.col(shares).fill_nan(None).clip(0.0, 1.0),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.tokens.characters import new_characters
+from skipviz.analysis.tokens.characters import text_around
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -152,7 +151,8 @@ def worst_places(
             break
         sequence, position = row["sequence"], row["position"]
         if (sequence, position) not in taken:
-            chosen.append(row | _context(trace, row, around))
+            before, after = text_around(trace, row["token"] + 1, tokens=around)
+            chosen.append(row | {"before": before, "after": after})
             taken |= {(sequence, position + step) for step in range(-around, around + 1)}
     return pl.DataFrame(chosen, schema=costs.schema | {"before": pl.String, "after": pl.String})
 
@@ -176,22 +176,3 @@ def cost_of_worst(costs: pl.DataFrame, *, share: float = 0.01) -> tuple[int, flo
     values = np.sort(costs["over_dense"].to_numpy().astype(np.float64))
     count = max(1, round(share * len(values)))
     return count, float(values.mean()), float(values[:-count].sum() / len(values))
-
-
-def _context(trace: Trace, row: Mapping[str, Any], around: int) -> dict[str, str]:
-    """Return the text before and after the place between a token and the next one."""
-    token = row["token"]
-    near = trace.tokens.filter(
-        pl.col("sequence") == row["sequence"],
-        pl.col("token").is_between(token - around + 1, token + 1 + around),
-    )
-    spans = (
-        near.with_columns(text=new_characters())
-        .group_by("span", maintain_order=True)
-        .agg(pl.col("text").str.join(""))
-    )
-    following = near.filter(pl.col("token") == token + 1)["span"].item()
-    return {
-        "before": "".join(spans.filter(pl.col("span") < following)["text"]),
-        "after": "".join(spans.filter(pl.col("span") > following)["text"]),
-    }

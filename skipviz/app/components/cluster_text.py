@@ -7,15 +7,15 @@ from typing import Any
 
 import polars as pl
 
+from skipviz.analysis.clusters.grouping import NO_CLUSTER
 from skipviz.app.components.component import component
 from skipviz.app.components.token_view import selected_of, span_texts
 from skipviz.plots.cluster_text import ink_on
-from skipviz.plots.palette import CLUSTER_COLOURS
+from skipviz.plots.style.palette import CLUSTER_COLOURS
 from skipviz.traces import Trace
 
 HEIGHT = 430
 """Height of the text, in pixels; longer texts scroll."""
-NO_CLUSTER = -1
 """Stands for no cluster, in a column of integers."""
 
 

@@ -14,7 +14,7 @@ import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.app.components.component import component
-from skipviz.plots.palette import (
+from skipviz.plots.style.palette import (
     ALWAYS_RUNS_SHARE,
     CIVIDIS,
     GREY,

@@ -18,11 +18,11 @@ from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute
 from skipviz.experiments.attribution.target import Attribution, Target
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.attribution import attribution_html
-from skipviz.plots.palette import UNIT_NAMES
+from skipviz.plots.style.palette import UNIT_NAMES
 from skipviz.readings.attribution import score_reading, sum_reading, text_reading
 from skipviz.traces import Trace
 
-KINDS = {
+TARGET_KINDS = {
     "log-probability of the next token": "log_probability",
     "loss on the next token": "loss",
     "one next token compared with another": "contrast",
@@ -123,9 +123,9 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
 
 def _choose_target(traced: Trace, token: int) -> _Asked | None:
     last = token == len(traced) - 1
-    kinds = ["score of a gate"] if last else list(KINDS)
+    kinds = ["score of a gate"] if last else list(TARGET_KINDS)
     chosen = str(st.selectbox("What to explain", kinds, key=f"kind {last}"))
-    kind = KINDS[chosen]
+    kind = TARGET_KINDS[chosen]
     if kind == "score":
         return _choose_score(traced, token)
     if kind == "contrast":

@@ -10,7 +10,7 @@ from skipviz.app.one_text import single_text, text_caption
 from skipviz.app.views.attribution_over_depth import show_depth
 from skipviz.app.views.attribution_over_tokens import show_text
 from skipviz.app.views.correlation import show_correlations
-from skipviz.plots.labels import said_of
+from skipviz.plots.style.labels import said_of
 from skipviz.traces import Trace
 
 

@@ -25,15 +25,15 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.one_text import audited, in_context, named_cells, single_text
 from skipviz.experiments.decision_audit import Downstream
 from skipviz.glossary import GLOSSARY
-from skipviz.plots.audit import (
+from skipviz.plots.decision_audit import (
     Shown,
     quality_by_class,
     ranking_by_layer,
     reliability_figure,
     utility_map,
 )
-from skipviz.plots.labels import said_of
-from skipviz.readings.audit import audit_reading, decision_reading
+from skipviz.plots.style.labels import said_of
+from skipviz.readings.decision_audit import audit_reading, decision_reading
 from skipviz.traces import Trace
 
 WORST = 30

@@ -44,8 +44,8 @@ from skipviz.plots.clusters import (
     cluster_name,
     cluster_profiles,
 )
-from skipviz.plots.labels import said_of
-from skipviz.plots.palette import cluster_colour
+from skipviz.plots.style.labels import said_of
+from skipviz.plots.style.palette import cluster_colour
 from skipviz.progress import Progress
 from skipviz.readings.clusters import (
     assigned_words,

@@ -38,10 +38,10 @@ from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
 from skipviz.plots.attention_paid import attention_figure
 from skipviz.plots.difficulty import difficulty_curve, task_figure
-from skipviz.plots.labels import said_of
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
+from skipviz.plots.style.labels import said_of
 from skipviz.progress import Progress
 from skipviz.readings.layers import (
     attention_reading,

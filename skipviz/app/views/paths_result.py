@@ -14,7 +14,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.state import state
 from skipviz.glossary import GLOSSARY
-from skipviz.plots.labels import said_of
+from skipviz.plots.style.labels import said_of
 from skipviz.readings.paths import cost_reading, token_reading
 from skipviz.traces import Trace
 

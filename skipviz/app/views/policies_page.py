@@ -55,7 +55,7 @@ COLUMNS: dict[str, Any] = {
         "Layers used", format="%.1f", help=GLOSSARY["layers used"]
     ),
 }
-SHARES = ("realised", "flop_share", "top1")
+PERCENT_COLUMNS = ("realised", "flop_share", "top1")
 """Columns that are shown in per cent."""
 
 
@@ -86,7 +86,7 @@ def page() -> None:
     _compare(table.row(row, named=True))
     st.subheader("The table")
     shown = table.with_columns(
-        pl.col(*SHARES) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
+        pl.col(*PERCENT_COLUMNS) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
     )
     st.dataframe(
         shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"

@@ -30,8 +30,8 @@ from skipviz.experiments.robustness.surface import (
 )
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
-from skipviz.plots.labels import said_of
 from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
+from skipviz.plots.style.labels import said_of
 from skipviz.readings.robustness import (
     batch_words,
     context_words,
@@ -41,7 +41,7 @@ from skipviz.readings.robustness import (
 )
 from skipviz.traces import Trace
 
-SHOWN = 44
+SHOWN_CHARACTERS = 44
 """Characters of text on each side of a place; the files have more."""
 
 
@@ -236,7 +236,7 @@ def _worst(request: Request, traced: Trace) -> None:
             pl.col("nll").round(2).alias("loss, nats"),
             _end_of("before").alias("text before"),
             pl.col("next").map_elements(repr, pl.String).alias("next token"),
-            pl.col("after").str.head(SHOWN).alias("text after"),
+            pl.col("after").str.head(SHOWN_CHARACTERS).alias("text after"),
             pl.col("layers_used").alias("layers used"),
             "token",
             "source",
@@ -280,8 +280,12 @@ def _shifts(
 
 
 def _end_of(column: str) -> pl.Expr:
-    long = pl.col(column).str.len_chars() > SHOWN
-    return pl.when(long).then(pl.lit("…") + pl.col(column).str.tail(SHOWN)).otherwise(column)
+    long = pl.col(column).str.len_chars() > SHOWN_CHARACTERS
+    return (
+        pl.when(long)
+        .then(pl.lit("…") + pl.col(column).str.tail(SHOWN_CHARACTERS))
+        .otherwise(column)
+    )
 
 
 def _backbone(model: str) -> str | None:

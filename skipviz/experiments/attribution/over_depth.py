@@ -20,7 +20,7 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     Target,
     check,
-    check_text,
+    check_one_text,
     copies,
     ids_until,
     prediction,
@@ -93,7 +93,7 @@ def attribute_depth(
     if target is not None and target.kind == "score":
         raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")
     if target is None:
-        check_text(trace)
+        check_one_text(trace)
         _check_length(model, trace)
     else:
         check(model, trace, target)

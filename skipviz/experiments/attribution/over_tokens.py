@@ -35,7 +35,7 @@ from skipviz.experiments.attribution.target import (
 )
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
-from skipviz.families.powers import CanDraw, CanFlip, CanSlope
+from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
@@ -119,6 +119,11 @@ def attribute(
         Called with the share of the work done, 0 to 1.
     stop
         Set it from another thread to stop.
+
+    Returns
+    -------
+    Attribution
+        The share of each token, and how well the shares add up.
 
     Raises
     ------
@@ -220,7 +225,7 @@ def _runner(
             if plan is None:
                 states = model.model.model(inputs_embeds=embedded, use_cache=False)
             else:
-                with model.family.force(model.model, plan):
+                with force(model.family, model.model, plan, name=model.name):
                     states = model.model.model(inputs_embeds=embedded, use_cache=False)
         if target.kind == "score":
             return scores[0][:, target.token]

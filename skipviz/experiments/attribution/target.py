@@ -143,7 +143,7 @@ def prediction(
     return -log if target.kind == "loss" else log
 
 
-def check_text(trace: Trace) -> None:
+def check_one_text(trace: Trace) -> None:
     """Raise ``ValueError`` unless the trace is of one text."""
     if trace.tokens["sequence"].n_unique() != 1:
         raise InputError(
@@ -160,7 +160,7 @@ def _looks(model: SkipModel, site: int) -> bool:
 
 def check(model: SkipModel, trace: Trace, target: Target) -> None:
     """Raise ``ValueError`` if there is no such target, or no one text to explain it by."""
-    check_text(trace)
+    check_one_text(trace)
     last = len(trace) - (1 if target.kind == "score" or target.word is not None else 2)
     if not 0 <= target.token <= last:
         raise InputError(f"token={target.token} cannot be explained; choose one from 0 to {last}.")

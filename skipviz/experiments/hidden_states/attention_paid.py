@@ -38,7 +38,7 @@ from skipviz.families.llama import (
     projected,
     states_given,
 )
-from skipviz.families.powers import CanFlip
+from skipviz.families.powers import CanFlip, force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
@@ -280,7 +280,7 @@ class _Window:
         ]
         plan = Plan(executed.numpy())
         with (
-            self.model.family.force(self.model.model, plan),
+            force(self.model.family, self.model.model, plan, name=self.model.name),
             hooked(hooks + _advancing(self.model, meter)),
         ):
             return self._losses()

@@ -26,9 +26,9 @@ SURFACE_CHARACTERS = 3000
 """Characters that are run with each surface, if nothing else is asked: about 750 tokens."""
 LEAST_CHARACTERS = 400
 """Characters of a text that are taken at least, so that many texts are not all cut to a line."""
-STRETCH = 16
+STRETCH_WORDS = 16
 """Words that are drawn together for intervals."""
-SCHEMA = {
+SURFACE_SCHEMA = {
     "kind": pl.String,
     "source": pl.String,
     "unit": pl.String,
@@ -82,8 +82,8 @@ def surface_changes(
     -------
     pl.DataFrame
         One row per perturbation and word: ``kind``, the perturbation; ``source``; ``unit``, the
-        stretch of ``STRETCH`` words it is in; ``word``, its place; ``before`` and ``after``, its
-        forms; ``touched``, whether it or the white space before it was changed; and the columns
+        stretch of ``STRETCH_WORDS`` words it is in; ``word``, its place; ``before`` and ``after``,
+        its forms; ``touched``, whether it or the white space before it was changed; and the columns
         of ``skipviz.analysis.tokens.words.word_changes``.
 
     Raises
@@ -236,7 +236,7 @@ def aligned_words(
     source: str,
     unit: str | None,
 ) -> pl.DataFrame:
-    """Return the rows of aligned words of two texts, with the columns of ``SCHEMA``.
+    """Return the rows of aligned words of two texts, with the columns of ``SURFACE_SCHEMA``.
 
     Parameters
     ----------
@@ -261,11 +261,11 @@ def aligned_words(
         source=pl.lit(source),
         unit=pl.lit(source)
         if unit is None
-        else pl.format(f"{unit}:{{}}", pl.col("word") // STRETCH),
+        else pl.format(f"{unit}:{{}}", pl.col("word") // STRETCH_WORDS),
         before=pl.Series([form for form, _ in forms], dtype=pl.String),
         after=pl.Series([form for _, form in forms], dtype=pl.String),
         touched=pl.Series(touched, dtype=pl.Boolean),
-    ).select([pl.col(name).cast(dtype) for name, dtype in SCHEMA.items()])
+    ).select([pl.col(name).cast(dtype) for name, dtype in SURFACE_SCHEMA.items()])
 
 
 def check_gates(model: SkipModel) -> None:

@@ -41,7 +41,7 @@ from skipviz.recording.statistics import next_token_losses
 from skipviz.text.documents import Document
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.finish import about_run, calibrated, document, made_folder, shared_with
-from skipviz.training.loop import LOG, Figures
+from skipviz.training.loop import TRAINING_LOG, Figures
 from skipviz.training.pipeline import collapse_watch, learned_settings, read_start, trained
 from skipviz.training.prepare import Run, prepare
 from skipviz.training.recipe import Recipe
@@ -278,5 +278,7 @@ def train_policy(
         start=start,
         prepared=prepared,
     )
-    pl.read_ndjson(run.folder / LOG).drop("seconds").write_csv(made / CURVE, float_precision=5)
+    pl.read_ndjson(run.folder / TRAINING_LOG).drop("seconds").write_csv(
+        made / CURVE, float_precision=5
+    )
     return made

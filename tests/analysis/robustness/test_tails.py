@@ -93,7 +93,7 @@ def test_context_ends_with_the_text_and_shows_whole_characters() -> None:
     losses[[3, 13]] = 1.0
     costs = over_dense(with_losses(made, losses), with_losses(made, np.zeros(24)))
     inside, second = worst_places(made, costs, around=4).sort("token").iter_rows(named=True)
-    assert (inside["before"], inside["next"]) == ("The fox <b>bold</b>", "🦊")
+    assert (inside["before"], inside["next"]) == ("The fox <b>bold</b> ", "🦊")
     assert second["before"] == "The fox"  # and nothing of the text before
 
 

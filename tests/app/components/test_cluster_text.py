@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.app.components.cluster_text import payload
-from skipviz.plots.palette import CLUSTER_COLOURS
+from skipviz.plots.style.palette import CLUSTER_COLOURS
 from tests.synthetic import make_trace
 
 

@@ -8,8 +8,8 @@ import pytest
 
 import skipviz
 from skipviz.app.components.token_view import payload, selected_of, span_texts
-from skipviz.plots import palette
-from skipviz.plots.palette import MARGIN_ENDS, margin_end
+from skipviz.plots.style import palette
+from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests import tiny
 from tests.synthetic import make_trace
 

@@ -10,7 +10,7 @@ import skipviz
 from skipviz.experiments.robustness.paraphrases import PAIRS, pair_lines, read_pairs
 from skipviz.experiments.robustness.perturbations import PERTURBATIONS, surface, upper_case
 from skipviz.experiments.robustness.surface import (
-    SCHEMA,
+    SURFACE_SCHEMA,
     beginnings,
     paraphrase_changes,
     shared_words,
@@ -30,7 +30,7 @@ def test_words_are_those_of_traces_of_each_text(
     gated: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:
     table = surface_changes(gated, documents, seed=3)
-    assert dict(table.schema) == SCHEMA
+    assert dict(table.schema) == SURFACE_SCHEMA
     assert table["kind"].unique(maintain_order=True).to_list() == list(PERTURBATIONS)
     assert table.height == len(PERTURBATIONS) * sum(len(text.split()) for text in TEXTS)
     part = table.filter(kind="upper case", source="doc1")

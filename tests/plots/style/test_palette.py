@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import skipviz.app
-from skipviz.plots import palette
+from skipviz.plots.style import palette
 from tests.synthetic import make_trace
 
 

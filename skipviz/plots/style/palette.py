@@ -67,7 +67,7 @@ PART_COLOURS = {"all": INK, "executed": GREEN, "skipped": PINK}
 
 PART_NAMES = {"all": "all tokens", "executed": "ran the layer", "skipped": "skipped the layer"}
 
-NO_CLUSTER = "#8C8C8C"
+NO_CLUSTER_COLOUR = "#8C8C8C"
 """Tokens that belong to no cluster."""
 
 LOSS = VERMILION
@@ -85,7 +85,7 @@ LOSS_RANGE = (0.0, 10.0)
 
 def cluster_colour(cluster: int | None) -> str:
     """Return the colour of a cluster, from 0; after the eighth they come again."""
-    return NO_CLUSTER if cluster is None else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
+    return NO_CLUSTER_COLOUR if cluster is None else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
 
 
 def layers_used_range(trace: Trace) -> tuple[float, float]:

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.frame import dress, units
-from skipviz.plots.labels import token_label
-from skipviz.plots.palette import MARGINS, UNIT_NAMES, scale
+from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import MARGINS, UNIT_NAMES, scale
 from skipviz.traces import Trace
 
 NATS_SHOWN = 0.5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipviz.plots.labels import provenance, token_label
+from skipviz.plots.style.labels import provenance, token_label
 from tests.synthetic import make_trace
 
 

@@ -5,7 +5,7 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.gates.quality import judged, quality_by, reliability
-from skipviz.plots.audit import ranking_by_layer, reliability_figure, utility_map
+from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 

@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.errors import InputError
-from skipviz.plots.cell_map import NATS_SHOWN, cell_map
-from skipviz.plots.frame import dress, units
-from skipviz.plots.palette import INK, UNIT_COLOURS, UNIT_NAMES, margin_end
+from skipviz.plots.style.cell_map import NATS_SHOWN, cell_map
+from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.palette import INK, UNIT_COLOURS, UNIT_NAMES, margin_end
 from skipviz.traces import Trace
 
 Shown = Literal["net", "margin", "regret"]

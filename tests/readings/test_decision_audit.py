@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 
 from skipviz.analysis.gates.quality import Quality
-from skipviz.readings.audit import audit_reading, decision_reading
+from skipviz.readings.decision_audit import audit_reading, decision_reading
 
 WHOLE = Quality(
     cells=1200, worth=0.4, right=0.75, auroc=0.81, average_precision=0.7, calibration_error=0.1,

@@ -11,8 +11,8 @@ import polars as pl
 
 from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.errors import InputError
-from skipviz.plots.labels import provenance
-from skipviz.plots.palette import INK
+from skipviz.plots.style.labels import provenance
+from skipviz.plots.style.palette import INK
 from skipviz.traces import Trace
 
 _LINE = "rgba(128, 128, 128, 0.25)"
@@ -73,7 +73,7 @@ def dress(
     )
 
 
-def explain(figure: go.Figure, text: str, *, above: bool = False) -> go.Figure:
+def note(figure: go.Figure, text: str, *, above: bool = False) -> go.Figure:
     """Write a sentence across a figure that has little to show, in its middle or above it."""
     place = {"x": 1.0, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
     return figure.add_annotation(
