@@ -56,8 +56,7 @@ def trace(
         with written(Path(csv)) as path:
             traced.write_csv(path)
     if parquet is not None:
-        with written(parquet) as path:
-            traced.save(path)
+        traced.save(parquet)
     figures = cost_summary(traced)
     loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
     err.print(

@@ -126,7 +126,7 @@ def guarded_candidates(
     say
         Called with a sentence now and then.
     """
-    models = {c.weights_sha256: c for c in candidates if c.policy == "learned"}.values()
+    models = {c.name: c for c in candidates if c.policy == "learned"}.values()
     if limits and not models:
         raise InputError(
             "Guarding needs learned gates, and no model here has them; name one, such as "

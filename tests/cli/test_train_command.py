@@ -204,7 +204,7 @@ def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
     real = skipviz.training.choices.block_influence
 
     def cut_off(*_: Any) -> list[float]:
-        raise ValueError("cut off")
+        raise skipviz.InputError("cut off")
 
     monkeypatch.setattr(skipviz.training.choices, "block_influence", cut_off)
     assert "cut off" in sentence(run(*fixed))
