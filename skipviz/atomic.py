@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from skipviz.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @contextmanager
@@ -34,3 +39,28 @@ def written(target: Path) -> Iterator[Path]:
     finally:
         if not special:
             partial.unlink(missing_ok=True)
+
+
+def write_table(
+    frame: pl.DataFrame,
+    target: Path | str | io.BytesIO,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
+    """Write a table as Parquet; the file is there whole or not at all.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    target
+        File or buffer.
+    metadata
+        Kept in the file beside the table.
+    """
+    # By way of memory: of a full disk, polars says no more than that Parquet is invalid.
+    buffer = target if isinstance(target, io.BytesIO) else io.BytesIO()
+    frame.write_parquet(buffer, metadata=dict(metadata or {}))
+    if not isinstance(target, io.BytesIO):
+        with written(Path(target)) as path:
+            path.write_bytes(buffer.getbuffer())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
+from importlib.metadata import version
 
 from skipviz.errors import InputError
 
@@ -31,3 +33,4 @@ def start_log() -> None:
     log = logging.getLogger("skipviz")
     log.setLevel(logging.INFO)
     log.addHandler(handler)
+    log.info("skipviz %s: %s", version("skipviz"), " ".join(sys.argv[1:]))

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from skipviz.atomic import write_table
 from skipviz.errors import TraceError
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
@@ -165,9 +166,8 @@ class Trace:
             for name, matrix in self.matrices.items()
             if width
         ]
-        self.tokens.with_columns(columns).write_parquet(
-            target, metadata={METADATA_KEY: json.dumps(payload)}
-        )
+        frame = self.tokens.with_columns(columns)
+        write_table(frame, target, metadata={METADATA_KEY: json.dumps(payload)})
 
     @classmethod
     def load(cls, source: Path | str | io.BytesIO) -> Trace:

@@ -54,6 +54,24 @@ def test_load_gives_back_what_save_wrote(tmp_path: Path, made: Trace) -> None:
     assert_same(Trace.load(buffer), made)
 
 
+def test_a_trace_that_an_earlier_version_wrote_is_read(tmp_path: Path) -> None:
+    """Format 1 as it was written before runs had a limit."""
+    found = Trace.load(Path(__file__).parent / "data" / "trace_format_1.parquet")
+    assert "".join(found.tokens["text"]).endswith("it sleeps.\nWhy? Nobody knows: 42.")
+    assert found.run.select("model", "policy", "limit").row(0) == ("tiny-gated", "learned", None)
+    assert found.sites.select("layer", "unit").rows() == [
+        (layer, unit) for layer in range(1, 5) for unit in ("attn", "mlp")
+    ]
+    executed = found.matrix("exec_count")
+    assert executed.shape == (found.tokens.height, 8) == (40, 8)
+    np.testing.assert_array_equal(executed, found.matrix("score") > found.matrix("threshold"))
+    assert 0 < executed.mean() < 1
+    # Layers 0 and 5 have no gates and always run; half a layer for each unit of the others.
+    np.testing.assert_allclose(found.tokens["layers_used"], 2 + executed.sum(axis=1) / 2)
+    found.save(tmp_path / "trace.parquet")
+    assert_same(Trace.load(tmp_path / "trace.parquet"), found)
+
+
 def test_odd_numbers_survive_saving(tmp_path: Path) -> None:
     made = make_trace(tokens=4)
     score = made.matrix("score").copy()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import written
-from skipviz.cli.inputs import check_folder, read_all
+from skipviz.cli.inputs import check_file, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def evaluate(
 
     chosen = models or ["smollm2-gated"]
     for target in (store, csv, figure, card):
-        check_folder(target)
+        check_file(target)
     if card is not None:
         if len(chosen) != 1:
             raise InputError(f"A card is for one model; {len(chosen)} were named.")

@@ -1,13 +1,14 @@
 """What goes wrong becomes one sentence on standard error, and a bug is told from a user's slip.
 
-Every error of ``skipviz.errors`` is a sentence that says what to do. Anything else is a fault of
-skipviz or of a library, and is called so.
+Every error of ``skipviz.errors`` is a sentence that says what to do, and what the file system
+refuses becomes one. Anything else is a fault of skipviz or of a library, and is called so.
 """
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
-import sys
 import traceback
 from typing import Any
 
@@ -15,11 +16,15 @@ import typer
 from typer.core import TyperGroup
 
 from skipviz.errors import InputError, SkipvizError
+from skipviz.log import LOG, start_log
 
-LOG = "SKIPVIZ_LOG"
-"""The environment variable that names a file for a log with tracebacks."""
 FAILED, BUG, STOPPED = 1, 70, 130
 """Exit status of an error the user can mend, of a bug, and of a run that Ctrl-C stopped."""
+REFUSED = {
+    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM,
+    errno.EROFS,
+}  # fmt: skip
+"""What a file system answers for reasons that lie with the machine, and not with skipviz."""
 
 
 class Sentences(TyperGroup):
@@ -28,7 +33,7 @@ class Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
-            _start_log()
+            start_log()
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
@@ -41,46 +46,34 @@ class Sentences(TyperGroup):
         except Exception as error:
             if hasattr(error, "format_message"):  # the command line's own, as an unknown option
                 raise
-            _log(error)
+            found = _of_the_machine(error)
+            if os.environ.get(LOG):
+                logging.getLogger("skipviz").error("%s", found, exc_info=error)
             if ctx.params["traceback"]:
                 traceback.print_exception(error)
-            elif isinstance(error, SkipvizError):
-                _say(str(error))
             else:
-                found = traceback.format_exception_only(error)[-1].strip()
-                _say(
-                    f"This is a bug in skipviz, not a fault of yours: {found}. Put --traceback "
-                    f"after skipviz to see where, or set {LOG}=FILE to keep it, and report it."
-                )
-            raise typer.Exit(FAILED if isinstance(error, SkipvizError) else BUG) from None
+                _say(str(found) if isinstance(found, SkipvizError) else _fault(error))
+            raise typer.Exit(FAILED if isinstance(found, SkipvizError) else BUG) from None
+
+
+def _of_the_machine(error: Exception) -> Exception:
+    """Return what the file system refused as an error that the user can mend, else the same."""
+    if not isinstance(error, OSError) or error.errno not in REFUSED:
+        return error
+    file = "A file" if error.filename is None else os.fsdecode(error.filename)
+    return InputError(
+        f"{file} cannot be read or written ({error.strerror}). Check its permissions and the free "
+        "space on its disk, or name another file."
+    )
+
+
+def _fault(error: Exception) -> str:
+    found = traceback.format_exception_only(error)[-1].strip()
+    return (
+        f"This is a fault in skipviz, not in your text or settings ({found}). Put --traceback "
+        f"after skipviz to see where, or set {LOG}=FILE to keep that in a file, and report it."
+    )
 
 
 def _say(sentence: str) -> None:
     typer.secho(sentence, fg="red", err=True)
-
-
-def _start_log() -> None:
-    if not (file := os.environ.get(LOG)):
-        return
-    import logging
-
-    import skipviz
-
-    try:
-        handler = logging.FileHandler(file, encoding="utf-8")
-    except OSError as error:
-        raise InputError(
-            f"{LOG}={file} cannot be written ({error.strerror}); name another file."
-        ) from error
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    log = logging.getLogger("skipviz")
-    log.setLevel(logging.INFO)
-    log.addHandler(handler)
-    log.info("skipviz %s: %s", skipviz.__version__, " ".join(sys.argv[1:]))
-
-
-def _log(error: Exception) -> None:
-    if os.environ.get(LOG):
-        import logging
-
-        logging.getLogger("skipviz").error("%s", error, exc_info=error)

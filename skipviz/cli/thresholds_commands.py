@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from skipviz.cli.inputs import read_all
+from skipviz.cli.inputs import check_file, read_all
 
 
 def calibrate(
@@ -31,11 +31,12 @@ def calibrate(
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.calibration import calibrate as run
     from skipviz.families.gated.settings import learned
-    from skipviz.folders import model_folder
+    from skipviz.folders import CONFIG, model_folder
     from skipviz.models import read_settings
 
     folder = model_folder(folder)
     settings = learned(read_settings(folder), name=folder)
+    check_file(folder / CONFIG)
     documents = read_all(texts) or calibration_texts()
     model = skipviz.load(folder)
     known = settings.thresholds
@@ -69,11 +70,12 @@ def guard(
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.guarding import guard as run
     from skipviz.families.gated.settings import learned
-    from skipviz.folders import model_folder
+    from skipviz.folders import CONFIG, model_folder
     from skipviz.models import read_settings
 
     folder = model_folder(folder)
     settings = learned(read_settings(folder), name=folder)
+    check_file(folder / CONFIG)
     documents = read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
     guards = settings.guards

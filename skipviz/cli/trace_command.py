@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from skipviz.atomic import written
-from skipviz.cli.inputs import Remote, check_folder, read_all
+from skipviz.cli.inputs import Remote, check_file, print_bytes, read_all
 
 
 def trace(
@@ -39,7 +38,7 @@ def trace(
     from skipviz.text.spans import encode
 
     for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
-        check_folder(target)
+        check_file(target)
     documents = read_all(files)
     with err.status(f"Loading {model}"):
         loaded = skipviz.load(
@@ -52,13 +51,12 @@ def trace(
     if csv == "-":
         buffer = io.BytesIO()
         traced.write_csv(buffer)
-        sys.stdout.buffer.write(buffer.getvalue())
+        print_bytes(buffer.getvalue())
     elif csv is not None:
         with written(Path(csv)) as path:
             traced.write_csv(path)
     if parquet is not None:
-        with written(parquet) as path:
-            traced.save(path)
+        traced.save(parquet)
     figures = cost_summary(traced)
     loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
     err.print(

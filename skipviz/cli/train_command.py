@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from skipviz.cli.inputs import check_folder
 from skipviz.errors import InputError
 
 ONLY = {
@@ -142,6 +143,7 @@ def train(
             f"At --price {price:g} running everything is never wrong, and the gates would learn "
             "that; give a policy gradient a price above 0, such as the last of its start's run."
         )
+    check_folder(folder)
     start = None if start is None else model_folder(start)
     recipe = Recipe(
         budget=budget, further_budgets=tuple(further_budgets or ()), steps=steps, batch=batch,

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, cost_summary
 from skipviz.arrays import Floats
-from skipviz.atomic import written
+from skipviz.atomic import write_table
 from skipviz.errors import InputError
 from skipviz.evaluation.equal_budget import over_learned
 from skipviz.evaluation.losses import estimate
@@ -239,10 +239,8 @@ def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
     # Another run may have written meanwhile.
     known = _read(store) | known
     rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
-    with written(store) as partial:
-        pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS, infer_schema_length=None).write_parquet(
-            partial
-        )
+    frame = pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS, infer_schema_length=None)
+    write_table(frame, store)
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:

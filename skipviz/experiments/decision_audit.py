@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from skipviz.atomic import written
+from skipviz.atomic import write_table
 from skipviz.errors import InputError
 from skipviz.families import Plan
 from skipviz.families.hooks import before, hooked
@@ -367,5 +367,4 @@ def _write(store: Path | None, known: dict[tuple[int, int], float]) -> None:
         return
     rows = [(token, site, loss) for (token, site), loss in known.items()]
     schema = {"token": pl.Int64, "site": pl.Int64, "flipped_nll": pl.Float64}
-    with written(store) as partial:
-        pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)
+    write_table(pl.DataFrame(rows, schema=schema, orient="row"), store)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
+from skipviz.atomic import written
 from skipviz.budgets import Budgets, budget_key
 from skipviz.errors import InputError, ModelError
 from skipviz.folders import CONFIG, WEIGHTS
@@ -159,7 +160,8 @@ class Settings(ABC):
     def write(self, folder: Path) -> None:
         """Write ``skipviz.json``."""
         text = json.dumps(self.to_json(), indent=1) + "\n"
-        (folder / CONFIG).write_text(text, encoding="utf-8")
+        with written(folder / CONFIG) as path:
+            path.write_text(text, encoding="utf-8")
 
 
 @runtime_checkable

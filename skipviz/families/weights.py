@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from skipviz.atomic import written
@@ -22,7 +22,7 @@ def write_parameters(parameters: Parameters, path: Path) -> None:
         for name, value in parameters.items()
     }
     with written(path) as partial:
-        save_file(tensors, partial)
+        partial.write_bytes(save(tensors))
 
 
 def read_parameters(parameters: Parameters, path: Path, *, also: Mapping[str, Tensor]) -> None:

@@ -48,7 +48,7 @@ def load(
         ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions
         flip.
     device
-        A torch device.
+        A torch device, such as ``cpu`` or ``cuda``.
     trust_remote_code
         Whether Python code that comes with a model may run. Only safetensors are read either way.
 
@@ -60,7 +60,8 @@ def load(
     Raises
     ------
     ModelError
-        If there is no such model, or its files are missing, damaged or of another kind.
+        If there is no such model, its files are missing, damaged or of another kind, or there is
+        no such device.
     ValueError
         If ``dtype``, ``budget`` or ``policy`` is not one of those on offer.
     """
@@ -70,6 +71,7 @@ def load(
         )
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
+    _check_device(device)
     folder = model_folder(name)
     if (folder / CONFIG).exists():
         loaded = _load_skipping(
@@ -85,6 +87,15 @@ def load(
         loaded = at_limit(loaded, limit)
     loaded.model.to(device)
     return loaded
+
+
+def _check_device(device: str) -> None:
+    known = ["cpu"]
+    if torch.accelerator.is_available():
+        kind = str(torch.accelerator.current_accelerator())
+        known += [kind, *(f"{kind}:{n}" for n in range(torch.accelerator.device_count()))]
+    if device not in known:
+        raise ModelError(f"device={device!r} is not on this machine; there are {', '.join(known)}.")
 
 
 def from_parts(

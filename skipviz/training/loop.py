@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from skipviz.atomic import written
@@ -223,7 +223,7 @@ def _checkpoint(
         **{name: json.dumps(value) for name, value in about_run.items()},
     }
     with written(folder / CHECKPOINT) as partial:
-        save_file(tensors, partial, metadata=metadata)
+        partial.write_bytes(save(tensors, metadata=metadata))
 
 
 def _restore(

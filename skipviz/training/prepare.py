@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jaxtyping import Int
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from skipviz.atomic import written
@@ -181,7 +181,7 @@ def _own_windows(
         "sources": json.dumps(SOURCE_SHARES),
     }
     with written(path) as partial:
-        save_file({"windows": windows.contiguous()}, partial, metadata=about)
+        partial.write_bytes(save({"windows": windows.contiguous()}, metadata=about))
     return windows, SOURCE_SHARES
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from skipviz.analysis.clusters.grouping import CLUSTERING_METHODS, METRICS
 from skipviz.analysis.clusters.profiles import PROFILE_VALUES
+from skipviz.atomic import write_table
 from skipviz.errors import InputError
 
 FORMAT = 1
@@ -80,7 +81,7 @@ def write_tables(tables: Mapping[str, pl.DataFrame], target: Path | str | io.Byt
         File or buffer.
     """
     row = pl.DataFrame({name: [table.to_struct()] for name, table in tables.items()})
-    row.write_parquet(target, metadata={METADATA_KEY: json.dumps({"format": FORMAT})})
+    write_table(row, target, metadata={METADATA_KEY: json.dumps({"format": FORMAT})})
 
 
 def read_tables(source: Path | str | io.BytesIO) -> dict[str, pl.DataFrame]:
