@@ -169,7 +169,7 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     start = gates / "model"
     monkeypatch.setattr(skipviz.training.choices, "execution_rates", halved)
     # What windows are of is said by their file, whatever new ones would be of.
-    monkeypatch.setattr(skipviz.training.prepare, "SHARES", {"other": 1.0})
+    monkeypatch.setattr(skipviz.training.prepare, "SOURCE_SHARES", {"other": 1.0})
     outcome = run(
         *short, "--out", tmp_path / "made", "--steps", "1", "--adapter-lr", "0", "--objective",
         "random", "--start", start, "--like", start, "--windows", gates,
