@@ -1,61 +1,27 @@
-"""Guess the encoding of text that is not UTF-8; nothing here raises or talks to the user.
-
-charset-normalizer judges how messy and how language-like each reading is. On a line or two that
-leaves many readings level, so the letters that an encoding is there for are counted as well, and
-what is still level goes to the encoding that is met most often.
-"""
-
-# ruff: noqa: RUF001 - letters of many scripts are what this file is about
+"""Guess the encoding of text that is not UTF-8; nothing here raises or talks to the user."""
 
 from __future__ import annotations
 
-import re
 import unicodedata
 from functools import lru_cache
 
-from charset_normalizer import from_bytes
+import chardet
+from chardet.enums import EncodingEra
 
-_PUNCTUATION = "“”‘’–—…«»„°€£§©®•·\xa0№"
-
-# Only the letters that texts in these encodings are full of: a guess is made from what is common.
-_LETTERS = {
-    "cp1252": "éèêëàâáãäåæçíîïìñóòôöõøœúùûüßÉÀÅÄÖÜÇ¿¡½±×µ",
-    "cp1250": "ąćęłńóśźżŚŻŁáčďéěíňřšťúůýžČŠŽŘőűöüÁÉŐâăîşţđ",
-    "cp1254": "ğışçöüİŞÇÖÜâîû",
-    "cp1251": "абвгдежзийклмнопрстуфхцчшщъыьэюяёіїєґ",
-    "koi8_r": "абвгдежзийклмнопрстуфхцчшщъыьэюяё",
-    "cp1253": "αβγδεζηθικλμνξοπρστυφχψωςάέήίόύώ",
-    "cp1255": "אבגדהוזחטיכלמנסעפצקרשתךםןףץ",
-    "cp1256": "ابتثجحخدذرزسشصضطظعغفقكلمنهويىةءآأؤإئ،؟؛" + "".join(map(chr, range(0x64B, 0x653))),
+_EXCERPT = 4_000
+"""Bytes that are looked at: chardet takes about a second for ten thousand."""
+_WESTERN, _CENTRAL, _CENTRAL_ISO = "windows-1252", "windows-1250", "iso-8859-2"
+_FOREIGN_SHARE = 0.3
+"""Words in Latin letters have fewer foreign bytes; random data and other scripts have more."""
+_EAST_ASIAN = {
+    "euc_jp": range(0xB0, 0xD0),
+    "gb2312": range(0xB0, 0xD8),
+    "big5": range(0xA4, 0xC7),
+    "euc_kr": range(0xB0, 0xC9),
 }
-# The first bytes under which a national standard keeps its everyday characters.
-_EVERYDAY_ROWS = {
-    "shift_jis": ("euc_jp", range(0xB0, 0xD0)),
-    "cp932": ("euc_jp", range(0xB0, 0xD0)),
-    "gb18030": ("gb2312", range(0xB0, 0xD8)),
-    "euc_jp": ("euc_jp", range(0xB0, 0xD0)),
-    "big5": ("big5", range(0xA4, 0xC7)),
-    "cp949": ("euc_kr", range(0xB0, 0xC9)),
-}
-_JAPANESE = ("shift_jis", "cp932", "euc_jp")
-_ALPHABETS = {name: frozenset(letters + _PUNCTUATION) for name, letters in _LETTERS.items()}
-
-# Most common first: the order decides where nothing else does.
-_LEGACY = (
-    *("cp1252", "shift_jis", "cp932", "gb18030", "cp1251", "koi8_r", "euc_jp", "big5", "cp949"),
-    *("cp1250", "cp1253", "cp1254", "cp1255", "cp1256"),
-)
-_NAMES = {"koi8_r": "koi8-r", "euc_jp": "euc-jp"} | {
-    f"cp125{digit}": f"windows-125{digit}" for digit in range(7)
-}
-
-_EXCERPT, _LEAD_IN = 20_000, 200
-# Below this difference in doubt, readings count as level.
-_LEVEL = 0.02
-# Right guesses stay below 0.3 odd signs for each foreign one; most random bytes are above.
-_FOREIGN_SHARE, _HOPELESS = 0.3, 0.35
-# Names and classical words make a few per cent; random bytes nearly all.
+"""The first bytes under which a national standard keeps its everyday characters."""
 _RARE_SHARE = 0.2
+"""Names and classical words make a few per cent; random bytes nearly all."""
 
 
 def guess_legacy(data: bytes) -> str | None:
@@ -71,15 +37,19 @@ def guess_legacy(data: bytes) -> str | None:
     str or None
         A name that ``bytes.decode`` takes, or None if ``data`` reads like text in none of them.
     """
-    excerpts = {codec: _excerpt(data, codec) for codec in _LEGACY}
-    doubts = {codec: _doubt(text, codec) for codec, text in excerpts.items() if text is not None}
-    if not doubts:
-        return None
-    least = min(doubts.values())
-    codec = next(codec for codec, doubt in doubts.items() if doubt <= least + _LEVEL)
-    if _is_hopeless(excerpts[codec] or "", codec):
-        return None
-    return _NAMES.get(codec, codec)
+    # Plain English lines would outweigh the few that tell.
+    foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())
+    excerpt = foreign[:_EXCERPT]
+    encoding = _guess(excerpt, EncodingEra.MODERN_WEB)
+    if encoding in (None, _CENTRAL):
+        older = _guess(excerpt, EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO)
+        if encoding is None or older == _CENTRAL_ISO:
+            encoding = older
+    if encoding is not None and _decodes(data, encoding):
+        return encoding
+    # A dash or a sign in English text says too little for chardet.
+    few = sum(byte >= 0x80 for byte in excerpt) < _FOREIGN_SHARE * len(excerpt)
+    return _WESTERN if few and _decodes(data, _WESTERN) else None
 
 
 def guess_utf16(data: bytes) -> str | None:
@@ -105,63 +75,17 @@ def guess_utf16(data: bytes) -> str | None:
     return None
 
 
-def _excerpt(data: bytes, codec: str) -> str | None:
-    """Return the text from shortly before its first foreign character, None if undecodable."""
+def _guess(data: bytes, era: EncodingEra) -> str | None:
+    encoding = chardet.detect(data, encoding_era=era)["encoding"]
+    return None if encoding is None else encoding.lower()
+
+
+def _decodes(data: bytes, encoding: str) -> bool:
     try:
-        text = data.decode(codec)
+        data.decode(encoding)
     except UnicodeDecodeError:
-        return None
-    first = re.search(r"[^\x00-\x7f]", text)
-    start = max(0, (first.start() if first else 0) - _LEAD_IN)
-    return text[start : start + _EXCERPT]
-
-
-def _doubt(excerpt: str, codec: str) -> float:
-    """Return how unlikely this reading is: lower is better."""
-    # Each encoding alone: together they are dropped early, in favour of whichever came first.
-    match = from_bytes(
-        excerpt.encode(codec),
-        cp_isolation=[codec],
-        preemptive_behaviour=False,
-        enable_fallback=False,
-        threshold=0.9,
-    ).best()
-    mess = match.chaos - match.coherence if match else 1.0
-    return _oddity(excerpt, codec) + 0.5 * mess
-
-
-def _is_hopeless(excerpt: str, codec: str) -> bool:
-    """Tell a page of odd signs from a plain text with a few, which is still text."""
-    mostly_foreign = sum(char > "\x7f" for char in excerpt) > _FOREIGN_SHARE * len(excerpt)
-    return mostly_foreign and _oddity(excerpt, codec) > _HOPELESS
-
-
-def _oddity(excerpt: str, codec: str) -> float:
-    """Return the share of characters beyond ASCII that texts in this encoding seldom have."""
-    foreign = [char for char in excerpt if char > "\x7f"]
-    return sum(_unexpected(char, codec) for char in foreign) / max(len(foreign), 1)
-
-
-def _unexpected(char: str, codec: str) -> float:
-    if _is_everyday(char, codec):
-        return 0.0
-    # Little for a capital: a heading may be all capitals, but KOI8 and 1251 differ by case alone.
-    return 0.1 if char.isupper() and _is_everyday(char.lower(), codec) else 1.0
-
-
-@lru_cache(maxsize=65_536)
-def _is_everyday(char: str, codec: str) -> bool:
-    if codec in _ALPHABETS:
-        return char in _ALPHABETS[codec]
-    if "\u3000" < char <= "\u3011" or "\uff01" <= char <= "\uff5e":
-        return True
-    if "\u3041" <= char <= "\u30fe":
-        return codec in _JAPANESE
-    standard, rows = _EVERYDAY_ROWS[codec]
-    try:
-        return char.encode(standard)[0] in rows
-    except UnicodeEncodeError:
         return False
+    return True
 
 
 def _reads_as_prose(data: bytes, name: str) -> bool:
@@ -184,6 +108,15 @@ def _is_never_prose(char: str) -> bool:
 
 @lru_cache(maxsize=65_536)
 def _is_rare_east_asian(char: str) -> bool:
-    if not "\u2e80" <= char <= "\uffff":
+    if not "\u2e80" <= char <= "\uffff" or "\u3000" < char <= "\u30fe":
         return False
-    return not any(_is_everyday(char, codec) for codec in _EVERYDAY_ROWS)
+    if "\uff01" <= char <= "\uff5e":
+        return False
+    return not any(_is_everyday(char, *standard) for standard in _EAST_ASIAN.items())
+
+
+def _is_everyday(char: str, standard: str, rows: range) -> bool:
+    try:
+        return char.encode(standard)[0] in rows
+    except UnicodeEncodeError:
+        return False
