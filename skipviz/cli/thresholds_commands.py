@@ -75,7 +75,7 @@ def guard(
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
     guards = settings.guards
     for limit in limits:
-        made = run(model, dense, documents, limit=limit, progress=err.print)
+        made = run(model, dense, documents, limit=limit, say=err.print)
         guards = guards.replaced(limit, made.threshold)
         last = made.tested.filter("passed").row(-1, named=True)
         err.print(

@@ -104,7 +104,7 @@ def guarded_candidates(
     texts: Sequence[Document],
     *,
     limits: Sequence[float],
-    progress: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> list[SkipModel]:
     """Return the guarded policy of models of learned gates, at each limit.
 
@@ -122,10 +122,10 @@ def guarded_candidates(
         Calibration texts.
     limits
         Nats over dense that may be lost.
-    progress
+    say
         Called with a sentence now and then.
     """
-    models = {c.weights_sha256: c for c in candidates if c.policy == "learned"}.values()
+    models = {c.name: c for c in candidates if c.policy == "learned"}.values()
     if limits and not models:
         raise InputError(
             "Guarding needs learned gates, and no model here has them; name one, such as "
@@ -138,13 +138,13 @@ def guarded_candidates(
             if model in guarded:
                 kept = at_limit(model, limit)
             elif guarded:
-                progress(
+                say(
                     f"{model.name} keeps no threshold for {limit:g} nats and is passed over; "
                     f"`skipviz guard {model.name} --limit {limit:g}` finds one."
                 )
                 continue
             else:
-                made = guard(model, dense, texts, limit=limit, progress=progress)
+                made = guard(model, dense, texts, limit=limit, say=say)
                 kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
             found.append(kept)
     return found

@@ -94,7 +94,7 @@ def evaluate(
         candidates,
         held_out.calibration_texts() if limits else [],
         limits=limits or [],
-        progress=say,
+        say=say,
     )
     if policies is not None:
         candidates = [candidate for candidate in candidates if candidate.policy in policies]

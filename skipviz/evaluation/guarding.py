@@ -63,7 +63,7 @@ def guard(
     *,
     limit: float,
     confidence: float = 0.95,
-    progress: Callable[[str], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Guard:
     """Find the cheapest threshold that keeps its promise.
 
@@ -78,7 +78,7 @@ def guard(
         Nats per token over dense that the mean may not exceed.
     confidence
         Probability, over calibration texts, that the promise holds; 0 to 1.
-    progress
+    say
         Called with a sentence before each run.
 
     Raises
@@ -102,7 +102,7 @@ def guard(
                 f"{document.source!r} is a single token, so there is no loss in it to promise "
                 "anything on; leave it out."
             )
-    progress("Running the dense model")
+    say("Running the dense model")
     reference = document_losses(trace(dense, documents))
     seen = trace(gated, documents, statistics=False)
     rows: list[dict[str, Any]] = []
@@ -114,7 +114,7 @@ def guard(
             if rows:
                 break
             raise
-        progress(f"Testing about budget {budget:.0%}")
+        say(f"Testing about budget {budget:.0%}")
         seen = trace(at_threshold(gated, threshold), documents)
         gaps = document_losses(seen) - reference
         p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, 
 from skipviz.analysis.clusters.storage import PROFILES, RUN, TABLES, read_tables, write_tables
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 MAX_CLUSTERS = 8
@@ -175,7 +176,7 @@ def cluster(
     metric: Metric | None = None,
     clusters: int | None = None,
     seed: int = 0,
-    progress: Callable[[float], None] = lambda share: None,
+    progress: Progress = no_progress,
 ) -> Clusters:
     """Group tokens by the layers they used, and say whether there are groups at all.
 

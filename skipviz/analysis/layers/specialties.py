@@ -9,8 +9,6 @@ Intervals are of the rates over all texts; where there are many, from the spread
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import polars as pl
 from scipy import stats
@@ -25,6 +23,7 @@ from skipviz.analysis.statistics.correlation import PERMUTATIONS
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, with_q_values
 from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 MIN_CLASS_TOKENS = 10
@@ -36,8 +35,8 @@ def specialties(
     classes: pl.DataFrame,
     *,
     permutations: int = PERMUTATIONS,
-    seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how the execution of each site goes with each class of tokens.
 
@@ -227,9 +226,7 @@ def _grouped_variance(
     return total * len(groups) / max(1, len(groups) - 1)
 
 
-def _p_values(
-    members: Bools, executed: Bools, orders: Ints, *, progress: Callable[[float], None]
-) -> Floats:
+def _p_values(members: Bools, executed: Bools, orders: Ints, *, progress: Progress) -> Floats:
     """Return p-values of each class and site, two-sided, [classes, sites].
 
     Blocks of classes are moved along the decisions. A thousand permutations cannot tell 1e-3 from

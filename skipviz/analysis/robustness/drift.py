@@ -20,6 +20,7 @@ from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, block_of
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, with_q_values
 from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError, TraceError
+from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 SHIFTED, DRIFTED = 0.1, 0.25
@@ -47,8 +48,8 @@ def drift(
     after: Traces,
     *,
     permutations: int = DRIFT_PERMUTATIONS,
-    seed: int,
-    progress: Callable[[float], None] = lambda _: None,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how far scores and layers used of one corpus lie from those of another.
 
@@ -150,7 +151,7 @@ class _Draws:
 
     count: int
     seed: int
-    progress: Callable[[float], None]
+    progress: Progress
     begun: float = 0.0
 
 
