@@ -24,7 +24,7 @@ from skipviz.analysis.gates.quality import (
     quality,
     quality_by,
 )
-from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.corpora.held_out import reporting_texts
 from skipviz.experiments.attribution.over_depth import attribute_depth
@@ -134,9 +134,7 @@ class Text:
 
     def correlations(self) -> list[object]:
         """Return how far scores go with utilities, over all sites, plainly and controlled."""
-        found = score_correlations(
-            self.trace, self.cells, "utility", methods=("spearman",), seed=self.seed
-        )
+        found = correlate(self.trace, self.cells, "utility", methods=("spearman",), seed=self.seed)
         whole = found.filter(scope="all").sort("controlled")
         cells: list[object] = []
         for each in whole.rows(named=True):

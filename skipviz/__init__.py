@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustering import Clusters, cluster
-    from skipviz.analysis.gates.score_correlation import score_correlations as correlate
+    from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -84,6 +84,7 @@ __all__ = [
 
 _HOMES = {
     "analysis.clusters.clustering": ("Clusters", "cluster"),
+    "analysis.gates.score_correlation": ("correlate",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "TextError", "TraceError", "TrainingError",
@@ -103,9 +104,7 @@ _HOMES = {
     "traces": ("Trace",),
 }  # fmt: skip
 """The module that each public name is in."""
-_RENAMED = {"correlate": ("analysis.gates.score_correlation", "score_correlations")}
-"""Public names that their module has by another name."""
-_FOUND = {name: (home, name) for home, names in _HOMES.items() for name in names} | _RENAMED
+_FOUND = {name: home for home, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:
 
@@ -117,8 +116,7 @@ if not TYPE_CHECKING:
         elif name == "plots":
             found = import_module("skipviz.plots")
         elif name in _FOUND:
-            home, its_name = _FOUND[name]
-            found = getattr(import_module(f"skipviz.{home}"), its_name)
+            found = getattr(import_module(f"skipviz.{_FOUND[name]}"), name)
         else:
             raise AttributeError(f"module 'skipviz' has no attribute {name!r}")
         globals()[name] = found

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,9 +15,7 @@ from skipviz.cli.inputs import check_file, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from skipviz.models import SkipModel
+    from skipviz.progress import Progress
     from skipviz.text.documents import Document
 
 
@@ -78,41 +79,18 @@ def evaluate(
             )
         _evaluate_for_card(chosen[0], card, store, seed)
         return
-    import polars as pl
-
-    from skipviz.corpora.held_out import calibration_texts, reporting_texts
-    from skipviz.evaluation.candidates import (
-        candidates_of,
-        guarded_candidates,
-        training_tokens,
-    )
+    from skipviz.corpora.held_out import reporting_texts
     from skipviz.evaluation.card import frontier_table
-    from skipviz.evaluation.frontier import frontier
+    from skipviz.evaluation.evaluating import evaluate as run
     from skipviz.plots.frontier import frontier_figure
     from skipviz.tables import csv_safe
 
     documents = read_all(texts) or reporting_texts()
-    wanted = policies
-    if policies is not None and ("guarded" in policies) != bool(limits):
-        raise InputError(
-            "The guarded policy and its limit go together: give both --policy guarded and --limit, "
-            "such as --limit 0.1, or neither."
-        )
-    if policies is not None and limits:
-        wanted = [*policies, "learned"]  # whose gates are guarded
-    dense, candidates = candidates_of(chosen, policies=wanted, budgets=budgets)
-    candidates += guarded_candidates(
-        dense, candidates, calibration_texts() if limits else [], limits=limits or [],
-        say=err.print,
-    )  # fmt: skip
-    if policies is not None:
-        candidates = [candidate for candidate in candidates if candidate.policy in policies]
-    measured = _measured(candidates, dense, documents, most=most, store=store)
-    table = frontier(measured, seed=seed)
-    learnt = {name: training_tokens(name) for name in table["model"].unique()}
-    table = table.with_columns(
-        training_tokens=pl.col("model").replace_strict(learnt, return_dtype=pl.Int64)
-    )
+    with _evaluating(documents, most) as advance:
+        table = run(
+            chosen, documents, policies=policies, budgets=budgets, limits=limits, most=most,
+            store=store, seed=seed, say=err.print, progress=advance,
+        )  # fmt: skip
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
         with written(csv) as path:
@@ -123,23 +101,18 @@ def evaluate(
             made.write_html(path, include_plotlyjs=True)
 
 
-def _measured(
-    candidates: list[SkipModel],
-    dense: SkipModel,
-    documents: list[Document],
-    *,
-    most: int | None,
-    store: Path | None,
-) -> pl.DataFrame:
+@contextmanager
+def _evaluating(documents: list[Document], most: int | None) -> Iterator[Progress]:
+    """Show how many documents are done, from the share that is."""
     from skipviz.cli.console import progress
-    from skipviz.evaluation.frontier import measure
 
     count = len(documents) if most is None else min(most, len(documents))
-    with progress("Evaluating", total=count, unit="documents") as advance:
-        return measure(
-            candidates, dense, documents, most=most, store=store,
-            progress=lambda share: advance(share * count),
-        )  # fmt: skip
+    with ExitStack() as stack:
+        # The bar starts with the first share: what comes before may fail, or speak for itself.
+        bar = cache(
+            lambda: stack.enter_context(progress("Evaluating", total=count, unit="documents"))
+        )
+        yield lambda share: bar()(share * count)
 
 
 def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
@@ -148,7 +121,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     from skipviz.corpora.held_out import reporting_texts
     from skipviz.evaluation.candidates import candidates_of
     from skipviz.evaluation.card import frontier_table, model_card, shuffled_section
-    from skipviz.evaluation.frontier import frontier
+    from skipviz.evaluation.frontier import frontier, measure
     from skipviz.evaluation.shuffled import shuffle_decisions
     from skipviz.folders import model_folder
     from skipviz.models import read_settings
@@ -156,7 +129,8 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     folder = model_folder(model)
     texts = reporting_texts()
     dense, candidates = candidates_of([model])
-    measured = _measured(candidates, dense, texts, most=None, store=store)
+    with _evaluating(texts, None) as measuring:
+        measured = measure(candidates, dense, texts, store=store, progress=measuring)
     results = frontier_table(frontier(measured, seed=seed))
     config = read_settings(folder)
     if config.policies == ["learned"]:

@@ -160,7 +160,7 @@ def measure(
     return pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS)
 
 
-def frontier(measured: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+def frontier(measured: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
     """Return each candidate's means over documents with 95% bootstrap intervals.
 
     Parameters

@@ -38,7 +38,7 @@ def document_losses(traced: Trace) -> Floats:
     return means["nll"].to_numpy().astype(np.float64)
 
 
-def estimate(losses: Floats, *, seed: int) -> Estimate:
+def estimate(losses: Floats, *, seed: int = 0) -> Estimate:
     """Return the mean over documents and its 95% percentile bootstrap interval.
 
     A single document has no interval: its ends are the mean.

@@ -43,7 +43,7 @@ def shuffle_decisions(
     gated: SkipModel,
     documents: Sequence[Document],
     *,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> Shuffled:
     """Measure what it is worth that these tokens skip and no others.

@@ -220,7 +220,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
     trace
         Whose scores.
     table
-        What ``skipviz.analysis.gates.score_correlation.score_correlations`` returned.
+        What ``skipviz.correlate`` returned.
     method
         The coefficient to draw.
     value

@@ -169,7 +169,7 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
     Parameters
     ----------
     table
-        What ``skipviz.analysis.gates.score_correlation.score_correlations`` returned.
+        What ``skipviz.correlate`` returned.
     method
         The coefficient meant.
     value

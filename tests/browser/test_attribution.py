@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
-from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
 from skipviz.experiments.attribution.over_tokens import attribute
 from skipviz.experiments.attribution.target import Target
@@ -76,7 +76,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     page.get_by_role("button", name="Correlate scores").click(timeout=RUN_SECONDS)
     expect(page.get_by_text("fewer than 8 blocks")).to_be_visible(timeout=RUN_SECONDS)
     audited = skipviz.audit(model, trace)
-    table = score_correlations(trace, audited, "utility", methods=["spearman"], seed=0)
+    table = correlate(trace, audited, "utility", methods=["spearman"], seed=0)
     over_all = table.row(0, named=True)
     expect(page.get_by_text(f"Spearman {over_all['r']:.2f}, q {over_all['q']:.3f}")).to_be_visible()
     screenshot(page, "attribution")

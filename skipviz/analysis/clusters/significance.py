@@ -12,7 +12,7 @@ from skipviz.analysis.clusters.grouping import Grouper, distances, nearest_group
 from skipviz.analysis.clusters.profiles import Continuum
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, shuffled_columns
 from skipviz.arrays import Floats
-from skipviz.progress import Progress
+from skipviz.progress import Progress, no_progress
 
 SILHOUETTE_TOKENS = 600
 """Tokens on which silhouettes are taken; all their pairs are."""
@@ -53,8 +53,8 @@ def judge(
     grouper: Grouper,
     *,
     counts: list[int | None],
-    seed: int,
-    progress: Progress,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> Verdict:
     """Hold the silhouettes of profiles against those of profiles without groups.
 
@@ -102,7 +102,7 @@ def judge(
 
 
 def split_half_agreement(
-    profiles: Floats, grouper: Grouper, *, count: int | None, seed: int
+    profiles: Floats, grouper: Grouper, *, count: int | None, seed: int = 0
 ) -> list[float]:
     """Return how well groups made from half of the tokens agree with those from the other half.
 

@@ -238,7 +238,7 @@ def quality_by(cells: pl.DataFrame, by: str) -> pl.DataFrame:
     return pl.DataFrame(rows)
 
 
-def controls(cells: pl.DataFrame, *, seed: int) -> dict[str, Quality]:
+def controls(cells: pl.DataFrame, *, seed: int = 0) -> dict[str, Quality]:
     """Return the quality of scores that know nothing, and of the sites' averages alone.
 
     Parameters

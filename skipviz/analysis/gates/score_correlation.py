@@ -3,7 +3,7 @@
 Sites differ in the level and scale of their scores and of their utilities, which says nothing of
 tokens. So a layer's coefficient, and the one over all, is the mean of its sites' own; with ranks
 that is the coefficient of all cells ranked within their sites. Of several texts it is asked what
-holds within them, as ``correlate`` says.
+holds within them, as ``block_correlation`` says.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import polars as pl
 
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, Resampling
 from skipviz.analysis.statistics.correlation import (
-    CORRELATION_METHODS,
     PERMUTATIONS,
     Coefficients,
     CorrelationMethod,
@@ -30,15 +29,15 @@ from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
 
-def score_correlations(
+def correlate(
     trace: Trace,
     cells: pl.DataFrame,
     value: str,
     *,
-    methods: Sequence[CorrelationMethod] = CORRELATION_METHODS,
+    methods: Sequence[CorrelationMethod] = ("spearman",),
     block: int = BLOCK_TOKENS,
     permutations: int = PERMUTATIONS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how far scores go with a figure of the same cells: by site, by layer, over all.
@@ -51,12 +50,13 @@ def score_correlations(
     trace
         The trace whose scores are meant.
     cells
-        One row a (``token``, ``site``), such as ``skipviz.audit`` returns; tokens of which a cell,
-        a score or a covariate is missing are left out.
+        One row per (``token``, ``site``), such as ``skipviz.audit`` returns; tokens of which a
+        cell, a score or a covariate is missing are left out.
     value
-        The column of ``cells`` to hold the scores against.
+        The column of ``cells`` to correlate with the scores.
     methods
-        Coefficients.
+        Coefficients: ``spearman``, ``pearson`` or ``kendall``, which takes at
+        least 50 times as long.
     block
         Neighbouring tokens that stay together.
     permutations
@@ -69,7 +69,7 @@ def score_correlations(
     Returns
     -------
     pl.DataFrame
-        One row a test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
+        One row per test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
         there is one; ``method``; ``controlled``, whether position, word frequency, surprisal and
         length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``; ``p``;
         ``q``, p after Benjamini and Hochberg over the whole table. Null where all scores or

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.statistics.blocks import dependent_groups
-from skipviz.analysis.statistics.correlation import PERMUTATIONS, correlate
+from skipviz.analysis.statistics.correlation import PERMUTATIONS, block_correlation
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.tokens.covariates import covariates
@@ -68,12 +68,12 @@ def depth_against_difficulty(
     table: pl.DataFrame,
     *,
     permutations: int = PERMUTATIONS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how layers used go with each measure of difficulty.
 
-    Of several texts, how they do so within texts, as ``correlate`` says.
+    Of several texts, how they do so within texts, as ``block_correlation`` says.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def depth_against_difficulty(
         row: dict[str, str | int | float | None] = {"measure": name, "tokens": known.height}
         if known.height >= MIN_GRADED_TOKENS:
             depth, hard, documents = (column.to_numpy() for column in known)
-            found = correlate(
+            found = block_correlation(
                 hard, depth, documents=documents, permutations=permutations, seed=seed
             )
             row |= {"r": found.r, "low": found.low, "high": found.high, "p": found.p}

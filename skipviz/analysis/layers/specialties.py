@@ -35,7 +35,7 @@ def specialties(
     classes: pl.DataFrame,
     *,
     permutations: int = PERMUTATIONS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how the execution of each site goes with each class of tokens.

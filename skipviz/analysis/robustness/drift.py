@@ -48,7 +48,7 @@ def drift(
     after: Traces,
     *,
     permutations: int = DRIFT_PERMUTATIONS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
 ) -> pl.DataFrame:
     """Return how far scores and layers used of one corpus lie from those of another.

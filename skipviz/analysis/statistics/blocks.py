@@ -98,7 +98,7 @@ class Resampling:
         documents: Ints | None = None,
         block: int,
         permutations: int,
-        seed: int,
+        seed: int = 0,
     ) -> Resampling:
         """Draw them for ``length`` tokens.
 

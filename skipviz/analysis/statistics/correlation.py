@@ -55,7 +55,7 @@ class Correlation:
     p: float
 
 
-def correlate(
+def block_correlation(
     x: Floats,
     y: Floats,
     *,
@@ -64,7 +64,7 @@ def correlate(
     documents: Ints | None = None,
     block: int = BLOCK_TOKENS,
     permutations: int = PERMUTATIONS,
-    seed: int,
+    seed: int = 0,
 ) -> Correlation:
     """Return how far two figures of the same tokens go together.
 
@@ -147,7 +147,7 @@ def coefficients(
     Parameters
     ----------
     x, y, method, covariates
-        As for ``correlate``.
+        As for ``block_correlation``.
     resampling
         Of as many tokens.
     """

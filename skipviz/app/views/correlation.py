@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
 from skipviz.app.components.downloads import csv_buttons
@@ -63,7 +63,7 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         lambda: jobs().analysis(
             request,
             f"score correlations {method} {settings}",
-            lambda progress: score_correlations(
+            lambda progress: correlate(
                 traced, cells, column, methods=[method], seed=SEED, progress=progress
             ),
         ),

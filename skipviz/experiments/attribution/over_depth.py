@@ -146,7 +146,7 @@ def flips_beside(
     token: int | None = None,
     *,
     sample: int = SAMPLE,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:

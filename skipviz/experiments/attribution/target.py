@@ -15,7 +15,7 @@ from torch import Tensor
 from skipviz.errors import InputError
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
 TOKENS_AT_ONCE = 512
@@ -92,7 +92,13 @@ def copies(rows: int, tokens: int) -> int:
     return max(1, rows // tokens)
 
 
-def watched(run: Run, *, total: int, progress: Progress, stop: threading.Event | None) -> Run:
+def watched(
+    run: Run,
+    *,
+    total: int,
+    progress: Progress = no_progress,
+    stop: threading.Event | None = None,
+) -> Run:
     """Return the same function, which tells how far it is and can be stopped.
 
     Parameters

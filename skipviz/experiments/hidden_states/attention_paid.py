@@ -95,7 +95,7 @@ def attention_paid(
     trace: Trace,
     *,
     most: int = SAMPLED_TOKENS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> AttentionPaid:

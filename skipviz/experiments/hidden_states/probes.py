@@ -40,7 +40,7 @@ def probes(
     states: States,
     classes: pl.DataFrame,
     *,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:

@@ -52,7 +52,7 @@ def record_states(
     trace: Trace,
     *,
     most: int = SAMPLED_TOKENS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> States:
@@ -108,7 +108,7 @@ def record_states(
     return States(kept, values)
 
 
-def sampled_tokens(trace: Trace, most: int, *, seed: int) -> Ints:
+def sampled_tokens(trace: Trace, most: int, *, seed: int = 0) -> Ints:
     """Return so many tokens of a trace, drawn by lot and in order; all of a shorter one."""
     generator = np.random.default_rng(seed)
     drawn = generator.choice(len(trace), min(most, len(trace)), replace=False)

@@ -94,7 +94,7 @@ class Prompt:
     answer: str
 
 
-def task_prompts(*, seed: int) -> list[Prompt]:
+def task_prompts(*, seed: int = 0) -> list[Prompt]:
     """Return ``EACH`` prompts of each task.
 
     Parameters
@@ -135,7 +135,7 @@ class TaskDepths:
 def task_depths(
     model: SkipModel,
     *,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> TaskDepths:

@@ -43,7 +43,7 @@ def context_changes(
     documents: Sequence[Document],
     *,
     sentences: int = SENTENCES,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
@@ -117,7 +117,7 @@ def batch_changes(
     model: SkipModel,
     documents: Sequence[Document],
     *,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:

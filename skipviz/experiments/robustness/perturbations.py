@@ -10,6 +10,7 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 SHARE = 0.2
 """Share of words, of those that can be, that typos and look-alikes change."""
@@ -45,8 +46,12 @@ class Surface:
         return [self.text[start:end] for start, end in self.spans]
 
 
-Perturbation = Callable[[str, int], Surface]
-"""From a text and a seed to the text with another surface."""
+@runtime_checkable
+class Perturbation(Protocol):
+    """From a text and a seed to the text with another surface."""
+
+    def __call__(self, text: str, *, seed: int = 0) -> Surface:
+        """Return the text with another surface."""
 
 
 def surface(text: str) -> Surface:
@@ -54,28 +59,28 @@ def surface(text: str) -> Surface:
     return _rebuilt(text, lambda gap: gap, lambda word: word)
 
 
-def upper_case(text: str, seed: int) -> Surface:
+def upper_case(text: str, *, seed: int = 0) -> Surface:
     """Return the text in capitals."""
     return _rebuilt(text, lambda gap: gap, str.upper)
 
 
-def lower_case(text: str, seed: int) -> Surface:
+def lower_case(text: str, *, seed: int = 0) -> Surface:
     """Return the text without capitals."""
     return _rebuilt(text, lambda gap: gap, str.lower)
 
 
-def spacing(text: str, seed: int) -> Surface:
+def spacing(text: str, *, seed: int = 0) -> Surface:
     """Return the text with every space between words doubled."""
     return _rebuilt(text, lambda gap: gap.replace(" ", "  "), lambda word: word)
 
 
-def typos(text: str, seed: int) -> Surface:
+def typos(text: str, *, seed: int = 0) -> Surface:
     """Return the text with a slip in one of five words: letters swapped, dropped or doubled."""
     generator = random.Random(seed)
     return _some(text, generator, lambda word: _slip(word, generator))
 
 
-def look_alikes(text: str, seed: int) -> Surface:
+def look_alikes(text: str, *, seed: int = 0) -> Surface:
     """Return the text with letters of other scripts that look the same in one of five words."""
     table = str.maketrans(LOOK_ALIKES)
     return _some(text, random.Random(seed), lambda word: word.translate(table))

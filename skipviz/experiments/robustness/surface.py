@@ -54,7 +54,7 @@ def surface_changes(
     *,
     perturbations: Mapping[str, Perturbation] = PERTURBATIONS,
     most: int = SURFACE_CHARACTERS,
-    seed: int,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
@@ -97,7 +97,7 @@ def surface_changes(
     taken = beginnings(documents, most=most)
     originals = [surface(document.text) for document in taken]
     changed = {
-        kind: [change(document.text, seed) for document in taken]
+        kind: [change(document.text, seed=seed) for document in taken]
         for kind, change in perturbations.items()
     }
     surfaces = [*originals, *(each for several in changed.values() for each in several)]

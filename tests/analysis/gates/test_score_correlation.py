@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 import skipviz
-from skipviz.analysis.gates.score_correlation import score_correlations
+from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.statistics.blocks import block_permutations
 from skipviz.analysis.statistics.correlation import CORRELATION_METHODS
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
@@ -39,13 +39,15 @@ def null_table(seed: int) -> pl.DataFrame:
     trace = make_trace(seed=seed, tokens=40, gated=(1, 2))
     values = planted(seed, trace, [1.0, 0.5, 2.0, 1.0])
     shuffled = np.random.default_rng(seed + 10_000).permuted(values, axis=0)
-    return score_correlations(trace, as_cells(shuffled), "utility", seed=seed, **NULL)
+    return correlate(trace, as_cells(shuffled), "utility", seed=seed, **NULL)
 
 
 def test_each_coefficient_is_the_naive_one() -> None:
     trace = make_trace(tokens=60, gated=(1, 2))
     values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
-    table = score_correlations(trace, as_cells(values), "utility", permutations=29, seed=0)
+    table = correlate(
+        trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=29, seed=0
+    )
     used = slice(1, -1)  # the first token has no surprisal, the last no utility
     scores, values = trace.margin[used].astype(np.float64), values[used]
     assert table["tokens"].unique().to_list() == [58]
@@ -65,7 +67,9 @@ def test_each_coefficient_is_the_naive_one() -> None:
 def test_controlled_coefficients_are_those_of_the_precision_matrix() -> None:
     trace = make_trace(tokens=60, gated=(1, 2))
     values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
-    table = score_correlations(trace, as_cells(values), "utility", permutations=9, seed=0)
+    table = correlate(
+        trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=9, seed=0
+    )
     used = slice(1, -1)
     known = design_matrix(covariates(trace))[used]
     for method, of in (("pearson", np.asarray), ("spearman", stats.rankdata)):
@@ -81,7 +85,9 @@ def test_controlled_coefficients_are_those_of_the_precision_matrix() -> None:
 def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
     trace = make_trace(tokens=62, gated=(1, 2))
     values = planted(3, trace, [0.15, 0.0, 0.15, 0.1])
-    table = score_correlations(trace, as_cells(values), "utility", permutations=199, seed=5)
+    table = correlate(
+        trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=199, seed=5
+    )
     scores, values = trace.margin[1:-1].astype(np.float64), values[1:-1]
 
     def mean(order: npt.NDArray[np.int64]) -> float:
@@ -101,7 +107,9 @@ def test_p_over_all_moves_whole_tokens_and_q_is_over_the_whole_table() -> None:
 def test_planted_sites_are_found_and_others_are_not() -> None:
     trace = make_trace(tokens=300, gated=(1, 2, 3))
     values = planted(0, trace, [1.0, 0.0, 0.0, -1.0, 0.0, 0.0])
-    table = score_correlations(trace, as_cells(values), "utility", permutations=199, seed=0)
+    table = correlate(
+        trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=199, seed=0
+    )
     for method in CORRELATION_METHODS:
         sites = table.filter(scope="site", method=method, controlled=True)
         assert (sites["q"] < 0.05).to_list() == [True, False, False, True, False, False]
@@ -119,7 +127,9 @@ def test_what_scores_owe_to_position_is_taken_out() -> None:
     matrices = {**trace.matrices, "score": scores}
     trace = skipviz.Trace(run=trace.run, sites=trace.sites, tokens=trace.tokens, matrices=matrices)
     values = position + 0.3 * np.random.default_rng(1).standard_normal(trace.margin.shape)
-    table = score_correlations(trace, as_cells(values), "utility", permutations=99, seed=0)
+    table = correlate(
+        trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=99, seed=0
+    )
     for method in CORRELATION_METHODS:
         plain, controlled = (
             table.filter(scope="all", method=method, controlled=each).row(0, named=True)
@@ -148,7 +158,7 @@ def test_a_site_whose_scores_never_change_has_no_coefficient_and_leaves_the_othe
     trace = make_trace(tokens=50, gated=(1,))
     values = planted(0, trace, [1.0, 1.0])
     values[:, 1] = 7.0
-    table = score_correlations(
+    table = correlate(
         trace, as_cells(values), "utility", methods=["spearman"], permutations=99, seed=0
     ).filter(~pl.col("controlled"))
     assert table["r"].null_count() == table["p"].null_count() == 1
@@ -161,7 +171,7 @@ def test_progress_ends_at_one_and_may_stop_it() -> None:
     trace = make_trace(tokens=20, gated=(1,))
     shares: list[float] = []
     cells = as_cells(planted(0, trace, [1.0, 1.0]))
-    score_correlations(trace, cells, "utility", permutations=9, seed=0, progress=shares.append)
+    correlate(trace, cells, "utility", permutations=9, seed=0, progress=shares.append)
     assert shares == sorted(shares)
     assert shares[0] == 0.0
     assert shares[-1] == 1.0
@@ -182,11 +192,11 @@ def test_what_cannot_be_correlated_is_refused(
     trace = make_trace(tokens=tokens, gated=(1,))
     cells = as_cells(planted(0, trace, [1.0, 1.0]))
     with pytest.raises(ValueError, match=words):
-        score_correlations(trace, cells, value, seed=0, **options)
+        correlate(trace, cells, value, seed=0, **options)
 
 
 def test_a_trace_without_gates_has_no_scores_to_correlate() -> None:
     trace = make_trace(tokens=20, gated=())
     cells = pl.DataFrame(schema={"token": pl.Int64, "site": pl.Int64, "utility": pl.Float64})
     with pytest.raises(ValueError, match="0 sites"):
-        score_correlations(trace, cells, "utility", seed=0)
+        correlate(trace, cells, "utility", seed=0)

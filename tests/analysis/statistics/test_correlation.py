@@ -10,7 +10,7 @@ from skipviz.analysis.statistics.blocks import Resampling
 from skipviz.analysis.statistics.correlation import (
     CORRELATION_METHODS,
     CorrelationMethod,
-    correlate,
+    block_correlation,
 )
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 
@@ -33,7 +33,7 @@ def test_coefficients_are_scipys(method: CorrelationMethod) -> None:
     x, y = series(0, 60), series(1, 60)
     y = y + 0.5 * x
     known = {"pearson": stats.pearsonr, "spearman": stats.spearmanr, "kendall": stats.kendalltau}
-    found = correlate(x, y, method=method, permutations=99, seed=0)
+    found = block_correlation(x, y, method=method, permutations=99, seed=0)
     assert found.r == pytest.approx(known[method](x, y).statistic)
     assert np.isnan(found.low)  # of two blocks no interval is made
     assert found.p <= 0.02
@@ -41,25 +41,27 @@ def test_coefficients_are_scipys(method: CorrelationMethod) -> None:
 
 def test_an_interval_needs_eight_blocks() -> None:
     x, y = series(0, 256), series(1, 256)
-    found = correlate(x, y, permutations=99, seed=0)
+    found = block_correlation(x, y, permutations=99, seed=0)
     assert found.low < found.r < found.high
-    fewer = correlate(x[:224], y[:224], permutations=99, seed=0)
+    fewer = block_correlation(x[:224], y[:224], permutations=99, seed=0)
     assert np.isnan([fewer.low, fewer.high]).all()
     texts = np.repeat(np.arange(8), 5)  # each a block, however short
-    several = correlate(x[:40], y[:40], documents=texts, permutations=99, seed=0)
+    several = block_correlation(x[:40], y[:40], documents=texts, permutations=99, seed=0)
     assert several.low < several.r < several.high
 
 
 def test_single_tokens_permuted_give_scipys_p() -> None:
     x, y = series(0, 40), series(1, 40)
-    found = correlate(x, y, method="pearson", block=1, permutations=4999, seed=0)
+    found = block_correlation(x, y, method="pearson", block=1, permutations=4999, seed=0)
     assert found.p == pytest.approx(stats.pearsonr(x, y).pvalue, abs=0.03)
 
 
 @pytest.mark.slow
 def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     found = [
-        correlate(series(s, 200), series(s + 10_000, 200), block=1, permutations=99, seed=s).p
+        block_correlation(
+            series(s, 200), series(s + 10_000, 200), block=1, permutations=99, seed=s
+        ).p
         for s in range(SEEDS)
     ]
     jitter = np.random.default_rng(0).uniform(0, 0.01, SEEDS)  # they are multiples of 1/100
@@ -71,7 +73,7 @@ def test_blocks_hold_the_level_where_neighbours_are_alike_and_single_tokens_do_n
     rejected = {}
     for block in (32, 1):
         p = [
-            correlate(
+            block_correlation(
                 series(s, 640, 0.8), series(s + 10_000, 640, 0.8), method="pearson", block=block,
                 permutations=99, seed=s,
             ).p
@@ -92,7 +94,7 @@ def test_the_false_discovery_rate_is_held() -> None:
             y = series(1000 + 100 * seed + other, 160)
             if other < 5:  # these do go together
                 y = y + 0.6 * x
-            p.append(correlate(x, y, block=1, permutations=199, seed=other).p)
+            p.append(block_correlation(x, y, block=1, permutations=199, seed=other).p)
         q = with_q_values(pl.DataFrame({"p": p}))["q"].to_numpy()
         claims = q <= 0.1
         false.append(claims[5:].sum() / max(1, claims.sum()))
@@ -104,9 +106,11 @@ def test_the_false_discovery_rate_is_held() -> None:
 def test_what_a_third_figure_explains_is_taken_out() -> None:
     third = series(0, 400)
     x, y = third + 0.5 * series(1, 400), third + 0.5 * series(2, 400)
-    assert correlate(x, y, permutations=99, seed=0).r > 0.6
+    assert block_correlation(x, y, permutations=99, seed=0).r > 0.6
     for method in CORRELATION_METHODS:
-        rest = correlate(x, y, method=method, covariates=third[:, None], permutations=99, seed=0)
+        rest = block_correlation(
+            x, y, method=method, covariates=third[:, None], permutations=99, seed=0
+        )
         assert abs(rest.r) < 0.15
         assert rest.p > 0.01
 
@@ -116,7 +120,7 @@ def test_the_partial_coefficient_is_the_textbooks() -> None:
     x, y = x + z, y - z + x
     xy, xz, yz = (np.corrcoef(*pair)[0, 1] for pair in ((x, y), (x, z), (y, z)))
     wanted = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
-    found = correlate(x, y, method="pearson", covariates=z[:, None], permutations=9, seed=0)
+    found = block_correlation(x, y, method="pearson", covariates=z[:, None], permutations=9, seed=0)
     assert found.r == pytest.approx(wanted)
 
 
@@ -125,16 +129,16 @@ def test_the_interval_covers_the_truth() -> None:
     for seed in range(200):
         x = series(seed, 300)
         y = 0.5 * x + np.sqrt(0.75) * series(seed + 10_000, 300)
-        found = correlate(x, y, method="pearson", block=8, permutations=199, seed=seed)
+        found = block_correlation(x, y, method="pearson", block=8, permutations=199, seed=seed)
         inside += found.low <= 0.5 <= found.high
     assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_a_figure_that_never_changes_has_no_correlation() -> None:
-    found = correlate(np.ones(20), series(0, 20), permutations=9, seed=0)
+    found = block_correlation(np.ones(20), series(0, 20), permutations=9, seed=0)
     assert np.isnan(found.r)
     assert np.isnan(found.p)
-    explained = correlate(
+    explained = block_correlation(
         series(0, 20), series(1, 20), covariates=series(0, 20)[:, None], permutations=9, seed=0
     )
     assert np.isnan(explained.r)
@@ -156,7 +160,7 @@ def test_corrected_leaves_missing_ones_out() -> None:
 )
 def test_bad_figures_are_refused(x: Floats, options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        correlate(x.astype(np.float64), np.arange(4.0), seed=0, **options)  # type: ignore[arg-type]
+        block_correlation(x.astype(np.float64), np.arange(4.0), seed=0, **options)  # type: ignore[arg-type]
 
 
 def texts_apart(seed: int, sizes: list[int]) -> tuple[Floats, Floats, npt.NDArray[np.int64]]:
@@ -176,7 +180,7 @@ def test_texts_that_differ_as_wholes_do_not_go_together(sizes: list[int]) -> Non
     found = []
     for seed in range(60):
         x, y, documents = texts_apart(seed, sizes)
-        found.append(correlate(x, y, documents=documents, permutations=99, seed=seed))
+        found.append(block_correlation(x, y, documents=documents, permutations=99, seed=seed))
     assert np.mean([each.p <= 0.05 for each in found]) <= 0.12
     assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.8
 
@@ -184,13 +188,15 @@ def test_texts_that_differ_as_wholes_do_not_go_together(sizes: list[int]) -> Non
 def test_what_holds_within_texts_is_found_though_texts_differ_the_other_way() -> None:
     x, y, documents = texts_apart(0, [80] * 6)
     x, y = x + 3 * documents, y - 3 * documents + 0.6 * x
-    found = correlate(x, y, documents=documents, method="pearson", permutations=199, seed=0)
+    found = block_correlation(x, y, documents=documents, method="pearson", permutations=199, seed=0)
     within = [each - np.repeat(each.reshape(6, 80).mean(axis=1), 80) for each in (x, y)]
     assert found.r == pytest.approx(np.corrcoef(*within)[0, 1])
     assert found.p == pytest.approx(1 / 200)
     assert found.low > 0
     # What is the same throughout each text says nothing within them.
-    assert np.isnan(correlate(x, documents * 0.1, documents=documents, permutations=9, seed=0).r)
+    assert np.isnan(
+        block_correlation(x, documents * 0.1, documents=documents, permutations=9, seed=0).r
+    )
 
 
 def test_blocks_stay_in_their_text_and_one_text_is_as_none_named() -> None:

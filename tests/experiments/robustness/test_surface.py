@@ -36,7 +36,7 @@ def test_words_are_those_of_traces_of_each_text(
     part = table.filter(kind="upper case", source="doc1")
     assert part["before"].to_list() == TEXTS[1].split()
     assert part["after"].to_list() == TEXTS[1].upper().split()
-    texts = (TEXTS[1], upper_case(TEXTS[1], 3).text)
+    texts = (TEXTS[1], upper_case(TEXTS[1], seed=3).text)
     before, after = (skipviz.trace(gated, text) for text in texts)
     assert part["tokens_after"].sum() == len(after)
     # The whole text, and one word by hand: its tokens are those that touch its characters.
@@ -54,7 +54,7 @@ def test_words_are_those_of_traces_of_each_text(
 
 def test_a_text_that_stays_as_it_is_does_not_move(gated: skipviz.SkipModel) -> None:
     document = skipviz.Document("sums", "12 + 7 = 19 and 3 + 4 = 7.")
-    kinds = {"none": PERTURBATIONS["spacing"], "same": lambda text, seed: surface(text)}
+    kinds = {"none": PERTURBATIONS["spacing"], "same": lambda text, *, seed=0: surface(text)}
     table = surface_changes(gated, [document], perturbations=kinds, seed=0)
     same = table.filter(kind="same")
     assert same["moved"].to_list() == [0.0] * 11
@@ -66,7 +66,7 @@ def test_a_text_that_stays_as_it_is_does_not_move(gated: skipviz.SkipModel) -> N
 
 
 def test_words_before_the_first_change_do_not_move(gated: skipviz.SkipModel) -> None:
-    kinds = {"end": lambda text, seed: surface(text.replace("42.", "43!"))}
+    kinds = {"end": lambda text, *, seed=0: surface(text.replace("42.", "43!"))}
     document = skipviz.Document("a", tiny.TEXT)
     table = surface_changes(gated, [document], perturbations=kinds, seed=0)
     assert table["touched"].to_list() == [False] * 16 + [True]
