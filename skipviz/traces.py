@@ -50,6 +50,16 @@ class Trace:
     ------
     TraceError
         If tables lack columns or shapes differ.
+
+    Examples
+    --------
+    >>> trace.save(tmp / "fox.parquet")
+    >>> len(skipviz.Trace.load(tmp / "fox.parquet"))
+    40
+    >>> trace.decisions.columns
+    ['token', 'site', 'score', 'p_execute', 'threshold', 'exec_count', 'forced']
+    >>> (trace - trace)["layers_used"].sum()  # two policies on the same tokens
+    0.0
     """
 
     run: pl.DataFrame

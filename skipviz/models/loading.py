@@ -52,12 +52,23 @@ def load(
     trust_remote_code
         Whether Python code that comes with a model may run. Only safetensors are read either way.
 
+    Returns
+    -------
+    SkipModel
+        The model on its device, in eval mode, with its tokenizer.
+
     Raises
     ------
     ModelError
         If there is no such model, or its files are missing, damaged or of another kind.
     ValueError
         If ``dtype``, ``budget`` or ``policy`` is not one of those on offer.
+
+    Examples
+    --------
+    >>> model = skipviz.load(folder, budget=0.6)  # or a name, such as "smollm2-gated"
+    >>> model.policy, model.budget
+    ('learned', 0.6)
     """
     if limit is not None and (budget is not None or policy is not None):
         raise InputError(
@@ -98,10 +109,21 @@ def from_parts(
         How its gates are found, read and forced, for gates that skipviz does not know; None takes
         the first known family that recognises the model.
 
+    Returns
+    -------
+    SkipModel
+        The same model, named, with the family that reads its gates.
+
     Raises
     ------
     ValueError
         If the family does not recognise the model.
+
+    Examples
+    --------
+    >>> mine = skipviz.from_parts(model.model, model.tokenizer, name="my-model")
+    >>> mine.name, mine.family.name
+    ('my-model', 'gated')
     """
     if family is None:
         family = family_of(model)

@@ -84,6 +84,11 @@ def trace(
     stop
         Set it from another thread to stop.
 
+    Returns
+    -------
+    Trace
+        One row per token in ``tokens``, and one per token and site in ``decisions``.
+
     Raises
     ------
     TextError
@@ -92,6 +97,14 @@ def trace(
         If the window does not fit the model, or the plan does not fit the text.
     Stopped
         If ``stop`` was set.
+
+    Examples
+    --------
+    >>> trace = skipviz.trace(model, "The fox jumps.")
+    >>> trace.tokens.select("text", "layers_used").head(3).rows()
+    [('The', 3.0), (' fo', 4.0), ('x', 4.0)]
+    >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
+    True
     """
     documents = as_documents(texts)
     size = model.context if window is None else window

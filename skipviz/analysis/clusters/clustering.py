@@ -76,6 +76,14 @@ class Clusters:
     references
         One row a profile that others are compared with: ``cluster`` (null for none) and
         ``profile``, scaled.
+
+    Examples
+    --------
+    >>> found = skipviz.cluster(trace, clusters=2)
+    >>> found.count
+    2
+    >>> found.profiles.columns
+    ['cluster', 'tokens', 'site', 'label', 'layer', 'unit', 'rate', 'score']
     """
 
     run: pl.DataFrame
@@ -217,6 +225,14 @@ def cluster(
     ValueError
         If the traces do not go together, have too few tokens or sites that never differ, or if
         method, metric and number do not go together.
+
+    Examples
+    --------
+    >>> found = skipviz.cluster(trace, clusters=2)
+    >>> found.tokens.select("token", "cluster").height
+    40
+    >>> found.run["p"].item() < 0.05  # whether the tokens form groups at all
+    True
     """
     several = traces_of_one_model(traces)
     raw = raw_profiles(several, on)

@@ -40,6 +40,13 @@ class Target:
         Token ids; the word that came next if there is none.
     site
         Index of the site, for ``score``.
+
+    Examples
+    --------
+    >>> skipviz.Target(token=5)
+    Target(token=5, kind='log_probability', word=None, against=None, site=None)
+    >>> skipviz.Target(token=5, kind="score", site=2).kind
+    'score'
     """
 
     token: int
@@ -63,6 +70,13 @@ class Attribution:
     deltas
         By how much the shares of each path miss the difference that they should add up to; empty
         for methods that promise no sum.
+
+    Examples
+    --------
+    >>> target = skipviz.Target(token=5, kind="loss")
+    >>> found = skipviz.attribute(model, trace, target, method="input_x_gradient")
+    >>> found.table.columns
+    ['token', 'attribution']
     """
 
     table: pl.DataFrame
