@@ -77,8 +77,9 @@ def attribute_depth(
     Returns
     -------
     Attribution
-        ``from_skipped``: what executing added over skipping; ``to_all``: what executing would have
-        added. ``deltas`` are the misses of the two paths, in this order.
+        Its table has one row per ``token`` and ``site``. ``from_skipped``: what executing added
+        over skipping; ``to_all``: what executing would have added. ``deltas`` are the misses of the
+        two paths, in this order.
 
     Raises
     ------

@@ -63,7 +63,7 @@ class Attribution:
     Attributes
     ----------
     table
-        One row per token (``token``, ``attribution``) or a cell (``token``, ``site``,
+        One row per token (``token``, ``attribution``) or per cell (``token``, ``site``,
         ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
     value
         The target on the text as it is.
