@@ -49,6 +49,15 @@ class Site:
         For whom one decision is taken.
     gate_flops, skip_flops
         FLOPs per token of the decision, and of the skip path.
+
+    Examples
+    --------
+    >>> site = skipviz.Site(
+    ...     layer=3, unit="mlp", rule="gt", polarity=1, skip_path="adapter", kv="computed",
+    ...     computed_anyway=True, scope="token",
+    ... )
+    >>> site.label
+    'L3.mlp'
     """
 
     layer: int

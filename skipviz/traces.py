@@ -39,9 +39,9 @@ class Trace:
     run
         One row of provenance (columns of ``skipviz.schema.RUN``).
     sites
-        One row a site, in the order in which sites run (``skipviz.schema.SITES``).
+        One row per site, in the order in which sites run (``skipviz.schema.SITES``).
     tokens
-        One row a token, in reading order (``skipviz.schema.TOKENS``).
+        One row per token, in reading order (``skipviz.schema.TOKENS``).
     matrices
         ``score`` and ``threshold`` on the gate's own scale, ``p_execute`` 0 to 1 or NaN where
         the family defines none, ``exec_count`` (how often the unit ran) and ``forced`` (whether
@@ -51,6 +51,16 @@ class Trace:
     ------
     TraceError
         If tables lack columns or shapes differ.
+
+    Examples
+    --------
+    >>> trace.save(tmp / "fox.parquet")
+    >>> len(skipviz.Trace.load(tmp / "fox.parquet"))
+    40
+    >>> trace.decisions.columns
+    ['token', 'site', 'score', 'p_execute', 'threshold', 'exec_count', 'forced']
+    >>> (trace - trace)["layers_used"].sum()  # two policies on the same tokens
+    0.0
     """
 
     run: pl.DataFrame
@@ -124,7 +134,11 @@ class Trace:
 
     @cached_property
     def decisions(self) -> pl.DataFrame:
-        """One row a gate event: token, site, score, p_execute, threshold, exec_count, forced."""
+        """One row per token and site, that is per gate event.
+
+        ``token``, ``site``; ``score`` and its ``threshold``; ``p_execute``, ``exec_count`` and
+        ``forced``, as in the matrices, null where unknown.
+        """
         tokens, sites = self.tokens.height, self.sites.height
         columns: dict[str, Any] = {
             "token": np.repeat(np.arange(tokens), sites),
@@ -219,9 +233,9 @@ class Trace:
         Returns
         -------
         pl.DataFrame
-            One row a token: its text, and the differences in ``layers_used`` (layers), ``nll``
-            and ``surprisal`` (nats), and ``changed``, the number of sites decided otherwise (null
-            where the two have different sites).
+            One row per token: ``token`` and its ``text``; the differences in ``layers_used``
+            (layers), ``nll`` and ``surprisal`` (nats); and ``changed``, the number of sites
+            decided otherwise (null where the two have different sites).
 
         Raises
         ------

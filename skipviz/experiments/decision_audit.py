@@ -99,6 +99,14 @@ def audit(
         longer than the context, or a cell does not exist.
     Stopped
         If ``stop`` was set.
+
+    Examples
+    --------
+    >>> cells = skipviz.audit(model, trace, cells=[(0, 1), (3, 1)])
+    >>> cells.select("token", "site", "executed").rows()
+    [(0, 1, True), (3, 1, True)]
+    >>> (cells["utility"] > 0).to_list()  # where executing helps
+    [False, False]
     """
     units = _units(model, trace)
     length = len(trace) - 1

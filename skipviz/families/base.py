@@ -59,6 +59,14 @@ class Plan:
     ------
     ValueError
         If the shapes differ or are not of two or three dimensions.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> every = skipviz.Plan(np.ones((len(trace), trace.sites.height), dtype=bool))
+    >>> full = skipviz.trace(model, "".join(trace.tokens["text"]), plan=every)
+    >>> full.tokens["layers_used"].unique().to_list()
+    [6.0]
     """
 
     execute: npt.NDArray[np.bool_]

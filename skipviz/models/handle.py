@@ -46,6 +46,11 @@ class SkipModel:
     setting
         What decides: a threshold, rates or a rule as ``settings`` or a caller gave it; None where
         the model is run as it was handed over.
+
+    Examples
+    --------
+    >>> model.policy, model.budget, model.dtype, model.context
+    ('learned', 0.8, 'float32', 256)
     """
 
     name: str
@@ -127,12 +132,18 @@ def at_budget(model: SkipModel, budget: float) -> SkipModel:
     Returns
     -------
     SkipModel
-        The handle, which says its budget.
+        Another handle; the weights are shared.
 
     Raises
     ------
     InputError
         If the model has no gates, or none for this budget.
+
+    Examples
+    --------
+    >>> cheaper = skipviz.at_budget(model, 0.6)
+    >>> cheaper.budget, model.budget
+    (0.6, 0.8)
     """
     if model.settings is None:
         raise InputError(f"budget={budget} was asked of {model.name}, which has no budgets.")
@@ -151,17 +162,22 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
     model
         A model with gates, as ``load`` returned it.
     policy
-        One of its policies, as ``learned`` or a rule of early exits.
+        One of the model's policies.
 
     Returns
     -------
     SkipModel
-        The handle, which says its policy and budget.
+        Another handle; the weights are shared.
 
     Raises
     ------
     InputError
         If the model has no such policy.
+
+    Examples
+    --------
+    >>> skipviz.with_policy(skipviz.at_limit(model, 0.5), "learned").policy
+    'learned'
     """
     if model.settings is None:
         raise InputError(f"policy={policy!r} was asked of {model.name}, which has no policies.")
@@ -210,12 +226,18 @@ def at_limit(model: SkipModel, limit: float) -> SkipModel:
     Returns
     -------
     SkipModel
-        The handle, which says its limit.
+        Another handle; the weights are shared.
 
     Raises
     ------
     InputError
         If the model is not guarded for this limit.
+
+    Examples
+    --------
+    >>> careful = skipviz.at_limit(model, 0.5)  # after `skipviz guard FOLDER --limit 0.5`
+    >>> careful.policy, careful.limit
+    ('guarded', 0.5)
     """
     limits = {} if model.settings is None else model.settings.limits
     if limit not in limits:

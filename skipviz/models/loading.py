@@ -55,7 +55,7 @@ def load(
     Returns
     -------
     SkipModel
-        The model, ready to be traced.
+        The model on its device, in eval mode, with its tokenizer.
 
     Raises
     ------
@@ -64,6 +64,12 @@ def load(
         no such device.
     ValueError
         If ``dtype``, ``budget`` or ``policy`` is not one of those on offer.
+
+    Examples
+    --------
+    >>> model = skipviz.load(folder, budget=0.6)  # or a name, such as "smollm2-gated"
+    >>> model.policy, model.budget
+    ('learned', 0.6)
     """
     if limit is not None and (budget is not None or policy is not None):
         raise InputError(
@@ -117,12 +123,18 @@ def from_parts(
     Returns
     -------
     SkipModel
-        The model, ready to be traced.
+        The same model, named, with the family that reads its gates.
 
     Raises
     ------
     ValueError
         If the family does not recognise the model.
+
+    Examples
+    --------
+    >>> mine = skipviz.from_parts(model.model, model.tokenizer, name="my-model")
+    >>> mine.name, mine.family.name
+    ('my-model', 'gated')
     """
     if family is None:
         family = family_of(model)

@@ -122,7 +122,9 @@ def map_reading(total: int, mapped: ClusterMap, *, lit: int | None) -> str:
     return said
 
 
-def token_reading(trace: Trace, tokens: pl.DataFrame, mapped: ClusterMap, *, token: int) -> str:
+def clustered_token_reading(
+    trace: Trace, tokens: pl.DataFrame, mapped: ClusterMap, *, token: int
+) -> str:
     """Say to which cluster a token belongs, and where on the map it is.
 
     Parameters

@@ -53,9 +53,11 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
 
     Examples
     --------
-    >>> with skipviz.record(model) as recording:  # doctest: +SKIP
-    ...     model.model.generate(**inputs, max_new_tokens=20)
-    >>> recording.trace  # doctest: +SKIP
+    >>> inputs = model.tokenizer("The fox", return_tensors="pt")
+    >>> with skipviz.record(model) as recording:
+    ...     _ = model.model(**inputs)
+    >>> recording.trace.tokens["text"].to_list()
+    ['The', ' fo', 'x']
     """
     recording = Recording(model, statistics=statistics)
     hooks = [
@@ -135,6 +137,13 @@ class Recording:
         The model that is recorded.
     statistics
         Whether to keep figures of the model's predictions.
+
+    Examples
+    --------
+    >>> with skipviz.record(model) as recording:
+    ...     _ = model.model(**model.tokenizer("The fox", return_tensors="pt"))
+    >>> len(recording.trace)
+    3
     """
 
     def __init__(self, model: SkipModel, *, statistics: bool) -> None:

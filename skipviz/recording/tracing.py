@@ -88,7 +88,7 @@ def trace(
     Returns
     -------
     Trace
-        One row per token, and every decision over it.
+        One row per token in ``tokens``, and one per token and site in ``decisions``.
 
     Raises
     ------
@@ -98,6 +98,14 @@ def trace(
         If the window does not fit the model, or the plan does not fit the text.
     Stopped
         If ``stop`` was set.
+
+    Examples
+    --------
+    >>> trace = skipviz.trace(model, "The fox jumps.")
+    >>> trace.tokens.select("text", "layers_used").head(3).rows()
+    [('The', 3.0), (' fo', 4.0), ('x', 4.0)]
+    >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
+    True
     """
     documents = as_documents(texts)
     size = model.context if window is None else window

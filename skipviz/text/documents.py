@@ -69,6 +69,12 @@ class Document:
         The text, line endings as they were.
     encoding
         The encoding the file was found to be in, by a name that ``bytes.decode`` takes.
+
+    Examples
+    --------
+    >>> document = skipviz.Document("fox.txt", "The fox jumps.")
+    >>> skipviz.trace(model, document).tokens["source"].unique().to_list()
+    ['fox.txt']
     """
 
     source: str

@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.analysis.clusters.maps import ClusterMap
-from skipviz.readings.clusters import map_reading, token_reading
+from skipviz.readings.clusters import clustered_token_reading, map_reading
 from tests.synthetic import make_trace
 
 TRACE = make_trace(tokens=30)
@@ -27,10 +27,10 @@ def test_the_map_says_what_is_selected_and_how_much_it_shows() -> None:
 def test_a_token_is_said_with_its_cluster_and_its_point() -> None:
     used = TRACE.tokens["layers_used"]
     text = TRACE.tokens["text"]
-    assert token_reading(TRACE, TOKENS, MAPPED, token=7) == (
+    assert clustered_token_reading(TRACE, TOKENS, MAPPED, token=7) == (
         f"Token 7, {text[7]!r}: cluster 1, 0.250 from its mean profile, layers used {used[7]:g}"
     )
-    assert token_reading(TRACE, TOKENS, MAPPED, token=3) == (
+    assert clustered_token_reading(TRACE, TOKENS, MAPPED, token=3) == (
         f"Token 3, {text[3]!r}: no cluster, layers used {used[3]:g}; token 0 stands for it on the "
         "map"
     )

@@ -60,22 +60,30 @@ class Clusters:
         ``stability``, the mean adjusted Rand index between groups made from two halves of the
         tokens, 1 if they agree, 0 by chance, null where one cluster is all there is.
     sites
-        One row a site: ``site``, ``label``, ``layer``, ``unit``, ``visit``; ``centre`` and
+        One row per site: ``site``, ``label``, ``layer``, ``unit``, ``visit``; ``centre`` and
         ``spread``, on the gate's own scale, that scores are scaled by.
     tokens
-        One row a token of all traces: ``trace`` and ``token`` in it, ``source``, ``sequence``,
+        One row per token of all traces: ``trace`` and ``token`` in it, ``source``, ``sequence``,
         ``position``, ``text``; ``cluster``, from 0 for the largest, null for a token that HDBSCAN
         leaves out; ``distance`` from the mean profile of its cluster, in the metric.
     profiles
-        One row a cluster and site: ``cluster``, ``tokens`` in it, ``site``, ``label``, ``layer``,
+        One row per cluster and site: ``cluster``, ``tokens`` in it, ``site``, ``label``, ``layer``,
         ``unit``; ``rate``, the share of them for which the site ran; ``score``, their mean score.
     criterion
-        One row a number of ``clusters`` tried: their mean ``silhouette`` and that of ``shuffled``
+        One row per number of ``clusters`` tried: their mean ``silhouette`` and that of ``shuffled``
         profiles and of a ``continuum``, the mean of all draws and the 95th percentile (``_high``);
         draws end early where it is clear that there are no clusters.
     references
-        One row a profile that others are compared with: ``cluster`` (null for none) and
+        One row per profile that others are compared with: ``cluster`` (null for none) and
         ``profile``, scaled.
+
+    Examples
+    --------
+    >>> found = skipviz.cluster(trace, clusters=2)
+    >>> found.count
+    2
+    >>> found.profiles.columns
+    ['cluster', 'tokens', 'site', 'label', 'layer', 'unit', 'rate', 'score']
     """
 
     run: pl.DataFrame
@@ -217,6 +225,14 @@ def cluster(
     ValueError
         If the traces do not go together, have too few tokens or sites that never differ, or if
         method, metric and number do not go together.
+
+    Examples
+    --------
+    >>> found = skipviz.cluster(trace, clusters=2)
+    >>> found.tokens.select("token", "cluster").height
+    40
+    >>> found.run["p"].item() < 0.05  # whether the tokens form groups at all
+    True
     """
     several = traces_of_one_model(traces)
     raw = raw_profiles(several, on)

@@ -82,6 +82,13 @@ def correlate(
     ValueError
         If there is no such column or method, the trace has no sites, or fewer than three tokens
         are whole.
+
+    Examples
+    --------
+    >>> cells = skipviz.audit(model, trace)
+    >>> found = skipviz.correlate(trace, cells, "utility", permutations=99)
+    >>> found.filter(scope="all").select("method", "controlled", "tokens").rows()
+    [('spearman', False, 38), ('spearman', True, 38)]
     """
     values = _matrix(trace, cells, value)
     scores = trace.margin.astype(np.float64)

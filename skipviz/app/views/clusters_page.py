@@ -50,9 +50,9 @@ from skipviz.progress import Progress
 from skipviz.readings.clusters import (
     assigned_words,
     card_words,
+    clustered_token_reading,
     map_reading,
     reading,
-    token_reading,
 )
 from skipviz.traces import Trace
 
@@ -323,7 +323,7 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
         )
     st.caption(map_reading(tokens.height, mapped, lit=None if every else int(lit.sum())))
     if selected is not None:
-        st.text(token_reading(traced, tokens, mapped, token=selected))
+        st.text(clustered_token_reading(traced, tokens, mapped, token=selected))
 
 
 def _keep_selected(key: str) -> None:

@@ -123,7 +123,7 @@ def attribute(
     Returns
     -------
     Attribution
-        The share of each token, and how well the shares add up.
+        Its table has one row per token: ``token`` and ``attribution``, in the target's unit.
 
     Raises
     ------
@@ -131,6 +131,13 @@ def attribute(
         If the target or the method does not exist, or the trace is of several sequences.
     Stopped
         If ``stop`` was set.
+
+    Examples
+    --------
+    >>> target = skipviz.Target(token=5)  # the word that comes after token 5
+    >>> found = skipviz.attribute(model, trace, target, method="input_x_gradient")
+    >>> found.table.columns, found.table.height
+    (['token', 'attribution'], 6)
     """
     from captum import attr  # slow to import
 

@@ -40,6 +40,13 @@ class Target:
         Token ids; the word that came next if there is none.
     site
         Index of the site, for ``score``.
+
+    Examples
+    --------
+    >>> skipviz.Target(token=5)
+    Target(token=5, kind='log_probability', word=None, against=None, site=None)
+    >>> skipviz.Target(token=5, kind="score", site=2).kind
+    'score'
     """
 
     token: int
@@ -56,13 +63,20 @@ class Attribution:
     Attributes
     ----------
     table
-        One row per token (``token``, ``attribution``) or a cell (``token``, ``site``,
+        One row per token (``token``, ``attribution``) or per cell (``token``, ``site``,
         ``from_skipped``, ``to_all``), in the target's unit: nats, or the gate's own scale.
     value
         The target on the text as it is.
     deltas
         By how much the shares of each path miss the difference that they should add up to; empty
         for methods that promise no sum.
+
+    Examples
+    --------
+    >>> target = skipviz.Target(token=5, kind="loss")
+    >>> found = skipviz.attribute(model, trace, target, method="input_x_gradient")
+    >>> found.table.columns
+    ['token', 'attribution']
     """
 
     table: pl.DataFrame
