@@ -53,8 +53,14 @@ class Site:
     Examples
     --------
     >>> site = skipviz.Site(
-    ...     layer=3, unit="mlp", rule="gt", polarity=1, skip_path="adapter", kv="computed",
-    ...     computed_anyway=True, scope="token",
+    ...     layer=3,
+    ...     unit="mlp",
+    ...     rule="gt",
+    ...     polarity=1,
+    ...     skip_path="adapter",
+    ...     kv="computed",
+    ...     computed_anyway=True,
+    ...     scope="token",
     ... )
     >>> site.label
     'L3.mlp'
