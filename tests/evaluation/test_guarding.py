@@ -34,6 +34,7 @@ def threshold(model: skipviz.SkipModel) -> float:
     return float(next(gated_units(model.model))[2].decide.threshold)
 
 
+@pytest.mark.slow
 def test_thresholds_are_tested_from_the_safest_until_one_fails(
     gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:
@@ -55,6 +56,7 @@ def test_thresholds_are_tested_from_the_safest_until_one_fails(
     assert gap == pytest.approx(found.tested["gap"][-2], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_more_confidence_never_takes_a_cheaper_threshold(
     gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:

@@ -189,7 +189,8 @@ class TestSpans:
         start = np.arange(32_768, dtype=np.int64)
         before = perf_counter()
         span_bounds(start, start + 2, length=32_769)
-        assert perf_counter() - before < 0.05
+        # Milliseconds; a loop over pairs of tokens would take minutes.
+        assert perf_counter() - before < 2
 
     def test_a_normaliser_leaves_offsets_into_the_typed_text(self) -> None:
         tokenizer = word_level()

@@ -49,6 +49,7 @@ def embeddings(model: skipviz.SkipModel, trace: skipviz.Trace) -> tuple[Tensor, 
     return table[ids][None], table.mean(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_every_method_gives_each_token_a_share(
     gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method
@@ -61,6 +62,7 @@ def test_every_method_gives_each_token_a_share(
     assert again.table.equals(found.table)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["integrated_gradients", "shapley_sampling"])
 def test_shares_add_up_to_what_all_tokens_changed(
     gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method
@@ -243,6 +245,7 @@ def test_a_run_can_be_stopped(gated: skipviz.SkipModel, traced: skipviz.Trace) -
     assert np.array_equal(again.matrix("score"), traced.matrix("score"))
 
 
+@pytest.mark.slow
 def test_the_whole_texts_shares_are_the_sum_of_its_tokens(
     gated: skipviz.SkipModel, traced: skipviz.Trace
 ) -> None:
