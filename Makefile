@@ -22,7 +22,7 @@ unit: browser backbone
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser"
 	$(BIN)/pytest -q --durations=10 -m browser
 
-# What needs no weights and no browser, in under 90 s on two cores. The folder for weights is one
+# What needs no weights and no browser. The folder for weights is one
 # that does not exist, so a test that needs them fails here.
 quick: check
 	SKIPVIZ_HOME=$(CURDIR)/build/no-models OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=5 \
