@@ -62,7 +62,7 @@ def single_text() -> tuple[Request, Trace] | None:
 def unfit(traced: Trace) -> str | None:
     """Return why the decisions over what was traced cannot be examined, or None."""
     run = traced.run.row(0, named=True)
-    if run["family"] != "gated":
+    if traced.sites.filter(pl.col("unit") != "block").is_empty():
         return (
             f"{plain(run['model'])} has no gates on single units (family {plain(run['family'])}), "
             "so its decisions cannot be examined one by one. Trace the text with another model."

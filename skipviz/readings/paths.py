@@ -54,7 +54,8 @@ def token_reading(trace: Trace, token: int) -> str:
 def _depth(trace: Trace, layer: int | None) -> str:
     if layer is None:
         return "no gated layer ran"
-    if trace.run["family"].item() != "exit":
+    # A token that left has its state carried up to keys and values: the mark of early exits.
+    if not (trace.sites["kv"] == "propagated").any():
         return f"deepest gated layer that ran {layer}"
     last = trace.run["layers"].item() - 1
     return f"ran to the last layer, {last}" if layer == last else f"left after layer {layer}"

@@ -10,7 +10,16 @@ from tests.synthetic import make_trace
 def test_what_a_trace_says_of_its_model_is_no_markdown() -> None:
     made = make_trace(model="[m](x)")
     run = made.run.with_columns(family=pl.lit("[f](x)"))
-    said = unfit(Trace(run=run, sites=made.sites, tokens=made.tokens, matrices=made.matrices))
+    blocks = made.sites.with_columns(unit=pl.lit("block"))
+    said = unfit(Trace(run=run, sites=blocks, tokens=made.tokens, matrices=made.matrices))
     assert said is not None
     assert r"\[m\](x)" in said
     assert r"(family \[f\](x))" in said
+
+
+def test_any_family_of_gates_on_single_units_can_be_examined() -> None:
+    made = make_trace(tokens=6)
+    for family in ("gated", "fixed", "somebody's own"):
+        run = made.run.with_columns(family=pl.lit(family))
+        said = unfit(Trace(run=run, sites=made.sites, tokens=made.tokens, matrices=made.matrices))
+        assert said is None, said

@@ -37,9 +37,12 @@ def compares_family_names(source: str) -> bool:
     return any(
         isinstance(node, ast.Compare)
         and any(
-            isinstance(side, ast.Attribute)
-            and side.attr == "name"
-            and ast.unparse(side.value).endswith("family")
+            (
+                isinstance(side, ast.Attribute)
+                and side.attr == "name"
+                and ast.unparse(side.value).endswith("family")
+            )
+            or "['family']" in ast.unparse(side)
             for side in (node.left, *node.comparators)
         )
         for node in ast.walk(ast.parse(source))
@@ -60,6 +63,7 @@ def belongs_to_a_family(source: str) -> set[str]:
 def test_no_name_of_a_family_is_asked_for() -> None:
     assert compares_family_names('model.family.name == "gated"')
     assert compares_family_names('family.name in ("gated", "exit")')
+    assert compares_family_names('trace.run["family"].item() != "exit"')
     found = [path for path, source in sources().items() if compares_family_names(source)]
     assert found == []
 

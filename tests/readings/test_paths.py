@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import polars as pl
 
 from skipviz.analysis.cost import cost_summary
@@ -51,7 +53,8 @@ def test_a_token_is_said_with_its_depth_and_loss() -> None:
 
 def test_an_exit_is_a_layer_left_or_the_last() -> None:
     trace = make_trace(tokens=30)
-    exits = with_run(trace, family="exit")
+    sites = trace.sites.with_columns(kv=pl.lit("propagated"))
+    exits = dataclasses.replace(trace, sites=sites)
     depths = set(exits.tokens["exit_depth"])
     for token, depth in enumerate(exits.tokens["exit_depth"]):
         wanted = (
