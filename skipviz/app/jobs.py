@@ -275,7 +275,7 @@ def _under(model: SkipModel, request: Request) -> SkipModel:
     if request.limit is not None:
         return at_limit(model, request.limit)
     if request.policy is not None:
-        model = with_policy(model, request.policy)
+        return with_policy(model, request.policy, budget=request.budget)
     if model.settings is None:
         return model
     return at_budget(model, model.settings.budget if request.budget is None else request.budget)

@@ -11,7 +11,6 @@ from skipviz.evaluation.guarding import guard
 from skipviz.folders import model_folder
 from skipviz.models import (
     SkipModel,
-    at_budget,
     at_limit,
     at_threshold,
     load,
@@ -63,7 +62,7 @@ def candidates_of(
             own = settings.under(policy, name=str(name)).budgets
             has |= dict.fromkeys(own)
             for budget in [b for b in dict.fromkeys(budgets or own) if b in own]:
-                candidates.append(at_budget(with_policy(loaded, policy), budget))
+                candidates.append(with_policy(loaded, policy, budget=budget))
         lacking = [f"{budget:g}" for budget in budgets or [] if budget not in has]
         if has and lacking:
             raise InputError(

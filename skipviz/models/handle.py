@@ -98,8 +98,11 @@ class SkipModel:
             What the handle says of it: ``budget``, ``limit``, ``policy``, ``settings``. What is
             not given becomes None, but for the policy and the settings, which stay.
         """
-        own = sharing_weights(self.model)
-        setting.apply(own)
+        if setting == self.setting:  # which nothing can have changed since
+            own = self.model
+        else:
+            own = sharing_weights(self.model)
+            setting.apply(own)
         changed: dict[str, Any] = {"model": own, "setting": setting, "budget": None, "limit": None}
         return replace(self, **changed | says)
 
@@ -152,10 +155,8 @@ def at_budget(model: SkipModel, budget: float) -> SkipModel:
     return model.under(setting, budget=budget, policy=model.settings.policy)
 
 
-def with_policy(model: SkipModel, policy: str) -> SkipModel:
+def with_policy(model: SkipModel, policy: str, *, budget: float | None = None) -> SkipModel:
     """Return a handle on the same weights under another of the model's policies.
-
-    It runs at the same budget where that policy has it, else at the policy's first.
 
     Parameters
     ----------
@@ -163,6 +164,8 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
         A model with gates, as ``load`` returned it.
     policy
         One of the model's policies.
+    budget
+        One of the policy's budgets; the one in use where the policy has it, else its first.
 
     Returns
     -------
@@ -172,7 +175,7 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
     Raises
     ------
     InputError
-        If the model has no such policy.
+        If the model has no such policy, or the policy no such budget.
 
     Examples
     --------
@@ -185,7 +188,9 @@ def with_policy(model: SkipModel, policy: str) -> SkipModel:
         model.settings if model.budget is None else replace(model.settings, budget=model.budget)
     )
     settings = wanted.under(policy, name=model.name)
-    return at_budget(replace(model, settings=settings), settings.budget)
+    chosen = settings.budget if budget is None else budget
+    setting = settings.at(chosen, name=model.name)
+    return model.under(setting, budget=chosen, policy=policy, settings=settings)
 
 
 def at_threshold(model: SkipModel, threshold: float, **says: Any) -> SkipModel:

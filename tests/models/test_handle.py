@@ -108,3 +108,8 @@ def test_a_handle_moves_with_the_weights_it_shares(loaded: skipviz.SkipModel) ->
         next(loaded.model.parameters()).add_(1.0)
     first, second = (next(each.model.parameters()) for each in (loaded, other))
     assert torch.equal(first, second)
+
+
+def test_a_handle_that_runs_so_already_is_not_copied(loaded: skipviz.SkipModel) -> None:
+    assert at_budget(loaded, 0.8).model is loaded.model
+    assert at_budget(loaded, 0.6).model is not loaded.model
