@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def written(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """Give a path beside the target, renamed to it once written, so that no half of a file stays.
 
     Parameters
@@ -62,5 +62,5 @@ def write_table(
     buffer = target if isinstance(target, io.BytesIO) else io.BytesIO()
     frame.write_parquet(buffer, metadata=dict(metadata or {}))
     if not isinstance(target, io.BytesIO):
-        with written(Path(target)) as path:
+        with atomic_write(Path(target)) as path:
             path.write_bytes(buffer.getbuffer())

@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from skipviz.atomic import write_table, written
+from skipviz.atomic import atomic_write, write_table
 from skipviz.errors import InputError
 from skipviz.folders import sample_folders
 from skipviz.models import read_settings
@@ -23,19 +23,19 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "kept.txt"
     target.write_text("before")
     said = r"kept\.txt cannot be written \(No space left"
-    with pytest.raises(InputError, match=said), written(target) as path:
+    with pytest.raises(InputError, match=said), atomic_write(target) as path:
         full(path)
     assert target.read_text() == "before"
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_a_reader_that_has_left_is_no_failure_to_write(tmp_path: Path) -> None:
-    with pytest.raises(BrokenPipeError), written(tmp_path / "pipe"):
+    with pytest.raises(BrokenPipeError), atomic_write(tmp_path / "pipe"):
         raise BrokenPipeError
 
 
 def test_a_fault_while_writing_stays_what_it_is(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), written(tmp_path / "a.txt") as path:
+    with pytest.raises(KeyError), atomic_write(tmp_path / "a.txt") as path:
         path.with_name({}["no name"]).touch()
     assert not list(tmp_path.iterdir())
 

@@ -16,22 +16,36 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 MOST_FILES = 16
 """Modules in a folder; more, and it holds several rooms."""
 
-FILE_FORMATS = {"FORMAT", "METADATA_KEY", "FOLDS"}
-"""Each kind of file has a number of its format; folds are drawn as they were made."""
+FILE_FORMATS = {"FORMAT", "METADATA_KEY"}
+"""Each kind of file has a number of its format."""
 OF_EACH_FILE = {"page", "settings_of", "payload"}
 """What every page, every family's settings and every component has under the same name."""
 
 
 def public_functions() -> set[str]:
-    return {name for name in skipviz.__all__ if name.islower() and callable(getattr(skipviz, name))}
+    return {
+        name
+        for room in (skipviz, skipviz.plots)
+        for name in room.__all__
+        if name.islower() and callable(getattr(room, name))
+    }
 
 
 def constants(path: Path) -> Iterator[str]:
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        targets = node.targets if isinstance(node, ast.Assign) else []
-        yield from (
-            t.id for t in targets if isinstance(t, ast.Name) and t.id.isupper() and t.id[0] != "_"
-        )
+        if isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            yield from (
+                t.id
+                for t in targets
+                if isinstance(t, ast.Name) and t.id.isupper() and t.id[0] != "_"
+            )
+
+
+def classes(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ClassDef):
+            yield node.name
 
 
 def functions(path: Path) -> Iterator[str]:
@@ -41,7 +55,7 @@ def functions(path: Path) -> Iterator[str]:
 
 
 def test_no_module_is_named_like_a_public_function() -> None:
-    assert {"trace", "record", "audit", "load"} <= public_functions()
+    assert {"trace", "record", "audit", "load", "token_html"} <= public_functions()
     assert not public_functions() & {path.stem for path in MODULES}
 
 
@@ -64,13 +78,15 @@ def test_every_test_lies_where_its_module_does() -> None:
 
 
 def test_one_name_means_one_thing() -> None:
-    """Constants and functions of rooms; a command is called like the function that it runs."""
+    """Constants, classes, functions; a command is called like the function that it runs."""
     seen = {
+        "classes": Counter(name for path in MODULES for name in classes(path)),
         "constants": Counter(name for path in MODULES for name in set(constants(path))),
         "functions": Counter(
             name for path in MODULES if path.parent.name != "cli" for name in set(functions(path))
         ),
     }
     found = {kind: {n: c for n, c in names.items() if c > 1} for kind, names in seen.items()}
+    assert set(found["classes"]) == set()
     assert set(found["constants"]) <= FILE_FORMATS
     assert set(found["functions"]) <= OF_EACH_FILE

@@ -21,7 +21,7 @@ _KEY = "skipviz"
 
 
 @dataclass(frozen=True)
-class Run:
+class StartedRun:
     """A run that this session started.
 
     Attributes
@@ -67,7 +67,7 @@ class State:
     """
 
     session: str = field(default_factory=lambda: uuid.uuid4().hex)
-    runs: dict[str, Run] = field(default_factory=dict)
+    runs: dict[str, StartedRun] = field(default_factory=dict)
     request: Request | None = None
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import check_file, read_all
 from skipviz.errors import InputError
 
@@ -93,11 +93,11 @@ def evaluate(
         )  # fmt: skip
     out.print(frontier_table(table), soft_wrap=True)
     if csv is not None:
-        with written(csv) as path:
+        with atomic_write(csv) as path:
             csv_safe(table).write_csv(path)
     if figure is not None:
         made = frontier_figure(table)
-        with written(figure) as path:
+        with atomic_write(figure) as path:
             made.write_html(path, include_plotlyjs=True)
 
 
@@ -143,5 +143,5 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     out.print(results, soft_wrap=True)
     command = f"skipviz evaluate {model} --seed {seed} --card README.md"
     words = model_card(model, folder, results, command=command)
-    with written(card) as path:
+    with atomic_write(card) as path:
         path.write_text(words, encoding="utf-8")

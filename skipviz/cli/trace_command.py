@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import Remote, check_file, print_bytes, read_all
 
 
@@ -53,7 +53,7 @@ def trace(
         traced.write_csv(buffer)
         print_bytes(buffer.getvalue())
     elif csv is not None:
-        with written(Path(csv)) as path:
+        with atomic_write(Path(csv)) as path:
             traced.write_csv(path)
     if parquet is not None:
         traced.save(parquet)

@@ -131,7 +131,7 @@ def train(
     from skipviz.training.objectives.exits import train_exits
     from skipviz.training.objectives.fixed_rates import train_fixed
     from skipviz.training.objectives.policy_gradient import train_policy
-    from skipviz.training.prepare import Run
+    from skipviz.training.prepare import TrainingRun
     from skipviz.training.recipe import Recipe, fast_dtype
     from skipviz.training.selection import equal_length
     from skipviz.training.shapes import exit_shape, gate_shape
@@ -159,7 +159,7 @@ def train(
             shown = (f"{name} {figures[name]:.3f}" for name in SHOWN_FIGURES if name in figures)
             advance(float(figures["step"]), ", ".join(shown))
 
-        run = Run(
+        run = TrainingRun(
             backbone=backbone, recipe=recipe, folder=folder, device=device, windows=windows,
             say=err.print, report=report,
         )  # fmt: skip

@@ -30,7 +30,7 @@ from skipviz.text.spans import encode
 COMPARED_ROWS = 64
 """Rows of logits compared at once."""
 MEANS = ("nll", "gap", "kl", "top1", "layers_used")
-COLUMNS = {"keys and values": "kv"}
+SHARE_NAMES = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
 ACCOUNTING = 2
@@ -264,5 +264,5 @@ def _figures(model: SkipModel, ids: Int[Tensor, "1 t"], reference: Reference) ->
         "layers_used": whole.layers_mean,
         "realised": whole.budget,
         "flop_share": whole.flop_share,
-        **{f"{COLUMNS.get(name, name)}_share": share for name, share in parts},
+        **{f"{SHARE_NAMES.get(name, name)}_share": share for name, share in parts},
     }

@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.budgets import Budgets, budget_key
 from skipviz.errors import InputError, ModelError
 from skipviz.folders import CONFIG, WEIGHTS
@@ -160,7 +160,7 @@ class Settings(ABC):
     def write(self, folder: Path) -> None:
         """Write ``skipviz.json``."""
         text = json.dumps(self.to_json(), indent=1) + "\n"
-        with written(folder / CONFIG) as path:
+        with atomic_write(folder / CONFIG) as path:
             path.write_text(text, encoding="utf-8")
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.errors import ModelError
 
 Parameters = Mapping[str, nn.Parameter]
@@ -21,7 +21,7 @@ def write_parameters(parameters: Parameters, path: Path) -> None:
         name: value.detach().to("cpu", torch.bfloat16).contiguous()
         for name, value in parameters.items()
     }
-    with written(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(save(tensors))
 
 

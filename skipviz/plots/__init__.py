@@ -10,18 +10,18 @@ from skipviz.plots.attribution import (
     depth_map,
     share_scatter,
 )
-from skipviz.plots.cluster_text import cluster_text
+from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
+from skipviz.plots.colored_text import token_html
 from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.difficulty import difficulty_curve, task_figure
 from skipviz.plots.frontier import frontier_figure
-from skipviz.plots.layer_map import layer_map
+from skipviz.plots.layer_heatmap import layer_map
 from skipviz.plots.one_token import next_tokens, token_path
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
 from skipviz.plots.specialties import specialty_map
-from skipviz.plots.token_html import token_html
 from skipviz.plots.whole_text import (
     compute_share_figure,
     execution_rate_by_layer,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.analysis.statistics.blocks import FOLDS
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.plots.style.frame import dress
 from skipviz.plots.style.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
-FOLDS = 5
 """Texts from which on probes are judged by whole texts that they have not seen."""
 _PART_DASHES = {"all": "solid", "executed": "solid", "skipped": "dash"}
 _PART_SYMBOLS = {"all": "circle", "executed": "square", "skipped": "diamond"}

@@ -25,7 +25,7 @@ from skipviz.plots.style.palette import (
 from skipviz.traces import Trace
 
 Change = Literal["moved", "layers", "loss"]
-CHANGES: dict[Change, tuple[str, str]] = {
+CHANGE_AXES: dict[Change, tuple[str, str]] = {
     "moved": ("Decisions that differ", "share of a word's decisions that differ"),
     "layers": ("Change in layers used", "layers, mean over a word's tokens"),
     "loss": ("Change in loss", "nats per word"),
@@ -70,9 +70,9 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
     ValueError
         If there is nothing of that name to show.
     """
-    if shown not in CHANGES:
-        raise InputError(f"shown={shown!r} is not one of {', '.join(CHANGES)}.")
-    title, axis = CHANGES[shown]
+    if shown not in CHANGE_AXES:
+        raise InputError(f"shown={shown!r} is not one of {', '.join(CHANGE_AXES)}.")
+    title, axis = CHANGE_AXES[shown]
     kinds = table["kind"].unique(maintain_order=True).to_list()
     figure = go.Figure()
     both = table["touched"].n_unique() == 2

@@ -18,7 +18,7 @@ from skipviz.home import sha256_of
 from skipviz.models import SkipModel, from_parts
 from skipviz.text.documents import Document
 from skipviz.training.loop import LR_FLOOR
-from skipviz.training.prepare import Prepared, Run
+from skipviz.training.prepare import Prepared, TrainingRun
 from skipviz.training.recipe import PRICE_GAINS
 
 UNUSED = {
@@ -30,7 +30,7 @@ UNUSED = {
 """What an objective does not look at: a record of it would say what was not done."""
 
 
-def made_folder(run: Run) -> Path:
+def made_folder(run: TrainingRun) -> Path:
     """Return the folder of a run's finished model."""
     made = run.folder / "model"
     made.mkdir(exist_ok=True)
@@ -39,7 +39,7 @@ def made_folder(run: Run) -> Path:
 
 def document(
     made: Path,
-    run: Run,
+    run: TrainingRun,
     objective: str,
     *,
     begun: dict[str, Any],
@@ -82,7 +82,7 @@ def document(
     (made / TRAINING).write_text(json.dumps(runs, indent=1) + "\n", encoding="utf-8")
 
 
-def about_run(made: Path, run: Run, prepared: Prepared) -> dict[str, Any]:
+def about_run(made: Path, run: TrainingRun, prepared: Prepared) -> dict[str, Any]:
     """Return what the settings of every trained model begin with, but for its policy."""
     return {
         "backbone": run.backbone,

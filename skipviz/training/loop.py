@@ -15,7 +15,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.errors import InputError, TrainingError
 from skipviz.training.recipe import Recipe
 
@@ -222,7 +222,7 @@ def _checkpoint(
         "objective": json.dumps(objective.state()),
         **{name: json.dumps(value) for name, value in about_run.items()},
     }
-    with written(folder / CHECKPOINT) as partial:
+    with atomic_write(folder / CHECKPOINT) as partial:
         partial.write_bytes(save(tensors, metadata=metadata))
 
 

@@ -14,14 +14,14 @@ from skipviz.models import read_settings
 from skipviz.schema import site_label
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import CHANGEABLE, Objective, train
-from skipviz.training.prepare import LEAST_WINDOWS, Prepared, Run
+from skipviz.training.prepare import LEAST_WINDOWS, Prepared, TrainingRun
 from skipviz.training.warmstart import fit_adapters
 
 WARM_START_BATCH = 8
 
 
 def fit(
-    run: Run,
+    run: TrainingRun,
     student: Any,
     prepared: Prepared,
     *,
@@ -46,14 +46,14 @@ def read_start(student: Any, start: Path) -> Path:
     return adapters
 
 
-def collapse_watch(run: Run, student: Any) -> CollapseWatch:
+def collapse_watch(run: TrainingRun, student: Any) -> CollapseWatch:
     """Return what stops a run when a gate of the student collapses."""
     labels = [site_label(layer, unit, 0) for layer, unit, _ in gated_units(student)]
     return CollapseWatch(labels, steps=run.recipe.collapse_after)
 
 
 def trained(
-    run: Run,
+    run: TrainingRun,
     prepared: Prepared,
     objective: Objective,
     *,

@@ -13,7 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.errors import InputError
 from skipviz.families.gated.settings import learned
 from skipviz.models import SkipModel, load, read_settings
@@ -31,7 +31,7 @@ Report = Callable[[dict[str, float]], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Run:
+class TrainingRun:
     """What every run of training is given.
 
     Attributes
@@ -104,7 +104,7 @@ class Prepared:
         }
 
 
-def prepare(run: Run, *, start: Path | None = None) -> Prepared:
+def prepare(run: TrainingRun, *, start: Path | None = None) -> Prepared:
     """Return texts, and what the backbone says to them.
 
     Parameters
@@ -180,7 +180,7 @@ def _own_windows(
         "seed": str(recipe.seed),
         "sources": json.dumps(SOURCE_SHARES),
     }
-    with written(path) as partial:
+    with atomic_write(path) as partial:
         partial.write_bytes(save({"windows": windows.contiguous()}, metadata=about))
     return windows, SOURCE_SHARES
 

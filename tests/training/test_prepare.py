@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import skipviz.training.prepare
-from skipviz.training.prepare import Prepared, Run, prepare
+from skipviz.training.prepare import Prepared, TrainingRun, prepare
 from skipviz.training.recipe import Recipe
 
 
@@ -28,7 +28,7 @@ def prepared(
     backbone: Path, folder: Path, *, windows: Path | None = None, **recipe: Any
 ) -> Prepared:
     return prepare(
-        Run(
+        TrainingRun(
             backbone=str(backbone),
             recipe=Recipe(**{"steps": 300, "length": 8, "dtype": "float32", **recipe}),
             folder=folder,

@@ -32,7 +32,13 @@ from skipviz.analysis.clusters.profiles import (
     traces_of_one_model,
 )
 from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, split_half_agreement
-from skipviz.analysis.clusters.storage import PROFILES, RUN, TABLES, read_tables, write_tables
+from skipviz.analysis.clusters.storage import (
+    CLUSTER_RUN,
+    PROFILES,
+    TABLES,
+    read_tables,
+    write_tables,
+)
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
@@ -275,7 +281,7 @@ def cluster(
         .with_columns(centre=pl.Series(scale.centre), spread=pl.Series(scale.spread))
     )
     return Clusters(
-        run=pl.DataFrame([run], schema=RUN),
+        run=pl.DataFrame([run], schema=CLUSTER_RUN),
         sites=sites,
         tokens=tokens,
         profiles=mean_profiles(several, tokens),

@@ -24,7 +24,7 @@ _SITE: dict[str, Any] = {
     "layer": pl.Int64,
     "unit": pl.String,
 }
-RUN: dict[str, Any] = {
+CLUSTER_RUN: dict[str, Any] = {
     "model": pl.String,
     "weights_sha256": pl.String,
     "on": pl.String,
@@ -44,7 +44,7 @@ PROFILES: dict[str, Any] = {
     "score": pl.Float64,
 }
 TABLES: dict[str, dict[str, Any]] = {
-    "run": RUN,
+    "run": CLUSTER_RUN,
     "sites": {**_SITE, "visit": pl.Int64, "centre": pl.Float64, "spread": pl.Float64},
     "tokens": {
         "trace": pl.Int64,

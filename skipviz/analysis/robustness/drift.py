@@ -254,7 +254,7 @@ def _exchangeable(before: _Corpus, after: _Corpus) -> tuple[str, Ints]:
 
 def _distances(values: Floats, later: Bools, unit: Ints, draws: _Draws) -> tuple[Floats, Floats]:
     """Return the Kolmogorov-Smirnov distance of each figure and its p-value."""
-    counts = _Counts.of(values, unit, [_places(column, KS_POINTS) for column in values.T], later)
+    counts = _BinCounts.of(values, unit, [_places(column, KS_POINTS) for column in values.T], later)
 
     def statistic(earlier: Floats, after: Floats) -> Floats:
         def cumulative(part: Floats) -> Floats:
@@ -279,7 +279,7 @@ def _stability(values: Floats, later: Bools, unit: Ints, draws: _Draws) -> tuple
     # The bins stay those of the data's own reference while units change places.
     ends = [_places(column, STABILITY_BINS) for column in values[~later].T]
     # The last tenth has no end: what lies beyond all of the reference is in it.
-    counts = _Counts.of(values, unit, [end[:-1] if len(end) > 1 else end for end in ends], later)
+    counts = _BinCounts.of(values, unit, [end[:-1] if len(end) > 1 else end for end in ends], later)
 
     def statistic(earlier: Floats, after: Floats) -> Floats:
         def shares(part: Floats) -> Floats:
@@ -312,7 +312,7 @@ def _places(column: Floats, most: int) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class _Counts:
+class _BinCounts:
     """How many tokens of each unit lie in each bin of each figure.
 
     Attributes
@@ -339,7 +339,7 @@ class _Counts:
         unit: Ints,
         ends: Sequence[Floats],
         later: Bools,
-    ) -> _Counts:
+    ) -> _BinCounts:
         """Count values up to each end; those beyond the last are in a bin of their own."""
         units, figures = int(unit.max()) + 1, values.shape[1]
         bins = max(len(each) for each in ends) + 1

@@ -15,6 +15,8 @@ import numpy as np
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 
+FOLDS = 5
+"""Of documents, or of blocks of one, that a probe is tested on in turn."""
 BLOCK_TOKENS = 32
 """Neighbouring tokens that stay together.
 

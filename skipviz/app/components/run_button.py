@@ -11,7 +11,7 @@ import streamlit as st
 
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Job, Jobs, Request
-from skipviz.app.state import Run, state
+from skipviz.app.state import StartedRun, state
 from skipviz.errors import MissingExtraError, SkipvizError, Stopped
 from skipviz.log import LOG, start_log
 from skipviz.traces import Trace
@@ -47,7 +47,7 @@ def follow(name: str, start: Callable[[], Job[Any]], *, asked: object) -> None:
     if not job.follow(me):  # its last follower left it just now
         job = start()
         job.follow(me)
-    state().runs[name] = Run(job, asked)
+    state().runs[name] = StartedRun(job, asked)
     if before is not None and before.job is not job:
         before.job.leave(me)
 

@@ -37,7 +37,7 @@ from skipviz.readings.decision_audit import audit_reading, decision_reading
 from skipviz.traces import Trace
 
 WORST = 30
-MAPS = {"Net utility": "net", "Score": "margin", "Wrong decisions": "regret"}
+UTILITY_MAPS = {"Net utility": "net", "Score": "margin", "Wrong decisions": "regret"}
 PRICES = {"Free": False, "Priced by the budget": True}
 REACTIONS = {"Stay as they were": "held", "Decide again": "react"}
 
@@ -93,9 +93,11 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     marked = judged(traced, cells, price=price)
     _numbers(marked, price)
     shown = st.segmented_control(
-        "Map of", list(MAPS), default="Net utility", required=True, key="map"
+        "Map of", list(UTILITY_MAPS), default="Net utility", required=True, key="map"
     )
-    st.plotly_chart(utility_map(traced, marked, shown=cast(Shown, MAPS[str(shown)])), key="utility")
+    st.plotly_chart(
+        utility_map(traced, marked, shown=cast(Shown, UTILITY_MAPS[str(shown)])), key="utility"
+    )
     left, right = st.columns(2)
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
     sites = quality_by(marked, "label")

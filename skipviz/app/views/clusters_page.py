@@ -26,7 +26,7 @@ from skipviz.analysis.clusters.clustering import (
 from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
 from skipviz.analysis.clusters.profiles import ProfileValue
-from skipviz.app.components.cluster_text import cluster_text_view, payload
+from skipviz.app.components.cluster_view import cluster_text_view, payload
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
@@ -36,7 +36,7 @@ from skipviz.app.one_text import traced_text
 from skipviz.app.state import state, widget
 from skipviz.errors import InputError
 from skipviz.glossary import GLOSSARY
-from skipviz.plots.cluster_text import cluster_text
+from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import (
     LEFT_OUT,
     cluster_criterion,
@@ -58,12 +58,12 @@ from skipviz.traces import Trace
 
 HERE, FILE = "Found in this text", "From a file"
 ONS: dict[str, ProfileValue] = {"Which layers ran": "executed", "Gate scores": "score"}
-METHODS: dict[str, ClusteringMethod] = {
+METHOD_NAMES: dict[str, ClusteringMethod] = {
     "k-means": "kmeans",
     "Agglomerative": "agglomerative",
     "HDBSCAN": "hdbscan",
 }
-MAPS: dict[str, Projection] = {"PCA": "pca", "UMAP": "umap"}
+PROJECTION_NAMES: dict[str, Projection] = {"PCA": "pca", "UMAP": "umap"}
 ALL = "all tokens"
 CLASSES_SHOWN = 10
 FIGURE_COLUMNS: dict[str, Any] = {
@@ -147,10 +147,14 @@ def _from_text(request: Request, traced: Trace, linguistic: bool) -> tuple[Found
             )
         )
     ]
-    method = METHODS[
+    method = METHOD_NAMES[
         str(
             second.segmented_control(
-                "Method", list(METHODS), default="k-means", required=True, key="clusters_method"
+                "Method",
+                list(METHOD_NAMES),
+                default="k-means",
+                required=True,
+                key="clusters_method",
             )
         )
     ]
@@ -257,14 +261,14 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
 def _choose_map(request: Request, traced: Trace, found: Found, settings: str) -> ClusterMap | None:
     chosen = st.segmented_control(
         "Map by",
-        list(MAPS),
+        list(PROJECTION_NAMES),
         default="PCA",
         required=True,
         key="clusters_map",
         help="PCA: the two directions in which profiles differ most. UMAP: keeps similar profiles "
         "close together; large distances mean little. It is slower.",
     )
-    if MAPS[str(chosen)] == "pca":
+    if PROJECTION_NAMES[str(chosen)] == "pca":
         return found.mapped
     return tried(
         "umap",

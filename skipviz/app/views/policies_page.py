@@ -22,7 +22,7 @@ from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.policies import frontier_reading
 
 FRONTIER = "frontier.csv"
-COLUMNS: dict[str, Any] = {
+POLICY_COLUMNS: dict[str, Any] = {
     "model": "Model",
     "policy": "Policy",
     "asked": "Asked for",
@@ -89,7 +89,10 @@ def page() -> None:
         pl.col(*PERCENT_COLUMNS) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
     )
     st.dataframe(
-        shown.select(list(COLUMNS)), column_config=COLUMNS, hide_index=True, width="stretch"
+        shown.select(list(POLICY_COLUMNS)),
+        column_config=POLICY_COLUMNS,
+        hide_index=True,
+        width="stretch",
     )
     csv_buttons({"Table": (FRONTIER.removesuffix(".csv"), table)})
 

@@ -30,7 +30,7 @@ from skipviz.experiments.robustness.surface import (
 )
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
-from skipviz.plots.robustness import CHANGES, TAILS, change_figure, tails_figure
+from skipviz.plots.robustness import CHANGE_AXES, TAILS, change_figure, tails_figure
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.robustness import (
     batch_words,
@@ -269,7 +269,7 @@ def _shifts(
         return
     table = shift_of_decisions(words)
     st.markdown(plain(reading(table)))
-    for column, shown in zip(st.columns(len(CHANGES)), CHANGES, strict=True):
+    for column, shown in zip(st.columns(len(CHANGE_AXES)), CHANGE_AXES, strict=True):
         column.plotly_chart(change_figure(traced, table, shown=shown), key=f"{name} {shown}")
     csv_buttons(
         {

@@ -24,7 +24,7 @@ from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
     TOKENS_AT_ONCE,
     Attribution,
-    Run,
+    ScoredRun,
     Target,
     check,
     copies,
@@ -169,7 +169,7 @@ def attribute(
 
 def _shares(
     attr: Any,
-    run: Run,
+    run: ScoredRun,
     method: Method,
     embedded: Float[Tensor, "1 t d"],
     away: Float[Tensor, "1 t d"],
@@ -202,7 +202,7 @@ def _shares(
 
 def _gradient_shap(
     attr: Any,
-    run: Run,
+    run: ScoredRun,
     embedded: Float[Tensor, "1 t d"],
     away: Float[Tensor, "1 t d"],
     steps: int,

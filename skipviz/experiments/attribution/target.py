@@ -21,7 +21,7 @@ from skipviz.traces import Trace
 TOKENS_AT_ONCE = 512
 """Tokens run at once, if nothing else is asked."""
 
-Run = Callable[[Tensor], Float[Tensor, " b"]]
+ScoredRun = Callable[[Tensor], Float[Tensor, " b"]]
 """Gives the target of each copy of the text."""
 
 
@@ -107,12 +107,12 @@ def copies(rows: int, tokens: int) -> int:
 
 
 def watched(
-    run: Run,
+    run: ScoredRun,
     *,
     total: int,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
-) -> Run:
+) -> ScoredRun:
     """Return the same function, which tells how far it is and can be stopped.
 
     Parameters

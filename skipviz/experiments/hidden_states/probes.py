@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, FOLDS, dependent_groups
 from skipviz.analysis.statistics.intervals import clustered_error
 from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
@@ -22,7 +22,6 @@ from skipviz.experiments.hidden_states.states import States
 from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.traces import Trace
 
-FOLDS = 5
 LEAST_TOKENS = FOLDS * BLOCK_TOKENS
 """Tokens of a single text that make as many blocks as there are folds."""
 PENALTY = 0.1

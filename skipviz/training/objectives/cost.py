@@ -23,7 +23,7 @@ from skipviz.training.finish import about_run, calibrated, document, made_folder
 from skipviz.training.loop import CHECKPOINT
 from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.pipeline import collapse_watch, fit, learned_settings, read_start, trained
-from skipviz.training.prepare import Run, prepare
+from skipviz.training.prepare import TrainingRun, prepare
 from skipviz.training.recipe import PRICE_GAINS, Recipe
 
 
@@ -115,7 +115,7 @@ class CostSteering:
 
 
 def train_gates(
-    run: Run,
+    run: TrainingRun,
     *,
     config: GatedConfig,
     calibration: Sequence[Document],

@@ -30,7 +30,7 @@ from skipviz.training.finish import about_run, document, made_folder
 from skipviz.training.loop import CHANGEABLE, CHECKPOINT, Figures
 from skipviz.training.losses import distillation_loss
 from skipviz.training.pipeline import fit, trained
-from skipviz.training.prepare import Run, prepare
+from skipviz.training.prepare import TrainingRun, prepare
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
 from skipviz.training.warmstart import Moments
@@ -160,7 +160,7 @@ def fit_translators(model: Any, windows: Int[Tensor, "n t"], *, batch: int) -> N
 
 
 def train_exits(
-    run: Run,
+    run: TrainingRun,
     *,
     config: ExitConfig,
     calibration: Sequence[Document],
@@ -225,7 +225,7 @@ def train_exits(
 
 
 def _thresholds(
-    run: Run, ready: SkipModel, calibration: Sequence[Document], made: Path
+    run: TrainingRun, ready: SkipModel, calibration: Sequence[Document], made: Path
 ) -> dict[ExitRule, Budgets[float]]:
     """Return each rule's thresholds of the budgets that it reaches."""
     thresholds: dict[ExitRule, Budgets[float]] = {

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from skipviz.atomic import written
+from skipviz.atomic import atomic_write
 from skipviz.budgets import Budgets, budget_key
 from skipviz.errors import InputError
 from skipviz.families.fixed_rates.modules import install_rates, set_rates, set_seed
@@ -20,7 +20,7 @@ from skipviz.training.choices import Choice
 from skipviz.training.finish import about_run, document, made_folder
 from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.pipeline import fit, learned_settings, trained
-from skipviz.training.prepare import Run, prepare
+from skipviz.training.prepare import TrainingRun, prepare
 from skipviz.training.recipe import Recipe
 
 
@@ -62,7 +62,7 @@ class FixedSteering:
 
 
 def train_fixed(
-    run: Run,
+    run: TrainingRun,
     *,
     config: GatedConfig,
     choose: Choice,
@@ -110,7 +110,7 @@ def train_fixed(
         read_gates(student, fitted)  # rounded, as a resumed run finds them
         run.say("Choosing sites")
         made_rates = {**depends, "rates": choose(student, prepared.windows)}
-        with written(chosen) as partial:
+        with atomic_write(chosen) as partial:
             partial.write_text(json.dumps(made_rates), encoding="utf-8")
     known = json.loads(chosen.read_text(encoding="utf-8"))
     rates = known["rates"]

@@ -43,7 +43,7 @@ from skipviz.training.collapse import CollapseWatch
 from skipviz.training.finish import about_run, calibrated, document, made_folder, shared_with
 from skipviz.training.loop import TRAINING_LOG, Figures
 from skipviz.training.pipeline import collapse_watch, learned_settings, read_start, trained
-from skipviz.training.prepare import Run, prepare
+from skipviz.training.prepare import TrainingRun, prepare
 from skipviz.training.recipe import Recipe
 
 
@@ -202,7 +202,7 @@ def _savings(model: Any, config: GatedConfig, length: int) -> Float[Tensor, "s t
 
 
 def train_policy(
-    run: Run,
+    run: TrainingRun,
     *,
     temperature: float,
     start: Path,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 import skipviz.plots
-from skipviz.plots.token_html import token_html
+from skipviz.plots.colored_text import token_html
 from skipviz.traces import Trace
 from tests.synthetic import PIECES, make_trace
 

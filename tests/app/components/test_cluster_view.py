@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.app.components.cluster_text import payload
+from skipviz.app.components.cluster_view import payload
 from skipviz.plots.style.palette import CLUSTER_COLOURS
 from tests.synthetic import make_trace
 

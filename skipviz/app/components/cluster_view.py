@@ -10,7 +10,7 @@ import polars as pl
 from skipviz.analysis.clusters.grouping import NO_CLUSTER
 from skipviz.app.components.component import component
 from skipviz.app.components.token_view import selected_of, span_texts
-from skipviz.plots.cluster_text import ink_on
+from skipviz.plots.clustered_text import ink_on
 from skipviz.plots.style.palette import CLUSTER_COLOURS
 from skipviz.traces import Trace
 

@@ -12,9 +12,9 @@ from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
 from skipviz.plots.clusters import cluster_name
+from skipviz.plots.colored_text import LIMIT
 from skipviz.plots.style.labels import html_text, provenance
 from skipviz.plots.style.palette import cluster_colour, interpolate, readable_on
-from skipviz.plots.token_html import LIMIT
 from skipviz.traces import Trace
 
 STYLE = (
