@@ -40,7 +40,7 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
 QUICK = [
-    "-q", "-m", "not slow and not model and not browser",
+    "-q", "-m", "not model and not browser",
     "-W", "ignore::pytest.PytestAssertRewriteWarning",
 ]  # fmt: skip
 WARM = (

@@ -20,6 +20,7 @@ def tracked() -> set[str]:
     return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_wheel_holds_every_file_of_the_package_and_nothing_else(tmp_path: Path) -> None:
     package = {name for name in tracked() if name.startswith("skipviz/")}

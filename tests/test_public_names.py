@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 import skipviz
@@ -85,6 +86,7 @@ def test_every_name_is_there_and_nothing_else_shows() -> None:
     assert dir(skipviz) == sorted(skipviz.__all__)
 
 
+@pytest.mark.slow
 def test_a_saved_trace_is_analysed_and_drawn_without_torch(tmp_path: Path) -> None:
     trace, table = tmp_path / "a.parquet", tmp_path / "a.csv"
     traced = make_trace(tokens=80)

@@ -132,6 +132,7 @@ def test_difference_of_other_tokens_is_refused() -> None:
 NASTY = ["=1+1", "\n", "a\x00b", '"', "'", ",", "\r\n", "\\", "@x", "-2", "+3", "\t", "🦊", "שלום"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), min_size=1, max_size=20))
 def test_any_text_survives_the_csv(texts: list[str]) -> None:
     check_csv(texts)

@@ -140,6 +140,7 @@ def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
     assert len(worker.submit(request()).future.result(30)) > 0
 
 
+@pytest.mark.slow
 def test_the_result_looked_at_longest_ago_is_forgotten_first(worker: Jobs) -> None:
     made: list[Job] = [worker.submit(request(f"text {n}")) for n in range(RESULTS)]
     for job in made:

@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.serving import free_port, wait_until_healthy
 
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow
 def test_the_page_opens_with_the_projects_settings(tmp_path: Path) -> None:
     # From elsewhere, where there is no app.py and no .streamlit.
     port, log = free_port(), tmp_path / "server.log"

@@ -21,6 +21,7 @@ from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_card_of_its_own_numbers(
     tmp_path: Path, model: Path, held_out: list[skipviz.Document]
 ) -> None:
@@ -48,6 +49,7 @@ def test_evaluate_writes_a_card_of_its_own_numbers(
     assert "Results are from the held-out documents of `reporting_texts()`" in words
 
 
+@pytest.mark.slow
 def test_evaluate_writes_a_table_and_a_frontier(tmp_path: Path, model: Path, text: Path) -> None:
     table, figure = tmp_path / "table.csv", tmp_path / "frontier.html"
     outcome = run("evaluate", model, "--text", text, "--csv", table, "--figure", figure)
@@ -83,6 +85,7 @@ def test_evaluate_adds_the_guarded_policy(
     )
 
 
+@pytest.mark.slow
 def test_evaluate_passes_over_models_that_were_not_guarded_where_others_were(
     tmp_path: Path, model: Path, text: Path, tiny_model_folder: Path
 ) -> None:

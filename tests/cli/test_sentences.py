@@ -180,6 +180,7 @@ def test_a_device_that_is_not_there_is_named(
     assert "device='cuda:9' is not on this machine; there are cpu" in outcome.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("redirected", "status", "said"),
     [
@@ -203,6 +204,7 @@ def test_standard_output_that_takes_nothing(
     assert "Exception ignored" not in done.stderr
 
 
+@pytest.mark.slow
 def test_standard_input_that_is_closed() -> None:
     done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" trace - <&-', sys.executable, MAIN],

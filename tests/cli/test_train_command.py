@@ -25,6 +25,7 @@ from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
 
+@pytest.mark.slow
 def test_train_refuses_gates_and_windows_of_another_backbone(
     tmp_path: Path,
     tiny_model_folder: Path,
@@ -57,6 +58,7 @@ def random_windows(*_: Any, count: int, length: int, seed: int) -> torch.Tensor:
     return torch.randint(3, 260, (count, length), generator=generator)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "policy"),
     [
@@ -124,6 +126,7 @@ def test_train_makes_policies_that_do_not_look(
     assert (made / "model" / "gates.safetensors").read_bytes() == weights
 
 
+@pytest.mark.slow
 def test_train_makes_a_model_that_traces(
     tmp_path: Path,
     text: Path,
@@ -157,6 +160,7 @@ def short_run(backbone: Path, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return ["train", "--backbone", backbone, "--batch", "2", "--length", "16"]
 
 
+@pytest.mark.slow
 def test_a_random_policy_starts_from_the_adapters_of_gates(
     tmp_path: Path,
     tiny_model_folder: Path,
@@ -187,6 +191,7 @@ def test_a_random_policy_starts_from_the_adapters_of_gates(
     assert runs[1]["sources"] == runs[0]["sources"]
 
 
+@pytest.mark.slow
 def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
     tmp_path: Path,
     tiny_model_folder: Path,
@@ -218,6 +223,7 @@ def test_a_run_cut_off_is_taken_up_from_the_adapters_asked_for(
     assert "chosen from other adapters" in sentence(run(*fixed))
 
 
+@pytest.mark.slow
 def test_train_makes_early_exits(
     tmp_path: Path,
     text: Path,
@@ -263,6 +269,7 @@ def test_train_makes_early_exits(
     assert "--price means nothing to --objective exit" in sentence(run(*command, "--price", "1"))
 
 
+@pytest.mark.slow
 def test_train_goes_on_from_gates_by_policy_gradient(
     tmp_path: Path,
     text: Path,

@@ -197,6 +197,7 @@ def test_what_is_in_the_store_is_not_run_again(
     assert measure([one], dense, documents, store=store).equals(whole)
 
 
+@pytest.mark.slow
 def test_another_text_or_threshold_is_run(
     gated: skipviz.SkipModel,
     dense: skipviz.SkipModel,

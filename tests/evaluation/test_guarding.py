@@ -66,6 +66,7 @@ def test_more_confidence_never_takes_a_cheaper_threshold(
     assert careful.tested.height <= bold.tested.height
 
 
+@pytest.mark.slow
 def test_budgets_out_of_reach_take_nothing_from_what_passed(
     of_few_gates: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:

@@ -71,6 +71,7 @@ def check(model: skipviz.SkipModel, horizon: int | None, *, held: bool = True) -
     np.testing.assert_allclose(first, wanted, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("horizon", [1, 3, None])
 @pytest.mark.parametrize("held", [True, False])
 def test_it_equals_whole_forwards(
@@ -79,11 +80,13 @@ def test_it_equals_whole_forwards(
     check(gated, horizon, held=held)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["Mistral", "Qwen2", "Qwen3"])
 def test_it_equals_whole_forwards_of_other_models(kind: str) -> None:
     check(skipviz.from_parts(gated_of(kind), tiny.tokenizer()), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("held", [True, False])
 def test_it_equals_whole_forwards_of_gates_that_draw(held: bool) -> None:
     check(fixed([0.5, 1.0, 0.3, 0.7, 0.5, 0.0, 0.6, 0.4]), 2, held=held)

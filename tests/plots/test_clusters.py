@@ -35,6 +35,7 @@ def left_out(tokens: pl.DataFrame) -> pl.DataFrame:
     return tokens.with_columns(cluster=pl.when(pl.col("cluster") != 1).then("cluster"))
 
 
+@pytest.mark.slow
 def test_the_map_has_every_point_in_its_clusters_colour(
     trace: Trace, found: Clusters, mapped: ClusterMap
 ) -> None:
@@ -55,6 +56,7 @@ def test_the_map_has_every_point_in_its_clusters_colour(
     assert "of the variance" in figure.layout.xaxis.title.text
 
 
+@pytest.mark.slow
 def test_texts_in_the_map_are_no_markup(trace: Trace, found: Clusters, mapped: ClusterMap) -> None:
     hovers = [
         words
@@ -65,6 +67,7 @@ def test_texts_in_the_map_are_no_markup(trace: Trace, found: Clusters, mapped: C
     assert any("&lt;b&gt;" in words for words in hovers)
 
 
+@pytest.mark.slow
 def test_what_is_not_looked_at_is_faint_and_what_is_chosen_is_ringed(
     trace: Trace, found: Clusters, mapped: ClusterMap
 ) -> None:
@@ -82,6 +85,7 @@ def test_what_is_not_looked_at_is_faint_and_what_is_chosen_is_ringed(
     assert (ring.x[0], ring.y[0], ring.name) == (row["x"], row["y"], "selected token")
 
 
+@pytest.mark.slow
 def test_the_heatmap_has_every_rate_in_its_place(trace: Trace, found: Clusters) -> None:
     figure = plots.cluster_profiles(trace, found.profiles)
     attention, mlp = figure.data
@@ -94,6 +98,7 @@ def test_the_heatmap_has_every_rate_in_its_place(trace: Trace, found: Clusters) 
     assert (axis.cmin, axis.cmax) == (0, 1)
 
 
+@pytest.mark.slow
 def test_the_criterion_is_held_against_both_kinds_of_none(trace: Trace, found: Clusters) -> None:
     figure = plots.cluster_criterion(trace, found)
     lines = {line.name: line for line in figure.data}
@@ -105,6 +110,7 @@ def test_the_criterion_is_held_against_both_kinds_of_none(trace: Trace, found: C
     assert len(none.data) == 3, "a continuum was not drawn"
 
 
+@pytest.mark.slow
 def test_the_text_is_coloured_by_cluster_and_stays_text(trace: Trace, found: Clusters) -> None:
     html = plots.cluster_text(trace, left_out(found.tokens))
     assert "<b>" not in html
@@ -121,6 +127,7 @@ def test_the_text_is_coloured_by_cluster_and_stays_text(trace: Trace, found: Clu
     assert plots.cluster_text(two, found.tokens, limit=240).count('skipviz-source">text 0') == 2
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_gets_a_sentence(trace: Trace, found: Clusters) -> None:
     with pytest.raises(ValueError, match="limit=0"):
         plots.cluster_text(trace, found.tokens, limit=0)

@@ -190,6 +190,7 @@ def test_statistics_can_be_left_out(gated: skipviz.SkipModel) -> None:
     assert trace.tokens["nll"].null_count() == len(trace)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(text=st.text(min_size=1, max_size=30).filter(lambda t: t.strip()))
 def test_spans_give_the_text_back(text: str) -> None:

@@ -80,6 +80,7 @@ def state(model: nn.Module) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_ends_bit_for_bit_as_one_in_one_go(tmp_path: Path) -> None:
     whole, parts = tiny.gated(seed=0), tiny.gated(seed=0)
     figures = run(whole, tmp_path / "whole")
@@ -138,6 +139,7 @@ def test_a_gradient_that_is_no_number_is_not_kept(tmp_path: Path) -> None:
     assert state(student) == before
 
 
+@pytest.mark.slow
 def test_the_log_of_a_resumed_run_has_each_step_once(tmp_path: Path) -> None:
     with pytest.raises(Interrupted):
         run(tiny.gated(seed=0), tmp_path, stop_after=4)

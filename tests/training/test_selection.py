@@ -106,6 +106,7 @@ def test_hooks_come_out_again() -> None:
     assert all(not module._forward_hooks for module in model.modules())
 
 
+@pytest.mark.slow
 def test_greedy_drops_what_costs_least_for_what_it_saves() -> None:
     factors = [1.0, 1e-3, 1.0, 1.0, 1.0, 1e-3, 1.0, 1.0]
     model = planted(factors)

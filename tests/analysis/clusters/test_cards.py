@@ -43,6 +43,7 @@ def test_figures_are_the_means_over_the_tokens(traces: list[Trace], found: Clust
         assert row["log_frequency"] == pytest.approx(np.mean(known))
 
 
+@pytest.mark.slow
 def test_tokens_left_out_have_a_row_of_their_own(traces: list[Trace], found: Clusters) -> None:
     tokens = found.tokens.with_columns(
         cluster=pl.when(pl.col("cluster") != 1).then("cluster"), distance=0.0
@@ -60,6 +61,7 @@ def test_tokens_left_out_have_a_row_of_their_own(traces: list[Trace], found: Clu
     assert cluster_figures(traces, nobody)["of"].to_list() == ["left out", "all tokens"]
 
 
+@pytest.mark.slow
 def test_what_is_unknown_is_null(
     traces: list[Trace], found: Clusters, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +75,7 @@ def test_what_is_unknown_is_null(
     assert cluster_figures(silent, tokens)["nll"].to_list() == [None, None]
 
 
+@pytest.mark.slow
 def test_classes_are_counted(traces: list[Trace], found: Clusters) -> None:
     table = cluster_classes(traces, found.tokens)
     kind = pl.concat([token_classes(trace)["kind"] for trace in traces])
@@ -87,6 +90,7 @@ def test_classes_are_counted(traces: list[Trace], found: Clusters) -> None:
     assert per_cluster.n_unique() == 1, "a class that a cluster has none of has a row too"
 
 
+@pytest.mark.slow
 def test_a_planted_class_is_what_the_words_name() -> None:
     pieces = [" seven", "7", " tree", "8"] * 60
     decisions = np.ones((240, 24), dtype=np.uint8)
@@ -107,6 +111,7 @@ def test_a_planted_class_is_what_the_words_name() -> None:
     assert set(typical.filter(cluster=digits)["text"]) == {"7", "8"}
 
 
+@pytest.mark.slow
 def test_typical_tokens_are_nearest_and_in_their_context(
     traces: list[Trace], found: Clusters
 ) -> None:
@@ -149,6 +154,7 @@ def _texts(trace: Trace) -> dict[int, str]:
     return {key: "".join(places[at] for at in sorted(places)) for key, places in found.items()}
 
 
+@pytest.mark.slow
 def test_other_texts_are_refused(traces: list[Trace], found: Clusters) -> None:
     for function in (cluster_figures, cluster_classes, typical_tokens):
         with pytest.raises(ValueError, match="240 tokens and 100 tokens"):
@@ -175,6 +181,7 @@ def test_the_reading_says_what_the_tables_say(found: Clusters) -> None:
     assert "a continuum rather than separate groups" in reading(cluster(trace_of(smooth)))
 
 
+@pytest.mark.slow
 def test_words_of_assigned_tokens_say_how_far_they_lie(found: Clusters) -> None:
     far = trace_of(np.random.default_rng(0).integers(0, 2, (60, 24)).astype(np.uint8))
     tokens = found.assign(far)

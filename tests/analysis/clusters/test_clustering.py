@@ -91,6 +91,7 @@ def test_a_continuum_is_told_from_groups() -> None:
     assert run["p_continuum"] > 0.05, "and yet there are no groups"
 
 
+@pytest.mark.slow
 def test_where_there_are_none_all_tokens_are_one() -> None:
     found = cluster(trace_of(unplanted(1)))
     assert (found.found, found.count) == (False, 1)
@@ -102,6 +103,7 @@ def test_where_there_are_none_all_tokens_are_one() -> None:
     assert forced.run["stability"][0] < 0.5
 
 
+@pytest.mark.slow
 def test_the_tables_say_what_the_trace_says() -> None:
     decisions, _ = planted(0)
     trace = trace_of(decisions, sequences=3)
@@ -149,6 +151,7 @@ def test_new_texts_go_to_old_clusters(on: Any, method: Any, metric: Any, tmp_pat
     assert loaded.assign(second).equals(found.assign(second))
 
 
+@pytest.mark.slow
 def test_several_traces_are_one_set_of_tokens() -> None:
     decisions, group = planted(0)
     parts = [trace_of(decisions[:100]), trace_of(decisions[100:])]
@@ -158,6 +161,7 @@ def test_several_traces_are_one_set_of_tokens() -> None:
     assert adjusted_rand_score(group, found.tokens["cluster"]) >= 0.95
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_clusters() -> None:
     trace = trace_of(planted(0, flips=0.3)[0])
     first, again = (cluster(trace, clusters=4, seed=5) for _ in range(2))
@@ -174,6 +178,7 @@ def test_many_tokens_are_grouped_by_a_sample() -> None:
     assert done[-1] == pytest.approx(1.0)
 
 
+@pytest.mark.slow
 def test_texts_are_kept_as_they_are(tmp_path: Path) -> None:
     trace = trace_of(planted(0)[0])
     found = cluster(trace)
@@ -201,6 +206,7 @@ def test_what_does_not_go_together_gets_a_sentence(asked: dict[str, Any], senten
         cluster(trace_of(planted(0)[0]), **asked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("traces", "sentence"),
     [
@@ -220,6 +226,7 @@ def test_traces_that_cannot_be_clustered_get_a_sentence(traces: Any, sentence: s
         cluster(traces)
 
 
+@pytest.mark.slow
 def test_another_model_is_refused() -> None:
     trace = trace_of(planted(0)[0])
     other = Trace(
@@ -234,6 +241,7 @@ def test_another_model_is_refused() -> None:
         cluster(trace).assign(other)
 
 
+@pytest.mark.slow
 def test_missing_scores_are_refused() -> None:
     trace = trace_of(planted(0)[0])
     scores = trace.matrix("score").copy()

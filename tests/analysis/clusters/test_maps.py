@@ -84,6 +84,7 @@ def test_tokens_off_the_map_have_the_nearest_profile_stand_for_them(
     assert mapped.tokens["point"][of_point].to_list() == list(range(50))
 
 
+@pytest.mark.slow
 def test_scores_are_mapped_where_clusters_are_made_on_them(trace: Trace) -> None:
     mapped = map_profiles(cluster(trace, "score", clusters=4), trace)
     assert mapped.points["x"].std() > 1, "standard deviations, not shares"

@@ -155,6 +155,7 @@ def test_what_holds_for_nearly_all_tokens_is_parted_by_that() -> None:
     assert found.filter(measure="bigram_before")["value"].to_list() == [1.0]
 
 
+@pytest.mark.slow
 def test_texts_that_differ_as_wholes_are_no_finding_and_progress_is_told() -> None:
     shares: list[float] = []
     claimed = 0

@@ -112,6 +112,7 @@ def test_nothing_is_claimed_where_nothing_is() -> None:
     assert claims(SEEDS) <= 0.1
 
 
+@pytest.mark.slow
 def test_tokens_taken_for_independent_would_find_specialties_in_noise(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -119,6 +120,7 @@ def test_tokens_taken_for_independent_would_find_specialties_in_noise(
     assert claims(10) > 0.5
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_as_often_as_they_say() -> None:
     held = []
     for seed in range(30):
@@ -191,6 +193,7 @@ def test_the_same_seed_gives_the_same_table() -> None:
     assert specialties(trace, classes, seed=1).equals(specialties(trace, classes, seed=1))
 
 
+@pytest.mark.slow
 def test_five_thousand_tokens_and_fifty_two_sites_take_seconds() -> None:
     generator = np.random.default_rng(0)
     trace = traced(generator.random((5000, 52)) < 0.7)
@@ -221,6 +224,7 @@ def test_texts_that_differ_as_wholes_have_no_specialties_for_that() -> None:
     assert shares[-1] == 1
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_where_whole_texts_differ(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -124,6 +124,7 @@ def test_the_partial_coefficient_is_the_textbooks() -> None:
     assert found.r == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_the_interval_covers_the_truth() -> None:
     inside = 0
     for seed in range(200):

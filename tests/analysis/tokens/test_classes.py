@@ -128,6 +128,7 @@ def test_an_empty_trace_is_refused() -> None:
         token_classes(make_trace(tokens=0))
 
 
+@pytest.mark.slow
 def test_spacy_says_part_of_speech_and_entity() -> None:
     pieces = ["Angela", " Mer", "kel", " visited", " Paris", ".", "\n"]
     found = classes(pieces, linguistic=True)

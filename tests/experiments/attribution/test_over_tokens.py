@@ -77,6 +77,7 @@ def test_shares_add_up_to_what_all_tokens_changed(
         assert found.delta == pytest.approx(total - float(whole - nothing), abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frozen", [True, False])
 def test_ablation_is_taking_one_token_away(
     gated: skipviz.SkipModel, traced: skipviz.Trace, frozen: bool
@@ -162,6 +163,7 @@ def test_depth_gives_each_path_its_cells_and_adds_up(
     assert abs(found.delta) < 0.05
 
 
+@pytest.mark.slow
 def test_depth_ranks_planted_units_as_the_truth_does() -> None:
     gain = planted.gains(0)
     scores = np.random.default_rng(1).standard_normal(gain.shape)
@@ -195,6 +197,7 @@ def test_targets_that_do_not_exist_are_refused(
         attribute(gated, traced, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_no_method_runs_more_tokens_at_once_than_it_may_and_each_tells_how_far_it_is(
     gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method

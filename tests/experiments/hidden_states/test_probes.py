@@ -111,6 +111,7 @@ def test_tokens_that_ran_and_that_skipped_are_judged_apart() -> None:
     assert whole == pytest.approx((parts["accuracy"] * parts["tokens"]).sum())
 
 
+@pytest.mark.slow
 def test_the_error_is_about_the_spread_of_what_chance_gives() -> None:
     far = []
     for seed in range(30):

@@ -57,6 +57,7 @@ def test_states_of_a_long_text_are_those_of_the_window_that_reports_them(
     check(gated, states.values[:, 16:26], ids[10:26], slice(6, None))
 
 
+@pytest.mark.slow
 def test_of_many_tokens_some_are_drawn(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXTS)
     whole, some = (record_states(gated, trace, most=most, seed=3) for most in (1000, 7))

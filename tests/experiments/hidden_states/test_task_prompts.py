@@ -32,6 +32,7 @@ def test_the_seed_makes_the_numbers() -> None:
     assert task_prompts(seed=0) != task_prompts(seed=1)
 
 
+@pytest.mark.slow
 def test_layers_are_those_of_the_tokens_that_predict_the_answer(gated: skipviz.SkipModel) -> None:
     depths = task_depths(gated, seed=0)
     found = depths.prompts

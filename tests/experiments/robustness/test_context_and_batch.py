@@ -79,6 +79,7 @@ def contexts(
     return context_changes(model, documents, seed=0), run
 
 
+@pytest.mark.slow
 def test_another_context_shares_nothing_with_the_sentence_and_its_own(
     gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +98,7 @@ def test_another_context_shares_nothing_with_the_sentence_and_its_own(
         assert first + len(elsewhere) - 1 not in taken
 
 
+@pytest.mark.slow
 def test_another_context_is_of_another_text_if_there_is_one(
     gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,7 @@ def changed(after: Surface) -> list[int]:
     return [place for place, (old, new) in enumerate(pairs) if old != new]
 
 
+@pytest.mark.slow
 @given(text=st.text(), seed=st.integers(0, 5))
 @pytest.mark.parametrize("kind", PERTURBATIONS)
 def test_every_word_stays_in_its_place(kind: str, text: str, seed: int) -> None:

@@ -50,6 +50,7 @@ def useless(model: Any, site: int) -> None:
         torch.nn.init.zeros_(parameter)
 
 
+@pytest.mark.slow
 def test_a_unit_that_does_nothing_is_switched_off_and_only_gates_learn(tmp_path: Path) -> None:
     model = tiny.gated(seed=0)
     useless(model, 3)
