@@ -100,6 +100,7 @@ def test_evaluate_passes_over_models_that_were_not_guarded_where_others_were(
     assert "keeps no threshold for 0.5 nats and is passed over" in " ".join(outcome.stderr.split())
 
 
+@pytest.mark.slow
 def test_evaluate_says_so_where_nothing_would_come_of_what_was_asked(
     tmp_path: Path, model: Path, text: Path
 ) -> None:

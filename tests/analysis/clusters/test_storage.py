@@ -18,7 +18,7 @@ def tables() -> dict[str, pl.DataFrame]:
     return {name: getattr(found, name) for name in TABLES}
 
 
-def atomic_write(tables: dict[str, pl.DataFrame]) -> io.BytesIO:
+def written(tables: dict[str, pl.DataFrame]) -> io.BytesIO:
     buffer = io.BytesIO()
     write_tables(tables, buffer)
     return buffer

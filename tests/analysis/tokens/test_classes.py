@@ -152,6 +152,7 @@ def test_spacy_says_part_of_speech_and_entity() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_a_long_text_is_tagged_in_stretches_as_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
     pieces = ["Angela", " Merkel", " visited", " Paris", ". "] * 12
     whole = classes(pieces, linguistic=True)

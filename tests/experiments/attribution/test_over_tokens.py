@@ -95,6 +95,7 @@ def test_ablation_is_taking_one_token_away(
         assert share == pytest.approx(float(wanted), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_input_times_gradient_is_torchs_own(
     gated: skipviz.SkipModel, traced: skipviz.Trace
 ) -> None:

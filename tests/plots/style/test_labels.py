@@ -35,6 +35,7 @@ def test_what_cannot_be_seen_is_shown(text: str, shown: str) -> None:
     assert inner(token_label(text)) == shown
 
 
+@pytest.mark.slow
 @given(st.text(max_size=20))
 def test_labels_hold_no_markup_and_keep_their_text(text: str) -> None:
     label = inner(token_label(text))
