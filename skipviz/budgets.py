@@ -29,7 +29,7 @@ class Budgets(Mapping[float, T], Generic[T]):
     Raises
     ------
     InputError
-        If a key is no number, or two keys are one budget.
+        If a key is not a number, or two keys are one budget.
     """
 
     def __init__(self, values: Mapping[float, T] | Mapping[str, T] | None = None) -> None:

@@ -12,7 +12,7 @@ Progress = Callable[[float], None]
 
 
 def no_progress(share: float) -> None:
-    """Say nothing: what a run reports to where nobody asked."""
+    """Report nothing: the default of ``progress``."""
 
 
 Say = Callable[[str], None]
@@ -20,7 +20,7 @@ Say = Callable[[str], None]
 
 
 def say_nothing(sentence: str) -> None:
-    """Keep the sentence to oneself: what a run tells where nobody asked."""
+    """Report no sentence: the default of ``tell``."""
 
 
 def check_stop(stop: threading.Event | None) -> None:

@@ -20,7 +20,7 @@ Scope = Literal["token", "window", "sequence", "batch"]
 Columns = dict[str, DataTypeClass | DataType]
 
 TOP_K = 5
-"""How many of the likeliest next tokens a trace keeps."""
+"""How many of the most likely next tokens a trace keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,7 +164,7 @@ DECISIONS: Columns = {"token": pl.Int64, "site": pl.Int64, **MATRICES}
 
 
 def site_frame(sites: list[Site]) -> pl.DataFrame:
-    """Return the ``sites`` table, one row a site in the order in which sites run."""
+    """Return the ``sites`` table, one row per site in the order in which sites run."""
     rows: list[dict[str, Any]] = [
         {"site": index, "label": site.label, **asdict(site)} for index, site in enumerate(sites)
     ]

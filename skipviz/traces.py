@@ -1,8 +1,8 @@
-"""The result object: which layers each token used, and what the gates said.
+"""The result object: which layers each token used, and the gates' scores.
 
-A trace is four tables. ``run`` has one row of provenance, ``sites`` one row a place of decision,
-``tokens`` one row a token, and ``decisions`` one row a gate event. The last is kept as one dense
-array a column, tokens by sites, and is unrolled on demand.
+A trace is four tables. ``run`` has one row of provenance, ``sites`` one row per place of
+decision, ``tokens`` one row per token, and ``decisions`` one row per gate event. The last is kept
+as one dense array per column, tokens by sites, and is unrolled on demand.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ class Trace:
         return frame.with_columns(pl.col("p_execute", "score", "threshold").fill_nan(None))
 
     def to_long(self) -> pl.DataFrame:
-        """Return ``decisions`` joined with what each token and each site is: one row an event."""
+        """Return ``decisions`` joined with what each token and each site is: one row per event."""
         tokens = self.tokens.select(
             "token", "source", "sequence", "position", "token_id", "text", "phase", "nll",
             "surprisal", "layers_used",
@@ -168,7 +168,7 @@ class Trace:
         csv_safe(self.to_long()).write_csv(target)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
-        """Write the whole trace to one Parquet file: a row a token, sites as arrays."""
+        """Write the whole trace to one Parquet file: a row per token, sites as arrays."""
         payload = {
             "format": FORMAT,
             "run": self.run.row(0, named=True),

@@ -66,7 +66,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     Ungated layers count as run; a unit that ran twice counts twice; a gate counts whatever it
     decides, unless it was not asked, as of a token that has left; a skip path counts where its
     unit was skipped. Keys and values of an attention that a schedule drops for every token count
-    nowhere: it is known beforehand that nobody reads them.
+    nowhere: it is known beforehand that they are never read.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``attention`` (without keys and values), ``mlp``,
+        One row per token: ``token``; ``attention`` (without keys and values), ``mlp``,
         ``adapters``, ``gates``, ``keys_values`` and ``head``, as decided, and their sum ``total``;
         ``dense_attention``, ``dense_mlp``, ``dense_keys_values`` and ``dense_total`` of the model
         without gates. Integers.
@@ -218,7 +218,7 @@ def execution_rates(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a site, in running order: ``site``, ``label``, ``layer``, ``unit``, ``visit``;
+        One row per site, in running order: ``site``, ``label``, ``layer``, ``unit``, ``visit``;
         ``tokens`` and how many of them ``executed`` it at least once; ``rate``, 0 to 1.
 
     Raises

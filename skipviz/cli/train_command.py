@@ -71,8 +71,8 @@ def train(
         typer.Option("--also", help="A further budget for the same gates; may be repeated."),
     ] = None,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 1500,
-    batch: Annotated[int, typer.Option(help="Windows a step.")] = 2,
-    length: Annotated[int, typer.Option(help="Tokens a window.")] = 256,
+    batch: Annotated[int, typer.Option(help="Windows per step.")] = 2,
+    length: Annotated[int, typer.Option(help="Tokens per window.")] = 256,
     gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 2e-3,
     adapter_lr: Annotated[float, typer.Option(help="Learning rate of the adapters.")] = 1e-3,
     ce_weight: Annotated[

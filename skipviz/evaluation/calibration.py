@@ -110,7 +110,7 @@ def calibrate_exits(
 ) -> Budgets[float]:
     """Find the thresholds at which early exits realise budgets.
 
-    One run in which nobody leaves gives every score. What a threshold would come to by these is
+    One run in which no token leaves gives every score. What a threshold would come to by these is
     compared with what it does come to, and the aim is moved by the difference until it is met.
 
     Parameters
@@ -144,18 +144,18 @@ def calibrate_exits(
         # Of counts that come to the same budget, the first says it. Where tokens stay long,
         # translators cost more than leaving saves.
         return Budgets({b: count for count, b in reversed(by_count.items()) if b < 1})
-    nobody = run(np.inf if rule == "confidence" else -np.inf)
-    scores = nobody.matrix("score")
+    full_depth = run(np.inf if rule == "confidence" else -np.inf)
+    scores = full_depth.matrix("score")
     bounds = (float(scores.min()), float(scores.max()))
     found: dict[float, float] = {}
     for budget in budgets:
         aim = budget
         for _ in range(attempts):
-            if not _reaches(nobody, rule, bounds, aim):
+            if not _reaches(full_depth, rule, bounds, aim):
                 break
             threshold = float(
                 optimize.brentq(
-                    lambda level, aim=aim: realised_budget(leaving(nobody, rule, level)) - aim,
+                    lambda level, aim=aim: realised_budget(leaving(full_depth, rule, level)) - aim,
                     *bounds,
                     xtol=1e-5,
                 )
@@ -168,17 +168,17 @@ def calibrate_exits(
     return Budgets(found)
 
 
-def leaving(nobody: Trace, rule: ExitRule, threshold: float) -> Trace:
+def leaving(full_depth: Trace, rule: ExitRule, threshold: float) -> Trace:
     """Return what a threshold would do if no score changed with it.
 
     Parameters
     ----------
-    nobody
-        A trace of early exits in which nobody left.
+    full_depth
+        A trace of early exits in which no token left.
     rule, threshold
         ``confidence`` or ``entropy``, and its threshold.
     """
-    score = nobody.matrix("score")
+    score = full_depth.matrix("score")
     stays = score >= threshold if rule == "entropy" else score < threshold
     inside = np.logical_and.accumulate(stays, axis=1)
     asked = np.ones_like(inside)
@@ -187,9 +187,9 @@ def leaving(nobody: Trace, rule: ExitRule, threshold: float) -> Trace:
         "exec_count": inside.astype(np.uint8),
         "score": np.where(asked, score, np.float32(np.nan)),
     }
-    return replace(nobody, matrices={**nobody.matrices, **left})
+    return replace(full_depth, matrices={**full_depth.matrices, **left})
 
 
-def _reaches(nobody: Trace, rule: ExitRule, bounds: tuple[float, float], aim: float) -> bool:
-    ends = [realised_budget(leaving(nobody, rule, level)) for level in bounds]
+def _reaches(full_depth: Trace, rule: ExitRule, bounds: tuple[float, float], aim: float) -> bool:
+    ends = [realised_budget(leaving(full_depth, rule, level)) for level in bounds]
     return min(ends) < aim < max(ends)

@@ -46,7 +46,7 @@ def candidates_of(
     ------
     ValueError
         If the models stand on different backbones, a policy is no model's, or a budget asked for
-        is none of a model's.
+        is not one of a model's.
     """
     candidates: list[SkipModel] = []
     backbones: set[str] = set()

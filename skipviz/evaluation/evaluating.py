@@ -55,7 +55,7 @@ def evaluate(
     Returns
     -------
     pl.DataFrame
-        One row a policy and budget, the dense model first: ``model``, ``policy``, ``budget``,
+        One row per policy and budget, the dense model first: ``model``, ``policy``, ``budget``,
         ``limit``, ``documents``, ``tokens``; means over the texts of ``nll``, ``gap`` (loss over
         the dense model's), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that
         of the learned gates at the same budget), each with its 95% interval in ``_low`` and

@@ -55,13 +55,13 @@ class Reference:
         Log-probabilities after each token but the last.
     probability
         Their exponentials.
-    likeliest, targets
-        The likeliest next token, and the one that came.
+    predicted, targets
+        The most likely next token, and the one that came.
     """
 
     log: Float[Tensor, "n v"]
     probability: Float[Tensor, "n v"]
-    likeliest: Int[Tensor, " n"]
+    predicted: Int[Tensor, " n"]
     targets: Int[Tensor, " n"]
 
     @classmethod
@@ -77,7 +77,7 @@ class Reference:
             here = slice(start, start + COMPARED_ROWS)
             mine = logits[here].float().log_softmax(-1)
             nll = -mine.gather(1, self.targets[here, None]).sum()
-            agree = (mine.argmax(-1) == self.likeliest[here]).sum()
+            agree = (mine.argmax(-1) == self.predicted[here]).sum()
             kl = torch.linalg.vecdot(self.probability[here], self.log[here] - mine).sum()
             sums += [float(nll), float(kl), float(agree)]
         nll, kl, top1 = (sums / len(self.targets)).tolist()
@@ -118,7 +118,7 @@ def measure(
         One row per candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
         ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
         ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
-        token; ``top1``, the share of tokens whose likeliest next token is the dense model's;
+        token; ``top1``, the share of tokens whose most likely next token is the dense model's;
         ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
         whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
         ``gates_share``, ``kv_share`` and ``head_share``.

@@ -35,7 +35,7 @@ class EventSink(Protocol):
         site
             Index of the site in ``Family.sites``.
         score, threshold
-            What the gate emitted and what it was held against, on the gate's own scale.
+            What the gate emitted and what it was compared with, on the gate's own scale.
         executed
             True where the unit ran.
         forced

@@ -48,7 +48,7 @@ class Settings(ABC):
     budget
         The budget to use where none is asked for.
     policy
-        Who decides where nobody else is asked for.
+        Who decides by default.
     """
 
     backbone: str

@@ -138,7 +138,7 @@ def _apart(
 
 
 def tails_figure(trace: Trace, table: pl.DataFrame, *, shown: Tail = "layers_used") -> go.Figure:
-    """Draw the middle and the tail of a figure's tokens, a line a document.
+    """Draw the middle and the tail of a figure's tokens, a line per document.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
     table
         What ``summary`` returned for the words that both sides have.
     pairs
-        One row a pair, as ``paraphrase_changes`` returned them.
+        One row per pair, as ``paraphrase_changes`` returned them.
     """
     count = f"{pairs.height} pair" + ("" if pairs.height == 1 else "s")
     same = table.filter(~pl.col("touched")).drop_nulls("moved")

@@ -1,4 +1,4 @@
-"""Records what a model does while somebody else runs it.
+"""Records what a model does while a program of the user runs it.
 
 Hooks go in when a recording starts and come out when it ends, however it ends. They only read.
 A recording hears the forwards of the thread that opened it, so recordings in other threads, and
@@ -109,7 +109,7 @@ class _Inputs:
 
 @dataclass
 class _Part:
-    """What one forward gave, a row a token."""
+    """What one forward gave, a row per token."""
 
     sequence: npt.NDArray[Any]
     position: npt.NDArray[Any]

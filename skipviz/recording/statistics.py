@@ -1,4 +1,4 @@
-"""Loss, entropy and the likeliest next tokens from logits, in one pass while they are in cache."""
+"""Loss, entropy and most likely next tokens from logits, in one pass while they are in cache."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class TokenStatistics:
     entropy
         Entropy of the prediction in nats.
     top_ids, top_probs
-        The likeliest next tokens, most likely first, and their probabilities.
+        The most likely next tokens, in that order, and their probabilities.
     """
 
     nll: Float[Tensor, " n"]

@@ -154,7 +154,7 @@ def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
     Returns
     -------
     list of Document
-        One, or one a row for JSON Lines.
+        One, or one per row for JSON Lines.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
     Returns
     -------
     list of Document
-        One, or one a row for JSON Lines.
+        One, or one per row for JSON Lines.
 
     Raises
     ------

@@ -12,7 +12,7 @@ _AT_EMPTY_LINES = re.compile(rf"{_STOP}|\S(?=\s*\n\s*\n)")
 def sentence_ends(text: str, *, lines: bool) -> list[int]:
     """Return the characters behind which a sentence ends, marks and closing quotes included.
 
-    The end of the text is none of them.
+    The end of the text is not one of them.
 
     Parameters
     ----------

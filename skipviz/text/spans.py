@@ -84,7 +84,7 @@ def group_spans(char_start: Ints, char_end: Ints) -> Ints:
     Returns
     -------
     ndarray
-        One number a token, without gaps and never decreasing. A token without characters of its
+        One number per token, without gaps and never decreasing. A token without characters of its
         own goes with the next one that has some, or else with the last.
     """
     touching = np.flatnonzero(char_end > char_start)

@@ -146,7 +146,7 @@ def typical_tokens(
     Returns
     -------
     pl.DataFrame
-        One row a token, the nearest first, no text twice in a cluster: ``cluster``, ``trace``,
+        One row per token, the nearest first, no text twice in a cluster: ``cluster``, ``trace``,
         ``token``, ``source``, ``position``, ``before``, ``text``, ``after``, ``distance``.
 
     Raises

@@ -29,7 +29,7 @@ PROFILES_AT_ONCE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Grouping:
-    """Groups of profiles, as what a profile is held against.
+    """Groups of profiles, with which a profile is compared.
 
     Attributes
     ----------

@@ -39,7 +39,7 @@ class ClusterMap:
         the profiles' own scale for PCA, without meaning of their own for UMAP; ``tokens``, how
         many it stands for, itself among them.
     tokens
-        One row a token of all traces: ``trace``, ``token`` and the ``point`` that stands for it.
+        One row per token of all traces: ``trace``, ``token`` and the ``point`` that stands for it.
     variance
         Shares of the variance along x and y, 0 to 1; None for UMAP.
     """

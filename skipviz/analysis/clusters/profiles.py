@@ -78,7 +78,7 @@ def raw_profiles(traces: Sequence[Trace], on: ProfileValue) -> Floats:
     traces
         Of one model, one after the other.
     on
-        ``executed``: 1 where the unit ran, else 0; ``score``: what the gate said, on its scale.
+        ``executed``: 1 where the unit ran, else 0; ``score``: the gate's score, on its scale.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Whether there are clusters at all, how many, and whether they come again on other tokens."""
+"""Whether there are clusters at all, how many, and whether other tokens reproduce them."""
 
 from __future__ import annotations
 

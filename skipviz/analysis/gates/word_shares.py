@@ -17,7 +17,7 @@ def shares_by_word(trace: Trace, shares: pl.DataFrame, *, words: bool) -> pl.Dat
     trace
         The trace of one text.
     shares
-        One row a token that has one: ``token`` and ``attribution``.
+        One row per token that has one: ``token`` and ``attribution``.
     words
         Whether the tokens of a word are put together; else only those that share characters, such
         as the parts of an emoji.

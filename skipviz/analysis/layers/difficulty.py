@@ -40,7 +40,7 @@ def difficulty(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``sequence``, its text; ``layers_used``; ``surprisal``,
+        One row per token: ``token``; ``sequence``, its text; ``layers_used``; ``surprisal``,
         ``entropy`` and ``nll`` in nats, null where unknown; ``log_frequency`` of its word as
         ``covariates`` gives it, null outside words; ``token_before``, whether the same token
         occurs earlier in its text, and ``bigram_before``, whether it does so after the same token

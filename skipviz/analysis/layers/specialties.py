@@ -45,7 +45,7 @@ def specialties(
     trace
         A trace with sites.
     classes
-        One row a token of the trace: every column of strings is a feature and parts the tokens
+        One row per token of the trace: every column of strings is a feature and parts the tokens
         into classes, null being none of them, such as ``token_classes`` returns.
     permutations
         How often blocks of tokens change places, within their text, for the p-values.
@@ -142,7 +142,7 @@ def memberships(classes: pl.DataFrame) -> tuple[pl.DataFrame, Bools]:
     Parameters
     ----------
     classes
-        Columns of strings, a row a token.
+        Columns of strings, a row per token.
 
     Returns
     -------

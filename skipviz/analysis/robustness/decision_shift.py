@@ -33,7 +33,7 @@ def shift_of_decisions(words: pl.DataFrame) -> pl.DataFrame:
     pl.DataFrame
         One row a kind, in order of appearance, and whether words were touched, those that were
         first: ``kind``, ``touched``, ``words``, ``units``; means of ``moved`` and ``apart``, 0 to
-        1, of ``layers``, the change in layers used, and of ``loss``, the change in nats a word,
+        1, of ``layers``, the change in layers used, and of ``loss``, the change in nats per word,
         after minus before, each with ``_low`` and ``_high``, a 95% interval; null where nothing is
         known, and intervals also with fewer than ``MIN_UNITS`` units.
     """

@@ -27,7 +27,7 @@ SHIFTED, DRIFTED = 0.1, 0.25
 """Population stability indices from which a figure is said to have shifted, and drifted."""
 STABILITY_BINS = 10
 KS_POINTS = 128
-"""Most places at which two distributions are held against each other."""
+"""Most places at which two distributions are compared."""
 DRIFT_PERMUTATIONS = 4999
 """So many that one figure among a hundred can still be found after the correction."""
 MIN_DOCUMENTS_PER_SIDE = 6

@@ -31,7 +31,7 @@ def over_dense(trace: Trace, dense: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token whose next one is known: ``token``, ``source``, ``sequence``,
+        One row per token whose next one is known: ``token``, ``source``, ``sequence``,
         ``position``; ``text`` and ``next``, it and the token that follows; ``layers_used``;
         ``nll`` and ``dense_nll``, loss on the token that follows, and ``over_dense``, the first
         less the second, all in nats.
@@ -77,7 +77,7 @@ def tails(trace: Trace, costs: pl.DataFrame | None = None) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a document, in order: ``sequence``, ``source``, ``tokens``; then for
+        One row per document, in order: ``sequence``, ``source``, ``tokens``; then for
         ``layers_used``, for ``nll`` in nats and, with ``costs``, for ``over_dense`` in nats the
         ``_mean`` and the quantiles ``_p50``, ``_p95`` and ``_p99`` of its tokens, between values
         as NumPy has it. The last hundredth of a document of fewer than 100 tokens begins

@@ -71,7 +71,7 @@ def block_correlation(
     Parameters
     ----------
     x, y
-        A number a token, in reading order, of shape [tokens].
+        A number per token, in reading order, of shape [tokens].
     method
         The coefficient.
     covariates

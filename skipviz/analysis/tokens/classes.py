@@ -57,7 +57,7 @@ def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``kind``, one of ``KINDS``; ``casing`` of its word, one of
+        One row per token: ``token``; ``kind``, one of ``KINDS``; ``casing`` of its word, one of
         ``CASINGS``, null in scripts without case; ``piece``, one of ``PIECES``; ``word_piece``,
         how many tokens of the word come before; all three null outside words. ``sentence``,
         counted from 0 over all texts; ``in_sentence``, one of ``PLACES``, and
@@ -102,8 +102,8 @@ def token_words(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``word``, counted from 0 over all texts, and ``word_text``, the
-        whole word; both null outside words.
+        One row per token: ``token``; ``word``, counted from 0 over all texts, and ``word_text``,
+        the whole word; both null outside words.
     """
     schema = {"token": pl.Int64, "word": pl.Int64, "word_text": pl.String}
     parts, words = [pl.DataFrame(schema=schema)], 0

@@ -26,8 +26,8 @@ def covariates(trace: Trace) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row a token: ``token``; ``position`` in its text, from 0; ``log_frequency`` of its word
-        in English, the decimal logarithm of occurrences per billion words (Speer,
+        One row per token: ``token``; ``position`` in its text, from 0; ``log_frequency`` of its
+        word in English, the decimal logarithm of occurrences per billion words (Speer,
         "wordfreq", 2022), 0 for a word that is not known and null outside words; ``surprisal`` in
         nats, null at the start of a text; ``length`` in characters.
 

@@ -97,14 +97,14 @@ def word_changes(before: Words, after: Words, pairs: Sequence[tuple[int, int]]) 
     Returns
     -------
     pl.DataFrame
-        One row a pair: ``word``, its place in the first text; ``tokens_before``,
+        One row per pair: ``word``, its place in the first text; ``tokens_before``,
         ``tokens_after``; ``moved``, 0 to 1, the mean over sites of how far the shares of the
         word's tokens that executed lie apart, which for words of one token is the share of
         decisions that differ; ``apart``, the same against the word of the pair that stands
         half of all pairs further on (from the first again after the last), which says how far
         two words lie apart that have as little to do with each other as the texts allow:
         neighbours are alike; ``layers_before``, ``layers_after``, mean layers used of
-        its tokens; ``loss_before``, ``loss_after``, nats a word. Null where it is not known.
+        its tokens; ``loss_before``, ``loss_after``, nats per word. Null where it is not known.
     """
     first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     other = np.roll(second, -(len(second) // 2))

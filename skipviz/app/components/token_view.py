@@ -87,7 +87,7 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
 
 
 def span_texts(trace: Trace) -> pl.DataFrame:
-    """Return a row a token, the characters of its whole span on the span's first token.
+    """Return a row per token, the characters of its whole span on the span's first token.
 
     Tokens of one span overlap; each adds the characters that those before it have not reached.
     """

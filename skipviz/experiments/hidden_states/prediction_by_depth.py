@@ -42,7 +42,7 @@ def convergence_layers(
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> pl.DataFrame:
-    """Return each token's convergence layer: its likeliest next token stays the same behind it.
+    """Return each token's convergence layer: its most likely next token stays the same behind it.
 
     What it ends as is the model's own prediction, after a token that left early the one through
     its exit's translator. No layer above changes the state of such a token, so it is settled at
@@ -63,7 +63,7 @@ def convergence_layers(
     -------
     pl.DataFrame
         One row per token of ``states``: ``token``; ``settled``, the lowest layer behind which the
-        likeliest next token is that of the end, and so behind every layer above it, -1 if the
+        most likely next token is that of the end, and so behind every layer above it, -1 if the
         embedding says so already, null if it is not even so behind the last; ``exit_depth``, the
         deepest gated layer that ran for the token, where it stops choosing to compute, or null;
         ``layers_after``, layers that ran for it above the settled one, attention and MLP half
@@ -114,7 +114,7 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
     -------
     pl.DataFrame
         One row per exit: ``layer`` before it; ``tokens`` that never left, of which alone it is
-        known what the whole depth says; ``head`` and ``lens``, the share of them whose likeliest
+        known what the whole depth says; ``head`` and ``lens``, the share of them whose most likely
         next token at the exit, through its translator and by the logit lens, is that of the end;
         null without such tokens.
 
@@ -138,8 +138,8 @@ def exit_heads(model: SkipModel, trace: Trace, states: States) -> pl.DataFrame:
             "lens": _likeliest(model, behind),
         }
         shares = {
-            name: float((likeliest == final).mean()) if len(final) else None
-            for name, likeliest in said.items()
+            name: float((predicted == final).mean()) if len(final) else None
+            for name, predicted in said.items()
         }
         rows.append({"layer": each.layer, "tokens": int(stayed.sum()), **shares})
     schema = {"layer": pl.Int64, "tokens": pl.Int64, "head": pl.Float64, "lens": pl.Float64}
@@ -181,7 +181,7 @@ def layer_influence(trace: Trace, states: States) -> pl.DataFrame:
 
 
 def _ends(model: SkipModel, trace: Trace, states: States) -> Ints:
-    """Return the next token that the model itself finds likeliest."""
+    """Return the next token that the model itself finds most likely."""
     final = _likeliest(model, states.values[-1])
     if not isinstance(model.family, HasExits):
         return final
@@ -205,8 +205,8 @@ def _likeliest(
     if translator is not None:
         states = translator(states)
     # Not called: a hook on the norm may be for what leaves the model.
-    likeliest = [head(norm.forward(rows)).argmax(dim=-1) for rows in states.split(HEAD_ROWS)]
-    found: Ints = torch.cat(likeliest).cpu().numpy() if likeliest else np.zeros(0, dtype=np.int64)
+    predicted = [head(norm.forward(rows)).argmax(dim=-1) for rows in states.split(HEAD_ROWS)]
+    found: Ints = torch.cat(predicted).cpu().numpy() if predicted else np.zeros(0, dtype=np.int64)
     return found
 
 

@@ -27,7 +27,7 @@ from skipviz.traces import Trace
 SAMPLED_TOKENS = 2000
 """Tokens whose states are kept, if nothing else is asked: 143 MB of a model like SmolLM2-135M."""
 OTHERWISE = 0.01
-"""Share of decisions that may come out otherwise than in the trace, by rounding."""
+"""Share of decisions that may differ from the trace, by rounding."""
 
 
 @dataclass(frozen=True, eq=False)

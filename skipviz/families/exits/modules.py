@@ -1,4 +1,4 @@
-"""Early exits: after some layers a token may leave, and the layers above no longer change it.
+"""Early exits: after some layers per token may leave, and the layers above no longer change it.
 
 At an exit a low-rank translator turns the hidden state into an estimate of the last one (the tuned
 lens of Belrose et al., "Eliciting latent predictions from transformers with the tuned lens",
@@ -86,7 +86,7 @@ class Stay(nn.Module):
 
     The score is the largest probability for ``confidence`` (leave at or above the threshold), the
     entropy in nats for ``entropy`` (leave below it), and for ``patience`` how many exits in a row
-    agreed on the likeliest token (leave at or above it).
+    agreed on the most likely token (leave at or above it).
     """
 
     threshold: Tensor
@@ -149,7 +149,7 @@ class EarlyExits(nn.Module):
         now = self._now
         if now.inside is None:
             now.inside = torch.ones(before.shape[:2], dtype=torch.bool, device=before.device)
-            now.left, now.streak, now.likeliest = None, None, None
+            now.left, now.streak, now.predicted = None, None, None
         state = result
         if now.left is not None:
             state = torch.where(now.inside.unsqueeze(-1), result, before)
@@ -166,7 +166,7 @@ class EarlyExits(nn.Module):
 
     def _ask(self, number: int, state: Float[Tensor, "b t d"]) -> None:
         translated = self.translators[number](state)
-        if self.training:  # nobody leaves, and nothing has to be asked
+        if self.training:  # no token leaves, and nothing has to be asked
             return
         now, stay = self._now, cast(Stay, self.stays[number])
         score = self._score(translated, stay.rule)
@@ -189,11 +189,11 @@ class EarlyExits(nn.Module):
         joined = torch.cat(found).view(low.shape[:2])
         return self._agreed(joined) if rule == "patience" else joined
 
-    def _agreed(self, likeliest: Tensor) -> Float[Tensor, "b t"]:
+    def _agreed(self, predicted: Tensor) -> Float[Tensor, "b t"]:
         now = self._now
-        same = torch.zeros_like(likeliest) if now.likeliest is None else likeliest == now.likeliest
+        same = torch.zeros_like(predicted) if now.predicted is None else predicted == now.predicted
         now.streak = same * (1 + (0 if now.streak is None else now.streak))
-        now.likeliest = likeliest
+        now.predicted = predicted
         return cast(Tensor, now.streak.float())
 
 
@@ -216,7 +216,7 @@ def leading_directions(
 
 
 def install_exits(model: Any, config: ExitConfig) -> EarlyExits:
-    """Give a model exits, in place, with every threshold such that nobody leaves.
+    """Give a model exits, in place, with every threshold such that no token leaves.
 
     Parameters
     ----------

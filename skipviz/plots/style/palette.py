@@ -84,7 +84,7 @@ LOSS_RANGE = (0.0, 10.0)
 
 
 def cluster_colour(cluster: int | None) -> str:
-    """Return the colour of a cluster, from 0; after the eighth they come again."""
+    """Return the colour of a cluster, from 0; after the eighth they repeat."""
     return NO_CLUSTER_COLOUR if cluster is None else CLUSTER_COLOURS[cluster % len(CLUSTER_COLOURS)]
 
 
