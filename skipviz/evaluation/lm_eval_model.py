@@ -20,6 +20,9 @@ def harness_model(
 ) -> Any:
     """Return a model that ``lm_eval.simple_evaluate(model=...)`` takes.
 
+    ``lm_eval.simple_evaluate(model=harness_model("smollm2-gated", budget=0.8), tasks=[...])`` runs
+    a benchmark under the gates of a budget.
+
     Parameters
     ----------
     name, budget, policy, limit
@@ -33,12 +36,6 @@ def harness_model(
     ------
     ImportError
         If lm-evaluation-harness is not installed; says how to install it.
-
-    Examples
-    --------
-    >>> lm_eval.simple_evaluate(  # doctest: +SKIP
-    ...     model=harness_model("smollm2-gated", budget=0.8), tasks=["lambada_openai"]
-    ... )
     """
     try:
         from lm_eval.models.huggingface import HFLM

@@ -17,6 +17,7 @@ import skipviz
 DOCS = Path(__file__).parents[2] / "docs"
 PUBLIC = {name: getattr(skipviz, name) for name in skipviz.__all__}
 FUNCTIONS = [name for name, value in PUBLIC.items() if inspect.isfunction(value)]
+FIGURES = [f"plots.{name}" for name in skipviz.plots.__all__]
 CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 REQUIRED = {"GL08", "SS01", "SS02", "SS03", "SS04", "PR02", "PR03", "PR07", "PR10", "RT02", "YD01"}
 """numpydoc's own checks: a docstring with a summary, that names what there is, in order, and says
@@ -26,10 +27,12 @@ something of each. Types are in the annotations."""
 def problems(name: str) -> list[str]:
     found = validate(f"skipviz.{name}")["errors"]
     required = REQUIRED | ({"PR01", "RT01"} if name in FUNCTIONS else set())
+    if name in FIGURES:  # what they return is in the annotation: a figure, or HTML
+        required |= {"PR01"}
     return [f"{code}: {said}" for code, said in found if code in required]
 
 
-@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])
+@pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES, *FIGURES])
 def test_a_public_name_is_described(name: str) -> None:
     assert problems(name) == []
 
