@@ -77,7 +77,6 @@ def test_every_test_lies_where_its_module_does() -> None:
     assert {str(each) for each in tests - rooms - extra - {Path()}} == set()
 
 
-@pytest.mark.slow
 def test_one_name_means_one_thing() -> None:
     """Constants, classes, functions; a command is called like the function that it runs."""
     seen = {
