@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from skipviz.analysis.cost import CostSummary
+from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
-
-_BUDGET_TOLERANCE = 0.02
-"""How far the budget realised may lie from the one asked for without a word."""
-
 
 def cost_reading(trace: Trace, figures: CostSummary) -> str:
     """Say how many layers were used, what that costs, and whether the budget was met.
@@ -25,13 +22,8 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
         f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. The "
         f"decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
     )
-    asked = trace.run["budget"].item()
-    if asked is None or abs(figures.budget - asked) <= _BUDGET_TOLERANCE:
-        return said
-    return (
-        f"{said} **The budget on this text is {figures.budget:.2f}; the thresholds were set for "
-        f"{asked:.2f} on other texts.**"
-    )
+    missed = budget_reading(trace)
+    return f"{said} **{missed[0]}**" if missed else said
 
 
 def token_reading(trace: Trace, token: int) -> str:
