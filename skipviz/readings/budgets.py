@@ -33,14 +33,14 @@ def budget_reading(trace: Trace) -> tuple[str, str] | None:
 
 
 def has_thresholds(trace: Trace) -> bool:
-    """Say whether scores of the tokens are compared with thresholds, which can be set anew."""
+    """Say whether one threshold decides at every site, which can be set anew."""
     rules = set(trace.sites["rule"])
-    return bool(rules) and rules <= {"gt", "ge", "lt"}
+    return rules == {"gt"}
 
 
 def remedy(model: str, asked: float) -> str:
     """Return the sentence that names the command which sets thresholds for a kind of text."""
     return (
-        f"`skipviz calibrate {shlex.quote(model)} --budget {asked:g} --text FILE` sets thresholds for texts "
-        "like yours."
+        f"`skipviz calibrate {shlex.quote(model)} --budget {asked:g} --text FILE` sets thresholds "
+        "for texts like yours."
     )

@@ -6,6 +6,7 @@ from skipviz.analysis.cost import CostSummary
 from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
 
+
 def cost_reading(trace: Trace, figures: CostSummary) -> str:
     """Say how many layers were used, what that costs, and whether the budget was met.
 

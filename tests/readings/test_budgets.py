@@ -44,9 +44,7 @@ def test_what_a_plan_decided_was_asked_for_by_no_budget() -> None:
 
 def test_rates_are_missed_without_a_threshold_to_set() -> None:
     trace = make_trace(tokens=30, exec_count=0)
-    fixed = dataclasses.replace(
-        trace, sites=trace.sites.with_columns(rule=pl.lit("schedule"))
-    )
+    fixed = dataclasses.replace(trace, sites=trace.sites.with_columns(rule=pl.lit("schedule")))
     said = budget_reading(fixed)
     assert said is not None
     assert "policy was made for" in said[0]
