@@ -101,7 +101,7 @@ def keep_own(
     """
     check_own_name(name, settings)
     path = own_file(folder, settings)
-    with locked(home() / "thresholds" / f"{_weights(settings)}.json"):
+    with locked(path):
         own = dict(with_own(settings, folder).own)
         before = own.get(name)
         if before is None or before.policy != settings.made_for:

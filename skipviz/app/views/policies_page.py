@@ -135,7 +135,7 @@ def _compare(row: dict[str, Any]) -> None:
     )
     traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
     if traced is not None:
-        show(traced, key=asked.key)
+        show(traced, asked, key=asked.key)
 
 
 def _name(row: dict[str, Any]) -> str:
