@@ -52,6 +52,9 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "means that skipping made the prediction worse.",
         "budget": "FLOPs of attention (without keys and values), MLP, adapters and gates, as a "
         "share of the dense model's; layers without gates count as run.",
+        "equal budget": "The same budget realised on the same texts: as measured where a policy "
+        "met it within 0.005, otherwise on the line between the two budgets that it realised "
+        "around it, and no comparison where no two enclose it.",
         "FLOPs": "Floating-point operations: the arithmetic that the decisions imply, which is not "
         "the time taken.",
         # The audit.

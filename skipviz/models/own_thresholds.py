@@ -146,7 +146,7 @@ def _read_own(name: str, fields: Mapping[str, Any], settings: Settings) -> OwnTh
     )
     numbers = [*found.thresholds.values(), *found.thresholds, *found.realised.values()]
     if not found.thresholds or not all(math.isfinite(number) for number in numbers):
-        raise ValueError(f"{name} lacks a threshold, or has one that is no number")
+        raise ValueError(f"{name} lacks a threshold, or has one that is not finite")
     if found.policy not in settings.made_policies or list(found.realised) != list(found.thresholds):
         raise ValueError(f"{name} is of a policy {found.policy!r}, or not all of it is there")
     return found

@@ -21,7 +21,7 @@ from skipviz.progress import Progress
 from skipviz.readings.budgets import has_thresholds, remedy
 from skipviz.traces import Trace
 
-NAME = "my-text"
+FIRST_NAME = "my-text"
 """What a kind of text is called where the user does not say."""
 
 
@@ -38,7 +38,7 @@ def offer_thresholds(traced: Trace, request: Request) -> None:
             f"more text of this kind. In a terminal: {plain(remedy(request.model, asked))}"
         )
         name = st.text_input(
-            "Name of this kind of text", NAME, key="own_name", max_chars=40,
+            "Name of this kind of text", FIRST_NAME, key="own_name", max_chars=40,
             help="It becomes one more policy of this model. A threshold of this name and budget "
             "that there is already is replaced; what the model came with stays.",
         )  # fmt: skip
