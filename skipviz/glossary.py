@@ -138,8 +138,11 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "budget.",
         "average precision": "The mean precision when units are ranked by gate score; chance is "
         "the share of units worth running.",
-        "shuffled decisions": "Each site's decisions given to other tokens at random; a control "
-        "for which tokens were chosen.",
+        "shuffled site by site": "A control: each site's decisions are given to other tokens at "
+        "random, independently at each site, which also breaks up the combinations of sites that "
+        "the gates chose.",
+        "shuffled token by token": "A control: all decisions of a token together are given to "
+        "another token at random, so that only the tokens change, not the combinations of sites.",
         "greedy utility": "A policy that knows every utility and keeps the best decisions within "
         "the budget.",
         # Layers.

@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from skipviz.evaluation.shuffled import Shuffled
+from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 
 TRAINING = "training.json"
@@ -101,22 +102,29 @@ Apache-2.0, as the backbone and skipviz are.
 
 def shuffled_section(found: Shuffled, budget: str) -> str:
     """Return what shuffled decisions cost at a budget, and the execution rates, as Markdown."""
-    rows = [
-        ("loss, the gates' own decisions", found.own),
-        ("loss, decisions shuffled among tokens", found.shuffled),
-        ("shuffled minus own", found.cost),
-    ]
-    lines = [f"| at budget {budget} | nats per token |", "|---|---|"]
-    table = "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
-    return f"""{table}
+    return f"""{shuffled_table(found, budget)}
 
-Shuffling gives each site's decisions to other tokens of the same document, independently at each
-site. The difference is what it is worth that the gates choose these tokens and these combinations
-of sites. Execution rates per site stay the same.
+{GLOSSARY["shuffled site by site"]} {GLOSSARY["shuffled token by token"]} The second is what it is
+worth that the gates choose these tokens; the first adds what it costs that the combinations of
+sites fall apart. Execution rates per site stay the same in both.
 
 ## Execution rate by site
 
 {rates_table(found.rates)}"""
+
+
+def shuffled_table(found: Shuffled, budget: str) -> str:
+    """Return the two shuffled controls side by side, as Markdown."""
+    rows = [
+        ("loss", found.own, found.by_site, found.by_token),
+        ("minus own", "", found.by_site_cost, found.by_token_cost),
+    ]
+    lines = [
+        f"| at budget {budget}, nats per token | the gates' own decisions | shuffled site by site "
+        "| shuffled token by token, whole rows |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join(lines + [f"| {' | '.join(map(str, row))} |" for row in rows])
 
 
 def frontier_table(table: pl.DataFrame) -> str:

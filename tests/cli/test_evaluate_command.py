@@ -41,7 +41,7 @@ def test_evaluate_writes_a_card_of_its_own_numbers(
     words = card.read_text(encoding="utf-8")
     for figures in (outcome.stdout, words):
         assert f"| {gap} |" in figures
-        assert f"| shuffled minus own | {found.cost} |" in figures
+        assert f"| minus own |  | {found.by_site_cost} | {found.by_token_cost} |" in figures
         rates = found.rates.filter(pl.col("layer") == 3)["rate"].to_list()
         assert f"| 3 | {rates[0]:.3f} | {rates[1]:.3f} |" in figures
     assert "| 7 | 1234 |" in words

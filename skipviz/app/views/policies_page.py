@@ -16,6 +16,7 @@ from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
+from skipviz.app.views.shuffled_control import show_shuffled
 from skipviz.folders import samples_folder
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.frontier import frontier_figure
@@ -144,6 +145,7 @@ def _compare(row: dict[str, Any]) -> None:
     traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
     if traced is not None:
         show(traced, asked, key=asked.key)
+        show_shuffled(traced, asked)
 
 
 def _name(row: dict[str, Any]) -> str:

@@ -46,7 +46,7 @@ GROWTH = 16
 NEAR_ENOUGH = 0.05
 """What the shares of a path may miss of the difference that they should add up to."""
 _ROUNDING = 1e-5
-"""What single precision leaves of a loss: a miss below this share of it cannot be told from 0."""
+"""What single precision leaves of a loss: a miss below this share of it is as good as 0."""
 SAMPLE = 192
 """Cells flipped through all of the text that follows: the work of some 50 runs of it."""
 
