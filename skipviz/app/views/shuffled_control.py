@@ -18,7 +18,7 @@ from skipviz.progress import Progress
 from skipviz.readings.shuffled import shuffled_reading
 from skipviz.traces import Trace
 
-RUNS = 3
+RUNS = 3.0
 """Runs of the text that both controls take together."""
 
 
