@@ -27,8 +27,9 @@ def page() -> None:
         _welcome()
         return
     traced = outcome(PATHS, asked=run.asked)
-    if traced is not None:
-        show(traced, key=str(run.asked))
+    known = state().request
+    if traced is not None and known is not None:
+        show(traced, known, key=str(run.asked))
 
 
 def _welcome() -> None:

@@ -64,7 +64,9 @@ class GatedSettings(Settings):
     @property
     def budgets(self) -> Budgets[Setting]:
         """The threshold of each budget."""
-        return Budgets({b: Threshold(value) for b, value in self.thresholds.items()})
+        own = self.own.get(self.policy)
+        levels = self.thresholds if own is None else own.thresholds
+        return Budgets({b: Threshold(value) for b, value in levels.items()})
 
     @property
     def limits(self) -> Budgets[Setting]:
