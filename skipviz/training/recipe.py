@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -99,7 +100,7 @@ class Recipe:
 
 def fast_dtype(device: str) -> str:
     """Return ``bfloat16`` where the device has units for it, else ``float32``."""
-    native = device != "cpu" or any(
-        torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16")
-    )
+    # Older versions of torch cannot say.
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    native = device != "cpu" or any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
     return "bfloat16" if native else "float32"

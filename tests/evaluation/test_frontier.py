@@ -127,7 +127,7 @@ def test_losses_over_the_learned_gates_are_at_the_budget_realised(
     differences = mine - (low + (high - low) * (at - at_low) / (at_high - at_low))
     found = table.filter(policy="static").row(0, named=True)
     assert found["over_learned"] == pytest.approx(differences.mean())
-    assert differences.min() <= found["over_learned_low"] < found["over_learned"]
+    assert differences.min() - 1e-9 <= found["over_learned_low"] < found["over_learned"]
     assert table.filter(policy="learned")["over_learned"].to_list() == [0, 0]
     for policy in ("dense", "random"):
         assert table.filter(policy=policy)["over_learned"].item() is None

@@ -96,9 +96,9 @@ def span_texts(trace: Trace) -> pl.DataFrame:
         *(pl.col(name).cast(pl.Int32) for name in ("sequence", "span", "token_id", "context")),
         *(pl.col(name).fill_null(float("nan")) for name in ("layers_used", "nll", "surprisal")),
     )  # fmt: skip
-    return tokens.with_columns(new_characters().str.join("").over("span").alias("text")).drop(
-        "char_start", "char_end"
-    )
+    tokens = tokens.with_columns(new_characters().alias("text"))
+    whole = pl.col("text").str.join("").over("span")
+    return tokens.with_columns(whole).drop("char_start", "char_end")
 
 
 def token_view(
