@@ -24,7 +24,7 @@ class Effort:
     """
 
     kind: str
-    size: float
+    size: float | int
 
 
 class Costs:
@@ -32,11 +32,11 @@ class Costs:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._measured: defaultdict[str, deque[tuple[float, float]]] = defaultdict(
+        self._measured: defaultdict[str, deque[tuple[float | int, float]]] = defaultdict(
             lambda: deque(maxlen=KEPT_MEASUREMENTS)
         )
 
-    def learn(self, effort: Effort, seconds: float) -> None:
+    def learn(self, effort: Effort, seconds: float | int) -> None:
         """Take in how long a run took that was done."""
         if effort.size > 0 and seconds > 0:
             with self._lock:

@@ -151,7 +151,7 @@ def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
 def test_results_are_bounded_by_bytes_and_the_one_not_looked_at_for_longest_goes_first(
     worker: Jobs, gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = jobs.ENTRY_BYTES + held_bytes(skipviz.trace(gated, tiny.TEXT))
+    size = jobs.ENTRY_BYTES + held_bytes(skipviz.trace(gated, "1"))
     monkeypatch.setattr(jobs, "RESULT_BYTES", 3.5 * size)
     made = [worker.submit(request(number)) for number in ("1", "2", "3")]
     for job in made:
@@ -205,7 +205,7 @@ def test_a_model_that_is_not_in_use_makes_room(
 
     def fail(model: skipviz.SkipModel, *_: Any) -> None:
         state = torch.zeros(3)
-        raise ValueError(f"of {model.name} at {state}")
+        raise InputError(f"of {model.name} at {state}")
 
     monkeypatch.setattr(jobs, "load", load)
     monkeypatch.setattr(jobs, "MODEL_BYTES", 0)
@@ -213,7 +213,7 @@ def test_a_model_that_is_not_in_use_makes_room(
     for name in ("a", "b", "c"):
         assert len(worker.submit(request(model=name)).future.result(30)) > 0
         failed: Job[None] = worker.experiment(request(model=name), "fails", fail)
-        assert isinstance(failed.future.exception(30), ValueError)
+        assert isinstance(failed.future.exception(30), InputError)
     assert [name for name, model in loaded.items() if model() is not None] == ["c"]
     worker.close()
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 
-def in_words(seconds: float) -> str:
+def in_words(seconds: float | int) -> str:
     """Return a duration in words."""
     return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
-def takes(seconds: float | None) -> str:
+def takes(seconds: float | int | None) -> str:
     """Return how long a run takes, as far as it was measured, as the end of a sentence."""
     if seconds is None:
         return (
