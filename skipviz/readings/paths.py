@@ -21,10 +21,10 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     """
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."
-    said = (
-        f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. The "
-        f"decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
-    )
+    said = f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. "
+    if figures.budget is None or figures.flop_share is None:
+        return f"{said}What that saves is unknown, because the FLOPs of this model are."
+    said += f"The decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
     asked = trace.run["budget"].item()
     if asked is None or abs(figures.budget - asked) <= _BUDGET_TOLERANCE:
         return said
