@@ -112,6 +112,7 @@ class Jobs:
         self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
         self._sizes: dict[str, int] = {}
         self._models: OrderedDict[str, SkipModel] = OrderedDict()
+        self._loading: dict[str, threading.Lock] = {}
         self.costs = Costs()
         self.runs = 0
 
@@ -267,21 +268,29 @@ class Jobs:
 
     def _model(self, name: str) -> SkipModel:
         key = _stamped(name)
-        if key not in self._models:
-            self._make_room()
-            self._models[key] = load(name)
-        self._models.move_to_end(key)
-        return self._models[key]
+        with self._lock:
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:  # a run that was left behind while it loaded may still be at it
+            with self._lock:
+                model = self._models.pop(key, None)
+            if model is None:
+                self._make_room()
+                model = load(name)
+            with self._lock:
+                self._models[key] = model
+        return model
 
     def _make_room(self) -> None:
         """Let go of models until those beside the next one take no more than they may."""
-        total = sum(map(_weight_bytes, self._models.values()))
-        let_go = False
-        while total > MODEL_BYTES:
-            total -= _weight_bytes(self._models.popitem(last=False)[1])
-            let_go = True
-        if let_go:
-            gc.collect()  # modules refer to each other in circles
+        with self._lock:
+            sizes = {key: _weight_bytes(model) for key, model in self._models.items()}
+            total = sum(sizes.values())
+            for key in list(self._models):
+                if total <= MODEL_BYTES:
+                    return
+                total -= sizes[key]
+                del self._models[key], self._loading[key]
+        gc.collect()  # modules refer to each other in circles
 
 
 def _stamped(name: str) -> str:

@@ -1,8 +1,8 @@
-"""One thread that does the work of every session, and one that sees who still waits for it.
+"""One thread that has the work of every session done, and sees who still waits for it.
 
 Streamlit does not stop a function that makes no Streamlit calls, and does not tell it that its
-session has ended. So the work lives in a thread of its own, and another looks every quarter of a
-second whether somebody still waits for what runs, and whether the first thread is alive.
+session has ended. So each run has a thread of its own, and another looks ten times a second
+whether somebody still waits for it, and whether it is alive.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError, wait
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar
 
@@ -22,12 +23,13 @@ import torch
 from skipviz.errors import SkipvizError, Stopped
 
 _LOG = logging.getLogger("skipviz")
-TICK = 0.25
+TICK = 0.1
 """Seconds between two looks at who waits."""
 GRACE = 0.75
 """Seconds that a session may be away, as when its connection breaks and is made again."""
-CLOSING = 2.0
-"""Seconds that a run has to stop in when the server ends."""
+PATIENCE = 1.0
+"""Seconds that a run may take to stop before it is left behind."""
+ENDED = "The thread that ran it has ended."
 LEAST_SECONDS, LEAST_SHARE = 2.0, 0.02
 """A run's remaining time is not told from less than this."""
 
@@ -117,15 +119,19 @@ class Job(Generic[Result]):
         if self.future.done() or not self.future.set_running_or_notify_cancel():
             return
         try:
-            self.future.set_result(work(self))
+            result = work(self)
         except BaseException as error:
             self.fail(error)
+        else:
+            with suppress(InvalidStateError):  # it was left behind
+                self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
         """End it with an error, which keeps nothing of the run alive."""
         if not isinstance(error, SkipvizError):  # a page says so, and where to look
             _LOG.error("A run of the app failed.", exc_info=error)
-        self.future.set_exception(_without_frames(error))
+        with suppress(InvalidStateError):
+            self.future.set_exception(_without_frames(error))
 
     @property
     def problem(self) -> BaseException | None:
@@ -141,7 +147,10 @@ class Job(Generic[Result]):
 
 
 class Worker:
-    """Does jobs one after the other.
+    """Does jobs one after the other, each in a thread of its own.
+
+    A run that is told to stop and does not, as where a library computes or fetches for long without
+    looking up, is left behind, so that the next one can begin.
 
     Parameters
     ----------
@@ -156,90 +165,95 @@ class Worker:
         self._running: Job[Any] | None = None
         self._closed = False
         self._away_since: dict[str, float] = {}
-        self._hand: threading.Thread | None = None
-        self._eye: threading.Thread | None = None
+        self._thread: threading.Thread | None = None
+        # Keep the page quick while the model runs.
+        self._cores = max(1, torch.get_num_threads() - 1)
         atexit.register(self.close)
 
     def add(self, job: Job[Any], work: Work) -> None:
         """Put a job at the end of the queue."""
         with self._change:
             self._waiting.append((job, work))
-            self._revive()
             self._change.notify_all()
+        self._revive()
 
     def before(self, job: Job[Any]) -> int:
         """Return how many runs come before one that waits."""
-        with self._change:
-            self._revive()  # whoever waits asks, so that both threads' end is noticed too
-            queue = [self._running, *(each for each, _ in self._waiting)]
-        live = [each for each in queue if each is not None and not each.future.done()]
-        return live.index(job) if job in live else 0
+        self._revive()  # whoever waits asks, so that an end of the thread is noticed
+        unfinished = self._unfinished()
+        return unfinished.index(job) if job in unfinished else 0
 
     def close(self) -> None:
         """Stop everything; a run that does not stop in time is left behind."""
         with self._change:
             self._closed = True
-            jobs = self._unfinished()
             self._change.notify_all()
-            threads = [each for each in (self._hand, self._eye) if each is not None]
-        for job in jobs:
+        for job in self._unfinished():
             job.halt()
-        for thread in threads:
-            thread.join(CLOSING)
+        if self._thread is not None:
+            self._thread.join(2 * PATIENCE)
         atexit.unregister(self.close)
 
     def _unfinished(self) -> list[Job[Any]]:
-        running = [] if self._running is None else [self._running]
-        jobs = running + [job for job, _ in self._waiting]
-        return [job for job in jobs if not job.future.done()]
+        with self._change:
+            jobs = [self._running, *(job for job, _ in self._waiting)]
+        return [job for job in jobs if job is not None and not job.future.done()]
 
     def _revive(self) -> None:
-        """See that both threads are there: one that was killed must leave no page waiting."""
-        if self._closed:
-            return
-        if self._hand is None or not self._hand.is_alive():
+        """See that the thread is there: one that was killed must leave no page waiting."""
+        with self._change:
+            if self._closed or (self._thread is not None and self._thread.is_alive()):
+                return
             lost, self._running = self._running, None
-            if lost is not None and not lost.future.done():
-                lost.fail(RuntimeError("The thread that ran it has ended."))
-            self._hand = threading.Thread(target=self._do, name="skipviz worker", daemon=True)
-            self._hand.start()
-        if self._eye is None or not self._eye.is_alive():
-            self._eye = threading.Thread(target=self._look, name="skipviz watch", daemon=True)
-            self._eye.start()
+            self._thread = threading.Thread(target=self._do, name="skipviz worker", daemon=True)
+            self._thread.start()
+        if lost is not None and not lost.future.done():
+            lost.stop.set()
+            lost.fail(RuntimeError(ENDED))
 
     def _do(self) -> None:
-        _leave_a_core()
         while True:
             with self._change:
-                self._running = None
                 self._change.wait_for(lambda: self._closed or self._waiting)
                 if self._closed:
                     return
                 self._running = self._waiting[0][0]
                 job, work = self._waiting.popleft()
-            job.done_by(work)
+            self._see_through(job, work)
+            with self._change:
+                self._running = None
             del job, work  # what they hold need not stay until there is more to do
 
-    def _look(self) -> None:
-        while True:
-            with self._change:
-                self._change.wait_for(lambda: self._closed or self._unfinished())
-                if self._closed:
-                    return
-                self._revive()
-                jobs = self._unfinished()
-            sessions = {session for job in jobs for session in job.sessions}
-            gone = self._gone(sessions)
-            for job in jobs:
-                job.leave_with(gone)
-            time.sleep(TICK)
+    def _see_through(self, job: Job[Any], work: Work) -> None:
+        if job.future.done():  # it was stopped while it waited
+            return
 
-    def _gone(self, sessions: set[str]) -> set[str]:
-        """Return the sessions that have been away for longer than a broken connection."""
-        now = time.monotonic()
+        def run() -> None:
+            torch.set_num_threads(self._cores)
+            job.done_by(work)
+
+        hand = threading.Thread(target=run, name="skipviz run", daemon=True)
+        hand.start()
+        future, told = job.future, None
+        while not future.done():
+            wait([future], TICK)
+            self._drop_absent()
+            if job.stop.is_set():
+                told = time.monotonic() if told is None else told
+                if time.monotonic() - told >= PATIENCE:
+                    job.fail(Stopped())
+            if not hand.is_alive() and not future.done():
+                job.fail(RuntimeError(ENDED))
+
+    def _drop_absent(self) -> None:
+        """Let go of sessions that have been away for longer than a broken connection."""
+        jobs, now = self._unfinished(), time.monotonic()
+        sessions = {session for job in jobs for session in job.sessions}
         away = {session for session in sessions if not self._present(session)}
         self._away_since = {session: self._away_since.get(session, now) for session in away}
-        return {session for session in away if now - self._away_since[session] >= GRACE}
+        gone = {session for session in away if now - self._away_since[session] >= GRACE}
+        for job in jobs:
+            job.leave_with(gone)
 
 
 def _without_frames(error: BaseException) -> BaseException:
@@ -251,8 +265,3 @@ def _without_frames(error: BaseException) -> BaseException:
         seen.__traceback__ = None
         seen = seen.__cause__ or seen.__context__
     return error
-
-
-def _leave_a_core() -> None:
-    """Keep the page quick while the model runs."""
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))

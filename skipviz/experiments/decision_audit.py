@@ -24,11 +24,11 @@ from torch import Tensor
 from skipviz.atomic import write_table
 from skipviz.errors import InputError
 from skipviz.families import Plan
-from skipviz.families.hooks import before, hooked
+from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import attend_after, decoder_layers
 from skipviz.families.powers import CanFlip, SkippableUnit, force
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, check_stop, no_progress
 from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
 
@@ -116,14 +116,15 @@ def audit(
     wanted = _cells(cells, length, trace.sites.height)
     known = _read(store)
     with torch.inference_mode():
-        base = _Base.of(model, trace)
-        todo = [cell for cell in wanted if cell not in known]
-        for done, group in _groups(todo, length, reach, rows):
-            check_stop(stop)
-            losses = _Sweep(model.model, units, base, group, reach, downstream).run()
+        base = _Base.of(model, trace, stop)
+        groups = _groups([cell for cell in wanted if cell not in known], length, reach, rows)
+        layers = len(decoder_layers(model.model))
+        work = sum(_rows_run(group, units, layers, length, reach) for group in groups)
+        meter = Meter(max(1, work), progress, stop)
+        for group in groups:
+            losses = _Sweep(model.model, units, base, group, reach, downstream).run(meter)
             known |= dict(zip(group, losses.tolist(), strict=True))
             _write(store, known)
-            progress(done)
     progress(1.0)
     token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
     executed = trace.matrix("exec_count")[token, site] > 0
@@ -150,13 +151,14 @@ class _Base:
     nll: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, model: SkipModel, trace: Trace) -> _Base:
+    def of(cls, model: SkipModel, trace: Trace, stop: threading.Event | None) -> _Base:
         ids = torch.tensor(trace.tokens["token_id"].to_list(), device=model.device)[None]
         decided = trace.matrix("exec_count") > 0
         layers: Any = decoder_layers(model.model)
         entered: list[Tensor] = []
         between: list[Tensor] = []
-        hooks = [
+        hooks = [after(layer, lambda *_: check_stop(stop)) for layer in layers]
+        hooks += [
             before(norm, lambda _, args, kept=kept: kept.append(args[0][0]))
             for layer in layers
             for norm, kept in (
@@ -227,8 +229,8 @@ class _Sweep:
         self._counts = first[:, None] + torch.arange(reach, device=device) < length
         self._state = base.entered[0].new_empty(len(cells), reach, base.entered[0].shape[-1])
 
-    def run(self) -> Float[Tensor, " r"]:
-        """Return the loss of each flip over its horizon, in nats."""
+    def run(self, meter: Meter) -> Float[Tensor, " r"]:
+        """Return the loss of each flip over its horizon, in nats; each unit is counted as done."""
         base, begun = self._base, 0
         layers: Any = decoder_layers(self._model)
         for number, layer in enumerate(layers):
@@ -254,6 +256,7 @@ class _Sweep:
                 if gated:
                     output[~execute] = gated.adapter(normed[~execute])
                 self._state[:begun] += output
+                meter.advance(begun * self._token.shape[1])
         losses = self._state.new_zeros(self._token.shape)
         counted = self._counts
         losses[counted] = next_token_losses(
@@ -298,10 +301,23 @@ class _Sweep:
         )
 
 
+def _rows_run(
+    group: Sequence[tuple[int, int]],
+    units: Sequence[SkippableUnit],
+    layers: int,
+    length: int,
+    reach: int,
+) -> int:
+    """Return how many rows a group runs, summed over the units of all layers."""
+    begins = [2 * units[site].layer + (units[site].kind == "mlp") for _, site in group]
+    tokens = min(reach, length - min(token for token, _ in group))
+    return tokens * sum(2 * layers - begin for begin in begins)
+
+
 def _groups(
     cells: Sequence[tuple[int, int]], length: int, reach: int, rows: int
-) -> list[tuple[float, list[tuple[int, int]]]]:
-    """Cut cells into groups that run together, each with the share done when it is.
+) -> list[list[tuple[int, int]]]:
+    """Cut cells into groups that run together.
 
     Cells of one group are of like site, so that they start at like layers, and of like reach.
     """
@@ -313,11 +329,7 @@ def _groups(
         if not groups or (len(groups[-1]) + 1) * tokens > max(rows, tokens):
             groups.append([])
         groups[-1].append(cell)
-    done, result = 0, []
-    for group in groups:
-        done += len(group)
-        result.append((done / len(cells), sorted(group, key=lambda cell: (cell[1], cell[0]))))
-    return result
+    return [sorted(group, key=lambda cell: (cell[1], cell[0])) for group in groups]
 
 
 def _cells(

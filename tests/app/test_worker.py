@@ -138,21 +138,27 @@ def test_whatever_a_run_raises_the_next_one_runs(
     assert isinstance(first.problem, error)
 
 
-def test_a_thread_killed_while_it_runs_leaves_nobody_waiting(worker: Worker) -> None:
+def thread_named(name: str) -> threading.Thread:
+    (found,) = (each for each in threading.enumerate() if each.name == name)
+    return found
+
+
+def test_a_run_that_is_killed_leaves_nobody_waiting(worker: Worker) -> None:
     first = started(worker, "a")
     second = started(worker, "b", work=lambda job: "done")
     wait_for(first.future.running)
-    kill(worker._hand)
+    kill(thread_named("skipviz run"))
     assert second.future.result(SOON) == "done"
-    assert first.future.done()
     assert first.problem is not None
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_job_lost_with_its_thread_fails(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_ends_between_two_lines_fails(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def ends(job: Job[Any], work: object) -> None:
         job.future.set_running_or_notify_cancel()
-        raise SystemExit  # as if between two lines of the thread itself
+        raise SystemExit
 
     with monkeypatch.context() as patched:
         patched.setattr(Job, "done_by", ends)
@@ -160,6 +166,39 @@ def test_a_job_lost_with_its_thread_fails(worker: Worker, monkeypatch: pytest.Mo
         wait_for(lost.future.done, seconds=SOON)
     assert "has ended" in str(lost.problem)
     assert started(worker, work=lambda job: "done").future.result(SOON) == "done"
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_whoever_waits_brings_the_thread_that_sees_to_the_queue_back(
+    worker: Worker, sessions: Sessions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = started(worker, "a"), started(worker, "b", work=lambda job: "done")
+    wait_for(first.future.running)
+    with monkeypatch.context() as patched:
+        patched.setattr(worker, "_present", lambda session: 1 / 0)
+        thread = worker._thread
+        assert thread is not None
+        thread.join(SOON)
+    assert worker.before(second) in (0, 1)  # as a page asks that waits
+    assert second.future.result(SOON) == "done"
+    assert "has ended" in str(first.problem)
+
+
+def test_a_run_that_does_not_look_up_is_left_behind(worker: Worker, sessions: Sessions) -> None:
+    go = threading.Event()
+
+    def deaf(job: Job[Any]) -> str:
+        go.wait(30)
+        return "too late"
+
+    first, second = started(worker, "a", work=deaf), started(worker, "b", work=lambda job: "done")
+    wait_for(first.future.running)
+    sessions.closed.add("a")
+    assert wait_for(second.future.done) < SOON + 0.2
+    assert isinstance(first.problem, Stopped)
+    go.set()
+    thread_named("skipviz run").join(SOON)
+    assert isinstance(first.problem, Stopped)
 
 
 def test_a_failed_run_keeps_nothing_alive(worker: Worker) -> None:

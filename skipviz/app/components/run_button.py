@@ -193,7 +193,7 @@ def how_far(job: Job[Any], *, before: int) -> str:
         return f"Waiting: {before} run{'' if before == 1 else 's'} before yours"
     words = job.stage
     if job.share:
-        words += f": {job.share:.0%}"
+        words += f": {job.share:.1%}"
     if (left := job.seconds_left) is not None:
         words += f", about {in_words(left)} left"
     return words

@@ -126,7 +126,7 @@ def attribute_depth(
             return _text_loss(model, states.last_hidden_state, following.to(model.device))
         return prediction(model, states.last_hidden_state, target)
 
-    run = watched(plain, total=2 * (steps + 2), progress=progress, stop=stop)
+    run = watched(model, plain, total=2 * (steps + 2) + 1, progress=progress, stop=stop)
     paths = []
     for begin, end in ((torch.zeros_like(mask), mask), (mask, torch.ones_like(mask))):
         shares, missed = attr.IntegratedGradients(run).attribute(
@@ -144,7 +144,7 @@ def attribute_depth(
         }
     )
     with torch.no_grad():
-        value = float(plain(mask))
+        value = float(run(mask))
     progress(1.0)
     return Attribution(table, value, tuple(missed for _, missed in paths))
 

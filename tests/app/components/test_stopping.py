@@ -159,6 +159,6 @@ def test_a_run_in_words() -> None:
     job.begin("Loading m")
     assert how_far(job, before=0) == "Loading m"
     job.share = 0.25
-    assert how_far(job, before=0) == "Loading m: 25%"
+    assert how_far(job, before=0) == "Loading m: 25.0%"
     job._began = time.monotonic() - 20
-    assert how_far(job, before=0) == "Loading m: 25%, about 60 s left"
+    assert how_far(job, before=0) == "Loading m: 25.0%, about 60 s left"
