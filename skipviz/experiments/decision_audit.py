@@ -16,7 +16,7 @@ from skipviz.errors import InputError
 from skipviz.experiments.flips import flips_of
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, no_progress
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
@@ -104,14 +104,13 @@ def audit(
     known = _read(store)
     ids = torch.tensor([trace.tokens["token_id"].to_list()], device=model.device)
     with torch.inference_mode():
-        flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0)
-        todo = [cell for cell in wanted if cell not in known]
-        for done, group in _groups(todo, length, reach, rows):
-            check_stop(stop)
-            losses = flips.losses(group, reach, react=downstream == "react")
+        flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0, stop=stop)
+        groups = _groups([cell for cell in wanted if cell not in known], length, reach, rows)
+        meter = Meter(max(1, sum(flips.work(group, reach) for group in groups)), progress, stop)
+        for group in groups:
+            losses = flips.losses(group, reach, react=downstream == "react", meter=meter)
             known |= dict(zip(group, losses.tolist(), strict=True))
             _write(store, known)
-            progress(done)
     progress(1.0)
     token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
     executed = trace.matrix("exec_count")[token, site] > 0
@@ -124,8 +123,8 @@ def audit(
 
 def _groups(
     cells: Sequence[tuple[int, int]], length: int, reach: int, rows: int
-) -> list[tuple[float, list[tuple[int, int]]]]:
-    """Cut cells into groups that run together, each with the share done when it is.
+) -> list[list[tuple[int, int]]]:
+    """Cut cells into groups that run together.
 
     Cells of one group are of like site, so that they start at like layers, and of like reach.
     """
@@ -137,11 +136,7 @@ def _groups(
         if not groups or (len(groups[-1]) + 1) * tokens > max(rows, tokens):
             groups.append([])
         groups[-1].append(cell)
-    done, result = 0, []
-    for group in groups:
-        done += len(group)
-        result.append((done / len(cells), sorted(group, key=lambda cell: (cell[1], cell[0]))))
-    return result
+    return [sorted(group, key=lambda cell: (cell[1], cell[0])) for group in groups]
 
 
 def _cells(

@@ -8,7 +8,9 @@ layer is done here.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +22,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from skipviz.families import Plan
-from skipviz.families.causal_lm import backbone_of
+from skipviz.families.causal_lm import backbone_of, layer_list
+from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import SkippableUnit, force
 from skipviz.models import SkipModel
+from skipviz.progress import Meter, check_stop
 from skipviz.recording.statistics import next_token_losses
 
 BATCH_BYTES = 256 << 20
@@ -40,11 +44,19 @@ class CachedRun:
 
     @classmethod
     def of(
-        cls, model: SkipModel, ids: Int[Tensor, "1 t"], decided: npt.NDArray[np.bool_]
+        cls,
+        model: SkipModel,
+        ids: Int[Tensor, "1 t"],
+        decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
     ) -> CachedRun:
         """Run a text under the decisions that were made, [tokens, sites]."""
         cache = DynamicCache()  # whole, also where a layer sees a window
-        with force(model.family, model.model, Plan(decided), name=model.name):
+        layers = layer_list(model.model) or ()
+        with (
+            force(model.family, model.model, Plan(decided), name=model.name),
+            hooked(after(layer, lambda *_: check_stop(stop)) for layer in layers),
+        ):
             states = backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)[0]
         return cls(
             ids=ids,
@@ -62,6 +74,7 @@ def decoded_flips(
     reach: int,
     *,
     react: bool,
+    meter: Meter,
 ) -> Float[Tensor, " r"]:
     """Return the loss of each flip over its horizon, in nats.
 
@@ -79,6 +92,8 @@ def decoded_flips(
         How many next-token predictions count, at most.
     react
         Whether gates above a flip may decide anew.
+    meter
+        Counts the flips that are done.
     """
     losses = torch.zeros(len(cells), dtype=torch.float64)
     tokens = np.array([token for token, _ in cells])
@@ -86,9 +101,16 @@ def decoded_flips(
         places = np.flatnonzero(tokens == token)
         for part in np.array_split(places, _parts(base, int(token), len(places))):
             sites = [cells[place][1] for place in part]
-            found = _flipped(model, units, base, int(token), sites, reach, react=react)
+            with _advancing(model, meter, flips=len(sites)):
+                found = _flipped(model, units, base, int(token), sites, reach, react=react)
             losses[part] = found.double().cpu()
     return losses
+
+
+def _advancing(model: SkipModel, meter: Meter, *, flips: int) -> AbstractContextManager[None]:
+    """Count some flips layer by layer."""
+    layers = list(layer_list(model.model) or [backbone_of(model.model)])
+    return hooked(after(layer, lambda *_: meter.advance(flips / len(layers))) for layer in layers)
 
 
 def _parts(base: CachedRun, token: int, flips: int) -> int:
