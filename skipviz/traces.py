@@ -112,6 +112,8 @@ class Trace:
             return None
         # By name: the tables stand below what is worked out from them.
         cost = import_module("skipviz.analysis.cost")
+        if not cost.flops_known(self):
+            return None
         realised: float = cost.realised_budget(self)
         return (asked, realised) if cost.is_missed(asked, realised) else None
 

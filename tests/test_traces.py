@@ -161,7 +161,7 @@ def test_csv_is_to_long() -> None:
     buffer.seek(0)
     long = made.to_long()
     found = pl.read_csv(buffer, schema=long.schema).with_columns(
-        pl.col("text", "source").map_elements(json.loads, return_dtype=pl.String)
+        pl.col("text", "source").map_elements(lambda cell: json.loads(cell), return_dtype=pl.String)
     )
     assert found.equals(long)
 

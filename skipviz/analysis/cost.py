@@ -45,9 +45,10 @@ class CostSummary:
         Layers used by a token.
     budget
         FLOPs of attention (without keys and values), MLP, adapters and gates over dense attention
-        and MLP, as ``realised_budget``.
+        and MLP, as ``realised_budget``; None if the FLOPs of the model's units are unknown.
     flop_share
-        FLOPs of the whole forward, keys and values and head included, over those of the dense one.
+        FLOPs of the whole forward, keys and values and head included, over those of the dense one;
+        None if unknown.
     """
 
     tokens: int
@@ -59,8 +60,19 @@ class CostSummary:
     layers_median: float
     layers_min: float
     layers_max: float
-    budget: float
-    flop_share: float
+    budget: float | None
+    flop_share: float | None
+
+
+UNIT_FLOPS = (
+    "attn_fixed_flops", "attn_per_key_flops", "mlp_flops", "kv_flops", "head_flops"
+)  # fmt: skip
+"""What must be known of a run for any cost to be known."""
+
+
+def flops_known(trace: Trace) -> bool:
+    """Return whether the FLOPs of the model's units are known."""
+    return not any(trace.run[name].item() is None for name in UNIT_FLOPS)
 
 
 def token_flops(trace: Trace) -> pl.DataFrame:
@@ -83,7 +95,13 @@ def token_flops(trace: Trace) -> pl.DataFrame:
         ``adapters``, ``gates``, ``keys_values`` and ``head``, as decided, and their sum ``total``;
         ``dense_attention``, ``dense_mlp``, ``dense_keys_values`` and ``dense_total`` of the model
         without gates. Integers.
+
+    Raises
+    ------
+    InputError
+        If the FLOPs of the model's units are unknown.
     """
+    check_flops(trace)
     run = trace.run.row(0, named=True)
     sites = trace.sites
     ran = trace.matrix("exec_count").astype(np.int64)
@@ -136,7 +154,13 @@ def saved_flops(trace: Trace) -> Floats:
     ndarray
         Of shape [tokens, sites]: attention (without keys and values, where those are computed all
         the same), MLP or both, less the skip path.
+
+    Raises
+    ------
+    InputError
+        If the FLOPs of the model's units are unknown.
     """
+    check_flops(trace)
     run, sites = trace.run.row(0, named=True), trace.sites
     context = trace.tokens["context"].to_numpy().astype(np.float64)
     attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * context
@@ -174,7 +198,8 @@ def realised_budget(trace: Trace, *, counted: Bools | None = None) -> float:
     Raises
     ------
     ValueError
-        If the trace has no tokens, or none of them counts.
+        If the trace has no tokens, none of them counts, or the FLOPs of the model's units are
+        unknown.
     """
     return _budget(_totals(trace, counted))
 
@@ -197,7 +222,7 @@ def compute_share(trace: Trace) -> pl.DataFrame:
     Raises
     ------
     ValueError
-        If the trace has no tokens.
+        If the trace has no tokens, or the FLOPs of the model's units are unknown.
     """
     totals = _totals(trace)
     names = ("attention", "mlp", "adapters", "gates", "keys_values", "head")
@@ -266,7 +291,8 @@ def cost_summary(trace: Trace) -> CostSummary:
     ValueError
         If the trace has no tokens.
     """
-    totals = _totals(trace)
+    _check_tokens(trace)
+    totals = _totals(trace) if flops_known(trace) else None
     # In single precision the mean of a million losses would lose its last digits.
     loss = trace.tokens["nll"].drop_nulls().cast(pl.Float64).to_numpy()
     used = trace.tokens["layers_used"].cast(pl.Float64).to_numpy()
@@ -281,8 +307,8 @@ def cost_summary(trace: Trace) -> CostSummary:
         layers_median=float(np.median(used)),
         layers_min=float(used.min()),
         layers_max=float(used.max()),
-        budget=_budget(totals),
-        flop_share=totals["total"] / totals["dense_total"],
+        budget=None if totals is None else _budget(totals),
+        flop_share=None if totals is None else totals["total"] / totals["dense_total"],
     )
 
 
@@ -305,6 +331,15 @@ def _totals(trace: Trace, counted: Bools | None = None) -> dict[str, int]:
 def _budget(totals: dict[str, int]) -> float:
     spent = totals["attention"] + totals["mlp"] + totals["adapters"] + totals["gates"]
     return spent / (totals["dense_attention"] + totals["dense_mlp"])
+
+
+def check_flops(trace: Trace) -> None:
+    """Raise ``InputError`` unless the FLOPs of the model's units are known."""
+    if not flops_known(trace):
+        raise InputError(
+            f"The FLOPs of {trace.run['model'].item()} are unknown: skipviz counts them for models "
+            "in the Llama layout. Budgets and shares of compute need them."
+        )
 
 
 def _check_tokens(trace: Trace) -> None:

@@ -59,10 +59,11 @@ def trace(
     if parquet is not None:
         traced.save(parquet)
     figures = cost_summary(traced)
+    realised = "unknown" if figures.budget is None else f"{figures.budget:.3f}"
     loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
     err.print(
         f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "
-        f"average, budget realised {figures.budget:.3f}{loss}.",
+        f"average, budget realised {realised}{loss}.",
         soft_wrap=True,
     )
     if (missed := budget_reading(traced)) is not None:

@@ -168,6 +168,15 @@ class UnitFlops:
     head: int
 
     @classmethod
+    def of(cls, model: Any) -> UnitFlops | None:
+        """Return the FLOPs of a model's units, or None if its layers are of another kind."""
+        layers = getattr(getattr(model, "model", None), "layers", None)
+        if not isinstance(layers, nn.ModuleList):
+            return None
+        flops = cls.from_config(model.config)
+        return flops if all(_multiplies(layer, flops) for layer in layers) else None
+
+    @classmethod
     def from_config(cls, config: Any) -> UnitFlops:
         """Read the sizes off a transformers configuration."""
         width = config.hidden_size
@@ -190,6 +199,24 @@ class UnitFlops:
         if unit == "attn":
             return self.attn_fixed + self.attn_per_key * seen - skip
         return self.mlp - skip
+
+
+def _multiplies(layer: nn.Module, flops: UnitFlops) -> bool:
+    """Return whether a layer multiplies by just the weights that its FLOPs are counted for."""
+    weights: dict[str, list[int]] = {}
+    for name, module in layer.named_modules():
+        if name.rpartition(".")[2] == "experts":
+            return False
+        if isinstance(module, nn.Linear):
+            weights.setdefault(name.rpartition(".")[2], []).append(module.weight.numel())
+
+    def of(*names: str) -> int | None:
+        found = [weights.get(name, []) for name in names]
+        return 2 * sum(map(sum, found)) if all(len(each) == 1 for each in found) else None
+
+    return (of("q_proj", "o_proj"), of("k_proj", "v_proj")) == (flops.attn_fixed, flops.kv) and of(
+        "gate_proj", "up_proj", "down_proj"
+    ) == flops.mlp
 
 
 def gate_flops(width: int, hidden: int) -> int:

@@ -12,6 +12,7 @@ import torch
 
 from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, family_of
+from skipviz.families.causal_lm import is_causal
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
@@ -221,6 +222,12 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:  # every library below raises its own kinds
         raise ModelError(_explain(name, error)) from error
+    if not is_causal(model):
+        raise ModelError(
+            f"{name} is not a causal language model: later tokens change what "
+            f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
+            "predict the next token."
+        )
     sha256 = known_sha256 or _weights_sha256(folder)
     return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
+from skipviz.analysis.cost import compute_share, cost_summary, execution_rates, flops_known
 from skipviz.plots.style.frame import dress, note, ungated_layers, units
 from skipviz.plots.style.palette import (
     ALWAYS_RUNS,
@@ -162,8 +162,11 @@ def compute_share_figure(trace: Trace) -> go.Figure:
     ValueError
         If the trace has no tokens.
     """
-    shares = compute_share(trace)
     figure = go.Figure()
+    if not flops_known(trace):
+        dress(figure, trace, title="Compute: unknown", height=280)
+        return note(figure, "The FLOPs of this model's layers are unknown.")
+    shares = compute_share(trace)
     rows = ["without gates", "as decided"]
     for component, flops, dense_flops, share, dense_share in shares.iter_rows():
         figure.add_trace(
@@ -178,22 +181,22 @@ def compute_share_figure(trace: Trace) -> go.Figure:
                 "%{customdata:.3s}FLOP<extra></extra>",
             )
         )
-    figures = cost_summary(trace)
-    for row, total in zip(rows, (1.0, figures.flop_share), strict=True):
+    decided = cost_summary(trace).flop_share or 0.0
+    for row, total in zip(rows, (1.0, decided), strict=True):
         figure.add_annotation(
             x=total, y=row, text=f"{total:.1%}", showarrow=False, xanchor="left", xshift=6
         )
     figure.update_xaxes(
         title="FLOPs, share of the dense forward",
         tickformat=".0%",
-        range=[0.0, max(1.12, figures.flop_share * 1.12)],
+        range=[0.0, max(1.12, decided * 1.12)],
     )
     figure.update_yaxes(title="forward pass", ticklabelstandoff=6)
     figure.update_layout(barmode="stack", bargap=0.35)
     dress(
         figure,
         trace,
-        title=f"Compute: {figures.flop_share:.1%} of the dense forward",
+        title=f"Compute: {decided:.1%} of the dense forward",
         height=280,
     )
     figure.update_layout(legend={"traceorder": "normal"}, margin={"l": 110})

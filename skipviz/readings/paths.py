@@ -19,10 +19,10 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     """
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."
-    said = (
-        f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. The "
-        f"decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
-    )
+    said = f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. "
+    if figures.flop_share is None:
+        return f"{said}What that saves is unknown, because the FLOPs of this model are."
+    said += f"The decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
     missed = budget_reading(trace)
     return f"{said} **{missed[0]}**" if missed else said
 

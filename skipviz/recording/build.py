@@ -159,7 +159,7 @@ def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
 def _provenance(
     model: SkipModel, policy: str, window: int | None, window_overlap: int | None
 ) -> dict[str, Any]:
-    flops, family = UnitFlops.from_config(model.model.config), model.family
+    flops, family = UnitFlops.of(model.model), model.family
     return {
         "model": model.name,
         "weights_sha256": model.weights_sha256,
@@ -175,11 +175,11 @@ def _provenance(
         "window": window,
         "window_overlap": window_overlap,
         "layers": model.model.config.num_hidden_layers,
-        "attn_fixed_flops": flops.attn_fixed,
-        "attn_per_key_flops": flops.attn_per_key,
-        "mlp_flops": flops.mlp,
-        "kv_flops": flops.kv,
-        "head_flops": flops.head,
+        "attn_fixed_flops": None if flops is None else flops.attn_fixed,
+        "attn_per_key_flops": None if flops is None else flops.attn_per_key,
+        "mlp_flops": None if flops is None else flops.mlp,
+        "kv_flops": None if flops is None else flops.kv,
+        "head_flops": None if flops is None else flops.head,
         "skipviz_version": version("skipviz"),
         "torch_version": torch.__version__,
         "transformers_version": version("transformers"),

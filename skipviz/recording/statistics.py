@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from skipviz.families.causal_lm import logits_of
 from skipviz.schema import TOP_K
 
 ROWS = 16
@@ -76,14 +77,14 @@ def next_token_losses(
     Parameters
     ----------
     model
-        A causal LM, for its head.
+        A causal LM.
     states
         Hidden states after the last norm.
     targets
         The tokens that came next.
     """
     parts = [
-        F.cross_entropy(model.lm_head(some).float(), wanted, reduction="none")
+        F.cross_entropy(logits_of(model, some).float(), wanted, reduction="none")
         for some, wanted in zip(states.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
     ]
     return torch.cat(parts)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +16,14 @@ from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families import Plan
+from skipviz.families.causal_lm import (
+    has_logits_apart,
+    is_causal,
+    last_hidden_states,
+    layer_list,
+    logits_of,
+)
 from skipviz.families.hooks import after, hooked
-from skipviz.families.llama import decoder_layers
 from skipviz.families.powers import force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
@@ -122,6 +128,7 @@ def trace(
         raise InputError(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
+    _check_causal(model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
     with torch.inference_mode():
@@ -141,6 +148,15 @@ def trace(
         window=size if windowed else None,
         window_overlap=shared if windowed else None,
     )
+
+
+def _check_causal(model: SkipModel) -> None:
+    if not is_causal(model.model):
+        raise InputError(
+            f"{model.name} is not a causal language model: later tokens change what "
+            f"{type(model.model).__name__} predicts for earlier ones, so it has no loss on the "
+            "next token. skipviz.record shows what it does while you run it."
+        )
 
 
 def _pieces(document: int, encoding: Encoding, *, window: int, overlap: int) -> list[_Piece]:
@@ -168,11 +184,16 @@ def _batches(pieces: list[_Piece]) -> list[list[int]]:
     return batches
 
 
-def _watching(model: nn.Module, meter: Meter, *, tokens: int) -> AbstractContextManager[None]:
-    """Count a forward of so many tokens layer by layer; the head counts as one more."""
-    layers = decoder_layers(model)
+@contextmanager
+def _watching(model: nn.Module, meter: Meter, *, tokens: int) -> Iterator[float]:
+    """Count a forward of so many tokens layer by layer, and give the share that is left.
+
+    The head counts as one layer more. Where layers cannot be found, all is left.
+    """
+    layers = list(layer_list(model) or ())
     share = tokens / (len(layers) + 1)
-    return hooked(after(layer, lambda *_: meter.advance(share)) for layer in layers)
+    with hooked(after(layer, lambda *_: meter.advance(share)) for layer in layers):
+        yield share
 
 
 def _run(
@@ -188,25 +209,38 @@ def _run(
     mask = None if bool(keep.all()) else keep.long().to(model.device)
     events = GateEvents()
     tokens = sum(len(piece.ids) for piece in pieces)
-    with _watching(model.model, meter, tokens=tokens), model.family.observe(model.model, events):
-        hidden = _forward(model, ids, mask, plan)
-    matrices = events.matrices(len(model.family.sites(model.model)), keep.to(model.device))
-    targets = _targets(pieces, longest)
-    figures = (
-        _statistics(model, hidden[keep.to(model.device)], targets[keep]) if statistics else None
-    )
-    meter.advance(tokens / (len(decoder_layers(model.model)) + 1))
+    # Tried before anything is watched.
+    apart = has_logits_apart(model.model)
+    with (
+        _watching(model.model, meter, tokens=tokens) as share,
+        model.family.observe(model.model, events),
+    ):
+        made = _forward(model, ids, mask, plan, states=apart or not statistics)
+    kept = keep.to(model.device)
+    matrices = events.matrices(len(model.family.sites(model.model)), kept)
+    figures = None
+    if statistics:
+        figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
+    meter.advance(share)
     return _cut(pieces, matrices, figures)
 
 
 def _forward(
-    model: SkipModel, ids: Int[Tensor, "b t"], mask: Tensor | None, plan: Plan | None
+    model: SkipModel,
+    ids: Int[Tensor, "b t"],
+    mask: Tensor | None,
+    plan: Plan | None,
+    *,
+    states: bool,
 ) -> Tensor:
+    """Return last hidden states, or the logits of the model's own forward."""
+
     def run() -> Tensor:
-        output = model.model.model(
-            input_ids=ids.to(model.device), attention_mask=mask, use_cache=False
-        )
-        return output.last_hidden_state  # type: ignore[no-any-return]
+        inputs = {"input_ids": ids.to(model.device), "attention_mask": mask}
+        if states:
+            return last_hidden_states(model.model, **inputs)
+        logits: Tensor = model.model(**inputs, use_cache=False).logits
+        return logits
 
     if plan is None:
         return run()
@@ -225,12 +259,15 @@ def _targets(pieces: list[_Piece], longest: int) -> Int[Tensor, "b t"]:
     return targets
 
 
-def _statistics(model: SkipModel, hidden: Tensor, targets: Tensor) -> TokenStatistics:
-    head = model.model.get_output_embeddings()
+def _statistics(
+    model: SkipModel, made: Tensor, targets: Tensor, *, states: bool
+) -> TokenStatistics:
     return concatenate(
         [
-            token_statistics(head(rows), wanted.to(model.device))
-            for rows, wanted in zip(hidden.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
+            token_statistics(
+                logits_of(model.model, rows) if states else rows, wanted.to(model.device)
+            )
+            for rows, wanted in zip(made.split(HEAD_ROWS), targets.split(HEAD_ROWS), strict=True)
         ]
     )
 

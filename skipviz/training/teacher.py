@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from skipviz.families.causal_lm import logits_of
+
 
 class Teacher:
     """Logits of the dense model, from last hidden states that are kept in a file.
@@ -50,5 +52,4 @@ class Teacher:
             stored = states.to("cpu", torch.float16).numpy()
             self._states[places] = stored
         kept = torch.from_numpy(stored).to(self._model.device, self._model.dtype)
-        logits: Tensor = self._model.lm_head(kept)
-        return logits
+        return logits_of(self._model, kept)

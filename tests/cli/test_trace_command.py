@@ -35,7 +35,7 @@ def test_csv_holds_every_decision_of_every_file(tmp_path: Path, model: Path, tex
     )
     long = expected.to_long()
     found = pl.read_csv(target, schema=long.schema).with_columns(
-        pl.col("text", "source").map_elements(json.loads, return_dtype=pl.String)
+        pl.col("text", "source").map_elements(lambda cell: json.loads(cell), return_dtype=pl.String)
     )
     assert found.equals(long)
     assert skipviz.Trace.load(whole).to_long().equals(long)

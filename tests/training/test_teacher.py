@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from skipviz.families.causal_lm import has_logits_apart
 from skipviz.training.teacher import Teacher
 from tests import tiny
 
@@ -23,6 +24,7 @@ def test_kept_states_give_the_dense_models_logits(tmp_path: Path) -> None:
 def test_states_are_read_and_not_run_again(tmp_path: Path) -> None:
     first = Teacher(tiny.backbone(seed=0), windows(), tmp_path / "states").logits(torch.arange(2))
     other = tiny.backbone(seed=0)
+    assert has_logits_apart(other)  # tried once on every model
     other.model.forward = None
     again = Teacher(other, windows(), tmp_path / "states")
     assert torch.equal(again.logits(torch.arange(2)), first)

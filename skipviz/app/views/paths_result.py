@@ -53,6 +53,11 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     _downloads(trace)
 
 
+def said_or_unknown(value: float | None, form: str) -> str:
+    """Return a number as text."""
+    return "unknown" if value is None else format(value, form)
+
+
 def _numbers(figures: CostSummary) -> None:
     cells = [
         (
@@ -65,10 +70,14 @@ def _numbers(figures: CostSummary) -> None:
             f"{figures.layers_mean:.1f} of {figures.layers}",
             GLOSSARY["layers used"],
         ),
-        ("Budget realised", f"{figures.budget:.3f}", f"On this text. {GLOSSARY['budget']}"),
+        (
+            "Budget realised",
+            said_or_unknown(figures.budget, ".3f"),
+            f"On this text. {GLOSSARY['budget']}",
+        ),
         (
             "Whole-model FLOPs",
-            f"{figures.flop_share:.1%}",
+            said_or_unknown(figures.flop_share, ".1%"),
             "Share of the dense model's FLOPs, including keys, values and the head. FLOPs are not "
             "time: a unit that is skipped for some tokens only is still computed here, and its "
             "result discarded for those tokens.",

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.errors import InputError
+from skipviz.families.causal_lm import logits_of
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop, no_progress
@@ -161,7 +162,7 @@ def prediction(
     model: SkipModel, states: Float[Tensor, "b t d"], target: Target
 ) -> Float[Tensor, " b"]:
     """Return what a target says of the last hidden states; it is no gate's score."""
-    logits: Tensor = model.model.lm_head(states[:, target.token]).float()
+    logits = logits_of(model.model, states[:, target.token]).float()
     if target.kind == "contrast":
         return logits[:, target.word] - logits[:, target.against]
     log = logits.log_softmax(-1)[:, target.word]

@@ -18,6 +18,7 @@ from torch import nn
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.hidden_states.states import States
+from skipviz.families.causal_lm import logits_of
 from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop, no_progress
@@ -200,12 +201,15 @@ def _ends(model: SkipModel, trace: Trace, states: States) -> Ints:
 def _likeliest(
     model: SkipModel, values: npt.NDArray[np.float32], translator: nn.Module | None = None
 ) -> Ints:
-    head, norm = model.model.get_output_embeddings(), model.model.model.norm
+    norm = model.model.model.norm
     states = torch.from_numpy(values).to(model.device, model.model.dtype)
     if translator is not None:
         states = translator(states)
     # Not called: a hook on the norm may be for what leaves the model.
-    predicted = [head(norm.forward(rows)).argmax(dim=-1) for rows in states.split(HEAD_ROWS)]
+    predicted = [
+        logits_of(model.model, norm.forward(rows)).argmax(dim=-1)
+        for rows in states.split(HEAD_ROWS)
+    ]
     found: Ints = torch.cat(predicted).cpu().numpy() if predicted else np.zeros(0, dtype=np.int64)
     return found
 

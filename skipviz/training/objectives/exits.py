@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import calibrate_exits
+from skipviz.families.causal_lm import logits_of
 from skipviz.families.exits.modules import (
     EXIT_RULES,
     ExitConfig,
@@ -97,7 +98,7 @@ class Translation:
         figures: Figures = {}
         exits = zip(model.exits.config.exits, model.exits.translators, states, strict=True)
         for layer, translator, state in exits:
-            logits = model.lm_head(model.model.norm(translator(state)))
+            logits = logits_of(model, model.model.norm(translator(state)))
             objective, divergence, cross_entropy = distillation_loss(
                 logits, wanted, targets, kl_weight=recipe.kl_weight, ce_weight=recipe.ce_weight
             )
