@@ -30,6 +30,10 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "plan set by hand.",
         "guarded policy": "Learned gates whose threshold was chosen so that the loss stays within "
         "a stated limit of the dense model's.",
+        "Student's t test": "A test of a mean: it holds for many documents of which none loses far "
+        "more than the others, and promises too much where a few do.",
+        "clipped loss": "A document's loss over dense, counted up to a stated bound only: of its "
+        "mean a limit can be promised whatever the distribution, and nothing of what lies beyond.",
         "early exit": "A token stops at a layer and is predicted from there; no layer above runs "
         "for it.",
         "runtime": "How decisions are carried out: masked (everything is computed, skipped results "

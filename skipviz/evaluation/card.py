@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from skipviz.evaluation.shuffled import Shuffled
+from skipviz.families import Settings
 from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 
@@ -89,7 +90,7 @@ adapters also learn from the text itself.
 
 {results}
 
-## Limits
+{_promises(config)}## Limits
 
 Trained on English prose, documentation and program code{_windows(folder)}. Other languages were
 not measured. {config.saving()}
@@ -98,6 +99,14 @@ not measured. {config.saving()}
 
 Apache-2.0, as the backbone and skipviz are.
 """
+
+
+def _promises(config: Settings) -> str:
+    """Return what each limit of the guarded policy promises, as a section; empty without any."""
+    if not config.limits:
+        return ""
+    lines = [f"- {config.promise(limit)}" for limit in config.limits]
+    return "\n".join(["## Guarded policy", "", *lines, "", ""])
 
 
 def shuffled_section(found: Shuffled, budget: str) -> str:

@@ -90,6 +90,10 @@ class Settings(ABC):
         """What the guarded policy sets for each limit of loss over dense, in nats per token."""
         return Budgets()
 
+    def promise(self, limit: float) -> str:
+        """Return what the guarded policy promises for a limit, and what that assumes."""
+        return ""
+
     @property
     def made_for(self) -> str:
         """The policy of ``skipviz.json`` that decides, under its own thresholds or a user's."""

@@ -12,6 +12,7 @@ import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
 from skipviz.analysis.cost import realised_budget
+from skipviz.evaluation.card import model_card
 from tests import tiny
 from tests.cli.runner import run, sentence
 from tests.folders import write_gated
@@ -26,10 +27,22 @@ def test_guard_and_calibrate_write_what_they_find(
     texts.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
     outcome = run("guard", model, "--limit", "1000", "--text", texts)
     assert outcome.exit_code == 0, outcome.output
+    assert "(Student's t test). This assumes" in outcome.output
+    clipped = run("guard", model, "--limit", "3", "--clip", "4", "--text", texts)
+    assert "clipped at 4 nats for each document, stays below 3 nats" in clipped.output
+    assert "whatever the distribution of losses" in clipped.output
+    kept = skipviz.load(model).settings
+    assert kept is not None
+    assert "clipped at 4 nats" in kept.promise(3.0)
+    assert "Student's t" in kept.promise(1000.0)
+    assert model_card("tiny", model, "", command="x").count("- With 95% confidence") == 2
+    again = run("guard", model, "--limit", "3", "--text", texts)
+    assert "(Student's t test)" in again.output
+    assert "clips" not in (model / "skipviz.json").read_text()
     guarded = skipviz.load(model, limit=1000.0)
     assert (guarded.policy, guarded.limit, guarded.budget) == ("guarded", 1000, None)
     assert run("trace", texts, "--model", model, "--limit", "1000").exit_code == 0
-    with pytest.raises(ValueError, match=r"not guarded for limit=2; there are 1000\."):
+    with pytest.raises(ValueError, match=r"not guarded for limit=2; there are 1000, 3\."):
         skipviz.load(model, limit=2.0)
     settings = json.loads((model / "skipviz.json").read_text())
     settings["thresholds"] = {"0.8": 0.0}

@@ -17,8 +17,10 @@ from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
 from skipviz.app.views.shuffled_control import show_shuffled
-from skipviz.folders import samples_folder
+from skipviz.errors import ModelError
+from skipviz.folders import model_folder, samples_folder
 from skipviz.glossary import GLOSSARY
+from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.policies import frontier_reading, missed_reading
 
@@ -68,7 +70,8 @@ def page() -> None:
     """Show the frontier, and under it the text as the chosen policy runs it."""
     heading(
         "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
-        "budget", "FLOPs", "loss over dense", "dense model", "early exit", "nat", "95% interval",
+        "Student's t test", "clipped loss", "budget", "equal budget", "FLOPs", "loss over dense",
+        "dense model", "early exit", "nat", "95% interval",
     )  # fmt: skip
     table = _table(samples_folder() / FRONTIER)
     if table is None:
@@ -135,6 +138,8 @@ def _compare(row: dict[str, Any]) -> None:
         f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
         "on the page “Skip paths”."
     )
+    if row["limit"] is not None:
+        st.caption(plain(_promise(row["model"], row["limit"])))
     asked = Request(
         model=row["model"],
         documents=documents,
@@ -146,6 +151,14 @@ def _compare(row: dict[str, Any]) -> None:
     if traced is not None:
         show(traced, asked, key=asked.key)
         show_shuffled(traced, asked)
+
+
+def _promise(model: str, limit: float) -> str:
+    """Return what a limit promises and assumes; nothing where the model's settings are not here."""
+    try:
+        return read_settings(model_folder(model)).promise(limit)
+    except ModelError:
+        return ""
 
 
 def _name(row: dict[str, Any]) -> str:
