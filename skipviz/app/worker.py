@@ -25,7 +25,7 @@ from skipviz.errors import SkipvizError, Stopped
 _LOG = logging.getLogger("skipviz")
 TICK = 0.1
 """Seconds between two looks at who waits."""
-GRACE = 0.75
+GRACE = 0.5
 """Seconds that a session may be away, as when its connection breaks and is made again."""
 PATIENCE = 1.0
 """Seconds that a run may take to stop before it is left behind."""
