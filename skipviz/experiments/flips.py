@@ -39,8 +39,12 @@ class Flips(ABC):
     @abstractmethod
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
-    ) -> Float[Tensor, " r"]:
-        """Return the loss of each flip over its horizon, in nats."""
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
+        """Return the loss of each flip over its horizon, in nats, and how near gates came.
+
+        The second is, for each site whose gate decided anew after the flip, the smallest distance
+        of its scores from the threshold over the flip's tokens; infinity where it did not.
+        """
 
 
 class _ByRows(Flips):
@@ -59,9 +63,9 @@ class _ByRows(Flips):
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
-    ) -> Float[Tensor, " r"]:
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         flips = RowFlips(self._model.model, self._units, self._base, cells, reach, react=react)
-        return flips.run()
+        return flips.run(), flips.margins
 
 
 class _ByDecoding(Flips):
@@ -80,7 +84,7 @@ class _ByDecoding(Flips):
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
-    ) -> Float[Tensor, " r"]:
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         return decoded_flips(self._model, self._units, self._base, cells, reach, react=react)
 
 
@@ -163,7 +167,7 @@ def _right(
     whole = torch.stack([each[row, token:].sum() for row, (token, _) in enumerate(cells)])
     try:
         flips = way(model, units, ids, decided)
-        found = flips.losses(cells, length, react=False).to(whole)
+        found = flips.losses(cells, length, react=False)[0].to(whole)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return False  # its layers are of another kind
     allowed = LOSS_TOLERANCE.get(model.model.dtype, ROUGH_LOSSES)
