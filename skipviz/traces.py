@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from skipviz.arrays import without_repeats
 from skipviz.atomic import write_table
 from skipviz.errors import TraceError
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
@@ -85,6 +86,8 @@ class Trace:
                     f"{name} has shape {matrix.shape}; {shape} was expected, tokens by sites."
                 )
             matrix.setflags(write=False)
+        small = {name: without_repeats(matrix) for name, matrix in self.matrices.items()}
+        object.__setattr__(self, "matrices", small)
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -140,7 +143,7 @@ class Trace:
             raise KeyError(f"There is no matrix {name!r}; there are {', '.join(MATRICES)}.")
         return self.matrices[name]
 
-    @cached_property
+    @property
     def margin(self) -> npt.NDArray[Any]:
         """By how much each score speaks for executing, [tokens, sites], on the gate's own scale.
 
@@ -152,7 +155,7 @@ class Trace:
         found.setflags(write=False)
         return found
 
-    @cached_property
+    @property
     def decisions(self) -> pl.DataFrame:
         """One row per token and site, that is per gate event.
 

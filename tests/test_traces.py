@@ -215,3 +215,18 @@ def test_what_it_is_on_paper() -> None:
     assert len(made) == 40
     assert "40 tokens, 8 sites" in repr(made)
     assert list(made.tokens.columns) == list(TOKENS)
+
+
+def test_constant_columns_take_no_memory() -> None:
+    made = make_trace(tokens=1000)
+    constant = {"threshold": 0.25, "p_execute": np.nan, "forced": False}
+    matrices = {
+        name: np.full(matrix.shape, constant[name], dtype=matrix.dtype)
+        if name in constant
+        else matrix
+        for name, matrix in made.matrices.items()
+    }
+    small = dataclasses.replace(made, matrices=matrices)
+    for name, matrix in matrices.items():
+        assert small.matrix(name).tobytes() == matrix.tobytes()
+        assert (small.matrix(name).strides[0] == 0) == (name in constant)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from skipviz.app.components.durations import about, seconds
+from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.jobs import Request
@@ -68,7 +68,7 @@ def _choose() -> Request | None:
             "Trace the text", type="primary", width="stretch", key="run", disabled=model == ""
         )
         if documents and not problem:
-            _estimate(documents)
+            _estimate(model, documents)
     if problem is not None and (pressed or kind == "Upload"):
         (st.info if problem == NO_UPLOAD else st.error)(plain(problem))
         return None
@@ -205,10 +205,7 @@ def _uploaded() -> tuple[Document, ...]:
     return tuple(documents)
 
 
-def _estimate(documents: tuple[Document, ...]) -> None:
+def _estimate(model: str, documents: tuple[Document, ...]) -> None:
     tokens = sum(len(document.text) for document in documents) / CHARS_PER_TOKEN
-    st.caption(
-        f"About {max(1.0, tokens):,.0f} tokens, {about(seconds(1, tokens))} on this machine. You "
-        f"can "
-        "stop at any time."
-    )
+    duration = takes(jobs().costs.seconds(Request(model=model, documents=documents).effort))
+    st.caption(f"About {max(1.0, tokens):,.0f} tokens: {duration}. You can stop at any time.")

@@ -2,24 +2,24 @@
 
 The same text, model and settings are run once: a second request joins the first, and a finished
 one is found among the results. Streamlit does not stop a function that makes no Streamlit calls,
-so the work lives in its own thread and the page asks how far it is.
+so the work lives in its own thread (``worker``) and the page asks how far it is.
 """
 
 from __future__ import annotations
 
+import gc
 import hashlib
-import logging
 import threading
-import time
 from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any, Generic, TypeAlias, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeVar, cast
 
-import torch
-
-from skipviz.errors import ModelError, SkipvizError, Stopped
+from skipviz.app.costs import Costs, Effort
+from skipviz.app.memory import held_bytes
+from skipviz.app.sessions import is_open
+from skipviz.app.worker import Job, Work, Worker
+from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
 from skipviz.models.own_thresholds import OWN_FILE, with_own
@@ -28,12 +28,15 @@ from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
-_LOG = logging.getLogger("skipviz")
+Result = TypeVar("Result")
 SEED = 0
 """Of every random draw on the pages: a page shows the same figures each time."""
-RESULTS = 24
-"""Traces and what was made of them kept; the one not looked at for longest goes first."""
-MODELS = 2
+RESULT_BYTES = 512 * 2**20
+"""Of traces and what was made of them; the one not looked at for longest goes first."""
+ENTRY_BYTES = 4096
+"""That any result takes beside its arrays."""
+MODEL_BYTES = 2 * 2**30
+"""Of models kept beside the one in use."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,11 @@ class Request:
     stored: str | None = None
 
     @property
+    def effort(self) -> Effort:
+        """What it costs to trace; characters are known before their tokens."""
+        return Effort(f"trace {self.model}", sum(len(document.text) for document in self.documents))
+
+    @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
@@ -81,81 +89,41 @@ class Request:
         return digest.hexdigest()
 
 
-Result = TypeVar("Result")
 Experiment: TypeAlias = Callable[[SkipModel, Progress, threading.Event], Result]
 """Takes the model, who is told of progress, and what is set to stop."""
 Analysis: TypeAlias = Callable[[Progress], Result]
 
 
-@dataclass
-class Job(Generic[Result]):
-    """A run that waits, is under way or done.
+class ForgottenError(InputError):
+    """A result that is no longer kept."""
 
-    Attributes
-    ----------
-    future
-        What comes out.
-    stop
-        Set when it is no longer wanted.
-    share, stage
-        How far it is, 0 to 1, and at what.
-    """
-
-    future: Future[Result] = field(default_factory=Future)
-    stop: threading.Event = field(default_factory=threading.Event)
-    share: float = 0.0
-    stage: str = "Waiting for an earlier run"
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _followers: set[str] = field(default_factory=set)
-
-    def follow(self, who: str) -> bool:
-        """Add a follower; return whether the job still goes on."""
-        with self._lock:
-            self._followers.add(who)
-            return not self.stop.is_set()
-
-    def leave(self, who: str) -> None:
-        """Remove a follower; the job is halted when none is left."""
-        with self._lock:
-            self._followers.discard(who)
-            if not self._followers and not self.future.done():
-                self.halt()
-
-    def halt(self) -> None:
-        """Stop it where it is, or at once if it has not begun."""
-        self.stop.set()
-        if self.future.cancel():
-            self.stage = "Stopped"
-
-    def done_by(self, work: Callable[[Job[Any]], Any]) -> None:
-        """Do the work, unless it was halted before."""
-        if not self.future.set_running_or_notify_cancel():
-            return
-        try:
-            self.future.set_result(work(self))
-        except BaseException as error:
-            if not isinstance(error, SkipvizError):  # a page says so, and where to look
-                _LOG.error("A run of the app failed.", exc_info=error)
-            self.future.set_exception(error)
-
-    @property
-    def problem(self) -> BaseException | None:
-        """What went wrong with a job that is done."""
-        return Stopped() if self.future.cancelled() else self.future.exception()
+    def __init__(self) -> None:
+        super().__init__(
+            "This result is no longer kept: others have taken the memory that results may take. "
+            "Press the button to run it again."
+        )
 
 
 class Jobs:
     """Runs requests one after the other and remembers what came out."""
 
-    def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(
-            max_workers=1, thread_name_prefix="skipviz", initializer=_leave_a_core
-        )
+    def __init__(self, present: Callable[[str], bool] = is_open) -> None:
+        self._worker = Worker(present)
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
+        self._sizes: dict[str, int] = {}
         self._models: OrderedDict[str, SkipModel] = OrderedDict()
+        self._loading: dict[str, threading.Lock] = {}
+        self.costs = Costs()
         self.runs = 0
-        self.tokens_per_second: float | None = None
+
+    def close(self) -> None:
+        """Stop whatever runs."""
+        self._worker.close()
+
+    def before(self, job: Job[Any]) -> int:
+        """Return how many runs come before one that waits."""
+        return self._worker.before(job)
 
     def submit(self, request: Request) -> Job[Trace]:
         """Start a request, or find the job that already does it."""
@@ -163,13 +131,46 @@ class Jobs:
 
     def keep(self, request: Request, traced: Trace) -> None:
         """Take in a trace made elsewhere as what a request came to."""
-        job: Job[Trace] = Job()
-        job.future.set_result(traced)
-        with self._lock:
-            self._jobs[request.key] = job
-            self._forget()
+        self.made(request.key, lambda: traced)
 
-    def experiment(self, request: Request, name: str, run: Experiment[Result]) -> Job[Result]:
+    def made(self, key: str, make: Callable[[], Result]) -> Result:
+        """Return what is kept under a key; what is not is made here and now, and kept.
+
+        Parameters
+        ----------
+        key
+            Of everything that the result depends on.
+        make
+            Makes it, quickly.
+        """
+        with self._lock:
+            job = self._jobs.get(key)
+        if job is not None and (done := kept_result(job)) is not None:
+            self.look_at(job)
+            return cast(Result, done)
+        result = make()
+        job = Job()
+        job.future.set_result(result)
+        with self._lock:
+            self._jobs[key] = job
+        self._keep(key, job)
+        return result
+
+    def look_at(self, job: Job[Any]) -> None:
+        """Note that a result is in use: what was looked at longest ago is forgotten first."""
+        with self._lock:
+            key = next((key for key, each in self._jobs.items() if each is job), None)
+            if key is not None:
+                self._jobs.move_to_end(key)
+
+    def experiment(
+        self,
+        request: Request,
+        name: str,
+        run: Experiment[Result],
+        *,
+        effort: Effort | None = None,
+    ) -> Job[Result]:
         """Start an experiment on a request's model, or find the job that already does it.
 
         Parameters
@@ -180,10 +181,15 @@ class Jobs:
             What is done, and every setting that the result depends on beside the request.
         run
             Does it.
+        effort
+            What it costs, if that is to be learned.
         """
 
         def work(job: Job[Any]) -> Result:
-            return run(self._ready(request, job), _shown_by(job), job.stop)
+            result = run(self._ready(request, job), _shown_by(job), job.stop)
+            if effort is not None:
+                self.costs.learn(effort, job.seconds)
+            return result
 
         return self._start(f"{name} {request.key}", work)
 
@@ -191,7 +197,7 @@ class Jobs:
         """Start work on a request's trace that needs no model; the rest is as for experiments."""
 
         def work(job: Job[Any]) -> Result:
-            job.stage = "Computing"
+            job.begin("Computing")
             shown = _shown_by(job)
 
             def progress(share: float) -> None:
@@ -203,35 +209,51 @@ class Jobs:
 
         return self._start(f"{name} {request.key}", work)
 
-    def _start(self, key: str, work: Callable[[Job[Any]], Any]) -> Job[Any]:
+    def _start(self, key: str, work: Work) -> Job[Any]:
         with self._lock:
-            job = self._jobs.get(key)
-            failed = job is not None and job.future.done() and job.problem is not None
-            if job is None or failed or job.stop.is_set():
-                job = Job()
-                self._jobs[key] = job
-                self._pool.submit(job.done_by, work)
+            known = self._jobs.get(key)
+            if known is not None and _of_use(known):
+                self._jobs.move_to_end(key)
+                return known
+            job: Job[Any] = Job()
+            self._jobs[key] = job
+        job.future.add_done_callback(lambda _: self._keep(key, job))
+        self._worker.add(job, work)
+        return job
+
+    def _keep(self, key: str, job: Job[Any]) -> None:
+        """Count what a job that is done holds; forget it if that is nothing of use."""
+        result = kept_result(job)
+        size = ENTRY_BYTES + held_bytes(result)
+        with self._lock:
+            if self._jobs.get(key) is not job:  # asked for again since
+                return
+            if result is None:
+                del self._jobs[key]
+                return
+            self._sizes[key] = size
             self._jobs.move_to_end(key)
             self._forget()
-            return job
 
     def _forget(self) -> None:
-        for key, job in list(self._jobs.items()):
-            if len(self._jobs) <= RESULTS:
+        """Keep to the bytes that results may take; what came last stays, however large."""
+        total = sum(self._sizes.values())
+        for key in list(self._jobs)[:-1]:
+            if total <= RESULT_BYTES:
                 return
-            if job.future.done():
-                del self._jobs[key]
+            if key in self._sizes:
+                total -= self._sizes.pop(key)
+                self._jobs.pop(key).release(ForgottenError())
 
     def _trace(self, request: Request, job: Job[Trace]) -> Trace:
         model = self._ready(request, job)
         self.runs += 1
-        began = time.monotonic()
         result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
-        self.tokens_per_second = len(result) / max(1e-3, time.monotonic() - began)
+        self.costs.learn(request.effort, job.seconds)
         return result
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
-        job.stage = f"Loading {request.model}"
+        job.begin(f"Loading {request.model}")
         model = self._model(request.model)
         if job.stop.is_set():
             raise Stopped
@@ -245,17 +267,34 @@ class Jobs:
             own = with_own(model.settings, model_folder(request.model))
             model = replace(model, settings=own)
         model = _under(model, request)
-        job.stage = f"Running {request.model}"
+        job.begin(f"Running {request.model}")
         return model
 
     def _model(self, name: str) -> SkipModel:
         key = _stamped(name)
-        if key not in self._models:
-            while len(self._models) >= MODELS:
-                self._models.popitem(last=False)
-            self._models[key] = load(name)
-        self._models.move_to_end(key)
-        return self._models[key]
+        with self._lock:
+            loading = self._loading.setdefault(key, threading.Lock())
+        with loading:  # a run that was left behind while it loaded may still be at it
+            with self._lock:
+                model = self._models.pop(key, None)
+            if model is None:
+                self._make_room()
+                model = load(name)
+            with self._lock:
+                self._models[key] = model
+        return model
+
+    def _make_room(self) -> None:
+        """Let go of models until those beside the next one take no more than they may."""
+        with self._lock:
+            sizes = {key: _weight_bytes(model) for key, model in self._models.items()}
+            total = sum(sizes.values())
+            for key in list(self._models):
+                if total <= MODEL_BYTES:
+                    return
+                total -= sizes[key]
+                del self._models[key], self._loading[key]
+        gc.collect()  # modules refer to each other in circles
 
 
 def _stamped(name: str) -> str:
@@ -286,6 +325,19 @@ def _under(model: SkipModel, request: Request) -> SkipModel:
     return at_budget(model, model.settings.budget if request.budget is None else request.budget)
 
 
-def _leave_a_core() -> None:
-    """Keep the page quick while the model runs."""
-    torch.set_num_threads(max(1, torch.get_num_threads() - 1))
+def kept_result(job: Job[Result]) -> Result | None:
+    """Return the result of a job, or None while it has none, failed, or was forgotten."""
+    future = job.future  # once: it is replaced when the result is forgotten
+    if not future.done() or future.cancelled() or future.exception() is not None:
+        return None
+    return future.result()
+
+
+def _of_use(job: Job[Any]) -> bool:
+    """Say whether a job can be joined, or has a result."""
+    return kept_result(job) is not None if job.future.done() else not job.stop.is_set()
+
+
+def _weight_bytes(model: SkipModel) -> int:
+    tensors = [*model.model.parameters(), *model.model.buffers()]
+    return sum(tensor.nbytes for tensor in tensors)

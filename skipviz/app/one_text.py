@@ -6,16 +6,15 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.tokens.characters import text_around
-from skipviz.app.components.durations import about, seconds
+from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
 from skipviz.app.components.token_view import span_texts
+from skipviz.app.costs import Effort
 from skipviz.app.jobs import Request
 from skipviz.experiments.decision_audit import Downstream, audit
 from skipviz.traces import Trace
 
-FORWARDS = 40
-"""About how many runs of the text an audit takes."""
 AROUND = 24
 """Tokens shown before and after one in its context."""
 
@@ -91,10 +90,11 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
 
     It is the same audit on every page: where one page has made it, the others have it.
     """
+    effort = Effort(f"audit {downstream} {request.model}", len(traced))
     text_caption(
         traced,
         f"{(len(traced) - 1) * traced.sites.height:,} decisions",
-        f"about {about(seconds(FORWARDS, len(traced)))}",
+        takes(jobs().costs.seconds(effort)),
     )
     return tried(
         "audit",
@@ -106,6 +106,7 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
             lambda model, progress, stop: audit(
                 model, traced, downstream=downstream, progress=progress, stop=stop
             ),
+            effort=effort,
         ),
         settings=downstream,
     )

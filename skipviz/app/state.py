@@ -6,14 +6,15 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
-from skipviz.app.jobs import Job, Request
+from skipviz.app.jobs import Request, kept_result
+from skipviz.app.worker import Job
+from skipviz.errors import Stopped
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -30,10 +31,39 @@ class StartedRun:
         The run.
     asked
         What its result depends on; a page shows the result only while it asks for the same.
+    request
+        What it is a run of.
+    stopped
+        Whether this session stopped it. It may go on for others.
+    before
+        The run whose result was shown before; it stays if this one is stopped or fails.
     """
 
     job: Job[Any]
     asked: object
+    request: Request
+    stopped: bool = False
+    before: StartedRun | None = None
+
+    @property
+    def under_way(self) -> bool:
+        """Whether this session waits for it."""
+        return not self.stopped and not self.job.future.done()
+
+    @property
+    def problem(self) -> BaseException | None:
+        """Why there is no result, where it is not under way."""
+        if self.stopped:
+            return Stopped()
+        return None if self.under_way else self.job.problem
+
+    @property
+    def finished(self) -> StartedRun | None:
+        """The run whose result is there: this one, or else the one before."""
+        for run in (self, self.before):
+            if run is not None and not run.stopped and kept_result(run.job) is not None:
+                return run
+        return None
 
 
 @dataclass
@@ -42,18 +72,12 @@ class State:
 
     Attributes
     ----------
-    session
-        Tells this session from others.
     runs
         The latest run of each kind, by its name.
-    request
-        What the page of skip paths traced last.
     documents
         The texts that were chosen last.
     sidebar
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
-    view
-        What the token view shows, by the key of its trace; built once for each trace.
     start
         The token that the page's address named, and the key of the trace that it is of.
     stored
@@ -66,12 +90,9 @@ class State:
         Selected points of cluster maps, by the key of the map.
     """
 
-    session: str = field(default_factory=lambda: uuid.uuid4().hex)
     runs: dict[str, StartedRun] = field(default_factory=dict)
-    request: Request | None = None
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
-    view: tuple[str, dict[str, Any]] | None = None
     start: tuple[str, int | None] | None = None
     stored: tuple[str, Request, Trace] | None = None
     points_seen: list[Any] = field(default_factory=list)

@@ -18,7 +18,7 @@ from skipviz.experiments.flips import flips_of
 from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, no_progress
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
@@ -84,9 +84,9 @@ def audit(
         before and after; ``utility``, the loss with the unit skipped minus that with it executed,
         in nats: positive where executing helps. Where gates above decide anew, ``later_margin`` is
         the smallest distance of their scores from the threshold, on the gates' own scale, and
-        ``by_rounding`` says that one lies nearer than rounding moves its score on this text: another
-        run may find another utility. Both are null where gates are held, or none
-        above decided anew. Cells of the last token, which predicts nothing, are left out.
+        ``by_rounding`` says that one lies nearer than rounding moves its score on this text:
+        another run may find another utility. Both are null where gates are held, or none above
+        decided anew. Cells of the last token, which predicts nothing, are left out.
 
     Raises
     ------
@@ -114,16 +114,15 @@ def audit(
     known = _read(store)
     ids = torch.tensor([trace.tokens["token_id"].to_list()], device=model.device)
     with torch.inference_mode():
-        flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0)
-        rounding = score_rounding(model, units, trace) if react else None
-        todo = [cell for cell in wanted if cell not in known]
-        for done, group in _groups(todo, length, reach, rows):
-            check_stop(stop)
-            losses, margins = flips.losses(group, reach, react=react)
+        flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0, stop=stop)
+        rounding = score_rounding(model, units, trace, stop=stop) if react else None
+        groups = _groups([cell for cell in wanted if cell not in known], length, reach, rows)
+        meter = Meter(max(1, sum(flips.work(group, reach) for group in groups)), progress, stop)
+        for group in groups:
+            losses, margins = flips.losses(group, reach, react=react, meter=meter)
             near = _nearest(margins.double().cpu().numpy(), rounding)
             known |= dict(zip(group, zip(losses.tolist(), *near, strict=True), strict=True))
             _write(store, known)
-            progress(done)
     progress(1.0)
     token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
     executed = trace.matrix("exec_count")[token, site] > 0
@@ -157,8 +156,8 @@ def _nearest(
 
 def _groups(
     cells: Sequence[tuple[int, int]], length: int, reach: int, rows: int
-) -> list[tuple[float, list[tuple[int, int]]]]:
-    """Cut cells into groups that run together, each with the share done when it is.
+) -> list[list[tuple[int, int]]]:
+    """Cut cells into groups that run together.
 
     Cells of one group are of like site, so that they start at like layers, and of like reach.
     """
@@ -170,11 +169,7 @@ def _groups(
         if not groups or (len(groups[-1]) + 1) * tokens > max(rows, tokens):
             groups.append([])
         groups[-1].append(cell)
-    done, result = 0, []
-    for group in groups:
-        done += len(group)
-        result.append((done / len(cells), sorted(group, key=lambda cell: (cell[1], cell[0]))))
-    return result
+    return [sorted(group, key=lambda cell: (cell[1], cell[0])) for group in groups]
 
 
 def _cells(

@@ -8,7 +8,9 @@ layer is done here.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +22,11 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from skipviz.families import Plan
-from skipviz.families.causal_lm import backbone_of
-from skipviz.families.hooks import Hook, before, hooked
+from skipviz.families.causal_lm import backbone_of, layer_list
+from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.powers import SkippableUnit, force
 from skipviz.models import SkipModel
+from skipviz.progress import Meter, check_stop
 from skipviz.recording.statistics import next_token_losses
 
 BATCH_BYTES = 256 << 20
@@ -41,11 +44,19 @@ class CachedRun:
 
     @classmethod
     def of(
-        cls, model: SkipModel, ids: Int[Tensor, "1 t"], decided: npt.NDArray[np.bool_]
+        cls,
+        model: SkipModel,
+        ids: Int[Tensor, "1 t"],
+        decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
     ) -> CachedRun:
         """Run a text under the decisions that were made, [tokens, sites]."""
         cache = DynamicCache()  # whole, also where a layer sees a window
-        with force(model.family, model.model, Plan(decided), name=model.name):
+        layers = layer_list(model.model) or ()
+        with (
+            force(model.family, model.model, Plan(decided), name=model.name),
+            hooked(after(layer, lambda *_: check_stop(stop)) for layer in layers),
+        ):
             states = backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)[0]
         return cls(
             ids=ids,
@@ -63,6 +74,7 @@ def decoded_flips(
     reach: int,
     *,
     react: bool,
+    meter: Meter,
 ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
     """Return the loss of each flip over its horizon, in nats, and how near later gates came.
 
@@ -80,6 +92,8 @@ def decoded_flips(
         How many next-token predictions count, at most.
     react
         Whether gates above a flip may decide anew.
+    meter
+        Counts the flips that are done.
     """
     losses = torch.zeros(len(cells), dtype=torch.float64)
     margins = torch.full((len(cells), len(units)), torch.inf)
@@ -89,7 +103,8 @@ def decoded_flips(
         for part in np.array_split(places, _parts(base, int(token), len(places))):
             sites = [cells[place][1] for place in part]
             near: list[Tensor] = []
-            with hooked(_noting(units, near) if react else []):
+            noting = hooked(_noting(units, near) if react else [])
+            with _advancing(model, meter, flips=len(sites)), noting:
                 found = _flipped(model, units, base, int(token), sites, reach, react=react)
             losses[part] = found.double().cpu()
             if near:
@@ -124,6 +139,12 @@ def rescored(
         ids = base.ids[:, token : token + 1]
         backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)
     return torch.stack(scores)
+
+
+def _advancing(model: SkipModel, meter: Meter, *, flips: int) -> AbstractContextManager[None]:
+    """Count some flips layer by layer."""
+    layers = list(layer_list(model.model) or [backbone_of(model.model)])
+    return hooked(after(layer, lambda *_: meter.advance(flips / len(layers))) for layer in layers)
 
 
 def _parts(base: CachedRun, token: int, flips: int) -> int:

@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.experiments.decoded_flips import CachedRun, decoded_flips
-from skipviz.experiments.row_flips import RowFlips, UnflippedRun
+from skipviz.experiments.row_flips import RowFlips, UnflippedRun, rows_run
 from skipviz.families import Plan
+from skipviz.families.llama import decoder_layers
 from skipviz.families.powers import SkippableUnit, force
 from skipviz.models import SkipModel
+from skipviz.progress import Meter, no_progress
 
 FLIP_TRIAL_TOKENS = 12
 TRIED_FLIPS = 6
@@ -38,13 +40,18 @@ class Flips(ABC):
 
     @abstractmethod
     def losses(
-        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
+        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
     ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         """Return the loss of each flip over its horizon, in nats, and how near gates came.
 
         The second is, for each site whose gate decided anew after the flip, the smallest distance
-        of its scores from the threshold over the flip's tokens; infinity where it did not.
+        of its scores from the threshold over the flip's tokens; infinity where it did not. The
+        meter counts ``work``.
         """
+
+    @abstractmethod
+    def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
+        """Return how much there is to do, in a unit of its own."""
 
 
 class _ByRows(Flips):
@@ -56,16 +63,21 @@ class _ByRows(Flips):
         units: Sequence[SkippableUnit],
         ids: Int[Tensor, "1 t"],
         decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
     ) -> None:
         self._model, self._units = model, units
-        self._base = UnflippedRun.of(model, ids, decided)
+        self._base = UnflippedRun.of(model, ids, decided, stop)
         self.nll = self._base.nll
 
     def losses(
-        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
+        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
     ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         flips = RowFlips(self._model.model, self._units, self._base, cells, reach, react=react)
-        return flips.run(), flips.margins
+        return flips.run(meter), flips.margins
+
+    def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
+        layers = len(decoder_layers(self._model.model))
+        return rows_run(cells, self._units, layers=layers, length=len(self.nll), reach=reach)
 
 
 class _ByDecoding(Flips):
@@ -77,19 +89,32 @@ class _ByDecoding(Flips):
         units: Sequence[SkippableUnit],
         ids: Int[Tensor, "1 t"],
         decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
     ) -> None:
         self._model, self._units = model, units
-        self._base = CachedRun.of(model, ids, decided)
+        self._base = CachedRun.of(model, ids, decided, stop)
         self.nll = self._base.nll
 
     def losses(
-        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool
+        self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
     ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
-        return decoded_flips(self._model, self._units, self._base, cells, reach, react=react)
+        return decoded_flips(
+            self._model, self._units, self._base, cells, reach, react=react, meter=meter
+        )
+
+    def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
+        return len(cells)
 
 
 Way = Callable[
-    [SkipModel, Sequence[SkippableUnit], Int[Tensor, "1 t"], npt.NDArray[np.bool_]], Flips
+    [
+        SkipModel,
+        Sequence[SkippableUnit],
+        Int[Tensor, "1 t"],
+        npt.NDArray[np.bool_],
+        threading.Event | None,
+    ],
+    Flips,
 ]
 
 
@@ -98,6 +123,8 @@ def flips_of(
     units: Sequence[SkippableUnit],
     ids: Int[Tensor, "1 t"],
     decided: npt.NDArray[np.bool_],
+    *,
+    stop: threading.Event | None = None,
 ) -> Flips:
     """Return what flips decisions of a text, in the quickest way that is right for this model.
 
@@ -111,13 +138,15 @@ def flips_of(
         The text.
     decided
         The decisions that were made, [tokens, sites].
+    stop
+        Set it from another thread to stop.
 
     Raises
     ------
     InputError
         If no way gives the losses of the model's own forward.
     """
-    return _way(model, units, ids, decided)(model, units, ids, decided)
+    return _way(model, units, ids, decided)(model, units, ids, decided, stop)
 
 
 def _way(
@@ -166,8 +195,9 @@ def _right(
     ).view(len(execute), -1)
     whole = torch.stack([each[row, token:].sum() for row, (token, _) in enumerate(cells)])
     try:
-        flips = way(model, units, ids, decided)
-        found = flips.losses(cells, length, react=False)[0].to(whole)
+        flips = way(model, units, ids, decided, None)
+        meter = Meter(1, no_progress, None)
+        found = flips.losses(cells, length, react=False, meter=meter)[0].to(whole)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return False  # its layers are of another kind
     allowed = LOSS_TOLERANCE.get(model.model.dtype, ROUGH_LOSSES)

@@ -12,6 +12,7 @@ against its own forward before it is used.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,10 +24,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from skipviz.families import Plan
-from skipviz.families.hooks import before, hooked
+from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import attend_after, decoder_layers
 from skipviz.families.powers import SkippableUnit, force
 from skipviz.models import SkipModel
+from skipviz.progress import Meter, check_stop
 from skipviz.recording.statistics import next_token_losses
 
 
@@ -47,13 +49,18 @@ class UnflippedRun:
 
     @classmethod
     def of(
-        cls, model: SkipModel, ids: Int[Tensor, "1 t"], decided: npt.NDArray[np.bool_]
+        cls,
+        model: SkipModel,
+        ids: Int[Tensor, "1 t"],
+        decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
     ) -> UnflippedRun:
         """Run a text under the decisions that were made, [tokens, sites]."""
         layers: Any = decoder_layers(model.model)
         entered: list[Tensor] = []
         between: list[Tensor] = []
-        hooks = [
+        hooks = [after(layer, lambda *_: check_stop(stop)) for layer in layers]
+        hooks += [
             before(norm, lambda _, args, kept=kept: kept.append(args[0][0]))
             for layer in layers
             for norm, kept in (
@@ -127,8 +134,8 @@ class RowFlips:
         self.margins = self._state.new_full((len(cells), len(units)), torch.inf)
         """How near each later gate that decided anew came to its threshold; infinity for others."""
 
-    def run(self) -> Float[Tensor, " r"]:
-        """Return the loss of each flip over its horizon, in nats."""
+    def run(self, meter: Meter) -> Float[Tensor, " r"]:
+        """Return the loss of each flip over its horizon, in nats; each unit is counted as done."""
         base, begun = self._base, 0
         layers: Any = decoder_layers(self._model)
         for number, layer in enumerate(layers):
@@ -154,6 +161,7 @@ class RowFlips:
                 if gated:
                     output[~execute] = gated.adapter(normed[~execute])
                 self._state[:begun] += output
+                meter.advance(begun * self._token.shape[1])
         losses = self._state.new_zeros(self._token.shape)
         counted = self._counts
         losses[counted] = next_token_losses(
@@ -202,3 +210,29 @@ class RowFlips:
             first=self._first[: len(normed)][rows],
             wanted=execute[rows],
         )
+
+
+def rows_run(
+    cells: Sequence[tuple[int, int]],
+    units: Sequence[SkippableUnit],
+    *,
+    layers: int,
+    length: int,
+    reach: int,
+) -> int:
+    """Return how many rows some flips run, summed over the units of all layers.
+
+    Parameters
+    ----------
+    cells
+        (token, site) of each flip.
+    units
+        The gated units.
+    layers, length
+        Of the model, and tokens of the text that predict one.
+    reach
+        Tokens that each flip runs, at most.
+    """
+    begins = [2 * units[site].layer + (units[site].kind == "mlp") for _, site in cells]
+    tokens = min(reach, length - min(token for token, _ in cells))
+    return tokens * sum(2 * layers - begin for begin in begins)

@@ -25,9 +25,8 @@ def audit_of(folder: str, text: str) -> None:
     from skipviz.app.views.audit_page import page
 
     request = Request(model=folder, documents=(skipviz.Document("mine", text),), budget=0.8)
-    if state().request is None:
-        state().request = request
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key)
+    if PATHS not in state().runs:
+        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
         state().runs[PATHS].job.future.result()
     page()
 
@@ -44,7 +43,7 @@ def test_the_page_says_what_was_found_and_sets_the_first_token_apart(
     page = AppTest.from_function(audit_of, args=(str(folder), TEXT)).run(timeout=PATIENCE)
     assert trace.budget_missed is not None
     assert "on other texts" in page.warning[0].value
-    page.button_group(key="downstream").set_value(["Decide again"]).run(timeout=PATIENCE)
+    page.button_group(key="downstream").set_value("Decide again").run(timeout=PATIENCE)
     page.button(key="try audit").click()
     until = time.monotonic() + PATIENCE
     while not page.dataframe and time.monotonic() < until:

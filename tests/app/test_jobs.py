@@ -1,21 +1,29 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import skipviz
 from skipviz.app import jobs
-from skipviz.app.jobs import RESULTS, Job, Jobs, Request
+from skipviz.app.costs import Effort
+from skipviz.app.jobs import ForgottenError, Jobs, Request, kept_result
+from skipviz.app.memory import held_bytes
+from skipviz.app.worker import Job
 from skipviz.budgets import Budgets
-from skipviz.errors import Stopped
+from skipviz.errors import InputError, Stopped
 from skipviz.families.gated.settings import GatedSettings
 from skipviz.text.documents import Document
 from tests import tiny
+from tests.waiting import wait_for
 
 
 def request(text: str = tiny.TEXT, *, model: str = "tiny") -> Request:
@@ -32,7 +40,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel) -> Iterato
     monkeypatch.setattr(jobs, "load", load)
     made = Jobs()
     yield made
-    made._pool.shutdown()
+    made.close()
 
 
 @pytest.fixture
@@ -57,7 +65,7 @@ def test_the_same_request_runs_once(worker: Jobs) -> None:
     assert again is first
     assert worker.runs == 1
     assert first.share == 1
-    assert worker.tokens_per_second is not None
+    assert worker.costs.seconds(request().effort) is not None
 
 
 def test_a_request_under_way_is_joined(
@@ -140,15 +148,74 @@ def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
     assert len(worker.submit(request()).future.result(30)) > 0
 
 
-@pytest.mark.slow
-def test_the_result_looked_at_longest_ago_is_forgotten_first(worker: Jobs) -> None:
-    made: list[Job] = [worker.submit(request(f"text {n}")) for n in range(RESULTS)]
+def test_results_are_bounded_by_bytes_and_the_one_not_looked_at_for_longest_goes_first(
+    worker: Jobs, gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = jobs.ENTRY_BYTES + held_bytes(skipviz.trace(gated, "1"))
+    monkeypatch.setattr(jobs, "RESULT_BYTES", 3.5 * size)
+    made = [worker.submit(request(number)) for number in ("1", "2", "3")]
     for job in made:
         job.future.result(30)
-    assert worker.submit(request("text 0")) is made[0]
-    worker.submit(request("one more")).future.result(30)
-    assert worker.submit(request("text 0")) is made[0]
-    assert worker.submit(request("text 1")) is not made[1]
+    worker.look_at(made[0])
+    worker.submit(request("4")).future.result(30)
+    last = worker.submit(request("5"))
+    last.future.result(30)
+    wait_for(lambda: worker.submit(request("5")) is last and kept_result(made[2]) is None)
+    assert worker.submit(request("1")) is made[0]
+    assert isinstance(made[1].problem, ForgottenError)
+    assert worker.submit(request("2")) is not made[1]
+
+
+def test_a_result_larger_than_all_that_may_be_kept_is_shown_once(
+    worker: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "RESULT_BYTES", 1)
+    first, second = worker.submit(request("1")), worker.submit(request("2"))
+    assert len(second.future.result(30)) > 0
+    wait_for(lambda: kept_result(first) is None)
+    assert kept_result(second) is not None
+
+
+def test_what_is_made_at_once_is_made_once_while_it_is_kept(
+    worker: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def make() -> list[int]:
+        calls.append(1)
+        return calls
+
+    assert worker.made("k", make) is worker.made("k", make) is calls
+    assert len(calls) == 1
+    monkeypatch.setattr(jobs, "RESULT_BYTES", 1)
+    worker.made("other", lambda: [2])
+    worker.made("k", make)
+    assert len(calls) == 2
+
+
+def test_a_model_that_is_not_in_use_makes_room(
+    monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
+) -> None:
+    loaded: dict[str, weakref.ref[Any]] = {}
+
+    def load(name: str) -> skipviz.SkipModel:
+        model = copy.deepcopy(gated.model)
+        loaded[name] = weakref.ref(model)
+        return dataclasses.replace(gated, model=model)
+
+    def fail(model: skipviz.SkipModel, *_: Any) -> None:
+        state = torch.zeros(3)
+        raise InputError(f"of {model.name} at {state}")
+
+    monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(jobs, "MODEL_BYTES", 0)
+    worker = Jobs()
+    for name in ("a", "b", "c"):
+        assert len(worker.submit(request(model=name)).future.result(30)) > 0
+        failed: Job[None] = worker.experiment(request(model=name), "fails", fail)
+        assert isinstance(failed.future.exception(30), InputError)
+    assert [name for name, model in loaded.items() if model() is not None] == ["c"]
+    worker.close()
 
 
 def test_a_folder_written_again_is_loaded_again(
@@ -188,11 +255,12 @@ def test_a_run_that_nobody_waits_for_any_more_is_stopped(
     begun, go = gatekeeper
     job = worker.submit(request())
     assert begun.wait(30)
-    job.follow("one")
-    job.follow("other")
-    job.leave("one")
+    job.follow("one", "paths")
+    job.follow("other", "paths")
+    job.leave("one", "paths")
+    job.leave("a third", "paths")  # who never waited
     assert not job.stop.is_set()
-    job.leave("other")
+    job.leave("other", "paths")
     assert job.stop.is_set()
     go.set()
     with pytest.raises(Stopped):
@@ -202,8 +270,8 @@ def test_a_run_that_nobody_waits_for_any_more_is_stopped(
 def test_a_job_that_is_done_is_left_as_it_is(worker: Jobs) -> None:
     job = worker.submit(request())
     job.future.result(30)
-    job.follow("one")
-    job.leave("one")
+    job.follow("one", "paths")
+    job.leave("one", "paths")
     assert not job.stop.is_set()
     assert worker.submit(request()) is job
 
@@ -213,15 +281,37 @@ def test_a_folder_that_cannot_be_read_has_a_key() -> None:
 
 
 def test_a_run_under_way_is_not_forgotten(
-    worker: Jobs, gatekeeper: tuple[threading.Event, threading.Event], gated: skipviz.SkipModel
+    worker: Jobs,
+    gatekeeper: tuple[threading.Event, threading.Event],
+    gated: skipviz.SkipModel,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     begun, go = gatekeeper
     first = worker.submit(request())
     assert begun.wait(30)
-    done = skipviz.trace(gated, "done")
-    for number in range(RESULTS + 1):
-        worker.keep(request(f"text {number}"), done)
+    monkeypatch.setattr(jobs, "RESULT_BYTES", 1)
+    for number in range(3):
+        worker.keep(request(f"text {number}"), skipviz.trace(gated, "done"))
     assert worker.submit(request()) is first
     go.set()
     first.future.result(30)
     assert worker.runs == 1
+
+
+def test_an_experiment_teaches_how_long_its_like_takes(worker: Jobs) -> None:
+    effort = Effort("sleeps", 10)
+    assert worker.costs.seconds(effort) is None
+
+    def run(*_: Any) -> str:
+        time.sleep(0.2)
+        return "done"
+
+    def fails(*_: Any) -> str:
+        raise InputError("No.")
+
+    worker.experiment(request(), "fails", fails, effort=effort).future.exception(30)
+    assert worker.costs.seconds(effort) is None
+    worker.experiment(request(), "sleeps", run, effort=effort).future.result(30)
+    expected = worker.costs.seconds(Effort("sleeps", 20))
+    assert expected is not None
+    assert 0.4 <= expected < 0.8

@@ -133,6 +133,30 @@ def test_a_stopped_audit_goes_on_where_it_was(gated: skipviz.SkipModel, tmp_path
         audit(gated, trace, rows=16, store=store)
 
 
+@pytest.mark.parametrize(("rows", "horizon"), [(10_000, 1), (64, 3)])
+def test_progress_follows_the_work_unit_by_unit(
+    gated: skipviz.SkipModel, rows: int, horizon: int
+) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    shares: list[float] = []
+    audit(gated, trace, rows=rows, horizon=horizon, progress=shares.append)
+    assert shares == sorted(shares)
+    assert shares[-2] == pytest.approx(1.0)  # the work was foreseen
+    assert len(set(shares)) >= trace.sites.height
+    stop = threading.Event()
+    stopped: list[float] = []
+
+    def progress(share: float) -> None:
+        stopped.append(share)
+        stop.set()
+
+    with pytest.raises(skipviz.Stopped):
+        audit(gated, trace, rows=rows, horizon=horizon, stop=stop, progress=progress)
+    assert len(stopped) == 1
+    with pytest.raises(skipviz.Stopped):  # before any flip
+        audit(gated, trace, rows=rows, stop=stop, progress=lambda share: None)
+
+
 def test_the_model_is_left_as_it_was(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXT)
     audit(gated, trace)

@@ -1,20 +1,18 @@
-"""How long a run will take, in words."""
+"""How long something takes, in words."""
 
 from __future__ import annotations
 
-from skipviz.app.components.run_button import jobs
 
-WITH_GRADIENT = 3
-"""How many times as long a run takes that is walked back for gradients."""
-_FIRST_GUESS = 150
-"""Tokens per second before anything has run here."""
+def in_words(seconds: float | int) -> str:
+    """Return a duration in words."""
+    return f"{max(1.0, seconds):.0f} s" if seconds < 90 else f"{seconds / 60:.0f} minutes"
 
 
-def seconds(forwards: float, tokens: int | float) -> float:
-    """Return about how long some runs of a text take here."""
-    return forwards * tokens / (jobs().tokens_per_second or _FIRST_GUESS)
-
-
-def about(duration: float) -> str:
-    """Return a duration given in seconds, in words."""
-    return f"{max(1.0, duration):.0f} s" if duration < 90 else f"{duration / 60:.0f} minutes"
+def takes(seconds: float | int | None) -> str:
+    """Return how long a run takes, as far as it was measured, as the end of a sentence."""
+    if seconds is None:
+        return (
+            "how long this takes here is unknown until such a run was measured, and is told once "
+            "it has begun"
+        )
+    return f"this takes about {in_words(seconds)}, as measured here"

@@ -9,9 +9,12 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
+from skipviz.app.components.durations import in_words
 from skipviz.app.components.plain_text import plain
-from skipviz.app.jobs import Job, Jobs, Request
+from skipviz.app.jobs import ForgottenError, Jobs, Request, kept_result
+from skipviz.app.sessions import this_session
 from skipviz.app.state import StartedRun, state
+from skipviz.app.worker import Job
 from skipviz.errors import MissingExtraError, SkipvizError, Stopped
 from skipviz.log import LOG, start_log
 from skipviz.traces import Trace
@@ -29,7 +32,7 @@ def jobs() -> Jobs:
     return Jobs()
 
 
-def follow(name: str, start: Callable[[], Job[Any]], *, asked: object) -> None:
+def follow(name: str, start: Callable[[], Job[Any]], *, asked: object, request: Request) -> None:
     """Start a run, or join it, and keep it in this session; the one before is left.
 
     Parameters
@@ -40,16 +43,29 @@ def follow(name: str, start: Callable[[], Job[Any]], *, asked: object) -> None:
         Starts it, or finds the job that already does the same.
     asked
         What the result depends on.
+    request
+        What it is a run of.
     """
-    me = f"{state().session} {name}"
+    session = this_session()
     before = state().runs.get(name)
     job = start()
-    if not job.follow(me):  # its last follower left it just now
+    if not job.follow(session, name):  # its last follower left it just now
         job = start()
-        job.follow(me)
-    state().runs[name] = StartedRun(job, asked)
+        job.follow(session, name)
+    shown = None if before is None else before.finished
+    state().runs[name] = StartedRun(
+        job, asked, request, before=None if shown is None else replace(shown, before=None)
+    )
     if before is not None and before.job is not job:
-        before.job.leave(me)
+        before.job.leave(session, name)
+
+
+def give_up(name: str) -> None:
+    """Wait no longer for a run; it is stopped unless others wait for it."""
+    run = state().runs[name]
+    if run.under_way:
+        state().runs[name] = replace(run, stopped=True)
+        run.job.leave(this_session(), name)
 
 
 def outcome(name: str, *, asked: object) -> Any | None:
@@ -60,22 +76,24 @@ def outcome(name: str, *, asked: object) -> Any | None:
     name
         Of the run.
     asked
-        What the page asks for now; the result of anything else is not shown.
+        What the page asks for now; the result of anything else is not shown. What was shown
+        before a run that was stopped, or failed, is shown again.
     """
     run = state().runs.get(name)
     if run is None:
         return None
-    if not run.job.future.done():
+    if run.under_way:
         if run.asked != asked:
             st.caption("An earlier run is still in progress.")
-        wait(run.job)
+        wait(run.job, name)
         return None
-    if run.asked != asked:
-        return None
-    if (error := run.job.problem) is not None:
+    finished = run.finished
+    if finished is not run and run.asked == asked and (error := run.problem) is not None:
         explain(error)
+    if finished is None or finished.asked != asked:
         return None
-    return run.job.future.result()
+    jobs().look_at(finished.job)
+    return kept_result(finished.job)
 
 
 def tried(
@@ -103,7 +121,7 @@ def tried(
     """
     asked = (request.key, settings)
     if st.button(label, type="primary", key=f"try {name}"):
-        follow(name, start, asked=asked)
+        follow(name, start, asked=asked, request=request)
     result: Result | None = outcome(name, asked=asked)
     return result
 
@@ -123,14 +141,14 @@ def computed(
     asked = request.key
 
     def begin() -> None:
-        follow(name, start, asked=asked)
+        follow(name, start, asked=asked, request=request)
 
     run = state().runs.get(name)
-    if run is None or run.asked != asked:
+    if run is None or run.asked != asked or isinstance(run.problem, ForgottenError):
         begin()
     result: Result | None = outcome(name, asked=asked)
-    job = state().runs[name].job
-    if job.future.done() and job.problem is not None:
+    run = state().runs[name]
+    if run.problem is not None:
         st.button(label, type="primary", key=f"again {name}", on_click=begin)
     return result
 
@@ -141,27 +159,52 @@ def traced_now() -> tuple[Request, Trace] | None:
     The request is for the weights that the trace is of: the model's folder may have been written
     anew since, and what follows from the trace must not be kept as that of another model.
     """
-    run, request = state().runs.get(PATHS), state().request
-    if run is None or request is None or not run.job.future.done() or run.job.problem is not None:
+    run = state().runs.get(PATHS)
+    shown = None if run is None else run.finished
+    traced: Trace | None = None if shown is None else kept_result(shown.job)
+    if shown is None or traced is None:
         return None
-    traced: Trace = run.job.future.result()
-    return replace(request, weights=traced.run["weights_sha256"].item()), traced
+    jobs().look_at(shown.job)
+    return replace(shown.request, weights=traced.run["weights_sha256"].item()), traced
 
 
 @st.fragment(run_every=0.5)
-def wait(job: Job[Any]) -> None:
+def wait(job: Job[Any], name: str) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
         st.rerun()
-    stopping = job.stop.is_set()
-    st.progress(job.share, text=f"{'Stopping' if stopping else job.stage}: {job.share:.0%}")
-    st.button("Stop", key=f"stop {id(job)}", disabled=stopping, on_click=job.halt)
+    st.progress(job.share, text=plain(how_far(job, before=jobs().before(job))))
+    if st.button("Stop", key=f"stop {name}"):
+        give_up(name)
+        st.rerun()
+
+
+def how_far(job: Job[Any], *, before: int) -> str:
+    """Return in words where a run stands.
+
+    Parameters
+    ----------
+    job
+        The run.
+    before
+        How many runs come before it.
+    """
+    if before:
+        return f"Waiting: {before} run{'' if before == 1 else 's'} before yours"
+    words = job.stage
+    if job.share:
+        words += f": {job.share:.1%}"
+    if (left := job.seconds_left) is not None:
+        words += f", about {in_words(left)} left"
+    return words
 
 
 def explain(error: BaseException) -> None:
     """Say what went wrong: what the user can change in a sentence, anything else as our fault."""
     if isinstance(error, Stopped):
         st.info("Stopped. Press the button to run it again.")
+    elif isinstance(error, ForgottenError):
+        st.info(str(error))
     elif isinstance(error, MissingExtraError):  # says how to install it
         st.info(plain(str(error)))
     elif isinstance(error, SkipvizError):

@@ -11,8 +11,9 @@ import streamlit as st
 
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
+from skipviz.app.components.durations import takes
 from skipviz.app.components.run_button import jobs, tried
+from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import named_cells
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
@@ -92,12 +93,12 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
         st.info("The last token has no next token in the text. Choose another token.")
         return None
     seen = len(traced) - 1 if whole else token + 1
-    duration = seconds(2 * steps * WITH_GRADIENT + 50 * whole, seen)
+    effort = Effort(f"depth {'text' if whole else 'token'} {request.model}", steps * seen)
     st.caption(
-        f"About {about(duration)}, or several times that where the path bends. You can stop at any "
-        "time."
+        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}, or several "
+        "times that where the path bends. You can stop at any time."
     )
-    found = _depth(request, traced, None if whole else token, steps)
+    found = _depth(request, traced, None if whole else token, steps, effort)
     if found is None:
         return None
     what = "the whole text" if whole else f"token {token}"
@@ -135,14 +136,19 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     return Shares(found.cells, steps) if whole and complete else None
 
 
-def _depth(request: Request, traced: Trace, token: int | None, steps: int) -> _Depth | None:
+def _depth(
+    request: Request, traced: Trace, token: int | None, steps: int, effort: Effort
+) -> _Depth | None:
     settings = f"{token} {steps}"
     return tried(
         "depth",
         "Attribute over depth",
         request,
         lambda: jobs().experiment(
-            request, f"attribution over depth {settings}", _depth_run(traced, token, steps)
+            request,
+            f"attribution over depth {settings}",
+            _depth_run(traced, token, steps),
+            effort=effort,
         ),
         settings=settings,
     )

@@ -9,10 +9,11 @@ import streamlit as st
 
 from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import WITH_GRADIENT, about, seconds
+from skipviz.app.components.durations import takes
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
+from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
 from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute, runs
 from skipviz.experiments.attribution.target import Attribution, Target
@@ -94,13 +95,14 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
             )
         )  # fmt: skip
     seen = token + 1
-    forwards = runs(method, steps=steps, tokens=seen)
-    if method not in ("feature_ablation", "shapley_sampling"):
-        forwards *= WITH_GRADIENT
+    effort = Effort(
+        f"{method} {gates} {request.model}", runs(method, steps=steps, tokens=seen) * seen
+    )
     st.caption(
-        f"{MEANINGS[method]} This takes about {about(seconds(forwards, seen))}. Frozen and "
-        "straight through answer different questions: with frozen gates, a token cannot act by "
-        "changing which layers run."
+        f"{MEANINGS[method]} For the {seen:,} tokens up to this one "
+        f"{takes(jobs().costs.seconds(effort))}. Frozen and straight through "
+        "answer different questions: with frozen gates, a token cannot act by changing which "
+        "layers run."
     )
     settings = f"{asked.target} {method} {gates} {steps}"
     found = tried(
@@ -114,6 +116,7 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
                 model, traced, asked.target, method=method, gates=gates, steps=steps, seed=SEED,
                 progress=progress, stop=stop,
             ),
+            effort=effort,
         ),
         settings=settings,
     )  # fmt: skip

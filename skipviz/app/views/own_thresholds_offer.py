@@ -11,7 +11,7 @@ import streamlit as st
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, follow, jobs, tried
 from skipviz.app.jobs import Request
-from skipviz.app.state import set_widget, state
+from skipviz.app.state import set_widget
 from skipviz.errors import InputError
 from skipviz.evaluation.own_text import Fitted, fit_to_text
 from skipviz.folders import model_folder, sample_folders
@@ -89,5 +89,4 @@ def _trace_again(request: Request, name: str, asked: float) -> None:
         set_widget("model", request.model)
     set_widget(f"policy of {request.model}", name)
     set_widget(f"budget of {request.model} {name}", asked)
-    state().request = again
-    follow(PATHS, lambda: jobs().submit(again), asked=again.key)
+    follow(PATHS, lambda: jobs().submit(again), asked=again.key, request=again)

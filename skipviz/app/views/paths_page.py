@@ -7,6 +7,7 @@ import streamlit as st
 from skipviz.app.components.heading import heading
 from skipviz.app.components.run_button import PATHS, follow, jobs, outcome
 from skipviz.app.inputs import choose
+from skipviz.app.jobs import kept_result
 from skipviz.app.state import state
 from skipviz.app.views.paths_result import show
 
@@ -15,8 +16,7 @@ def page() -> None:
     """Show the input, the run under way, and what came out."""
     request = choose()
     if request is not None:
-        state().request = request
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key)
+        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
     heading(
         "Which layers did each token use?",
         "layers used", "budget", "FLOPs", "loss", "surprisal", "gate score", "threshold", "site",
@@ -26,10 +26,14 @@ def page() -> None:
     if run is None:
         _welcome()
         return
-    traced = outcome(PATHS, asked=run.asked)
-    known = state().request
-    if traced is not None and known is not None:
-        show(traced, known, key=str(run.asked))
+    outcome(PATHS, asked=run.asked)
+    shown = None if run.under_way else run.finished
+    traced = None if shown is None else kept_result(shown.job)
+    if shown is None or traced is None:
+        return
+    if shown is not run:
+        st.caption("Below is what was traced before.")
+    show(traced, shown.request, key=str(shown.asked))
 
 
 def _welcome() -> None:

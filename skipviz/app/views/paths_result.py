@@ -11,6 +11,7 @@ from skipviz import plots
 from skipviz.analysis.cost import CostSummary, cost_summary
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import jobs
 from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request
 from skipviz.app.state import state
@@ -110,10 +111,7 @@ def _explore(trace: Trace, key: str) -> None:
 
 
 def _payload(trace: Trace, key: str) -> dict[str, Any]:
-    kept = state().view
-    if kept is None or kept[0] != key:
-        kept = state().view = (key, payload(trace, key=key))
-    return dict(kept[1])
+    return dict(jobs().made(f"view {key}", lambda: payload(trace, key=key)))
 
 
 def _token_in_address(trace: Trace, key: str) -> int | None:

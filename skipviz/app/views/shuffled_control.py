@@ -7,9 +7,10 @@ import threading
 import polars as pl
 import streamlit as st
 
-from skipviz.app.components.durations import about, seconds
+from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
+from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.evaluation.shuffled import Shuffled, shuffle_decisions
 from skipviz.glossary import GLOSSARY
@@ -18,24 +19,22 @@ from skipviz.progress import Progress
 from skipviz.readings.shuffled import shuffled_reading
 from skipviz.traces import Trace
 
-RUNS = 3.0
-"""Runs of the text that both controls take together."""
-
 
 def show_shuffled(traced: Trace, request: Request) -> None:
     """Offer the two controls on the texts that a policy ran, and show what they cost."""
     if not traced.sites.height:
         return
     st.subheader("Does it matter which tokens skip?")
+    effort = Effort(f"shuffled decisions {request.model}", len(traced))
     st.caption(
-        f"The same decisions, given to other tokens of the same text. About "
-        f"{about(seconds(RUNS, len(traced)))}."
+        "The same decisions, given to other tokens of the same text: "
+        f"{takes(jobs().costs.seconds(effort))}."
     )
     found = tried(
         "shuffled",
         "Shuffle the decisions",
         request,
-        lambda: jobs().experiment(request, "shuffled decisions", _run(request)),
+        lambda: jobs().experiment(request, "shuffled decisions", _run(request), effort=effort),
     )
     if found is None:
         return

@@ -146,7 +146,7 @@ def attribute_depth(
         return prediction(model, states.last_hidden_state, target)
 
     most = 2 * GROWTH * (steps + 2)
-    run = watched(plain, total=most, progress=_ever_nearer(progress), stop=stop)
+    run = watched(model, plain, total=most, progress=_ever_nearer(progress), stop=stop)
     at_once = copies(rows, ids.shape[1])
     nothing, everything = torch.zeros_like(mask), torch.ones_like(mask)
     paths = [
@@ -163,7 +163,7 @@ def attribute_depth(
         }
     )
     with torch.no_grad():
-        value = float(plain(mask))
+        value = float(run(mask))
     progress(1.0)
     return Attribution(
         table, value, tuple(path.missed for path in paths),

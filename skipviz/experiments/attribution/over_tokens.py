@@ -153,11 +153,11 @@ def attribute(
     away = table.float().mean(0).expand_as(embedded).contiguous()
     seen = ids.shape[1]
     plain = _runner(model, trace, target, ids, gates)
-    total = runs(method, steps=steps, tokens=seen)
-    run = watched(plain, total=total, progress=progress, stop=stop)
+    total = runs(method, steps=steps, tokens=seen) + 1
+    run = watched(model, plain, total=total, progress=progress, stop=stop)
     with _seeded(seed), _sloped(model, gates):
         with torch.no_grad():
-            value = float(plain(embedded))
+            value = float(run(embedded))
         shares, delta = _shares(attr, run, method, embedded, away, steps, copies(rows, seen))
     progress(1.0)
     return Attribution(

@@ -246,7 +246,8 @@ def test_no_method_runs_more_tokens_at_once_than_it_may_and_each_tells_how_far_i
     assert max(sizes) == (1 if method == "input_x_gradient" else 3)
     assert sum(sizes) - 1 == runs(method, steps=10, tokens=seen)
     assert told == sorted(told)
-    assert told[-1] == told[-2] == 1.0  # the total was foreseen
+    assert told[-1] == 1.0
+    assert told[-2] == pytest.approx(1.0)  # the total was foreseen
 
 
 def test_samples_in_parts_are_the_mean_over_all(
@@ -261,6 +262,30 @@ def test_samples_in_parts_are_the_mean_over_all(
     )
     total = found.table["attribution"].sum()
     assert found.delta == pytest.approx(total - float(whole - nothing), abs=1e-3)
+
+
+def test_a_single_run_says_at_each_layer_how_far_it_is_and_can_be_stopped_there(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    layers = len(gated.model.model.layers)
+    told: list[float] = []
+    attribute(gated, traced, Target(token=TOKEN), method="input_x_gradient", progress=told.append)
+    # Forwards for the value, forwards and backwards for the gradient.
+    assert len(set(told)) == 3 * layers
+    for last in (1, layers + 1, 2 * layers + 1):  # one in each of the three
+        stop, seen = threading.Event(), list[float]()
+
+        def progress(share: float, stop: Any = stop, seen: Any = seen, last: int = last) -> None:
+            seen.append(share)
+            if len(seen) == last:
+                stop.set()
+
+        with pytest.raises(Stopped):
+            attribute(
+                gated, traced, Target(token=TOKEN), method="input_x_gradient", stop=stop,
+                progress=progress,
+            )  # fmt: skip
+        assert len(seen) == last
 
 
 def test_a_run_can_be_stopped(gated: skipviz.SkipModel, traced: skipviz.Trace) -> None:
