@@ -68,6 +68,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "budget.",
         "regret": "How much loss a decision cost compared with the better choice, at the stated "
         "price.",
+        "later margin": "After a flip, the smallest distance from its threshold of a gate that "
+        "decides anew: where it is below what rounding moves a score by, rounding decides.",
         "AUROC": "The probability that a unit worth running scores higher than one that is not: "
         "0.5 is chance, 1 is perfect.",
         "calibration error": "The mean difference between predicted probabilities and observed "

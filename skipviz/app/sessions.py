@@ -18,4 +18,4 @@ def is_open(session: str) -> bool:
     Streamlit ends a session's connection at once, and keeps its memory for two minutes more in
     case the same page connects again. Outside a server, as in tests of a page, all are.
     """
-    return not runtime.exists() or runtime.get_instance().is_active_session(session)
+    return not runtime.exists() or bool(runtime.get_instance().is_active_session(session))

@@ -11,9 +11,11 @@ import numpy as np
 import polars as pl
 import torch
 
+from skipviz.arrays import Bools, Floats
 from skipviz.atomic import write_table
 from skipviz.errors import InputError
 from skipviz.experiments.flips import flips_of
+from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
@@ -30,7 +32,11 @@ UTILITY = {
     "nll": pl.Float64,
     "flipped_nll": pl.Float64,
     "utility": pl.Float64,
+    "later_margin": pl.Float64,
+    "by_rounding": pl.Boolean,
 }
+KEPT_OF_A_CELL = ("flipped_nll", "later_margin", "by_rounding")
+"""What a store holds of a cell."""
 
 
 def audit(
@@ -76,8 +82,11 @@ def audit(
         One row per cell, in order of token and site: ``token``, ``site``; ``executed``, the
         decision that was flipped; ``nll`` and ``flipped_nll``, the loss in nats over the horizon
         before and after; ``utility``, the loss with the unit skipped minus that with it executed,
-        in nats: positive where executing helps. Cells of the last token, which predicts nothing,
-        are left out.
+        in nats: positive where executing helps. Where gates above decide anew, ``later_margin`` is
+        the smallest distance of their scores from the threshold, on the gates' own scale, and
+        ``by_rounding`` says that one lies nearer than rounding moves its score on this text:
+        another run may find another utility. Both are null where gates are held, or none above
+        decided anew. Cells of the last token, which predicts nothing, are left out.
 
     Raises
     ------
@@ -101,24 +110,48 @@ def audit(
     if reach < 1:
         raise InputError(f"horizon={horizon} must be at least 1, or None for all that follow.")
     wanted = _cells(cells, length, trace.sites.height)
+    react = downstream == "react"
     known = _read(store)
     ids = torch.tensor([trace.tokens["token_id"].to_list()], device=model.device)
     with torch.inference_mode():
         flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0, stop=stop)
+        rounding = score_rounding(model, units, trace, stop=stop) if react else None
         groups = _groups([cell for cell in wanted if cell not in known], length, reach, rows)
         meter = Meter(max(1, sum(flips.work(group, reach) for group in groups)), progress, stop)
         for group in groups:
-            losses = flips.losses(group, reach, react=downstream == "react", meter=meter)
-            known |= dict(zip(group, losses.tolist(), strict=True))
+            losses, margins = flips.losses(group, reach, react=react, meter=meter)
+            near = _nearest(margins.double().cpu().numpy(), rounding)
+            known |= dict(zip(group, zip(losses.tolist(), *near, strict=True), strict=True))
             _write(store, known)
     progress(1.0)
     token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
     executed = trace.matrix("exec_count")[token, site] > 0
     totals = np.concatenate([[0.0], np.cumsum(flips.nll.double().cpu().numpy())])
     before = totals[np.minimum(token + reach, length)] - totals[token]
-    after = np.array([known[cell] for cell in wanted], dtype=np.float64)
-    columns = (token, site, executed, before, after, np.where(executed, 1, -1) * (after - before))
+    flipped, margin, rounded = ([known[cell][place] for cell in wanted] for place in range(3))
+    after = np.array(flipped, dtype=np.float64)
+    utility = np.where(executed, 1, -1) * (after - before)
+    columns = (token, site, executed, before, after, utility, margin, rounded)
     return pl.DataFrame(dict(zip(UTILITY, columns, strict=True)), schema=UTILITY)
+
+
+Kept = tuple[float, float | None, bool | None]
+"""The loss of a flip, how near a later gate came to its threshold, and whether rounding decides."""
+
+
+def _nearest(
+    margins: Floats, rounding: Floats | None
+) -> tuple[list[float | None], list[bool | None]]:
+    """Return each flip's smallest later margin, and whether one is smaller than rounding."""
+    nearest: Floats = margins.min(axis=1, initial=np.inf)
+    decided: Bools = np.asarray(np.isfinite(nearest))
+    if rounding is None or not decided.any():
+        return [None] * len(margins), [None] * len(margins)
+    rounded: Bools = np.asarray((margins <= rounding).any(axis=1))
+    return (
+        [float(each) if known else None for each, known in zip(nearest, decided, strict=True)],
+        [bool(each) if known else None for each, known in zip(rounded, decided, strict=True)],
+    )
 
 
 def _groups(
@@ -175,17 +208,19 @@ def _units(model: SkipModel, trace: Trace) -> list[SkippableUnit]:
     return model.family.units(model.model)
 
 
-def _read(store: Path | None) -> dict[tuple[int, int], float]:
+def _read(store: Path | None) -> dict[tuple[int, int], Kept]:
     if store is None or not store.exists():
         return {}
     found = pl.read_parquet(store)
+    if not set(KEPT_OF_A_CELL) <= set(found.columns):
+        return {}  # of an earlier version, which did not look at later gates
     cells = found.select("token", "site").rows()
-    return dict(zip(cells, found["flipped_nll"].to_list(), strict=True))
+    return dict(zip(cells, found.select(KEPT_OF_A_CELL).rows(), strict=True))
 
 
-def _write(store: Path | None, known: dict[tuple[int, int], float]) -> None:
+def _write(store: Path | None, known: dict[tuple[int, int], Kept]) -> None:
     if store is None:
         return
-    rows = [(token, site, loss) for (token, site), loss in known.items()]
-    schema = {"token": pl.Int64, "site": pl.Int64, "flipped_nll": pl.Float64}
+    rows = [(*cell, *kept) for cell, kept in known.items()]
+    schema = {name: UTILITY[name] for name in ("token", "site", *KEPT_OF_A_CELL)}
     write_table(pl.DataFrame(rows, schema=schema, orient="row"), store)

@@ -9,7 +9,7 @@ layer is done here.
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from skipviz.families import Plan
 from skipviz.families.causal_lm import backbone_of, layer_list
-from skipviz.families.hooks import after, hooked
+from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.powers import SkippableUnit, force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, check_stop
@@ -75,8 +75,8 @@ def decoded_flips(
     *,
     react: bool,
     meter: Meter,
-) -> Float[Tensor, " r"]:
-    """Return the loss of each flip over its horizon, in nats.
+) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
+    """Return the loss of each flip over its horizon, in nats, and how near later gates came.
 
     Parameters
     ----------
@@ -96,15 +96,49 @@ def decoded_flips(
         Counts the flips that are done.
     """
     losses = torch.zeros(len(cells), dtype=torch.float64)
+    margins = torch.full((len(cells), len(units)), torch.inf)
     tokens = np.array([token for token, _ in cells])
     for token in np.unique(tokens):
         places = np.flatnonzero(tokens == token)
         for part in np.array_split(places, _parts(base, int(token), len(places))):
             sites = [cells[place][1] for place in part]
-            with _advancing(model, meter, flips=len(sites)):
+            near: list[Tensor] = []
+            noting = hooked(_noting(units, near) if react else [])
+            with _advancing(model, meter, flips=len(sites)), noting:
                 found = _flipped(model, units, base, int(token), sites, reach, react=react)
             losses[part] = found.double().cpu()
-    return losses
+            if near:
+                later = torch.arange(len(units)) > torch.tensor(sites)[:, None]
+                looks = torch.tensor([unit.looks for unit in units])
+                seen = torch.stack(near, dim=1).float().cpu()
+                margins[part] = seen.masked_fill(~(later & looks), torch.inf)
+    return losses, margins
+
+
+def _noting(units: Sequence[SkippableUnit], near: list[Tensor]) -> Iterator[Hook]:
+    """Return hooks that note how near each row's scores come to the threshold, site by site."""
+
+    def note(decide: Any, args: Any) -> None:
+        near.append((args[0] - decide.threshold).abs().amin(1))
+
+    return (before(unit.decide, note) for unit in units)
+
+
+def rescored(
+    model: SkipModel, units: Sequence[SkippableUnit], base: CachedRun, token: int
+) -> Float[Tensor, " s"]:
+    """Return a token's scores when it runs alone after the text before it, decisions as made.
+
+    They differ from those of the whole text by rounding only.
+    """
+    scores: list[Tensor] = []
+    hooks = [before(unit.decide, lambda _, args: scores.append(args[0][0, 0])) for unit in units]
+    cache = Cache(layers=[_Before(layer, token) for layer in base.cache.layers])
+    plan = Plan(base.decided[token : token + 1])
+    with force(model.family, model.model, plan, name=model.name), hooked(hooks):
+        ids = base.ids[:, token : token + 1]
+        backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)
+    return torch.stack(scores)
 
 
 def _advancing(model: SkipModel, meter: Meter, *, flips: int) -> AbstractContextManager[None]:

@@ -41,8 +41,13 @@ class Flips(ABC):
     @abstractmethod
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
-    ) -> Float[Tensor, " r"]:
-        """Return the loss of each flip over its horizon, in nats; the meter counts ``work``."""
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
+        """Return the loss of each flip over its horizon, in nats, and how near gates came.
+
+        The second is, for each site whose gate decided anew after the flip, the smallest distance
+        of its scores from the threshold over the flip's tokens; infinity where it did not. The
+        meter counts ``work``.
+        """
 
     @abstractmethod
     def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
@@ -66,9 +71,9 @@ class _ByRows(Flips):
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
-    ) -> Float[Tensor, " r"]:
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         flips = RowFlips(self._model.model, self._units, self._base, cells, reach, react=react)
-        return flips.run(meter)
+        return flips.run(meter), flips.margins
 
     def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
         layers = len(decoder_layers(self._model.model))
@@ -92,7 +97,7 @@ class _ByDecoding(Flips):
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
-    ) -> Float[Tensor, " r"]:
+    ) -> tuple[Float[Tensor, " r"], Float[Tensor, "r s"]]:
         return decoded_flips(
             self._model, self._units, self._base, cells, reach, react=react, meter=meter
         )
@@ -192,7 +197,7 @@ def _right(
     try:
         flips = way(model, units, ids, decided, None)
         meter = Meter(1, no_progress, None)
-        found = flips.losses(cells, length, react=False, meter=meter).to(whole)
+        found = flips.losses(cells, length, react=False, meter=meter)[0].to(whole)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):
         return False  # its layers are of another kind
     allowed = LOSS_TOLERANCE.get(model.model.dtype, ROUGH_LOSSES)

@@ -131,6 +131,8 @@ class RowFlips:
         self._token = (first[:, None] + torch.arange(reach, device=device)).clamp(max=length - 1)
         self._counts = first[:, None] + torch.arange(reach, device=device) < length
         self._state = base.entered[0].new_empty(len(cells), reach, base.entered[0].shape[-1])
+        self.margins = self._state.new_full((len(cells), len(units)), torch.inf)
+        """How near each later gate that decided anew came to its threshold; infinity for others."""
 
     def run(self, meter: Meter) -> Float[Tensor, " r"]:
         """Return the loss of each flip over its horizon, in nats; each unit is counted as done."""
@@ -183,8 +185,14 @@ class RowFlips:
         if self._react and flips.start and gated.looks:
             score = gated.gate(normed[: flips.start])
             execute[: flips.start] = score > gated.decide.threshold
+            self._note(site, score - gated.decide.threshold)
         execute[flips, 0] = ~execute[flips, 0]
         return execute
+
+    def _note(self, site: int, margin: Float[Tensor, "r k"]) -> None:
+        rows = len(margin)
+        counted = margin.abs().masked_fill(~self._counts[:rows], torch.inf)
+        self.margins[:rows, site] = counted.amin(1).to(self.margins)
 
     def _attended(
         self, unit: Any, normed: Float[Tensor, "r k d"], execute: Bool[Tensor, "r k"], layer: int

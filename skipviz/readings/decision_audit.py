@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import polars as pl
+
 from skipviz.analysis.gates.quality import Quality
+
+_CHANCE, _WEAK, _STRONG = 0.05, 0.2, 0.35
+"""How far an AUROC lies from 0.5 up to which it is chance, weak and moderate."""
 
 
 def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
@@ -19,16 +25,89 @@ def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
     tokens
         Tokens that were audited.
     """
-    tells = (
-        "cannot be computed, because all decisions have the same sign"
-        if whole.auroc != whole.auroc
-        else f"is {whole.auroc:.2f}, and {shuffled.auroc:.2f} if the scores of each site are "
-        "shuffled between tokens (0.5 is chance)"
-    )
     return (
-        f"The gates decided rightly in {whole.right:.0%} of {whole.cells:,} decisions. The wrong "
-        f"ones cost {whole.regret / tokens:.2f} nats per token, each counted as if it were the "
-        f"only one. The AUROC of the scores {tells}."
+        f"The gates decided rightly in {whole.right:.0%} of {whole.cells:,} decisions; running "
+        f"every unit would be right in {whole.worth:.0%}. The wrong ones cost "
+        f"{whole.regret / tokens:.2f} nats per token, each counted as if it were the only one. "
+        f"{_tells(whole.auroc, shuffled.auroc)}"
+    )
+
+
+def _tells(auroc: float, shuffled: float) -> str:
+    """Say in words what the AUROC of the scores means, and how much of it sites alone explain."""
+    if math.isnan(auroc):
+        return "The AUROC of the scores cannot be computed, because all decisions have one sign."
+    over = auroc - 0.5
+    if over < -_CHANCE:
+        words = "**is worse than chance**: units worth running score lower than others"
+    elif over <= _CHANCE:
+        words = "is **close to chance**: they hardly tell which units are worth running"
+    else:
+        grade = "weakly" if over <= _WEAK else "moderately well" if over <= _STRONG else "well"
+        words = f"means that they tell {grade} which units are worth running"
+    said = f"The AUROC of the scores, {auroc:.2f} (0.5 is chance), {words}."
+    if over <= _CHANCE or math.isnan(shuffled):
+        return said
+    rest = f"With the scores of each site shuffled between tokens it is {shuffled:.2f}"
+    if shuffled - 0.5 >= over / 2:
+        return f"{said} {rest}: most of it is known from the site alone, without the token."
+    return f"{said} {rest}: most of it comes from looking at the token."
+
+
+def first_token_reading(cells: pl.DataFrame) -> str:
+    """Say how much of the regret the first token has, which is unlike all others.
+
+    Parameters
+    ----------
+    cells
+        What ``skipviz.analysis.gates.quality.judged`` returned.
+
+    Returns
+    -------
+    str
+        Empty if the first token was not audited, or nothing was decided wrongly.
+    """
+    regret = float(cells["regret"].sum())
+    first = float(cells.filter(token=0)["regret"].sum())
+    if not first:
+        return ""
+    said = (
+        f"The first token has {first / regret:.0%} of the regret. Nothing stands before it and all "
+        "later tokens attend to it, so its flips are unlike others and are listed apart."
+    )
+    others = cells["token"].n_unique() - 1
+    if not others:
+        return said
+    cost = (regret - first) / others
+    return f"{said} Without it, wrong decisions cost {cost:.2f} nats per token."
+
+
+def rounding_reading(cells: pl.DataFrame) -> str:
+    """Say how many utilities hang on rounding, where gates above a flip decide anew.
+
+    Parameters
+    ----------
+    cells
+        What ``skipviz.audit`` returned.
+
+    Returns
+    -------
+    str
+        Empty where gates were held.
+    """
+    known = cells.drop_nulls("by_rounding")
+    if known.is_empty():
+        return ""
+    count = int(known["by_rounding"].sum())
+    least = float(known["later_margin"].min())  # type: ignore[arg-type]
+    said = f"The smallest margin of a later gate is {least:.1e}."
+    if not count:
+        return f"{said} No flip brings a gate so near to its threshold that rounding decides."
+    return (
+        f"{said} **Rounding decides in {count:,} of {known.height:,} flips** "
+        f"({count / known.height:.1%}): a later gate lies nearer to its threshold than rounding "
+        "moves its score on this text. Another run may find other utilities; the tables mark "
+        "them."
     )
 
 

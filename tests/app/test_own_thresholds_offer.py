@@ -59,9 +59,9 @@ def test_a_missed_budget_offers_thresholds_for_the_text(tmp_path: Path, dense_fo
     page.button(key="own_trace").click()
     page.run(timeout=PATIENCE)
     assert not page.exception
-    again = page.session_state["skipviz"]
+    again = page.session_state["skipviz"].runs["paths"]
     assert (again.request.policy, again.request.budget) == ("german", 0.8)
-    traced = again.runs["paths"].job.future.result(timeout=PATIENCE)
+    traced = again.job.future.result(timeout=PATIENCE)
     assert traced.run["policy"].item() == "german"
     assert (traced.matrix("threshold") == kept.thresholds[0.8]).mean() == 1
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 import pytest
 import torch
 from torch.nn import functional as F
 
 import skipviz
+from skipviz.experiments import flips as flips_module
 from skipviz.experiments.decision_audit import audit
+from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.gated.modules import gated_units, install_gates
 from tests import tiny
 from tests.families.fixed_rates.test_modules import fixed
@@ -182,3 +186,73 @@ def test_what_cannot_be_audited_is_refused(
         audit(dense, skipviz.trace(dense, TEXT))
     with pytest.raises(ValueError, match="2 sequences"):
         audit(gated, skipviz.trace(gated, [TEXT, TEXT]))
+
+
+def react_scores(
+    model: skipviz.SkipModel, trace: skipviz.Trace, cell: tuple[int, int]
+) -> npt.NDArray[np.float32]:
+    """Scores of a whole forward in which one decision is flipped and later gates decide anew."""
+    token, site = cell
+    execute = trace.matrix("exec_count") > 0
+    execute[token, site] = ~execute[token, site]
+    forced = np.zeros_like(execute)
+    forced[:token] = True
+    forced[token:, : site + 1] = True
+    text = "".join(trace.tokens["text"])
+    return skipviz.trace(model, text, plan=skipviz.Plan(execute, forced)).matrix("score")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("horizon", [1, None])
+@pytest.mark.parametrize("way", ["rows", "decoding"])
+def test_the_smallest_later_margin_is_that_of_whole_forwards(
+    gated: skipviz.SkipModel, horizon: int | None, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = flips_module._ByRows if way == "rows" else flips_module._ByDecoding
+    monkeypatch.setattr(flips_module, "_way", lambda *_: chosen)
+    trace = skipviz.trace(gated, TEXT)
+    last, sites = len(trace) - 1, trace.sites.height
+    cells = [(token, site) for token in (0, 4, last - 1) for site in range(sites)]
+    found = audit(gated, trace, cells=cells, horizon=horizon, downstream="react")
+    for row in found.rows(named=True):
+        token, site = cell = (row["token"], row["site"])
+        until = last if horizon is None else token + horizon
+        margins = react_scores(gated, trace, cell) - trace.matrix("threshold")
+        later = np.abs(margins[token:until, site + 1 :])
+        if later.size:
+            assert row["later_margin"] == pytest.approx(later.min(), abs=1e-5)
+            assert row["by_rounding"] is False
+        else:
+            assert row["later_margin"] is row["by_rounding"] is None
+    held = audit(gated, trace, cells=cells, horizon=horizon)
+    assert held["later_margin"].null_count() == held["by_rounding"].null_count() == held.height
+
+
+@pytest.mark.slow
+def test_what_rounding_decides_is_marked(gated: skipviz.SkipModel, tmp_path: Path) -> None:
+    trace, cell = skipviz.trace(gated, TEXT), (4, 0)
+    last = list(gated_units(gated.model))[-1][2].decide
+    # Nothing below the last gate depends on its threshold.
+    score = react_scores(gated, trace, cell)[cell[0], -1]
+    last.threshold.fill_(float(np.nextafter(score, np.float32(np.inf))))
+    near = skipviz.trace(gated, TEXT)
+    store = tmp_path / "cells.parquet"
+    for _ in range(2):  # the second time from the store
+        found = audit(gated, near, cells=[cell, (4, 7)], downstream="react", store=store)
+        assert found["by_rounding"].to_list() == [True, None]
+        assert found["later_margin"][0] < 1e-6
+    last.threshold.fill_(float(score) + 0.01)
+    far = audit(gated, skipviz.trace(gated, TEXT), cells=[cell], downstream="react")
+    assert far["by_rounding"].to_list() == [False]
+
+
+def test_rounding_is_measured(gated: skipviz.SkipModel) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    found = score_rounding(gated, gated.family.units(gated.model), trace)
+    assert found.shape == (trace.sites.height,)
+    assert (found > 0).all()
+    assert found.max() < 1e-5
+    # A score that is off by more than that was computed otherwise.
+    moved = trace.matrix("score") + np.float32(0.01)
+    off = dataclasses.replace(trace, matrices={**trace.matrices, "score": moved})
+    assert score_rounding(gated, gated.family.units(gated.model), off).min() > 0.009

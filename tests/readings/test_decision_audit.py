@@ -2,8 +2,16 @@ from __future__ import annotations
 
 import dataclasses
 
+import polars as pl
+import pytest
+
 from skipviz.analysis.gates.quality import Quality
-from skipviz.readings.decision_audit import audit_reading, decision_reading
+from skipviz.readings.decision_audit import (
+    audit_reading,
+    decision_reading,
+    first_token_reading,
+    rounding_reading,
+)
 
 WHOLE = Quality(
     cells=1200, worth=0.4, right=0.75, auroc=0.81, average_precision=0.7, calibration_error=0.1,
@@ -14,12 +22,56 @@ WHOLE = Quality(
 def test_the_audit_says_how_often_how_much_and_whether_scores_tell() -> None:
     shuffled = dataclasses.replace(WHOLE, auroc=0.66)
     assert audit_reading(WHOLE, shuffled, tokens=40) == (
-        "The gates decided rightly in 75% of 1,200 decisions. The wrong ones cost 0.75 nats per "
-        "token, each counted as if it were the only one. The AUROC of the scores is 0.81, and "
-        "0.66 if the scores of each site are shuffled between tokens (0.5 is chance)."
+        "The gates decided rightly in 75% of 1,200 decisions; running every unit would be right "
+        "in 40%. The wrong ones cost 0.75 nats per token, each counted as if it were the only "
+        "one. The AUROC of the scores, 0.81 (0.5 is chance), means that they tell moderately well "
+        "which units are worth running. With the scores of each site shuffled between tokens it "
+        "is 0.66: most of it is known from the site alone, without the token."
     )
     alike = dataclasses.replace(WHOLE, auroc=float("nan"))
     assert "cannot be computed" in audit_reading(alike, alike, tokens=40)
+
+
+@pytest.mark.parametrize(
+    ("auroc", "shuffled", "words"),
+    [
+        (0.52, 0.51, "is **close to chance**: they hardly tell which units"),
+        (0.46, 0.51, "is **close to chance**"),
+        (0.40, 0.50, "**is worse than chance**"),
+        (0.62, 0.55, "they tell weakly which units are worth running. With the scores"),
+        (0.90, 0.60, "they tell well which units"),
+        (0.90, 0.60, "most of it comes from looking at the token."),
+        (0.62, float("nan"), "they tell weakly which units are worth running."),
+    ],
+)
+def test_an_auroc_is_said_in_words(auroc: float, shuffled: float, words: str) -> None:
+    whole, blind = (dataclasses.replace(WHOLE, auroc=each) for each in (auroc, shuffled))
+    said = audit_reading(whole, blind, tokens=40)
+    assert words in said
+    if auroc < 0.55 or shuffled != shuffled:
+        assert "shuffled" not in said
+
+
+def test_the_first_token_is_set_apart() -> None:
+    cells = pl.DataFrame({"token": [0, 0, 1, 2], "regret": [3.0, 3.0, 1.0, 1.0]})
+    said = first_token_reading(cells)
+    assert said.startswith("The first token has 75% of the regret.")
+    assert said.endswith("Without it, wrong decisions cost 1.00 nats per token.")
+    assert "Without" not in first_token_reading(cells.head(2))
+    assert first_token_reading(cells.filter(pl.col("token") > 0)) == ""
+
+
+def test_what_rounding_decides_is_counted() -> None:
+    schema = {"later_margin": pl.Float64, "by_rounding": pl.Boolean}
+    cells = pl.DataFrame(
+        {"later_margin": [6e-8, 0.1, 0.2, None], "by_rounding": [True, False, False, None]},
+        schema=schema,
+    )
+    said = rounding_reading(cells)
+    assert said.startswith("The smallest margin of a later gate is 6.0e-08.")
+    assert "**Rounding decides in 1 of 3 flips** (33.3%)" in said
+    assert "No flip brings a gate so near" in rounding_reading(cells[1:])
+    assert rounding_reading(cells[3:]) == ""
 
 
 def test_a_wrong_decision_is_said_with_what_was_right() -> None:

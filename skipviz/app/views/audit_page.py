@@ -33,7 +33,13 @@ from skipviz.plots.decision_audit import (
     utility_map,
 )
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.decision_audit import audit_reading, decision_reading
+from skipviz.readings.budgets import budget_reading
+from skipviz.readings.decision_audit import (
+    audit_reading,
+    decision_reading,
+    first_token_reading,
+    rounding_reading,
+)
 from skipviz.traces import Trace
 
 WORST = 30
@@ -46,7 +52,7 @@ def page() -> None:
     """Offer the audit of the text last traced, and show what came out."""
     heading(
         "Are the gates right?", "utility", "regret", "price", "AUROC", "calibration error", "nat",
-        "gate score", "threshold", "FLOPs",
+        "gate score", "threshold", "later margin", "FLOPs",
     )  # fmt: skip
     st.markdown(
         "Every decision is reversed, one at a time, and the loss on the next token is computed "
@@ -57,6 +63,8 @@ def page() -> None:
     if chosen is None:
         return
     request, traced = chosen
+    if missed := budget_reading(traced):
+        st.warning(plain(" ".join(missed).rstrip()))
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
@@ -71,8 +79,8 @@ def _choose_downstream() -> Downstream:
         required=True,
         key="downstream",
         help="Stay as they were: only one decision changes. Decide again: the gates above it "
-        "decide "
-        "on their changed input.",
+        "decide on their changed input, and where one of them comes very near to its threshold, "
+        "rounding decides.",
     )
     return cast(Downstream, REACTIONS[str(chosen)])
 
@@ -120,6 +128,9 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
     blind = controls(marked, seed=0)
     tokens = marked["token"].n_unique()
     st.markdown(audit_reading(whole, blind["shuffled"], tokens=tokens))
+    for more in (first_token_reading(marked), rounding_reading(marked)):
+        if more:
+            st.markdown(more)
     figures = [
         (
             "Right decisions",
@@ -182,37 +193,59 @@ def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
 @st.fragment
 def _worst(traced: Trace, marked: pl.DataFrame) -> None:
     st.subheader("The most costly wrong decisions")
-    worst = marked.filter(pl.col("regret") > 0).sort("regret", descending=True).head(WORST)
-    if worst.is_empty():
+    wrong = marked.filter(pl.col("regret") > 0).sort("regret", descending=True)
+    if wrong.is_empty():
         st.info("Every decision was right at this price.")
         return
     st.caption(
         "Select a row at its left edge to see the token in its text and its path through the "
         "layers."
     )
+    later = wrong.filter(pl.col("token") > 0).head(WORST)
+    if later.is_empty():
+        st.info("Every decision after the first token was right at this price.")
+    else:
+        _choose_wrong(traced, later, key="worst")
+    first = wrong.filter(token=0).head(WORST)
+    if not first.is_empty():
+        with st.expander(f"The first token: {first.height} of its costly decisions"):
+            _choose_wrong(traced, first, key="worst_first")
+
+
+def _choose_wrong(traced: Trace, worst: pl.DataFrame, *, key: str) -> None:
+    """List wrong decisions, and show the one that is selected."""
+    columns = [
+        pl.col("regret").round(4).alias("regret, nats"),
+        pl.col("utility").round(4).alias("utility, nats"),
+        pl.col("margin").round(4).alias("score - threshold"),
+    ]
+    if worst["later_margin"].count():
+        columns += [
+            pl.col("later_margin").alias("smallest later margin"),
+            pl.col("by_rounding").alias("decided by rounding"),
+        ]
     event = st.dataframe(
-        named_cells(
-            traced,
-            worst,
-            pl.col("regret").round(4).alias("regret, nats"),
-            pl.col("utility").round(4).alias("utility, nats"),
-            pl.col("margin").round(4).alias("score - threshold"),
-        ),
+        named_cells(traced, worst, *columns),
+        column_config={
+            "smallest later margin": st.column_config.NumberColumn(
+                format="%.1e", help=GLOSSARY["later margin"]
+            )
+        },
         hide_index=True,
         width="stretch",
         on_select="rerun",
         selection_mode="single-row",
-        key="worst",
+        key=key,
     )
     rows = event["selection"]["rows"]
     if rows and rows[0] < worst.height:
-        _one(traced, worst.row(rows[0], named=True))
+        _one(traced, worst.row(rows[0], named=True), key=key)
 
 
-def _one(traced: Trace, wrong: dict[str, Any]) -> None:
+def _one(traced: Trace, wrong: dict[str, Any], *, key: str) -> None:
     """Show the token of a wrong decision in its text, and its path."""
     token = wrong["token"]
     st.markdown(f"**Token {token} at {wrong['label']}**")
     st.text(in_context(traced, token))
     st.caption(decision_reading(wrong))
-    st.plotly_chart(plots.token_path(traced, token), key="wrong_path")
+    st.plotly_chart(plots.token_path(traced, token), key=f"path of {key}")
