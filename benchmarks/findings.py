@@ -150,15 +150,16 @@ class Text:
         ran: list[float] = []
         skipped: list[float] = []
         for token in np.sort(generator.choice(np.arange(16, last), EXPLAINED, replace=False)):
-            shares = attribute_depth(
-                self.model, self.trace, Target(token=int(token), kind="loss"), steps=16
-            ).table.filter(pl.col("token") == token)
+            found = attribute_depth(self.model, self.trace, Target(token=int(token), kind="loss"))
+            shares = found.table.filter(pl.col("token") == token)
             both = shares.join(self.cells, on=["token", "site"])
             # A unit that lowers the loss has a negative share of it.
             for executed, path, kept in ((True, "from_skipped", ran), (False, "to_all", skipped)):
-                part = both.filter(pl.col("executed") == executed)
-                kept.append(float(stats.spearmanr(-part[path], part["utility"]).statistic))
-        return [float(np.nanmean(ran)), float(np.nanmean(skipped))]
+                part = both.filter(pl.col("executed") == executed).drop_nulls(path)
+                if part.height:  # none where the shares of the path do not add up
+                    kept.append(float(stats.spearmanr(-part[path], part["utility"]).statistic))
+        added_up = f"{len(ran)} and {len(skipped)} of {EXPLAINED}"
+        return [*(float(np.nanmean(kept)) if kept else None for kept in (ran, skipped)), added_up]
 
 
 def main() -> None:
@@ -227,9 +228,10 @@ def main() -> None:
     )  # fmt: skip
     table(
         "Attribution over depth against exact utilities, rank correlation within a token",
-        ("text", "executed sites (from all skipped)", "skipped sites (to all run)"),
+        ("text", "executed sites (from all skipped)", "skipped sites (to all run)",
+         "tokens whose shares add up"),
         [(kind, *t.depth()) for kind, t in texts.items()],
-    )
+    )  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "plan set by hand.",
         "guarded policy": "Learned gates whose threshold was chosen so that the loss stays within "
         "a stated limit of the dense model's.",
+        "Student's t test": "A test of a mean: it holds for many documents of which none loses far "
+        "more than the others, and promises too much where a few do.",
+        "clipped loss": "A document's loss over dense, counted up to a stated bound only: of its "
+        "mean a limit can be promised whatever the distribution, and nothing of what lies beyond.",
         "early exit": "A token stops at a layer and is predicted from there; no layer above runs "
         "for it.",
         "runtime": "How decisions are carried out: masked (everything is computed, skipped results "
@@ -52,6 +56,9 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "means that skipping made the prediction worse.",
         "budget": "FLOPs of attention (without keys and values), MLP, adapters and gates, as a "
         "share of the dense model's; layers without gates count as run.",
+        "equal budget": "The same budget realised on the same texts: as measured where a policy "
+        "met it within 0.005, otherwise on the line between the two budgets that it realised "
+        "around it, and no comparison where no two enclose it.",
         "FLOPs": "Floating-point operations: the arithmetic that the decisions imply, which is not "
         "the time taken.",
         # The audit.
@@ -135,8 +142,11 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "budget.",
         "average precision": "The mean precision when units are ranked by gate score; chance is "
         "the share of units worth running.",
-        "shuffled decisions": "Each site's decisions given to other tokens at random; a control "
-        "for which tokens were chosen.",
+        "shuffled site by site": "A control: each site's decisions are given to other tokens at "
+        "random, independently at each site, which also breaks up the combinations of sites that "
+        "the gates chose.",
+        "shuffled token by token": "A control: all decisions of a token together are given to "
+        "another token at random, so that only the tokens change, not the combinations of sites.",
         "greedy utility": "A policy that knows every utility and keeps the best decisions within "
         "the budget.",
         # Layers.

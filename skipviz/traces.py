@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -94,10 +95,30 @@ class Trace:
 
     def __repr__(self) -> str:
         run = self.run.row(0, named=True)
+        missed = self.budget_missed
+        budget = "" if missed is None else f"budget={missed[0]:g} but {missed[1]:.2f} realised, "
         return (
             f"Trace({self.tokens.height} tokens, {self.sites.height} sites, "
-            f"model={run['model']!r}, policy={run['policy']!r}, dtype={run['dtype']!r})"
+            f"model={run['model']!r}, policy={run['policy']!r}, {budget}dtype={run['dtype']!r})"
         )
+
+    @cached_property
+    def budget_missed(self) -> tuple[float, float] | None:
+        """The budget asked for and the one realised here, if they differ by more than 0.02.
+
+        None where they agree, where no budget was asked for, and where a plan decided. Thresholds
+        are set on some texts; on texts of another kind, such as another language, scores lie
+        elsewhere. ``skipviz calibrate MODEL --budget 0.8 --text FILE`` sets some for yours.
+        """
+        asked, policy = self.run.select("budget", "policy").row(0)
+        if asked is None or policy == "forced" or not (len(self) and self.sites.height):
+            return None
+        # By name: the tables stand below what is worked out from them.
+        cost = import_module("skipviz.analysis.cost")
+        if not cost.flops_known(self):
+            return None
+        realised: float = cost.realised_budget(self)
+        return (asked, realised) if cost.is_missed(asked, realised) else None
 
     def _repr_html_(self) -> str:
         """Show the text coloured by layers used."""

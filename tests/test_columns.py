@@ -75,7 +75,7 @@ CASES: dict[str, tuple[Any, Made, set[str]]] = {
     "correlate": (skipviz.correlate, correlated, {"all", "site"}),
     "evaluate": (skipviz.evaluate, evaluated, set()),
     "attribute": (skipviz.attribute, attributed, set()),
-    "attribute_depth": (skipviz.attribute_depth, over_depth, {"deltas"}),
+    "attribute_depth": (skipviz.attribute_depth, over_depth, {"deltas", "due", "steps"}),
     "minus": (skipviz.Trace.__sub__, lambda _, trace: trace - trace, set()),
 }
 """The function, a frame of it, and what else its docstring has in backticks."""

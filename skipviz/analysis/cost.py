@@ -11,12 +11,15 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.arrays import Floats
+from skipviz.arrays import Bools, Floats
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
 COMPONENTS = ("attention", "mlp", "adapters", "gates", "keys and values", "head")
 """What a forward spends FLOPs on, in the order of ``compute_share``."""
+
+BUDGET_TOLERANCE = 0.02
+"""How far the budget realised may lie from the one asked for without a word."""
 
 # With these, a skipped token's keys and values are computed all the same.
 _KEPT_KEYS = ("computed", "propagated", "evicted")
@@ -170,7 +173,15 @@ def saved_flops(trace: Trace) -> Floats:
     return found
 
 
-def realised_budget(trace: Trace) -> float:
+def is_missed(asked: float | None, realised: float | None) -> bool:
+    """Say whether a budget was asked for and is realised more than 0.02 off."""
+    if asked is None or realised is None:
+        return False
+    # What is written as 0.82 is not off by more than what is written as 0.80 and 0.02.
+    return abs(realised - asked) > BUDGET_TOLERANCE + 1e-9
+
+
+def realised_budget(trace: Trace, *, counted: Bools | None = None) -> float:
     """Return the budget that the text at hand came to.
 
     FLOPs of executed attention (without keys and values), MLP, adapters and gates, over the dense
@@ -181,13 +192,16 @@ def realised_budget(trace: Trace) -> float:
     ----------
     trace
         A trace of at least one token.
+    counted
+        True for each token that counts, of shape [tokens]; all of them if None.
 
     Raises
     ------
     ValueError
-        If the trace has no tokens, or the FLOPs of the model's units are unknown.
+        If the trace has no tokens, none of them counts, or the FLOPs of the model's units are
+        unknown.
     """
-    return _budget(_totals(trace))
+    return _budget(_totals(trace, counted))
 
 
 def compute_share(trace: Trace) -> pl.DataFrame:
@@ -304,9 +318,14 @@ def _ungated(sites: pl.DataFrame, unit: str, layers: int) -> int:
     return layers - int(gated["layer"].n_unique())
 
 
-def _totals(trace: Trace) -> dict[str, int]:
+def _totals(trace: Trace, counted: Bools | None = None) -> dict[str, int]:
     _check_tokens(trace)
-    return token_flops(trace).drop("token").sum().row(0, named=True)
+    flops = token_flops(trace).drop("token")
+    if counted is not None:
+        flops = flops.filter(pl.Series(counted))
+        if flops.is_empty():
+            raise InputError("None of the tokens counts; count at least one.")
+    return flops.sum().row(0, named=True)
 
 
 def _budget(totals: dict[str, int]) -> float:

@@ -12,7 +12,7 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
@@ -22,6 +22,7 @@ from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
+from skipviz.models.own_thresholds import OWN_FILE, with_own
 from skipviz.progress import Progress
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
@@ -163,7 +164,7 @@ class Jobs:
         return result
 
     def look_at(self, job: Job[Any]) -> None:
-        """Note that a result is in use: what nobody looks at is forgotten first."""
+        """Note that a result is in use: what was looked at longest ago is forgotten first."""
         with self._lock:
             key = next((key for key, each in self._jobs.items() if each is job), None)
             if key is not None:
@@ -270,6 +271,9 @@ class Jobs:
                 f"({str(request.weights)[:12]} and {model.weights_sha256[:12]}). It can be shown, "
                 "but nothing more can be run on it. Trace the text again."
             )
+        if model.settings is not None:  # a user may have set thresholds of their own since
+            own = with_own(model.settings, model_folder(request.model))
+            model = replace(model, settings=own)
         model = _under(model, request)
         job.begin(f"Running {request.model}")
         return model
@@ -304,7 +308,8 @@ class Jobs:
 def _stamped(name: str) -> str:
     """Return a model's name and when its folder was last written: it may be written again."""
     try:
-        written = max((p.lstat().st_mtime for p in model_folder(name).glob("*")), default=0.0)
+        files = [p for p in model_folder(name).glob("*") if not p.name.startswith(OWN_FILE)]
+        written = max((path.lstat().st_mtime for path in files), default=0.0)
     except OSError:
         written = 0.0  # no folder that can be read: loading the model says why
     return f"{name}@{written}"

@@ -2,7 +2,7 @@
 
 Streamlit does not stop a function that makes no Streamlit calls, and does not tell it that its
 session has ended. So each run has a thread of its own, and another looks ten times a second
-whether somebody still waits for it, and whether it is alive.
+whether someone still waits for it, and whether it is alive.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Job(Generic[Result]):
 
     @property
     def sessions(self) -> set[str]:
-        """Where somebody waits for it."""
+        """Where someone waits for it."""
         with self._lock:
             return {session for session, _ in self._followers}
 

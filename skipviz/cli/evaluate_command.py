@@ -128,12 +128,13 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
 
     folder = model_folder(model)
     texts = reporting_texts()
-    dense, candidates = candidates_of([model])
+    config = read_settings(folder)
+    # A card is of the model as it is handed on, without thresholds that a user set.
+    dense, candidates = candidates_of([model], policies=config.made_policies)
     with _evaluating(texts, None) as measuring:
         measured = measure(candidates, dense, texts, store=store, progress=measuring)
     results = frontier_table(frontier(measured, seed=seed))
-    config = read_settings(folder)
-    if config.policies == ["learned"]:
+    if config.made_policies == ["learned"]:
         with progress("Shuffling", total=len(texts), unit="documents") as advance:
             found = shuffle_decisions(
                 skipviz.load(model), texts, seed=seed,

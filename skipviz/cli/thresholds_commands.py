@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.cli.inputs import check_file, read_all
+from skipviz.cli.inputs import check_file, check_folder, read_all
+from skipviz.errors import InputError
+
+if TYPE_CHECKING:
+    from skipviz.families.gated.settings import GatedSettings
+    from skipviz.models import SkipModel
+    from skipviz.text.documents import Document
 
 
 def calibrate(
-    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder; changed.")],
+    folder: Annotated[Path, typer.Argument(help="Learned gates, a name or a folder.")],
     budgets: Annotated[
         list[float] | None,
         typer.Option(
@@ -20,25 +28,52 @@ def calibrate(
     ] = None,
     texts: Annotated[
         list[str] | None,
-        typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
+        typer.Option(
+            "--text",
+            help="Your own file: thresholds for texts like it are kept under a name, and chosen "
+            "as a policy, with --policy NAME. What the model came with stays. Without a file, "
+            "skipviz's calibration texts set the thresholds in skipviz.json.",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option(help="What to call this kind of text; that of the first file if not given."),
     ] = None,
 ) -> None:
-    """Set the thresholds of learned gates to realise budgets."""
-    import dataclasses
+    """Set the thresholds of learned gates to realise budgets.
 
+    On a text of your own every other part is held out, and what the budget comes to there is
+    printed.
+    """
     import skipviz
-    from skipviz.cli.console import err
-    from skipviz.corpora.held_out import calibration_texts
-    from skipviz.evaluation.calibration import calibrate as run
     from skipviz.families.gated.settings import learned
     from skipviz.folders import CONFIG, model_folder
     from skipviz.models import read_settings
 
-    folder = model_folder(folder)
-    settings = learned(read_settings(folder), name=folder)
-    check_file(folder / CONFIG)
-    documents = read_all(texts) or calibration_texts()
-    model = skipviz.load(folder)
+    place = model_folder(folder)
+    settings = learned(read_settings(place), name=folder)
+    if texts:
+        _calibrate_on(
+            folder, read_all(texts), budgets, _name_of(texts[0]) if name is None else name
+        )
+        return
+    if name is not None:
+        raise InputError(f"--name {name} goes with a text of your own; name one with --text.")
+    check_file(place / CONFIG)
+    _calibrate_model(place, skipviz.load(folder), settings, budgets)
+
+
+def _calibrate_model(
+    folder: Path, model: SkipModel, settings: GatedSettings, budgets: list[float] | None
+) -> None:
+    """Set the thresholds of ``skipviz.json`` on skipviz's own texts."""
+    import dataclasses
+
+    from skipviz.cli.console import err
+    from skipviz.corpora.held_out import calibration_texts
+    from skipviz.evaluation.calibration import calibrate as run
+
+    documents = calibration_texts()
     known = settings.thresholds
     for budget in budgets or list(known):
         nearest = min(known, key=lambda each: abs(each - budget))
@@ -47,6 +82,41 @@ def calibrate(
         err.print(f"Budget {budget:g}: threshold {was}{found:.6f}.")
         known = known.replaced(budget, found)
         dataclasses.replace(settings, thresholds=known).write(folder)
+
+
+def _calibrate_on(
+    folder: Path, documents: list[Document], budgets: list[float] | None, name: str
+) -> None:
+    """Keep thresholds for a user's kind of text under a name."""
+    import skipviz
+    from skipviz.cli.console import err
+    from skipviz.evaluation.own_text import fit_to_text
+    from skipviz.folders import model_folder
+    from skipviz.models import read_settings
+    from skipviz.models.own_thresholds import check_own_name, keep_own, own_file
+
+    model, settings = skipviz.load(folder), read_settings(model_folder(folder))
+    check_own_name(name, settings)
+    target = own_file(model_folder(folder), settings)
+    check_file(target) if target.parent.is_dir() else check_folder(target.parent)
+    for budget in budgets or list(settings.budgets):
+        found = fit_to_text(model, documents, budget=budget)
+        keep_own(
+            settings, model_folder(folder), name=name, budget=budget,
+            threshold=found.threshold, realised=found.held_out,
+        )  # fmt: skip
+        err.print(str(found), soft_wrap=True)
+    err.print(
+        f"Kept in {target} as {name}: choose it as the policy, as in `skipviz trace FILE --model "
+        f"{shlex.quote(str(folder))} --policy {name}`.",
+        soft_wrap=True,
+    )
+
+
+def _name_of(file: str) -> str:
+    """Return what thresholds for a file's kind of text are called where no name is given."""
+    letters = re.sub(r"[^A-Za-z0-9_-]+", "-", Path(file).stem).strip("-_")[:40]
+    return letters or "my-text"
 
 
 def guard(
@@ -58,13 +128,22 @@ def guard(
         list[str] | None,
         typer.Option("--text", help="Your own file; skipviz's calibration texts if none is named."),
     ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Promise the limit of losses clipped at so many nats for each document, such as "
+            "1: this holds for any distribution of losses, takes many documents, and says nothing "
+            "of what a document loses beyond. Without it the promise is of the mean itself, by "
+            "Student's t test, which assumes many documents of which none loses far more than the "
+            "others."
+        ),
+    ] = None,
 ) -> None:
     """Find the cheapest thresholds that keep losses within limits.
 
-    The promise holds with 95% confidence.
+    The promise holds with 95% confidence, for texts like those it was found on: both tests take
+    documents for independent draws of one population.
     """
-    import dataclasses
-
     import skipviz
     from skipviz.cli.console import err
     from skipviz.corpora.held_out import calibration_texts
@@ -78,13 +157,14 @@ def guard(
     check_file(folder / CONFIG)
     documents = read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)
-    guards = settings.guards
     for limit in limits:
-        made = run(model, dense, documents, limit=limit, say=err.print)
-        guards = guards.replaced(limit, made.threshold)
+        made = run(model, dense, documents, limit=limit, clip=clip, say=err.print)
+        settings = settings.guarded_for(limit, made.threshold, clip)
         last = made.tested.filter("passed").row(-1, named=True)
         err.print(
             f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "
-            f"{last['gap']:.3f} nats over dense on the calibration texts."
+            f"{last['gap']:.3f} nats over dense on the calibration texts. "
+            f"{settings.promise(limit)}",
+            soft_wrap=True,
         )
-        dataclasses.replace(settings, guards=guards).write(folder)
+        settings.write(folder)

@@ -35,6 +35,7 @@ def trace(
     import skipviz
     from skipviz.analysis.cost import cost_summary
     from skipviz.cli.console import err, progress
+    from skipviz.readings.budgets import budget_reading
     from skipviz.text.spans import encode
 
     for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
@@ -65,3 +66,5 @@ def trace(
         f"average, budget realised {realised}{loss}.",
         soft_wrap=True,
     )
+    if (missed := budget_reading(traced)) is not None:
+        err.print(" ".join(missed).rstrip(), soft_wrap=True)

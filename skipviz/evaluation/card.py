@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from skipviz.evaluation.shuffled import Shuffled
+from skipviz.families import Settings
+from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 
 TRAINING = "training.json"
@@ -87,7 +90,7 @@ adapters also learn from the text itself.
 
 {results}
 
-## Limits
+{_promises(config)}## Limits
 
 Trained on English prose, documentation and program code{_windows(folder)}. Other languages were
 not measured. {config.saving()}
@@ -98,24 +101,39 @@ Apache-2.0, as the backbone and skipviz are.
 """
 
 
+def _promises(config: Settings) -> str:
+    """Return what each limit of the guarded policy promises, as a section; empty without any."""
+    if not config.limits:
+        return ""
+    lines = [f"- {config.promise(limit)}" for limit in config.limits]
+    return "\n".join(["## Guarded policy", "", *lines, "", ""])
+
+
 def shuffled_section(found: Shuffled, budget: str) -> str:
     """Return what shuffled decisions cost at a budget, and the execution rates, as Markdown."""
-    rows = [
-        ("loss, the gates' own decisions", found.own),
-        ("loss, decisions shuffled among tokens", found.shuffled),
-        ("shuffled minus own", found.cost),
-    ]
-    lines = [f"| at budget {budget} | nats per token |", "|---|---|"]
-    table = "\n".join(lines + [f"| {name} | {value} |" for name, value in rows])
-    return f"""{table}
+    return f"""{shuffled_table(found, budget)}
 
-Shuffling gives each site's decisions to other tokens of the same document, independently at each
-site. The difference is what it is worth that the gates choose these tokens and these combinations
-of sites. Execution rates per site stay the same.
+{GLOSSARY["shuffled site by site"]} {GLOSSARY["shuffled token by token"]} The second is what it is
+worth that the gates choose these tokens; the first adds what it costs that the combinations of
+sites fall apart. Execution rates per site stay the same in both.
 
 ## Execution rate by site
 
 {rates_table(found.rates)}"""
+
+
+def shuffled_table(found: Shuffled, budget: str) -> str:
+    """Return the two shuffled controls side by side, as Markdown."""
+    rows = [
+        ("loss", found.own, found.by_site, found.by_token),
+        ("minus own", "", found.by_site_cost, found.by_token_cost),
+    ]
+    lines = [
+        f"| at budget {budget}, nats per token | the gates' own decisions | shuffled site by site "
+        "| shuffled token by token, whole rows |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join(lines + [f"| {' | '.join(map(str, row))} |" for row in rows])
 
 
 def frontier_table(table: pl.DataFrame) -> str:
@@ -125,24 +143,50 @@ def frontier_table(table: pl.DataFrame) -> str:
     """
     others = bool((table["over_learned"].fill_null(0) != 0).any())
     lines = [
-        "| model | policy | asked | realised | FLOP share | loss over dense "
+        "| model | policy | asked | realised | FLOP share | loss over dense | at the budget asked "
         f"|{' over learned |' if others else ''} KL | top-1 |",
-        "|" + "---|" * (9 if others else 8),
+        "|" + "---|" * (10 if others else 9),
     ]
     for row in table.iter_rows(named=True):
         asked = f"{row['budget']:g}" if row["budget"] is not None else ""
         if row["limit"] is not None:
             asked = f"at most {row['limit']:g} nats"
+        at_asked = "" if row["budget"] is None else _equal(row, "gap_at_asked")
+        over = "" if row["policy"] == "dense" else _equal(row, "over_learned")
         lines.append(
-            f"| {row['model']} | {row['policy']} | {asked} | {row['realised']:.4f} "
+            f"| {row['model']} | {row['policy']} | {asked} "
+            f"| {row['realised']:.4f}{' (missed)' if row['missed'] else ''} "
             f"| {row['flop_share']:.4f} "
-            f"| {_interval(row, 'gap')} |"
-            + (f" {_interval(row, 'over_learned')} |" if others else "")
+            f"| {_interval(row, 'gap')} | {at_asked} |"
+            + (f" {over} |" if others else "")
             + f" {row['kl']:.3f} | {row['top1']:.1%} |"
         )
     documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
-    lines += ["", f"{documents} documents, {tokens:,} tokens."]
-    return "\n".join(lines)
+    lines += ["", f"{documents} documents, {tokens:,} tokens.", "", *_notes(table, others)]
+    return "\n".join(lines).rstrip()
+
+
+def _notes(table: pl.DataFrame, others: bool) -> Iterator[str]:
+    """Say what the columns compare, and which budgets were missed."""
+    if table["budget"].is_not_null().any():
+        yield (
+            "Losses over dense are at the budget realised. Rows are comparable at the budget "
+            "asked, between the two that a policy realised around it"
+            + (", and over the learned gates at the budget that the row realised." if others else
+               ".")
+            + " Where no two enclose it, the row is not at equal budget."
+        )  # fmt: skip
+    missed = table.filter(pl.col("missed").fill_null(value=False))
+    if not missed.is_empty():
+        asked = ", ".join(f"{budget:g}" for budget in missed["budget"].unique().sort())
+        yield (
+            f"Missed: realised more than 0.02 off the budget asked ({asked}). `skipviz calibrate "
+            "MODEL --budget 0.8 --text FILE` sets thresholds of learned gates for texts of a kind."
+        )
+
+
+def _equal(row: dict[str, Any], name: str) -> str:
+    return _interval(row, name) or "not at equal budget"
 
 
 def _interval(row: dict[str, Any], name: str) -> str:

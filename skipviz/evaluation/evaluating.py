@@ -57,12 +57,14 @@ def evaluate(
     pl.DataFrame
         One row per policy and budget, the dense model first: ``model``, ``policy``, ``budget``,
         ``limit``, ``documents``, ``tokens``; means over the texts of ``nll``, ``gap`` (loss over
-        the dense model's), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that
-        of the learned gates at the same budget), each with its 95% interval in ``_low`` and
-        ``_high``; ``realised``, the budget on these texts; ``flop_share`` of the dense model's
-        whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
-        ``gates_share``, ``kv_share`` and ``head_share``; ``training_tokens`` that the gates
-        learnt from, null if not recorded.
+        the dense model's), ``kl``, ``top1``, ``layers_used``, ``over_learned`` (loss over that of
+        the learned gates at the same budget) and ``gap_at_asked`` (loss over dense at exactly the
+        budget asked for), each with its 95% interval in ``_low`` and ``_high``; these two are null
+        where the budgets measured do not enclose it: not at equal budget. ``realised``, the budget
+        on these texts; ``missed``, whether it is more than 0.02 off; ``flop_share`` of the dense
+        model's whole forward, and its parts ``attention_share``, ``mlp_share``,
+        ``adapters_share``, ``gates_share``, ``kv_share`` and ``head_share``; ``training_tokens``
+        that the gates learnt from, null if not recorded.
 
     Raises
     ------

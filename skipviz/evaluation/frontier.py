@@ -15,11 +15,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.analysis.cost import compute_share, cost_summary
+from skipviz.analysis.cost import compute_share, cost_summary, is_missed
 from skipviz.arrays import Floats
 from skipviz.atomic import write_table
 from skipviz.errors import InputError
-from skipviz.evaluation.equal_budget import over_learned
+from skipviz.evaluation.equal_budget import gap_at_asked, over_learned
 from skipviz.evaluation.losses import estimate
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
@@ -42,7 +42,10 @@ KNOWN_BY = (
 """What a row of a store is found by."""
 Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
 NUMBER_COLUMNS = {"budget": pl.Float64, "limit": pl.Float64}
-OVER_LEARNED = ("over_learned", "over_learned_low", "over_learned_high")
+MAY_BE_NULL = tuple(
+    f"{name}{end}" for name in ("over_learned", "gap_at_asked") for end in ("", "_low", "_high")
+)
+"""Columns of comparisons that cannot always be made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,8 +180,11 @@ def frontier(measured: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         ``documents``, ``tokens``; means of ``nll``, ``gap`` (loss over the dense model's, paired
         by document), ``kl``, ``top1``, ``layers_used`` and ``over_learned`` (loss over that of the
         learned gates at the budget realised, paired by document, as
-        ``skipviz.evaluation.equal_budget`` says; null where there are none), each with ``_low``
-        and ``_high``; means of ``realised`` and of the FLOP shares.
+        ``skipviz.evaluation.equal_budget`` says; null where that cannot be said) and
+        ``gap_at_asked`` (loss over dense at exactly the budget asked for; null where it is not
+        enclosed by those realised), each with ``_low`` and ``_high``; means of ``realised`` and of
+        the FLOP shares; ``missed``, whether the budget realised is more than 0.02 off the one asked
+        for, null where none was.
     """
     if measured.select(*KEY, "text_sha256").is_duplicated().any():
         raise InputError("Some candidates were measured twice on one text; keep one of each.")
@@ -192,13 +198,20 @@ def frontier(measured: pl.DataFrame, *, seed: int = 0) -> pl.DataFrame:
         for name in MEANS:
             row |= _ends(name, part[name].to_numpy(), seed)
         row |= _ends("over_learned", over_learned(part, measured), seed)
+        row |= _ends("gap_at_asked", gap_at_asked(part, measured), seed)
         for name in part.columns:
             if name == "realised" or name.endswith("_share"):
                 # Over documents, as the losses: the two axes of the frontier weigh texts alike.
                 row[name] = float(part[name].to_numpy().mean())
+        asked = row["budget"]
+        row["missed"] = None if asked is None else is_missed(asked, row["realised"])
         rows.append(row)
-    floats = dict.fromkeys(OVER_LEARNED, pl.Float64)
-    return pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS | floats, infer_schema_length=None)
+    floats = dict.fromkeys(MAY_BE_NULL, pl.Float64)
+    return pl.DataFrame(
+        rows,
+        schema_overrides=NUMBER_COLUMNS | floats | {"missed": pl.Boolean},
+        infer_schema_length=None,
+    )
 
 
 def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None]:

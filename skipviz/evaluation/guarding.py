@@ -4,10 +4,17 @@ Learn then Test: thresholds are tested from the safest to the cheapest, each at 
 rate, and the last one before the first failure is taken (fixed-sequence testing controls the
 family-wise error; Angelopoulos et al., "Learn then test", 2021; used for early exits by Schuster
 et al., "Confident adaptive language modeling", 2022). There the loss is bounded and the p-value is
-Hoeffding's. A loss in nats has no bound, so the p-value here is that of Student's t over documents:
-it holds for a mean over enough documents, not for any distribution whatever. The sequence of
-thresholds should be fixed before the texts are seen; here it is one of budgets, and which threshold
-meets a budget is read from the scores, never from the losses, of the same texts.
+Hoeffding's. A loss in nats has no bound, and without one no promise holds for every distribution.
+So there are two tests, and each assumes something:
+
+- of the mean itself, by Student's t over documents: it holds for a mean over enough documents, and
+  fails where rare documents lose far more than the others;
+- of the mean of losses clipped at a stated bound, by betting: it holds for any distribution and any
+  number of documents, and says nothing of what a document loses beyond the bound.
+
+Both take documents for independent draws of one population. The sequence of thresholds should be
+fixed before the texts are seen; here it is one of budgets, and which threshold meets a budget is
+read from the scores, never from the losses, of the same texts.
 """
 
 from __future__ import annotations
@@ -21,7 +28,9 @@ import polars as pl
 from scipy import stats
 
 from skipviz.analysis.cost import realised_budget
+from skipviz.arrays import Floats
 from skipviz.errors import InputError
+from skipviz.evaluation.bounded_means import betting_p_value
 from skipviz.evaluation.calibration import threshold_for
 from skipviz.evaluation.losses import document_losses
 from skipviz.models import SkipModel, at_threshold
@@ -46,6 +55,9 @@ class Guard:
     limit, confidence
         With this confidence, the mean loss over dense stays under ``limit`` nats per token on texts
         like those of the calibration.
+    clip
+        The bound in nats at which a document's loss over dense was clipped before its mean was
+        taken; None where it was not, and Student's t was the test.
     tested
         One row a threshold, in the order tested: ``threshold``, ``realised``, ``gap``, ``p`` and
         ``passed``.
@@ -54,6 +66,7 @@ class Guard:
     threshold: float
     limit: float
     confidence: float
+    clip: float | None
     tested: pl.DataFrame
 
 
@@ -64,6 +77,7 @@ def guard(
     *,
     limit: float,
     confidence: float = 0.95,
+    clip: float | None = None,
     say: Say = say_nothing,
 ) -> Guard:
     """Find the cheapest threshold that keeps its promise.
@@ -79,6 +93,10 @@ def guard(
         Nats per token over dense that the mean may not exceed.
     confidence
         Probability, over calibration texts, that the promise holds; 0 to 1.
+    clip
+        None promises a limit of the mean loss, which holds where documents are many and none of
+        them loses far more than the others. A number of nats promises it of losses clipped there,
+        whatever their distribution: a document that loses more counts as losing that.
     say
         Called with a sentence before each run.
 
@@ -96,6 +114,10 @@ def guard(
     if limit <= 0 or not 0 < confidence < 1:
         raise InputError(
             f"limit={limit} must be above 0 nats and confidence={confidence} between 0 and 1."
+        )
+    if clip is not None and not limit < clip < float("inf"):
+        raise InputError(
+            f"clip={clip} must be above the limit, {limit} nats; give a bound such as 1."
         )
     for document in documents:
         if len(encode(gated.tokenizer, document.text).ids) < 2:
@@ -118,7 +140,7 @@ def guard(
         say(f"Testing about budget {budget:.0%}")
         seen = trace(at_threshold(gated, threshold), documents)
         gaps = document_losses(seen) - reference
-        p = float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)
+        p = _p_value(gaps, limit, clip, confidence)
         passed = p <= 1 - confidence
         rows.append(
             {
@@ -137,8 +159,19 @@ def guard(
         raise InputError(
             f"Even at budget {rows[0]['realised']:.3f} the loss over dense, "
             f"{rows[0]['gap']:.3f} nats, is not below {limit} with this confidence. Raise the "
-            "limit, or give more calibration texts."
+            "limit, or give more calibration texts"
+            + ("." if clip is None else f" (a bound of {clip:g} nats takes many).")
         )
     return Guard(
-        threshold=float(kept["threshold"][-1]), limit=limit, confidence=confidence, tested=tested
+        threshold=float(kept["threshold"][-1]),
+        limit=limit,
+        confidence=confidence,
+        clip=clip,
+        tested=tested,
     )
+
+
+def _p_value(gaps: Floats, limit: float, clip: float | None, confidence: float) -> float:
+    if clip is not None:
+        return betting_p_value(gaps, limit, bound=clip, confidence=confidence)
+    return float(stats.ttest_1samp(gaps, limit, alternative="less").pvalue)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.cost import execution_rates
+from skipviz.arrays import Bools
 from skipviz.evaluation.losses import Estimate, document_losses, estimate
 from skipviz.families import Plan
 from skipviz.models import SkipModel
@@ -24,18 +26,26 @@ class Shuffled:
 
     Attributes
     ----------
-    own, shuffled
-        Loss with the gates' decisions, and with each site's decisions shuffled among the tokens of
-        a document.
-    cost
-        The second minus the first, paired.
+    own
+        Loss with the gates' decisions.
+    by_site
+        Loss with each site's decisions given to other tokens of the document, independently at each
+        site. Tokens then have combinations of sites that the gates never choose, so the loss says
+        two things at once: that other tokens skip, and that they skip incoherently.
+    by_token
+        Loss with a token's decisions at all sites given to another token, whole: the combinations
+        are the gates' own, and only the tokens are others.
+    by_site_cost, by_token_cost
+        The loss of each minus ``own``, paired.
     rates
-        Execution rate of each site.
+        Execution rate of each site, which shuffling leaves as it is.
     """
 
     own: Estimate
-    shuffled: Estimate
-    cost: Estimate
+    by_site: Estimate
+    by_token: Estimate
+    by_site_cost: Estimate
+    by_token_cost: Estimate
     rates: pl.DataFrame
 
 
@@ -45,6 +55,7 @@ def shuffle_decisions(
     *,
     seed: int = 0,
     progress: Progress = no_progress,
+    stop: threading.Event | None = None,
 ) -> Shuffled:
     """Measure what it is worth that these tokens skip and no others.
 
@@ -53,31 +64,47 @@ def shuffle_decisions(
     gated
         A model of gates.
     documents
-        Texts, one trace sequence each.
+        Texts, one trace sequence each, at most as long as the model's context.
     seed
         Seed of the shuffles and of the bootstrap.
     progress
         Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop.
+
+    Raises
+    ------
+    InputError
+        If a document is longer than the model's context.
+    Stopped
+        If ``stop`` was set.
     """
-    learned = trace(gated, documents)
-    progress(0.5)
+    learned = trace(gated, documents, stop=stop, progress=lambda share: progress(share / 3))
     own = document_losses(learned)
-    generator = np.random.default_rng(seed)
+    sites, tokens = (np.random.default_rng(each) for each in (seed, [seed, 1]))
     losses = []
     for number, document in enumerate(documents):
-        plan = _plan(learned, number, generator)
-        losses.append(document_losses(trace(gated, document, plan=plan))[0])
-        progress(0.5 + 0.5 * (number + 1) / len(documents))
-    shuffled = np.array(losses)
+        executed = _executed(learned, number)
+        plans = (sites.permuted(executed, axis=0), tokens.permutation(executed, axis=0))
+        losses.append(
+            [
+                document_losses(trace(gated, document, plan=Plan(plan), stop=stop))[0]
+                for plan in plans
+            ]
+        )
+        progress(1 / 3 + 2 / 3 * (number + 1) / len(documents))
+    by_site, by_token = np.array(losses).T
     return Shuffled(
         own=estimate(own, seed=seed),
-        shuffled=estimate(shuffled, seed=seed),
-        cost=estimate(shuffled - own, seed=seed),
+        by_site=estimate(by_site, seed=seed),
+        by_token=estimate(by_token, seed=seed),
+        by_site_cost=estimate(by_site - own, seed=seed),
+        by_token_cost=estimate(by_token - own, seed=seed),
         rates=execution_rates(learned),
     )
 
 
-def _plan(learned: Trace, sequence: int, generator: np.random.Generator) -> Plan:
+def _executed(learned: Trace, sequence: int) -> Bools:
     rows = (learned.tokens["sequence"] == sequence).to_numpy()
-    executed = learned.matrix("exec_count")[rows] > 0
-    return Plan(generator.permuted(executed, axis=0))
+    found: Bools = learned.matrix("exec_count")[rows] > 0
+    return found

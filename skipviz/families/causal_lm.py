@@ -21,9 +21,9 @@ from skipviz.errors import ModelError
 
 TRIED_TOKENS = 6
 """Tokens that a model is tried on."""
-TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
+LOGIT_TOLERANCE = {torch.float32: 1e-4, torch.float64: 1e-6}
 """How much logits may differ by rounding, as a share of the largest; more in shorter types."""
-ROUGH_TOLERANCE = 2e-2
+ROUGH_LOGITS = 2e-2
 
 _LOCK = threading.Lock()
 _APART: WeakKeyDictionary[nn.Module, nn.Module | None] = WeakKeyDictionary()
@@ -165,7 +165,7 @@ def _same(found: Tensor, wanted: Tensor) -> bool:
     finite = found.isfinite() & wanted.isfinite()
     largest = wanted[finite].abs().amax() if finite.any() else torch.zeros(())
     far = (found - wanted)[finite].abs().amax() if finite.any() else torch.zeros(())
-    return bool(far <= TOLERANCE.get(wanted.dtype, ROUGH_TOLERANCE) * largest.clamp(min=1.0))
+    return bool(far <= LOGIT_TOLERANCE.get(wanted.dtype, ROUGH_LOGITS) * largest.clamp(min=1.0))
 
 
 def _some_tokens(model: Any) -> Int[Tensor, "1 t"]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -34,6 +34,25 @@ class Setting(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class OwnThresholds:
+    """Thresholds for one kind of text, which a user had set and named.
+
+    Attributes
+    ----------
+    policy
+        The policy of ``skipviz.json`` whose thresholds they take the place of.
+    thresholds
+        Threshold by budget.
+    realised
+        By budget, what a part of that text came to on which the threshold was not set.
+    """
+
+    policy: str
+    thresholds: Budgets[float]
+    realised: Budgets[float]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Settings(ABC):
     """What ``skipviz.json`` holds; every family has its own.
 
@@ -49,6 +68,9 @@ class Settings(ABC):
         The budget to use where none is asked for.
     policy
         Who decides by default.
+    own
+        Thresholds for kinds of text, by the name that a user chose; each is one more policy. They
+        are kept in a file of their own, not in ``skipviz.json``.
     """
 
     backbone: str
@@ -56,6 +78,7 @@ class Settings(ABC):
     gates_sha256: str
     budget: float
     policy: str
+    own: Mapping[str, OwnThresholds] = field(default_factory=dict)
 
     @property
     @abstractmethod
@@ -67,10 +90,24 @@ class Settings(ABC):
         """What the guarded policy sets for each limit of loss over dense, in nats per token."""
         return Budgets()
 
+    def promise(self, limit: float) -> str:
+        """Return what the guarded policy promises for a limit, and what that assumes."""
+        return ""
+
+    @property
+    def made_for(self) -> str:
+        """The policy of ``skipviz.json`` that decides, under its own thresholds or a user's."""
+        return self.own[self.policy].policy if self.policy in self.own else self.policy
+
+    @property
+    def made_policies(self) -> list[str]:
+        """The policies of ``skipviz.json``."""
+        return [self.made_for]
+
     @property
     def policies(self) -> list[str]:
-        """The policies that can be asked for."""
-        return [self.policy]
+        """The policies that can be asked for: those of ``skipviz.json``, and a user's own."""
+        return [*self.made_policies, *self.own]
 
     @property
     def policy_name(self) -> str:

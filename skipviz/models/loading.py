@@ -17,6 +17,7 @@ from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
 from skipviz.models.handle import SkipModel, at_limit
+from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -156,7 +157,7 @@ def from_parts(
 
 
 def read_settings(folder: Path) -> Settings:
-    """Read ``skipviz.json``.
+    """Read ``skipviz.json``, and the thresholds that a user set beside it.
 
     Raises
     ------
@@ -168,7 +169,7 @@ def read_settings(folder: Path) -> Settings:
         fields = json.loads(path.read_text(encoding="utf-8"))
         for family in families():
             if isinstance(family, CanStore) and family.owns(fields):
-                return family.settings(fields)
+                return with_own(family.settings(fields), folder)
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} is not the configuration of a model that skips ({error}). Write the folder "

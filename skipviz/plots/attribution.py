@@ -103,12 +103,14 @@ def depth_map(trace: Trace, cells: pl.DataFrame, *, what: str) -> go.Figure:
     trace
         The trace whose loss was attributed.
     cells
-        What ``skipviz.analysis.gates.agreement.worth_of_cells`` returned.
+        What ``skipviz.analysis.gates.agreement.worth_of_cells`` returned; those without a share
+        stay blank.
     what
         Whose loss, for the title.
     """
     values = np.full((int(cells["token"].max()) + 1, trace.sites.height), np.nan)  # type: ignore[arg-type]
-    values[cells["token"].to_numpy(), cells["site"].to_numpy()] = cells["share"].to_numpy()
+    shares = cells["share"].fill_null(np.nan).to_numpy()
+    values[cells["token"].to_numpy(), cells["site"].to_numpy()] = shares
     return cell_map(
         trace,
         values,
@@ -131,7 +133,11 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
     for column, executed in enumerate((True, False), start=1):
         for unit in units(trace):
             part = (
-                cells.filter(pl.col("executed") == executed, pl.col("unit") == unit)
+                cells.filter(
+                    pl.col("executed") == executed,
+                    pl.col("unit") == unit,
+                    pl.col("share").is_not_null(),
+                )
                 .group_by("layer")
                 .agg(pl.col("share").sum(), cells=pl.len())
                 .sort("layer")

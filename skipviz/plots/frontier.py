@@ -7,6 +7,7 @@ import html
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.analysis.cost import BUDGET_TOLERANCE
 from skipviz.plots.style.frame import dress
 from skipviz.plots.style.palette import INK, POLICY_COLOURS
 
@@ -73,7 +74,15 @@ def _asked() -> pl.Expr:
     """Say in words what a policy was asked for."""
     return (
         pl.when(pl.col("budget").is_not_null())
-        .then(pl.format("budget {}: ", "budget"))
+        .then(
+            pl.format(
+                "budget {}{}: ",
+                "budget",
+                pl.when((pl.col("budget") - pl.col("realised")).abs() > BUDGET_TOLERANCE)
+                .then(pl.lit(" asked and missed"))
+                .otherwise(pl.lit("")),
+            )
+        )
         .when(pl.col("limit").is_not_null())
         .then(pl.format("at most {} nats over dense: ", "limit"))
         .otherwise(pl.lit(""))

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from skipviz.analysis.gates.agreement import Agreement
+
+if TYPE_CHECKING:
+    from skipviz.experiments.attribution.target import Attribution
 
 _SIGNIFICANT_Q = 0.05
 """The q-value up to which a finding is named."""
@@ -92,25 +95,29 @@ def sum_reading(delta: float | None, total: float) -> str:
     )
 
 
-def paths_reading(deltas: Sequence[float], sums: Sequence[float]) -> str:
+def paths_reading(found: Attribution) -> str:
     """Say whether the shares of the two paths over depth add up to what they should.
 
     Parameters
     ----------
-    deltas
-        The misses: of the path to what ran, and of the path from there to all run.
-    sums
-        Sums of the shares of each path.
+    found
+        What ``skipviz.attribute_depth`` returned.
     """
     names = ("what ran", "what was skipped")
+    columns = ("from_skipped", "to_all")
     sentences = []
-    for name, delta, total in zip(names, deltas, sums, strict=True):
-        due = total - delta
-        fine = abs(delta) <= _TOLERANCE * abs(due)
-        sentences.append(
-            f"The shares of {name} should add up to {due:+.3f} nats and miss it by {delta:+.3f}"
-            + (": enough steps." if fine else ". **Their sizes are not reliable**: use more steps.")
-        )
+    for name, column, missed, due, steps in zip(
+        names, columns, found.deltas, found.due, found.steps, strict=True
+    ):
+        should = f"should add up to {due:+.3f} nats and miss it by {missed:+.3f}"
+        if found.table[column].null_count():
+            sentences.append(
+                f"**No shares of {name} are shown.** They {should} after {steps:,} steps, with "
+                "misses along the path that are larger than 5% of it. Start with more steps, or "
+                "explain a single token."
+            )
+        else:
+            sentences.append(f"The shares of {name} {should} after {steps:,} steps.")
     return " ".join(sentences)
 
 
@@ -137,7 +144,7 @@ def flips_reading(flips: int, *, whole: bool) -> str:
     )
 
 
-def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:
+def depth_reading(cells: pl.DataFrame, found: Agreement | None, *, what: str) -> str:
     """Say where over the depth the difference was made, and whether exact flips agree.
 
     Parameters
@@ -145,22 +152,34 @@ def depth_reading(cells: pl.DataFrame, found: Agreement, *, what: str) -> str:
     cells
         What ``skipviz.analysis.gates.agreement.worth_of_cells`` returned.
     found
-        What ``agreement`` returned of those that were flipped.
+        What ``agreement`` returned of those that were flipped; None if none of them has a share.
     what
         Whose loss.
     """
     ran = cells.filter("executed")
     skipped = cells.filter(~pl.col("executed"))
-    sentences = [f"Gated units that ran {_lowered(ran)} the loss of {what} by {_total(ran)} nats"]
-    if ran.height:
-        best = ran.group_by("label").agg(pl.col("share").sum()).sort("share", descending=True)
-        sentences[0] += f", {best['label'][0]} most ({best['share'][0]:.2f})"
-    sentences.append(
-        f"those that were skipped would have {_lowered(skipped)} it by {_total(skipped)}"
-        if skipped.height
-        else "none was skipped"
-    )
-    return f"{'; '.join(sentences)}. {_agreed(found)}"
+    if ran["share"].null_count():
+        sentences = [
+            f"By how much gated units that ran changed the loss of {what} cannot be told: their "
+            "shares do not add up"
+        ]
+    else:
+        sentences = [
+            f"Gated units that ran {_lowered(ran)} the loss of {what} by {_total(ran)} nats"
+        ]
+        if ran.height:
+            best = ran.group_by("label").agg(pl.col("share").sum()).sort("share", descending=True)
+            sentences[0] += f", {best['label'][0]} most ({best['share'][0]:.2f})"
+    if skipped["share"].null_count():
+        sentences.append("the shares of those that were skipped do not add up")
+    elif skipped.height:
+        sentences.append(
+            f"those that were skipped would have {_lowered(skipped)} it by {_total(skipped)}"
+        )
+    else:
+        sentences.append("none was skipped")
+    agreed = "No exact flip has a share to compare with." if found is None else _agreed(found)
+    return f"{'; '.join(sentences)}. {agreed}"
 
 
 def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:

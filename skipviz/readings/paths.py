@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from skipviz.analysis.cost import CostSummary
+from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
-
-_BUDGET_TOLERANCE = 0.02
-"""How far the budget realised may lie from the one asked for without a word."""
 
 
 def cost_reading(trace: Trace, figures: CostSummary) -> str:
@@ -22,16 +20,11 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."
     said = f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. "
-    if figures.budget is None or figures.flop_share is None:
+    if figures.flop_share is None:
         return f"{said}What that saves is unknown, because the FLOPs of this model are."
     said += f"The decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
-    asked = trace.run["budget"].item()
-    if asked is None or abs(figures.budget - asked) <= _BUDGET_TOLERANCE:
-        return said
-    return (
-        f"{said} **The budget on this text is {figures.budget:.2f}; the thresholds were set for "
-        f"{asked:.2f} on other texts.**"
-    )
+    missed = budget_reading(trace)
+    return f"{said} **{missed[0]}**" if missed else said
 
 
 def token_reading(trace: Trace, token: int) -> str:

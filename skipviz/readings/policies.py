@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from skipviz.analysis.cost import is_missed
+
 
 def frontier_reading(table: pl.DataFrame) -> str:
     """Return how policies compare with the learned gates at equal budget.
@@ -49,5 +51,35 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
         counts = {"more": worse, "less": better}
         clear = [f"{word} at {count}" for word, count in counts.items() if count]
         said = f"{' and '.join(clear)} of {rows.height} budgets (95% CI excludes 0)"
-    left = f", and {outside} outside their range of budgets" if outside else ""
+    left = f", and {outside} not at equal budget, outside their range" if outside else ""
     return f"{model} ({policy}) loses {span} nats, {said}{left}"
+
+
+def missed_reading(table: pl.DataFrame) -> str:
+    """Say which policies did not realise the budget asked for, and what helps.
+
+    Parameters
+    ----------
+    table
+        What ``skipviz.evaluation.frontier.frontier`` returned.
+
+    Returns
+    -------
+    str
+        Empty where all were met within 0.02.
+    """
+    missed = [
+        row for row in table.iter_rows(named=True) if is_missed(row["budget"], row["realised"])
+    ]
+    if not missed:
+        return ""
+    rows = "; ".join(
+        f"{row['model']} ({row['policy']}) was asked for {row['budget']:g} and realised "
+        f"{row['realised']:.2f}"
+        for row in missed
+    )
+    return (
+        f"Budgets missed on these texts: {rows}. Compare the column at the budget asked, or set "
+        "thresholds of learned gates for texts like these with `skipviz calibrate MODEL --budget "
+        f"{missed[0]['budget']:g} --text FILE`."
+    )

@@ -12,6 +12,7 @@ import torch
 import skipviz
 import skipviz.evaluation.frontier
 from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
+from skipviz.evaluation.card import frontier_table
 from skipviz.evaluation.frontier import frontier, measure
 from skipviz.families.gated.settings import Threshold
 from skipviz.text.spans import encode
@@ -133,6 +134,42 @@ def test_losses_over_the_learned_gates_are_at_the_budget_realised(
         assert table.filter(policy=policy)["over_learned"].item() is None
     without = frontier(measure([other], dense, documents), seed=0)
     assert without["over_learned"].null_count() == 2
+
+
+def test_losses_at_the_budget_asked_lie_between_those_realised_around_it(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    probe = frontier(
+        measure([candidate(gated, 0.5, 0.5), candidate(gated, 0.0, 0.9)], dense, documents)
+    )
+    low, high = probe.filter(policy="learned")["realised"].to_list()
+    between, beyond = round(low + 0.7 * (high - low), 3), round(low - 0.1, 3)
+    asked = [candidate(gated, 0.5, between), candidate(gated, 0.0, round(high, 3))]
+    measured = measure([*asked, candidate(gated, 0.3, beyond)], dense, documents)
+    table = frontier(measured, seed=0).filter(policy="learned")
+    first, met, outside = table.rows(named=True)
+
+    def nll(budget: float | None) -> npt.NDArray[np.float64]:
+        rows = measured.filter(pl.col("budget").eq_missing(budget)).sort("document")
+        return rows["nll"].to_numpy()
+
+    # The nearest above and below among all three and the dense model.
+    points = sorted((row["realised"], row["budget"]) for row in table.rows(named=True))
+    below = max(point for point in points if point[0] <= between)
+    above = min(point for point in points if point[0] >= between)
+    share = (between - below[0]) / (above[0] - below[0])
+    wanted = (1 - share) * nll(below[1]) + share * nll(above[1]) - nll(None)
+    assert first["gap_at_asked"] == pytest.approx(wanted.mean())
+    assert first["gap_at_asked_low"] < first["gap_at_asked"] < first["gap_at_asked_high"]
+    assert first["missed"] is (abs(first["realised"] - between) > 0.02)
+    assert met["gap_at_asked"] == pytest.approx(met["gap"])
+    assert not met["missed"]
+    assert outside["gap_at_asked"] is None
+    assert outside["missed"]
+    words = frontier_table(frontier(measured, seed=0))
+    assert words.count("not at equal budget |") == 1
+    assert words.count(" (missed) |") == table["missed"].sum()
+    assert "`skipviz calibrate MODEL --budget" in words
 
 
 def test_two_runs_may_share_a_store(

@@ -5,6 +5,7 @@ import torch
 
 import skipviz
 from skipviz.evaluation import guarding as module
+from skipviz.evaluation.bounded_means import betting_p_value
 from skipviz.evaluation.guarding import BUDGETS, FEWEST_DOCUMENTS, guard
 from skipviz.evaluation.losses import document_losses
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
@@ -64,6 +65,26 @@ def test_more_confidence_never_takes_a_cheaper_threshold(
     bold = guard(gated, dense, documents, limit=limit, confidence=0.6)
     careful = guard(gated, dense, documents, limit=limit, confidence=0.999)
     assert careful.tested.height <= bold.tested.height
+
+
+@pytest.mark.slow
+def test_a_clipped_promise_is_tested_by_betting_and_takes_more_documents(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]
+) -> None:
+    found = guard(gated, dense, documents, limit=3.0, clip=4.0)
+    assert (found.limit, found.clip) == (3.0, 4.0)
+    loss = document_losses(skipviz.trace(dense, documents))
+    for row in found.tested.iter_rows(named=True):
+        at = gated.under(Threshold(row["threshold"]))
+        gaps = document_losses(skipviz.trace(at, documents)) - loss
+        wanted = betting_p_value(gaps, 3.0, bound=4.0, confidence=0.95)
+        assert row["p"] == pytest.approx(wanted, abs=1e-6)
+        assert row["passed"] == (row["p"] <= 0.05)
+    with pytest.raises(ValueError, match=r"a bound of 1e\+06 nats takes many"):
+        guard(gated, dense, documents, limit=1.0, clip=1e6)
+    for clip in (0.1, 0.05, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="must be above the limit"):
+            guard(gated, dense, documents, limit=0.1, clip=clip)
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import skipviz
 from skipviz.families.dense import Dense
@@ -102,10 +103,17 @@ def test_units_are_those_of_the_sites() -> None:
 
 def test_decisions_have_a_slope_in_the_block_alone() -> None:
     model = tiny.gated(seed=0)
-    modules = [unit.module for unit in Gated().units(model)]
+    gate = next(unit for unit in Gated().units(model)).gate
+
+    def slope() -> float:
+        gate.up.weight.grad = None
+        model(torch.arange(3, 12)[None]).logits.logsumexp(-1).sum().backward()
+        return 0.0 if gate.up.weight.grad is None else float(gate.up.weight.grad.abs().sum())
+
+    assert slope() == 0
     with Gated().straight_through(model):
-        assert all(module.training for module in modules)
-    assert not any(module.training for module in modules)
+        assert slope() > 0
+    assert slope() == 0
 
 
 def test_what_cannot_be_forced_says_so(dense: skipviz.SkipModel) -> None:

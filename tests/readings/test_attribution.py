@@ -4,6 +4,7 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.gates.agreement import Agreement
+from skipviz.experiments.attribution.target import Attribution
 from skipviz.readings.attribution import (
     correlation_reading,
     depth_reading,
@@ -47,12 +48,34 @@ def test_no_promise_no_miss() -> None:
     assert "does not check" in sum_reading(None, 3.0)
 
 
-def test_each_path_is_judged_by_its_own_sum() -> None:
-    assert "not reliable" not in paths_reading((0.5, 0.01), (-20.0, 0.3))
-    assert "not reliable" in paths_reading((5.0, 0.01), (-20.0, 0.3))
-    # The second should be 0.3 and is 2.1, which the first's size would hide.
-    assert "what was skipped should add up to +0.300" in paths_reading((0.0, 1.8), (20.0, 2.1))
-    assert "not reliable" in paths_reading((0.0, 1.8), (20.0, 2.1))
+def over_depth(ran: float | None, skipped: float | None) -> Attribution:
+    shares = {"from_skipped": [ran, 0.0], "to_all": [0.0, skipped]}
+    table = pl.DataFrame({"token": [0, 0], "site": [0, 1], **shares})
+    table = table.with_columns(
+        # A path without shares has none for any cell.
+        pl.when(pl.col(name).is_null().any()).then(None).otherwise(pl.col(name)).alias(name)
+        for name in shares
+    )
+    return Attribution(table, 2.0, (0.5, 1.8), due=(-20.5, 0.3), steps=(96, 512))
+
+
+def test_a_path_that_does_not_add_up_has_no_shares_and_says_why() -> None:
+    said = paths_reading(over_depth(-20.0, None))
+    assert (
+        "The shares of what ran should add up to -20.500 nats and miss it by +0.500 after" in said
+    )
+    assert "after 96 steps." in said
+    assert "**No shares of what was skipped are shown.**" in said
+    assert "to +0.300 nats and miss it by +1.800 after 512 steps" in said
+    assert "No shares" not in paths_reading(over_depth(-20.0, 0.3))
+    cells = pl.DataFrame(
+        {"label": ["L1.attn", "L1.mlp"], "executed": [True, False], "share": [None, 0.25]}
+    )
+    assert depth_reading(cells, None, what="it") == (
+        "By how much gated units that ran changed the loss of it cannot be told: their shares do "
+        "not add up; those that were skipped would have lowered it by 0.25. No exact flip has a "
+        "share to compare with."
+    )
 
 
 def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.readings.policies import frontier_reading
+from skipviz.readings.policies import frontier_reading, missed_reading
 
 ROWS = [
     ("base", "dense", None, None, None),
@@ -24,7 +24,8 @@ def test_each_policy_is_compared_with_the_first_learned_gates() -> None:
         "At equal budget, compared with the learned gates of mine: again (learned) loses -0.020 "
         "nats, less (95% CI excludes 0); fixed (static) loses +0.010 to +0.200 nats, more at 1 of "
         "2 budgets (95% CI excludes 0); far (random) loses -0.300 to +0.300 nats, more at 1 and "
-        "less at 1 of 2 budgets (95% CI excludes 0), and 1 outside their range of budgets."
+        "less at 1 of 2 budgets (95% CI excludes 0), and 1 not at equal budget, "
+        "outside their range."
     )
 
 
@@ -38,3 +39,18 @@ def test_an_interval_around_zero_is_no_difference() -> None:
     rows = [*ROWS[:2], ("fixed", "static", 0.01, -0.1, 0.2)]
     said = frontier_reading(pl.DataFrame(rows, schema=NAMES, orient="row"))
     assert said.endswith("loses +0.010 nats, no difference distinguishable from zero.")
+
+
+def test_missed_budgets_are_named_with_what_helps() -> None:
+    columns = {
+        "model": ["base", "mine", "mine", "mine"],
+        "policy": ["dense", "learned", "learned", "guarded"],
+        "budget": [None, 0.8, 0.9, None],
+        "realised": [1.0, 0.83, 0.919, 0.85],
+    }
+    said = missed_reading(pl.DataFrame(columns))
+    assert said.startswith(
+        "Budgets missed on these texts: mine (learned) was asked for 0.8 and realised 0.83. "
+    )
+    assert "`skipviz calibrate MODEL --budget 0.8 --text FILE`" in said
+    assert missed_reading(pl.DataFrame(columns).filter(pl.col("budget") != 0.8)) == ""

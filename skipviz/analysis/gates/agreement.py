@@ -61,7 +61,7 @@ def worth_of_cells(trace: Trace, shares: pl.DataFrame) -> pl.DataFrame:
     pl.DataFrame
         One row a cell: ``token``, ``site``, ``label``, ``layer``, ``unit``, ``executed``;
         ``share``, by how many nats executing lowered the loss, or would have lowered it where the
-        unit was skipped: signed like a utility.
+        unit was skipped: signed like a utility; null where the shares of its path do not add up.
     """
     token, site = shares["token"].to_numpy(), shares["site"].to_numpy()
     return (
@@ -73,8 +73,9 @@ def worth_of_cells(trace: Trace, shares: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(
             executed=pl.Series(trace.matrix("exec_count")[token, site] > 0),
-            share=-(pl.col("from_skipped") + pl.col("to_all")),
         )
+        # Each path gives shares to its own cells; one of them may have none to give.
+        .with_columns(share=-pl.when("executed").then("from_skipped").otherwise("to_all"))
         .select(pl.col(name).cast(kind) for name, kind in SHARE_COLUMNS.items())
         .sort("token", "site")
     )
@@ -93,9 +94,11 @@ def beside_flips(cells: pl.DataFrame, flips: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        ``cells`` with ``utility`` and ``difference`` = share - utility, in nats.
+        ``cells`` with ``utility`` and ``difference`` = share - utility, in nats; those that have a
+        share.
     """
-    return cells.join(flips.select("token", "site", "utility"), on=["token", "site"]).with_columns(
+    known = cells.drop_nulls("share")
+    return known.join(flips.select("token", "site", "utility"), on=["token", "site"]).with_columns(
         difference=pl.col("share") - pl.col("utility")
     )
 

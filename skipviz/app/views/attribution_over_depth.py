@@ -83,9 +83,10 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
             "Steps",
             1,
             512,
-            64,
+            32,
             key="depth_steps",
-            help="Points on each of the two paths; more are more exact.",
+            help="Points on each of the two paths at first. Where the shares do not add up to "
+            "within 5%, more are taken, at most sixteen times as many.",
         )
     )
     if not whole and token == len(traced) - 1:
@@ -94,21 +95,23 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     seen = len(traced) - 1 if whole else token + 1
     effort = Effort(f"depth {'text' if whole else 'token'} {request.model}", steps * seen)
     st.caption(
-        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}. You can "
-        "stop at any time."
+        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}, or several "
+        "times that where the path bends. You can stop at any time."
     )
     found = _depth(request, traced, None if whole else token, steps, effort)
     if found is None:
         return None
     what = "the whole text" if whole else f"token {token}"
-    agreed = agreement(found.compared)
+    agreed = None if found.compared.is_empty() else agreement(found.compared)
     st.markdown(depth_reading(found.cells, agreed, what=what))
-    sums = found.attributed.table.select(pl.col("from_skipped", "to_all").sum()).row(0)
-    st.markdown(paths_reading(found.attributed.deltas, sums))
+    st.markdown(paths_reading(found.attributed))
+    if found.cells["share"].null_count() == found.cells.height:
+        return None
     st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
-    right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
+    if agreed is not None:
+        right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
     st.caption(flips_reading(found.compared.height, whole=whole))
     st.markdown("**Decisions for which shares and flips differ most**")
     st.dataframe(
@@ -129,7 +132,8 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
             "Shares and exact flips": ("attribution-flips", found.compared),
         }
     )
-    return Shares(found.cells, steps) if whole else None
+    complete = not found.cells["share"].null_count()
+    return Shares(found.cells, steps) if whole and complete else None
 
 
 def _depth(

@@ -33,7 +33,7 @@ def page() -> None:
         return
     if shown is not run:
         st.caption("Below is what was traced before.")
-    show(traced, key=str(shown.asked))
+    show(traced, shown.request, key=str(shown.asked))
 
 
 def _welcome() -> None:

@@ -13,7 +13,9 @@ from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.components.token_view import payload, token_view
+from skipviz.app.jobs import Request
 from skipviz.app.state import state
+from skipviz.app.views.own_thresholds_offer import offer_thresholds
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.paths import cost_reading, token_reading
@@ -26,14 +28,15 @@ EXPLORED = 200_000
 """Tokens that a page can hold, at some 350 bytes per token."""
 
 
-def show(trace: Trace, *, key: str) -> None:
-    """Show a trace; ``key`` changes exactly when the trace does."""
+def show(trace: Trace, request: Request, *, key: str) -> None:
+    """Show a trace of a request; ``key`` changes exactly when the trace does."""
     names = trace.tokens["source"].unique(maintain_order=True)
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     figures = cost_summary(trace)
     st.markdown(cost_reading(trace, figures))
     _numbers(figures)
+    offer_thresholds(trace, request)
     if len(trace) > EXPLORED:
         st.info(
             f"The text has {len(trace):,} tokens; at most {EXPLORED:,} can be shown one by one. "

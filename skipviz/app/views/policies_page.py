@@ -16,10 +16,13 @@ from skipviz.app.inputs import sample_document
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
-from skipviz.folders import samples_folder
+from skipviz.app.views.shuffled_control import show_shuffled
+from skipviz.errors import ModelError
+from skipviz.folders import model_folder, samples_folder
 from skipviz.glossary import GLOSSARY
+from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
-from skipviz.readings.policies import frontier_reading
+from skipviz.readings.policies import frontier_reading, missed_reading
 
 FRONTIER = "frontier.csv"
 POLICY_COLUMNS: dict[str, Any] = {
@@ -37,10 +40,14 @@ POLICY_COLUMNS: dict[str, Any] = {
     ),
     "gap_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "gap_high": st.column_config.NumberColumn("to", format="%.3f"),
+    "at_asked": st.column_config.TextColumn(
+        "At the budget asked, nats", help=GLOSSARY["equal budget"]
+    ),
     "over_learned": st.column_config.NumberColumn(
         "Over learned gates at this budget, nats",
         format="%.3f",
-        help="The loss minus that of the learned gates at the same realised budget.",
+        help="The loss minus that of the learned gates at the same realised budget; empty where "
+        "their budgets do not enclose it.",
     ),
     "over_learned_low": st.column_config.NumberColumn("95% from", format="%.3f"),
     "over_learned_high": st.column_config.NumberColumn("to", format="%.3f"),
@@ -63,7 +70,8 @@ def page() -> None:
     """Show the frontier, and under it the text as the chosen policy runs it."""
     heading(
         "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
-        "budget", "FLOPs", "loss over dense", "dense model", "early exit", "nat", "95% interval",
+        "Student's t test", "clipped loss", "budget", "equal budget", "FLOPs", "loss over dense",
+        "dense model", "early exit", "nat", "95% interval",
     )  # fmt: skip
     table = _table(samples_folder() / FRONTIER)
     if table is None:
@@ -82,11 +90,15 @@ def page() -> None:
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
     )
     st.markdown(plain(frontier_reading(table)))
+    if missed := missed_reading(table):
+        st.warning(plain(missed))
     row = _choose(table, clicked)
     _compare(table.row(row, named=True))
     st.subheader("The table")
     shown = table.with_columns(
-        pl.col(*PERCENT_COLUMNS) * 100, asked=pl.Series([_asked(each) for each in table.to_dicts()])
+        pl.col(*PERCENT_COLUMNS) * 100,
+        asked=pl.Series([_asked(each) for each in table.to_dicts()]),
+        at_asked=pl.Series([_at_asked(each) for each in table.to_dicts()]),
     )
     st.dataframe(
         shown.select(list(POLICY_COLUMNS)),
@@ -126,6 +138,8 @@ def _compare(row: dict[str, Any]) -> None:
         f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
         "on the page “Skip paths”."
     )
+    if row["limit"] is not None:
+        st.caption(plain(_promise(row["model"], row["limit"])))
     asked = Request(
         model=row["model"],
         documents=documents,
@@ -135,12 +149,32 @@ def _compare(row: dict[str, Any]) -> None:
     )
     traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
     if traced is not None:
-        show(traced, key=asked.key)
+        show(traced, asked, key=asked.key)
+        show_shuffled(traced, asked)
+
+
+def _promise(model: str, limit: float) -> str:
+    """Return what a limit promises and assumes; nothing where the model's settings are not here."""
+    try:
+        return read_settings(model_folder(model)).promise(limit)
+    except ModelError:
+        return ""
 
 
 def _name(row: dict[str, Any]) -> str:
     asked = _asked(row)
     return f"{row['model']}, {row['policy']}" + (f", {asked}" if asked else "")
+
+
+def _at_asked(row: dict[str, Any]) -> str:
+    """Say what a row loses over dense at exactly the budget asked for, or that nothing does."""
+    if row["budget"] is None:
+        return ""
+    if row["gap_at_asked"] is None:
+        return "not at equal budget"
+    return (
+        f"{row['gap_at_asked']:.3f} [{row['gap_at_asked_low']:.3f}, {row['gap_at_asked_high']:.3f}]"
+    )
 
 
 def _asked(row: dict[str, Any]) -> str:

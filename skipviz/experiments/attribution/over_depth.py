@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import heapq
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -18,6 +21,7 @@ from skipviz.errors import InputError
 from skipviz.experiments.attribution.target import (
     TOKENS_AT_ONCE,
     Attribution,
+    ScoredRun,
     Target,
     check,
     check_one_text,
@@ -35,6 +39,14 @@ from skipviz.progress import Progress, no_progress
 from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
 from skipviz.traces import Trace
 
+POINTS = 8
+"""Points of one piece of a path, where steps grow."""
+GROWTH = 16
+"""Of how many times the steps asked for a path may have, until its shares add up."""
+NEAR_ENOUGH = 0.05
+"""What the shares of a path may miss of the difference that they should add up to."""
+_ROUNDING = 1e-5
+"""What single precision leaves of a loss: a miss below this share of it is as good as 0."""
 SAMPLE = 192
 """Cells flipped through all of the text that follows: the work of some 50 runs of it."""
 
@@ -45,6 +57,7 @@ def attribute_depth(
     target: Target | None = None,
     *,
     steps: int = 32,
+    within: float = NEAR_ENOUGH,
     rows: int = TOKENS_AT_ONCE,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
@@ -56,6 +69,10 @@ def attribute_depth(
     all run. The first gives shares to what executed and nothing to what skipped; the second the
     other way round.
 
+    Shares of a path add up to what the loss differs by between its ends, if there are points enough
+    where the path bends. So a path is cut where its pieces miss most, and each cut adds points,
+    until the pieces together miss at most 5%. Shares of a path that does not get there are null.
+
     Parameters
     ----------
     model
@@ -66,7 +83,10 @@ def attribute_depth(
         What is to be explained, no gate's score; None for the loss of the whole text, the sum over
         its tokens.
     steps
-        Points of each path.
+        Points of each path at first; at most sixteen times as many are taken.
+    within
+        What the pieces of a path may miss together, as a part of what its shares should add up to;
+        infinity keeps the shares whatever they miss.
     rows
         Tokens to run at once, at least one copy of the text; memory grows with it.
     progress
@@ -78,8 +98,9 @@ def attribute_depth(
     -------
     Attribution
         Its table has one row per ``token`` and ``site``. ``from_skipped``: what executing added
-        over skipping; ``to_all``: what executing would have added. ``deltas`` are the misses of the
-        two paths, in this order.
+        over skipping; ``to_all``: what executing would have added; null where the shares of the
+        path do not add up. ``deltas`` are the misses of the two paths, in this order, ``due`` what
+        their shares should add up to, and ``steps`` the points that were taken.
 
     Raises
     ------
@@ -97,8 +118,6 @@ def attribute_depth(
     >>> max(abs(miss) for miss in found.deltas) < 0.5  # what the shares miss of the difference
     True
     """
-    from captum import attr  # slow to import
-
     if target is not None and target.kind == "score":
         raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")
     if target is None:
@@ -126,27 +145,97 @@ def attribute_depth(
             return _text_loss(model, states.last_hidden_state, following.to(model.device))
         return prediction(model, states.last_hidden_state, target)
 
-    run = watched(model, plain, total=2 * (steps + 2) + 1, progress=progress, stop=stop)
-    paths = []
-    for begin, end in ((torch.zeros_like(mask), mask), (mask, torch.ones_like(mask))):
-        shares, missed = attr.IntegratedGradients(run).attribute(
-            end, begin, n_steps=steps, internal_batch_size=copies(rows, ids.shape[1]),
-            return_convergence_delta=True,
-        )  # fmt: skip
-        paths.append((shares[0].double().cpu(), float(missed.sum())))
+    most = 2 * GROWTH * (steps + 2)
+    run = watched(model, plain, total=most, progress=_ever_nearer(progress), stop=stop)
+    at_once = copies(rows, ids.shape[1])
+    nothing, everything = torch.zeros_like(mask), torch.ones_like(mask)
+    paths = [
+        _along(run, begin, end, steps=steps, within=within, at_once=at_once)
+        for begin, end in ((nothing, mask), (mask, everything))
+    ]
     token, site = np.indices(mask.shape[1:]).reshape(2, -1)
     table = pl.DataFrame(
         {
             "token": token,
             "site": site,
-            "from_skipped": paths[0][0].flatten().tolist(),
-            "to_all": paths[1][0].flatten().tolist(),
+            "from_skipped": pl.Series(paths[0].values(), dtype=pl.Float64),
+            "to_all": pl.Series(paths[1].values(), dtype=pl.Float64),
         }
     )
     with torch.no_grad():
         value = float(run(mask))
     progress(1.0)
-    return Attribution(table, value, tuple(missed for _, missed in paths))
+    return Attribution(
+        table, value, tuple(path.missed for path in paths),
+        due=tuple(path.due for path in paths), steps=tuple(path.points for path in paths),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class _Path:
+    """Shares along a straight path, and whether they add up."""
+
+    shares: Float[Tensor, "t s"]
+    missed: float
+    due: float
+    points: int
+    adds_up: bool
+
+    def values(self) -> list[float | None]:
+        """Return the shares, or none of them."""
+        flat = self.shares.flatten().tolist()
+        return flat if self.adds_up else [None] * len(flat)
+
+
+def _along(
+    run: ScoredRun,
+    begin: Float[Tensor, "1 t s"],
+    end: Float[Tensor, "1 t s"],
+    *,
+    steps: int,
+    within: float,
+    at_once: int,
+) -> _Path:
+    """Integrate gradients along a path, cut anew where its pieces miss most."""
+    from captum import attr  # slow to import
+
+    gradients = attr.IntegratedGradients(run)
+    points = min(POINTS, steps)
+
+    def piece(low: float, high: float) -> tuple[float, float, float, float, Tensor]:
+        ends = (torch.lerp(begin, end, place) for place in (high, low))
+        shares, missed = gradients.attribute(
+            *ends, n_steps=points, internal_batch_size=at_once, return_convergence_delta=True
+        )
+        miss = float(missed.sum())
+        return -abs(miss), low, high, miss, shares[0].double().cpu()
+
+    with torch.no_grad():
+        first, last = float(run(begin)), float(run(end))
+    enough = max(within * abs(last - first), _ROUNDING * max(abs(first), abs(last)))
+    places = np.linspace(0, 1, -(-steps // points) + 1).tolist()
+    # No two pieces begin at one place, so that tensors are never compared.
+    pieces = [piece(low, high) for low, high in pairwise(places)]
+    heapq.heapify(pieces)
+    taken = points * len(pieces)
+    while -sum(each[0] for each in pieces) > enough and taken + 2 * points <= GROWTH * steps:
+        _, low, high, _, _ = heapq.heappop(pieces)
+        middle = (low + high) / 2
+        for part in ((low, middle), (middle, high)):
+            heapq.heappush(pieces, piece(*part))
+        taken += 2 * points
+    return _Path(
+        shares=torch.stack([each[4] for each in pieces]).sum(0),
+        missed=sum(each[3] for each in pieces),
+        due=last - first,
+        points=taken,
+        adds_up=-sum(each[0] for each in pieces) <= enough,
+    )
+
+
+def _ever_nearer(progress: Progress) -> Progress:
+    """Return progress that is half way when the steps asked for are taken, and then moves on."""
+    return lambda share: progress(1 - 2 ** (-GROWTH * share))
 
 
 def flips_beside(

@@ -74,6 +74,9 @@ class Attribution:
     deltas
         By how much the shares of each path miss the difference that they should add up to; empty
         for methods that promise no sum.
+    due, steps
+        What the shares of each path over depth should add up to, and the points that were taken;
+        empty for other methods.
 
     Examples
     --------
@@ -86,6 +89,8 @@ class Attribution:
     table: pl.DataFrame
     value: float
     deltas: tuple[float, ...]
+    due: tuple[float, ...] = ()
+    steps: tuple[int, ...] = ()
 
     def __repr__(self) -> str:
         kind = ", ".join(self.table.columns)

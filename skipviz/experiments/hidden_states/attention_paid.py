@@ -37,6 +37,7 @@ from skipviz.families.llama import (
     decoder_layers,
     projected,
     states_given,
+    states_made,
 )
 from skipviz.families.powers import CanFlip, force
 from skipviz.models import SkipModel
@@ -45,6 +46,13 @@ from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import next_token_losses
 from skipviz.traces import Trace
 
+OUTPUT_TOLERANCE = {
+    torch.float64: 1e-6,
+    torch.float32: 1e-3,
+    torch.bfloat16: 5e-2,
+    torch.float16: 1e-2,
+}
+"""By how much of its length a token's attention output may differ; more in shorter types."""
 QUERIES_AT_ONCE = 128
 """Tokens whose attention is there at once: 9 heads over 8,192 tokens are 38 MB."""
 LAYERS = {
@@ -236,7 +244,12 @@ class _Window:
         def look(layer: int) -> Callable[..., None]:
             def hook(attention: Any, args: Any, kwargs: Any, result: Any) -> None:
                 ran = self.events.executed[gated[layer]][0].cpu()
-                _add(sums[layer], attention, args, kwargs, ran, wanted)
+                try:
+                    _add(sums[layer], attention, args, kwargs, result, ran, wanted)
+                except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+                    raise _not_taken_apart(self.model, attention) from error
+                except _Differs as error:
+                    raise _not_taken_apart(self.model, attention) from error
 
             return hook
 
@@ -323,11 +336,24 @@ def _seen(mask: Tensor | None, rows: Int[Tensor, " n"], keys: int) -> Bool[Tenso
     return rule if rule.dtype == torch.bool else rule >= 0
 
 
+class _Differs(Exception):
+    """Attention as computed here is not what the model's own module returned."""
+
+
+def _not_taken_apart(model: SkipModel, attention: Any) -> InputError:
+    return InputError(
+        f"Attention paid cannot be measured in {model.name}: computed from queries, keys and "
+        "values as Llama does, the output is not that of the model's own "
+        f"{type(attention).__name__}."
+    )
+
+
 def _add(
     sums: _Sums,
     attention: Any,
     args: Any,
     kwargs: Any,
+    result: Any,
     ran: Bool[Tensor, " t"],
     wanted: Bool[Tensor, " t"],
 ) -> None:
@@ -353,6 +379,12 @@ def _add(
             attention.o_proj(attention_mix(each, value[:keys]).to(states.dtype)).float()
             for each in (weights, left)
         )
+        own_output = states_made(result)[0, rows.to(states.device)].float()
+        far = (before - own_output).norm(dim=-1)
+        if not (
+            far <= OUTPUT_TOLERANCE[states.dtype] * own_output.norm(dim=-1).clamp_min(1e-3)
+        ).all():
+            raise _Differs
         change = (after - before).norm(dim=-1) / before.norm(dim=-1).clamp_min(1e-12)
         mean = weights.mean(1).double().cpu()
         own = mean.gather(1, rows[:, None])[:, 0]

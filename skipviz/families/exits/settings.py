@@ -64,11 +64,13 @@ class ExitSettings(Settings):
     @property
     def budgets(self) -> Budgets[Setting]:
         """The threshold of the rule in use for each budget."""
-        rule = exit_rule(self.policy)
-        return Budgets({b: ExitAt(rule, value) for b, value in self.thresholds[rule].items()})
+        rule = exit_rule(self.made_for)
+        own = self.own.get(self.policy)
+        levels = self.thresholds[rule] if own is None else own.thresholds
+        return Budgets({b: ExitAt(rule, value) for b, value in levels.items()})
 
     @property
-    def policies(self) -> list[str]:
+    def made_policies(self) -> list[str]:
         """The rules."""
         return list(self.thresholds)
 

@@ -138,12 +138,12 @@ class Gated(GatedUnits):
         """Give decisions the slope of the sigmoid in this block."""
         units = [unit for _, _, unit in gated_units(model)]
         for unit in units:
-            unit.training = True
+            unit.here.sloped = True
         try:
             yield
         finally:
             for unit in units:
-                unit.training = False
+                unit.here.sloped = False
 
 
 def _gate_flops(gated: GatedUnit) -> int:

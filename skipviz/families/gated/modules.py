@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from skipviz.errors import InputError
 from skipviz.families.llama import decoder_layers
+from skipviz.families.thread_state import ThreadState
 
 UNITS = ("attn", "mlp")
 
@@ -107,12 +108,15 @@ class GatedUnit(nn.Module):
         self.decide = Decide()
         self.adapter = adapter
         self.kind = kind
+        self.here = ThreadState()
+        """``sloped``: whether this thread's gradients pass through decisions, as in training."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
         score = self.gate(hidden_states)
         execute = self.decide(score).unsqueeze(-1)
-        learns = self.training and score.requires_grad
+        sloped = self.training or getattr(self.here, "sloped", False)
+        learns = sloped and score.requires_grad
         keeps = self.kind == "attn" and kwargs.get("past_key_values") is not None
         if not learns and not keeps and not execute.any():
             # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,8 @@ class GatedSettings(Settings):
     guards
         Threshold of every gate for each limit, in nats per token over dense, that the guarded
         policy keeps to.
+    clips
+        For limits that hold of clipped losses, the bound in nats at which they were clipped.
     adapters_of, adapters_sha256
         The model, by name or folder, whose adapters these gates share, and the SHA-256 of its
         file; empty where they have their own.
@@ -58,18 +60,46 @@ class GatedSettings(Settings):
     gates: GatedConfig
     thresholds: Budgets[float]
     guards: Budgets[float] = field(default_factory=Budgets)
+    clips: Budgets[float] = field(default_factory=Budgets)
     adapters_of: str = ""
     adapters_sha256: str = ""
 
     @property
     def budgets(self) -> Budgets[Setting]:
         """The threshold of each budget."""
-        return Budgets({b: Threshold(value) for b, value in self.thresholds.items()})
+        own = self.own.get(self.policy)
+        levels = self.thresholds if own is None else own.thresholds
+        return Budgets({b: Threshold(value) for b, value in levels.items()})
 
     @property
     def limits(self) -> Budgets[Setting]:
         """The threshold of each limit."""
         return Budgets({limit: Threshold(value) for limit, value in self.guards.items()})
+
+    def promise(self, limit: float) -> str:
+        """Return what the threshold of a limit promises, and what that assumes."""
+        kept = "With 95% confidence over calibration documents, the mean loss over dense"
+        if limit in self.clips:
+            bound = self.clips[limit]
+            return (
+                f"{kept}, clipped at {bound:g} nats for each document, stays below {limit:g} nats "
+                "per token, whatever the distribution of losses (betting test). A document that "
+                f"loses more than {bound:g} nats counts as losing that."
+            )
+        return (
+            f"{kept} stays below {limit:g} nats per token (Student's t test). This assumes that "
+            "the documents are many and that none of them loses far more than the others; losses "
+            "have no bound, so it is not free of their distribution."
+        )
+
+    def guarded_for(self, limit: float, threshold: float, clip: float | None) -> GatedSettings:
+        """Return the same with a threshold for a limit, and the bound that it holds with."""
+        clips = {each: bound for each, bound in self.clips.items() if each != limit}
+        return replace(
+            self,
+            guards=self.guards.replaced(limit, threshold),
+            clips=Budgets(clips if clip is None else {**clips, limit: clip}),
+        )
 
     @property
     def files_sha256(self) -> str:
@@ -106,6 +136,7 @@ class GatedSettings(Settings):
             "gates": asdict(self.gates),
             "thresholds": self.thresholds.to_json(),
             "guards": self.guards.to_json(),
+            **({"clips": self.clips.to_json()} if self.clips else {}),
             "adapters_of": self.adapters_of,
             "adapters_sha256": self.adapters_sha256,
         }
@@ -130,6 +161,7 @@ def settings_of(fields: Mapping[str, Any]) -> GatedSettings:
         gates=GatedConfig(**fields["gates"]),
         thresholds=Budgets(fields["thresholds"]),
         guards=Budgets(fields.get("guards", {})),
+        clips=Budgets(fields.get("clips", {})),
         adapters_of=fields.get("adapters_of", ""),
         adapters_sha256=fields.get("adapters_sha256", ""),
     )

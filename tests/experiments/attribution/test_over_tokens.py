@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import threading
 
 import numpy as np
@@ -165,6 +166,33 @@ def test_depth_gives_each_path_its_cells_and_adds_up(
 
 
 @pytest.mark.slow
+def test_steps_grow_until_shares_add_up_or_none_is_given(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    target = Target(token=TOKEN, kind="loss")
+    once = attribute_depth(gated, traced, target, steps=1, within=math.inf)
+    assert once.steps == (1, 1)
+    assert abs(once.deltas[0]) > 0.05 * abs(once.due[0])  # one point is too few here
+    assert once.table["from_skipped"].null_count() == 0
+    shares: list[float] = []
+    found = attribute_depth(gated, traced, target, steps=8, progress=shares.append)
+    assert shares == sorted(shares)
+    assert (shares[-1], len(set(shares[-9:]))) == (1, 9)  # it moves to the end
+    exact = attribute_depth(gated, traced, target, steps=400)
+    for path, column in enumerate(("from_skipped", "to_all")):
+        assert abs(found.deltas[path]) <= 0.05 * abs(found.due[path])
+        total = found.table[column].sum()
+        assert total - found.deltas[path] == pytest.approx(found.due[path], abs=1e-4)
+        assert exact.due[path] == pytest.approx(found.due[path], abs=1e-4)
+        np.testing.assert_allclose(found.table[column], exact.table[column], atol=0.03)
+    # All but nothing is due for what was skipped, though it moves on the way: that takes more.
+    assert found.steps[1] > 8
+    strict = attribute_depth(gated, traced, target, steps=1, within=1e-9)
+    assert strict.table["from_skipped"].null_count() == strict.table.height
+    assert max(strict.steps) <= 16
+
+
+@pytest.mark.slow
 def test_depth_ranks_planted_units_as_the_truth_does() -> None:
     gain = planted.gains(0)
     scores = np.random.default_rng(1).standard_normal(gain.shape)
@@ -278,14 +306,16 @@ def test_a_run_can_be_stopped(gated: skipviz.SkipModel, traced: skipviz.Trace) -
 def test_the_whole_texts_shares_are_the_sum_of_its_tokens(
     gated: skipviz.SkipModel, traced: skipviz.Trace
 ) -> None:
-    whole = attribute_depth(gated, traced, steps=3)
+    whole = attribute_depth(gated, traced, steps=3, within=math.inf)
     predicting = len(traced) - 1
     assert whole.table["token"].to_list() == np.repeat(range(predicting), 8).tolist()
     assert whole.value == pytest.approx(traced.tokens["nll"].sum(), abs=1e-3)
     for path in ("from_skipped", "to_all"):
         summed = np.zeros((predicting, traced.sites.height))
         for token in range(predicting):
-            shares = attribute_depth(gated, traced, Target(token=token, kind="loss"), steps=3)
+            shares = attribute_depth(
+                gated, traced, Target(token=token, kind="loss"), steps=3, within=math.inf
+            )
             summed[: token + 1] += shares.table[path].to_numpy().reshape(token + 1, -1)
         np.testing.assert_allclose(whole.table[path].to_numpy(), summed.ravel(), atol=1e-4)
 

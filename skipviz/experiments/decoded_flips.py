@@ -1,0 +1,168 @@
+"""Flips of single decisions by the model's own forward, as in decoding; for any architecture.
+
+The flips of one token run as a batch: the token, and with a longer horizon those after it, follow
+the keys and values of the unflipped text before it, with all decisions forced but those that may
+react. Every layer runs, also below a flip, so it takes longer than ``row_flips``, but nothing of a
+layer is done here.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
+
+from skipviz.families import Plan
+from skipviz.families.causal_lm import backbone_of, layer_list
+from skipviz.families.hooks import after, hooked
+from skipviz.families.powers import SkippableUnit, force
+from skipviz.models import SkipModel
+from skipviz.progress import Meter, check_stop
+from skipviz.recording.statistics import next_token_losses
+
+BATCH_BYTES = 256 << 20
+"""Of a layer's keys and values, copied for every flip of a batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class CachedRun:
+    """The unflipped run: keys and values of every layer, decisions and losses."""
+
+    ids: Int[Tensor, "1 t"]
+    decided: npt.NDArray[np.bool_]
+    cache: DynamicCache
+    nll: Float[Tensor, " n"]
+
+    @classmethod
+    def of(
+        cls,
+        model: SkipModel,
+        ids: Int[Tensor, "1 t"],
+        decided: npt.NDArray[np.bool_],
+        stop: threading.Event | None,
+    ) -> CachedRun:
+        """Run a text under the decisions that were made, [tokens, sites]."""
+        cache = DynamicCache()  # whole, also where a layer sees a window
+        layers = layer_list(model.model) or ()
+        with (
+            force(model.family, model.model, Plan(decided), name=model.name),
+            hooked(after(layer, lambda *_: check_stop(stop)) for layer in layers),
+        ):
+            states = backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)[0]
+        return cls(
+            ids=ids,
+            decided=decided,
+            cache=cache,
+            nll=next_token_losses(model.model, states[0, :-1], ids[0, 1:]),
+        )
+
+
+def decoded_flips(
+    model: SkipModel,
+    units: Sequence[SkippableUnit],
+    base: CachedRun,
+    cells: Sequence[tuple[int, int]],
+    reach: int,
+    *,
+    react: bool,
+    meter: Meter,
+) -> Float[Tensor, " r"]:
+    """Return the loss of each flip over its horizon, in nats.
+
+    Parameters
+    ----------
+    model
+        The gated model.
+    units
+        Its gated units, in running order.
+    base
+        The unflipped run.
+    cells
+        (token, site) of each flip.
+    reach
+        How many next-token predictions count, at most.
+    react
+        Whether gates above a flip may decide anew.
+    meter
+        Counts the flips that are done.
+    """
+    losses = torch.zeros(len(cells), dtype=torch.float64)
+    tokens = np.array([token for token, _ in cells])
+    for token in np.unique(tokens):
+        places = np.flatnonzero(tokens == token)
+        for part in np.array_split(places, _parts(base, int(token), len(places))):
+            sites = [cells[place][1] for place in part]
+            with _advancing(model, meter, flips=len(sites)):
+                found = _flipped(model, units, base, int(token), sites, reach, react=react)
+            losses[part] = found.double().cpu()
+    return losses
+
+
+def _advancing(model: SkipModel, meter: Meter, *, flips: int) -> AbstractContextManager[None]:
+    """Count some flips layer by layer."""
+    layers = list(layer_list(model.model) or [backbone_of(model.model)])
+    return hooked(after(layer, lambda *_: meter.advance(flips / len(layers))) for layer in layers)
+
+
+def _parts(base: CachedRun, token: int, flips: int) -> int:
+    layer: Any = base.cache.layers[0]
+    keys: Tensor = layer.keys
+    copied = 2 * keys[:, :, : max(token, 1)].nbytes * flips
+    return int(min(flips, 1 + copied // BATCH_BYTES))
+
+
+def _flipped(
+    model: SkipModel,
+    units: Sequence[SkippableUnit],
+    base: CachedRun,
+    token: int,
+    sites: list[int],
+    reach: int,
+    *,
+    react: bool,
+) -> Float[Tensor, " r"]:
+    """Return the losses of one token's flips."""
+    stop = min(token + reach, base.ids.shape[1] - 1)
+    execute = np.repeat(base.decided[None, token:stop], len(sites), axis=0)
+    rows = np.arange(len(sites))
+    execute[rows, 0, sites] = ~execute[rows, 0, sites]
+    held = np.ones_like(execute)
+    if react:
+        looks = np.array([unit.looks for unit in units])
+        held &= (np.arange(len(units)) <= np.array(sites)[:, None])[:, None] | ~looks
+    ids = base.ids[:, token:stop].expand(len(sites), -1)
+    targets = base.ids[0, token + 1 : stop + 1].repeat(len(sites))
+    cache = Cache(layers=[_Before(layer, token) for layer in base.cache.layers])
+    with force(model.family, model.model, Plan(execute, held), name=model.name):
+        states = backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)[0]
+    losses = next_token_losses(model.model, states.flatten(0, 1), targets)
+    return losses.view(len(sites), -1).double().sum(1)
+
+
+class _Before(DynamicLayer):  # type: ignore[no-untyped-call]
+    """A layer's keys and values of the text before a token, for every row; nothing is added."""
+
+    def __init__(self, layer: Any, token: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.lazy_initialization(layer.keys, layer.values)
+        self.keys, self.values = layer.keys[:, :, :token], layer.values[:, :, :token]
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        rows = len(key_states)
+        keys: Any = self.keys
+        values: Any = self.values
+        return (
+            torch.cat([keys.expand(rows, -1, -1, -1), key_states], dim=-2),
+            torch.cat([values.expand(rows, -1, -1, -1), value_states], dim=-2),
+        )
