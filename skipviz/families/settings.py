@@ -249,8 +249,8 @@ def checked_weights(settings: Settings, folder: Path) -> Path:
         If it is missing, or not the one that ``settings`` are of.
     """
     path = folder / WEIGHTS
-    if not path.exists():
-        raise ModelError(f"{path} is missing: the trained weights go with {CONFIG}.")
+    if not path.is_file():
+        raise ModelError(f"{path} is missing or no regular file: trained weights go with {CONFIG}.")
     if sha256_of(path) != settings.gates_sha256:
         raise ModelError(
             f"{path} is damaged or from another training run: its SHA-256 is not the one in "

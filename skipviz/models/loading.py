@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,17 @@ from skipviz.families.causal_lm import is_causal
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
+from skipviz.models.folder_checks import (
+    check_dense_folder,
+    check_loaded,
+    check_tokenizer,
+    read_json,
+)
 from skipviz.models.handle import SkipModel, at_limit
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load(
@@ -29,7 +34,7 @@ def load(
     budget: float | None = None,
     policy: str | None = None,
     limit: float | None = None,
-    dtype: str = "float32",
+    dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
 ) -> SkipModel:
@@ -47,8 +52,8 @@ def load(
         For learned gates, the guarded policy instead: the nats per token over dense that it may
         lose, one of those that the gates are guarded for.
     dtype
-        ``float32``, in which traces are exact, or ``bfloat16``, faster, in which some decisions
-        flip.
+        ``float32``, in which traces are exact, or ``bfloat16`` or ``float16``, faster, in which
+        some decisions flip; torch's own types are understood too.
     device
         A torch device, such as ``cpu`` or ``cuda``.
     trust_remote_code
@@ -77,6 +82,7 @@ def load(
         raise InputError(
             f"limit={limit} finds a threshold of its own; leave budget and policy out beside it."
         )
+    dtype = str(dtype).removeprefix("torch.")  # torch.bfloat16 is understood too
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
     _check_device(device)
@@ -165,12 +171,20 @@ def read_settings(folder: Path) -> Settings:
         If it is missing, is not JSON, lacks a field, or no family knows it.
     """
     path = folder / CONFIG
+    if not folder.is_dir():
+        raise ModelError(
+            f"There is no folder {folder}. Give a sample model or a folder of your own."
+        )
+    if not path.exists() and not path.is_symlink():
+        raise ModelError(
+            f"{folder} has no {CONFIG}, so it is not a model that skips; name another."
+        )
+    fields = read_json(path)
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
         for family in families():
             if isinstance(family, CanStore) and family.owns(fields):
                 return with_own(family.settings(fields), folder)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # whatever a family makes of nonsense
         raise ModelError(
             f"{path} is not the configuration of a model that skips ({error}). Write the folder "
             "again with `skipviz train`, or point to another."
@@ -211,17 +225,23 @@ def _load_skipping(
 
 
 def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     folder, known_sha256 = _dense_source(name)
     try:
         with no_bars():
-            model = AutoModelForCausalLM.from_pretrained(
-                folder, dtype=DTYPES[dtype], use_safetensors=True, trust_remote_code=trust
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+            model, info = _from_pretrained(folder, dtype=DTYPES[dtype], trust=trust)
     except Exception as error:  # every library below raises its own kinds
         raise ModelError(_explain(name, error)) from error
+    check_loaded(str(name), model, info)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
+    except Exception as error:
+        raise ModelError(
+            f"The tokenizer of {name} cannot be read ({type(error).__name__}: {error!s:.200}). "
+            "Save it beside the model with save_pretrained()."
+        ) from error
+    check_tokenizer(str(name), tokenizer, model)
     if not is_causal(model):
         raise ModelError(
             f"{name} is not a causal language model: later tokens change what "
@@ -232,17 +252,37 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
     return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
 
 
+def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
+    """Return a model, and what transformers says of its weights."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+
+    def with_attention(implementation: str) -> tuple[Any, Any]:
+        # Chosen here, so that no configuration has code for attention fetched.
+        config._attn_implementation = implementation
+        found: Any = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=trust,
+            attn_implementation=implementation, output_loading_info=True,
+        )  # fmt: skip
+        model, info = found
+        return model, info
+
+    try:
+        return with_attention("sdpa")
+    except ValueError as error:
+        if "scaled_dot_product_attention" not in str(error):
+            raise
+        return with_attention("eager")
+
+
 def _dense_source(name: str | Path) -> tuple[str, str]:
     if str(name) == backbone.NAME:
         folder = backbone.pull()
         return str(folder), backbone.verify(folder)
     folder = Path(name).expanduser()
     if folder.is_dir():
-        if not list(folder.glob("*.safetensors")):
-            raise ModelError(
-                f"{folder} holds no .safetensors file. skipviz reads weights from safetensors "
-                "only; save the model with save_pretrained()."
-            )
+        check_dense_folder(folder)
         return str(folder), ""
     if folder.is_absolute() or str(name).startswith((".", "~")):
         raise ModelError(f"There is no folder {folder}. Give a folder with a model in it.")

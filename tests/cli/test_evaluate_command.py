@@ -125,4 +125,4 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: P
 
 
 def test_evaluate_of_a_dense_folder_is_a_sentence(tiny_model_folder: Path) -> None:
-    assert "is not the configuration of a model" in sentence(run("evaluate", tiny_model_folder))
+    assert "has no skipviz.json" in sentence(run("evaluate", tiny_model_folder))

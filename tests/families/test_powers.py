@@ -20,7 +20,7 @@ OWN = ("skipviz.families.gated", "skipviz.families.exits", "skipviz.families.fix
 HOME = ("families/", "training/")
 """Training makes the shapes that it trains."""
 LEFT = {
-    "cli/thresholds_commands.py": {"learned"},
+    "cli/thresholds_commands.py": {"learned", "GatedSettings"},
     "evaluation/calibration.py": {"ExitAt", "ExitRule"},
 }
 """Commands that change learned gates, and the rules of exits that a calibration tries."""

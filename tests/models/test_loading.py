@@ -72,8 +72,8 @@ def test_loading_shows_no_bars_and_leaves_them_as_they_were(
 
 
 def test_an_unknown_type_is_refused(tiny_model_folder: Path) -> None:
-    with pytest.raises(ValueError, match=r"dtype='float16' is not one of float32, bfloat16\."):
-        skipviz.load(tiny_model_folder, dtype="float16")
+    with pytest.raises(ValueError, match="dtype='float8' is not one of float32, bfloat16, float16"):
+        skipviz.load(tiny_model_folder, dtype="float8")
 
 
 def test_other_formats_than_safetensors_are_never_read(tiny_model_folder: Path) -> None:
@@ -87,13 +87,13 @@ def test_other_formats_than_safetensors_are_never_read(tiny_model_folder: Path) 
 def test_broken_weights_are_a_sentence(tiny_model_folder: Path, keep: int) -> None:
     path = tiny_model_folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(ModelError, match="cannot be read as safetensors"):
+    with pytest.raises(ModelError, match="safetensors"):
         skipviz.load(tiny_model_folder)
 
 
 def test_a_missing_configuration_is_a_sentence(tiny_model_folder: Path) -> None:
     (tiny_model_folder / "config.json").unlink()
-    with pytest.raises(ModelError, match="could not be loaded"):
+    with pytest.raises(ModelError, match=r"There is no file .*config\.json"):
         skipviz.load(tiny_model_folder)
 
 
@@ -129,7 +129,9 @@ def test_another_backbone_is_refused(model: Path, tiny_model_folder: Path) -> No
 @pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"gates": {}}'])
 def test_a_broken_description_is_a_sentence(model: Path, content: str) -> None:
     (model / CONFIG).write_text(content)
-    with pytest.raises(ModelError, match="is not the configuration of a model that skips"):
+    with pytest.raises(
+        ModelError, match=r"is not (readable JSON|the configuration of a model that skips)"
+    ):
         skipviz.load(model)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from skipviz.budgets import Budgets
+from skipviz.errors import InputError
 from skipviz.families.exits.modules import (
     ExitConfig,
     ExitRule,
@@ -31,6 +33,10 @@ class ExitAt:
 
     rule: ExitRule
     threshold: float
+
+    def __post_init__(self) -> None:
+        if math.isnan(self.threshold):
+            raise InputError(f"The threshold of {self.rule} is not a number.")
 
     @property
     def key(self) -> str:

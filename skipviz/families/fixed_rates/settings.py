@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from skipviz.budgets import Budgets
+from skipviz.errors import InputError
 from skipviz.families.fixed_rates.modules import install_rates, set_rates
 from skipviz.families.gated.modules import GatedConfig, gate_parameters
 from skipviz.families.gated.settings import units_in_words
@@ -23,6 +24,10 @@ class Rates:
     """The rate, 0 to 1, at which each site executes, in running order."""
 
     values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not all(0 <= rate <= 1 for rate in self.values):
+            raise InputError(f"Rates are {self.values}; each must be from 0 to 1.")
 
     @property
     def key(self) -> str:

@@ -147,6 +147,10 @@ def straight_through(
     return execute.to(soft.dtype) + soft - soft.detach()
 
 
+MOST_WIDTH = 4096
+"""Of gates and adapters; a file that asks for more is refused before memory is."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig:
     """Shape of the gates of one model.
@@ -172,10 +176,10 @@ class GatedConfig:
                 f"Gated layers {self.first_layer} to {self.last_layer} are not a range: "
                 "first_layer must be at least 0 and at most last_layer."
             )
-        if self.gate_hidden < 0 or self.adapter_rank < 1:
+        if not (0 <= self.gate_hidden <= MOST_WIDTH and 1 <= self.adapter_rank <= MOST_WIDTH):
             raise InputError(
-                f"gate_hidden={self.gate_hidden} must be at least 0 and "
-                f"adapter_rank={self.adapter_rank} at least 1."
+                f"gate_hidden={self.gate_hidden} must be from 0, and adapter_rank="
+                f"{self.adapter_rank} from 1, to {MOST_WIDTH:,}."
             )
 
 

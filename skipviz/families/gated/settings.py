@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,10 @@ class Threshold:
     """One threshold for every gate, on the scale of the scores."""
 
     value: float
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise InputError(f"threshold={self.value} is not a number that a score can be above.")
 
     @property
     def key(self) -> str:
@@ -117,7 +122,7 @@ class GatedSettings(Settings):
         if not self.adapters_of:
             return checked_weights(self, folder)
         path = model_folder(self.adapters_of) / WEIGHTS
-        if not path.exists() or sha256_of(path) != self.adapters_sha256:
+        if not path.is_file() or sha256_of(path) != self.adapters_sha256:
             raise ModelError(
                 f"{folder.name} shares the adapters of {self.adapters_of}, and {path} is missing "
                 "or another than it was trained with. Train or fetch both again."
