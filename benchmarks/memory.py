@@ -74,7 +74,7 @@ def main() -> None:
     for number in range(options.runs):
         one(worker, next(texts), number=number)
         if (number + 1) % 20 == 0:
-            kept = sum(worker._sizes.values()) / 2**20
+            kept = worker.kept_bytes / 2**20
             print(
                 f"{number + 1:4} runs: {resident():7.1f} MiB resident, {kept:5.1f} MiB of results",
                 flush=True,

@@ -19,10 +19,21 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow.parquet as pq
 
 from skipviz.arrays import without_repeats
 from skipviz.atomic import write_table
 from skipviz.errors import TraceError
+from skipviz.invariants import (
+    MOST_CELLS,
+    MOST_TOKENS,
+    check_depth,
+    check_run,
+    check_shapes,
+    check_sites,
+    check_tables,
+    check_values,
+)
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
@@ -51,7 +62,7 @@ class Trace:
     Raises
     ------
     TraceError
-        If tables lack columns or shapes differ.
+        If tables lack columns or shapes differ. ``load`` checks every value besides.
 
     Examples
     --------
@@ -70,24 +81,10 @@ class Trace:
     matrices: Mapping[str, npt.NDArray[Any]]
 
     def __post_init__(self) -> None:
-        _check_columns("run", self.run, RUN)
-        _check_columns("sites", self.sites, SITES)
-        _check_columns("tokens", self.tokens, TOKENS)
-        if self.run.height != 1:
-            raise TraceError(f"run must have one row and has {self.run.height}.")
-        if set(self.matrices) != set(MATRICES):
-            raise TraceError(
-                f"matrices are {sorted(self.matrices)} and must be {sorted(MATRICES)}."
-            )
-        shape = (self.tokens.height, self.sites.height)
-        for name, matrix in self.matrices.items():
-            if matrix.shape != shape:
-                raise TraceError(
-                    f"{name} has shape {matrix.shape}; {shape} was expected, tokens by sites."
-                )
-            matrix.setflags(write=False)
-        small = {name: without_repeats(matrix) for name, matrix in self.matrices.items()}
-        object.__setattr__(self, "matrices", small)
+        check_tables(self.run, self.sites, self.tokens)
+        check_shapes(self.matrices, tokens=self.tokens.height, sites=self.sites.height)
+        kept = {name: _read_only(without_repeats(self.matrices[name])) for name in MATRICES}
+        object.__setattr__(self, "matrices", kept)
 
     def __len__(self) -> int:
         """Return the number of tokens."""
@@ -215,40 +212,17 @@ class Trace:
         TraceError
             If the file is not a trace, or a trace of another format.
         """
+        name = _name(source)
         try:
-            metadata = pl.read_parquet_metadata(source)
-            if isinstance(source, io.BytesIO):
-                source.seek(0)
-            frame = pl.read_parquet(source)
-        except (pl.exceptions.PolarsError, OSError) as error:
+            return _loaded(source, name)
+        except TraceError:
+            raise
+        # Every library below raises its own kinds.
+        except (Exception, pl.exceptions.PanicException) as error:
             raise TraceError(
-                f"{_name(source)} cannot be read as a trace: {error}. Give a file that "
-                "Trace.save wrote."
+                f"{name} cannot be read as a trace ({type(error).__name__}: {error!s:.200}). "
+                "Give a file that Trace.save wrote."
             ) from error
-        if METADATA_KEY not in metadata:
-            raise TraceError(
-                f"{_name(source)} is a Parquet file but not a trace. Give a file that Trace.save "
-                "wrote."
-            )
-        payload = json.loads(metadata[METADATA_KEY])
-        if payload["format"] != FORMAT:
-            raise TraceError(
-                f"{_name(source)} has trace format {payload['format']}; this version of skipviz "
-                f"reads format {FORMAT}."
-            )
-        sites = pl.DataFrame(payload["sites"], schema=SITES)
-        shape = (frame.height, sites.height)
-        return cls(
-            run=pl.DataFrame([payload["run"]], schema=RUN),
-            sites=sites,
-            tokens=frame.select(list(TOKENS)),
-            matrices={
-                name: frame[f"decision_{name}"].to_numpy().reshape(shape)
-                if sites.height
-                else np.zeros(shape, dtype=NUMPY[name])
-                for name in MATRICES
-            },
-        )
 
     def __sub__(self, other: Trace) -> pl.DataFrame:
         """Compare two policies on the same tokens: this trace minus the other.
@@ -285,6 +259,70 @@ class Trace:
             ),
             changed.alias("changed"),
         )
+
+
+def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
+    """Read a file, and nothing of it before its size is known to be sensible."""
+    parquet = pq.ParquetFile(source)
+    metadata = parquet.metadata.metadata or {}
+    if METADATA_KEY.encode() not in metadata:
+        raise TraceError(
+            f"{name} is a Parquet file but not a trace. Give a file that Trace.save wrote."
+        )
+    payload = json.loads(metadata[METADATA_KEY.encode()])
+    if payload["format"] != FORMAT:
+        raise TraceError(
+            f"{name} has trace format {payload['format']!r:.80}; this version of skipviz reads "
+            f"format {FORMAT}."
+        )
+    run = pl.DataFrame([{each: payload["run"].get(each) for each in RUN}], schema=RUN)
+    sites = pl.DataFrame(
+        [{each: site.get(each) for each in SITES} for site in payload["sites"]], schema=SITES
+    )
+    check_run(run)
+    check_sites(sites, layers=run["layers"].item())
+    rows = parquet.metadata.num_rows
+    if rows > MOST_TOKENS or rows * max(sites.height, 1) > MOST_CELLS:
+        raise TraceError(
+            f"{name} says that it has {rows:,} tokens and {sites.height:,} sites, which is more "
+            f"than {MOST_TOKENS:,} tokens or {MOST_CELLS:,} decisions. Trace the text in parts."
+        )
+    table = parquet.read()
+    table.validate(full=True)
+    frame = pl.DataFrame(pl.from_arrow(table))
+    shape = (frame.height, sites.height)
+    found = Trace(
+        run=run,
+        sites=sites,
+        tokens=frame.select(
+            pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items()
+        ),
+        matrices={
+            each: _matrix(frame[f"decision_{each}"], each, shape)
+            if sites.height
+            else np.zeros(shape, dtype=NUMPY[each])
+            for each in MATRICES
+        },
+    )
+    check_values(found.tokens, found.sites, found.matrices)
+    exits = bool((sites["kv"] == "propagated").any())
+    layers = run["layers"].item()
+    used, depth = depth_columns(sites, found.matrix("exec_count"), layers=layers, exits=exits)
+    check_depth(found.tokens, used, depth)
+    return found
+
+
+def _matrix(column: pl.Series, name: str, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    if column.null_count() or column.dtype != pl.Array(MATRICES[name], shape[1]):
+        raise TraceError(
+            f"decision_{name} is {column.dtype} with {column.null_count()} nulls; it must be "
+            f"{pl.Array(MATRICES[name], shape[1])} without any."
+        )
+    flat = column.reshape((-1,))
+    if flat.null_count():
+        raise TraceError(f"decision_{name} has {flat.null_count()} nulls.")
+    values: npt.NDArray[Any] = flat.to_numpy().reshape(shape)
+    return values
 
 
 NUMPY = {
@@ -332,12 +370,12 @@ def depth_columns(
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
 
 
-def _check_columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -> None:
-    for name, dtype in schema.items():
-        if name not in frame.columns:
-            raise TraceError(f"{table} lacks the column {name!r}; it needs {', '.join(schema)}.")
-        if frame.schema[name] != dtype:
-            raise TraceError(f"{table}.{name} is {frame.schema[name]} and must be {dtype}.")
+def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array that cannot be written to, and leave a caller's as it is."""
+    if matrix.flags.writeable:
+        matrix = matrix.copy()
+        matrix.setflags(write=False)
+    return matrix
 
 
 def _name(source: Path | str | io.BytesIO) -> str:

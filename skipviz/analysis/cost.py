@@ -71,8 +71,11 @@ UNIT_FLOPS = (
 
 
 def flops_known(trace: Trace) -> bool:
-    """Return whether the FLOPs of the model's units are known."""
-    return not any(trace.run[name].item() is None for name in UNIT_FLOPS)
+    """Return whether the FLOPs of the model's units, gates and skip paths are known."""
+    if any(trace.run[name].item() is None for name in ("layers", *UNIT_FLOPS)):
+        return False
+    sites = trace.sites.select("gate_flops", "skip_flops")
+    return not (sum(sites.null_count().row(0)) or trace.tokens["context"].null_count())
 
 
 def token_flops(trace: Trace) -> pl.DataFrame:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
-from skipviz.app.memory import held_bytes
+from skipviz.app.memory import hand_back, held_bytes, share_one_heap
 from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
@@ -108,6 +108,7 @@ class Jobs:
     """Runs requests one after the other and remembers what came out."""
 
     def __init__(self, present: Callable[[str], bool] = is_open) -> None:
+        share_one_heap()
         self._worker = Worker(present)
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, Job[Any]] = OrderedDict()
@@ -120,6 +121,12 @@ class Jobs:
     def close(self) -> None:
         """Stop whatever runs."""
         self._worker.close()
+
+    @property
+    def kept_bytes(self) -> int:
+        """How much memory the results take that are kept."""
+        with self._lock:
+            return sum(self._sizes.values())
 
     def before(self, job: Job[Any]) -> int:
         """Return how many runs come before one that waits."""
@@ -234,6 +241,7 @@ class Jobs:
             self._sizes[key] = size
             self._jobs.move_to_end(key)
             self._forget()
+        hand_back()
 
     def _forget(self) -> None:
         """Keep to the bytes that results may take; what came last stays, however large."""

@@ -193,6 +193,7 @@ def test_what_is_made_at_once_is_made_once_while_it_is_kept(
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_a_model_that_is_not_in_use_makes_room(
     monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
 ) -> None:
@@ -315,3 +316,34 @@ def test_an_experiment_teaches_how_long_its_like_takes(worker: Jobs) -> None:
     expected = worker.costs.seconds(Effort("sleeps", 20))
     assert expected is not None
     assert 0.4 <= expected < 0.8
+
+
+@pytest.mark.slow
+def test_a_model_that_loads_for_long_holds_no_other_up_and_is_loaded_once(
+    monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
+) -> None:
+    loaded: list[str] = []
+    fetched = threading.Event()
+
+    def load(name: str) -> skipviz.SkipModel:
+        loaded.append(name)
+        if name == "large":
+            assert fetched.wait(30)
+        return gated
+
+    monkeypatch.setattr(jobs, "load", load)
+    gone: set[str] = set()
+    worker = Jobs(lambda session: session not in gone)
+    first, second = worker.submit(request(model="large")), worker.submit(request(model="small"))
+    first.follow("a", "paths")
+    wait_for(lambda: loaded)
+    gone.add("a")
+    assert wait_for(second.future.done) < 2.5
+    assert len(second.future.result()) > 0
+    assert isinstance(first.problem, Stopped)
+    third = worker.submit(request("other", model="large"))
+    wait_for(third.future.running)
+    fetched.set()
+    assert len(third.future.result(30)) > 0
+    assert loaded == ["large", "small"]
+    worker.close()

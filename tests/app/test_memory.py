@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -8,8 +9,16 @@ import polars as pl
 import pytest
 import torch
 
+import skipviz
+from skipviz.app import jobs
+from skipviz.app.components.token_view import payload
 from skipviz.app.memory import held_bytes
+from skipviz.text.documents import Document
+from tests import tiny
 
+RUNS = 100
+PAGE_BYTES = 4096
+STATM = Path("/proc/self/statm")
 ROWS = 100_000
 TOLERANCE = 2_000
 """Bytes of the objects around the arrays."""
@@ -40,3 +49,29 @@ ARRAY = np.zeros(ROWS, dtype=np.float32)
 )
 def test_what_a_value_holds(value: object, expected: int) -> None:
     assert expected <= held_bytes(value) <= expected + TOLERANCE
+
+
+@pytest.mark.slow
+def test_memory_is_steady_over_many_runs(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``benchmarks/memory.py`` in small: what the results take, and what the process takes."""
+    limit = 2**20
+    monkeypatch.setattr(jobs, "load", lambda name: gated)
+    monkeypatch.setattr(jobs, "RESULT_BYTES", limit)
+    worker = jobs.Jobs(lambda session: True)
+    resident: list[int] = []
+    for number in range(RUNS):
+        documents = (Document(source="a", text=f"{number}. {tiny.TEXT * 8}"),)
+        request = jobs.Request(model="tiny", documents=documents)
+        trace = worker.submit(request).future.result(30)
+        view = worker.made(f"view {request.key}", lambda t=trace: payload(t, key="k"))
+        size = held_bytes(trace) + held_bytes(view)
+        assert worker.kept_bytes <= limit + size  # that which came last stays
+        if STATM.exists():
+            resident.append(int(STATM.read_text().split()[1]) * PAGE_BYTES)
+    worker.close()
+    half = RUNS // 2
+    assert half * size > 3 * limit, "the texts are too short to fill what may be kept"
+    if resident:
+        assert resident[-1] - resident[half] < half * size / 2, "half of the runs were kept"

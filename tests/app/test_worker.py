@@ -65,6 +65,7 @@ def kill(thread: threading.Thread | None) -> None:
     assert sent == 1
 
 
+@pytest.mark.slow
 def test_a_run_whose_session_ended_stops_and_the_next_begins(
     worker: Worker, sessions: Sessions
 ) -> None:
@@ -77,6 +78,7 @@ def test_a_run_whose_session_ended_stops_and_the_next_begins(
     assert second.future.result(SOON) == "done"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_while_one_of_two_sessions_waits(worker: Worker, sessions: Sessions) -> None:
     job = started(worker, "a", "b")
     wait_for(job.future.running)
@@ -97,6 +99,7 @@ def test_a_run_that_waits_its_turn_is_dropped_with_its_session(
     assert not first.stop.is_set()
 
 
+@pytest.mark.slow
 def test_a_connection_that_comes_back_at_once_stops_nothing(
     worker: Worker, sessions: Sessions
 ) -> None:
@@ -109,6 +112,7 @@ def test_a_connection_that_comes_back_at_once_stops_nothing(
     assert not job.stop.is_set()
 
 
+@pytest.mark.slow
 def test_a_run_that_no_session_asked_for_is_left_alone(worker: Worker) -> None:
     assert started(worker, work=lambda job: time.sleep(GRACE + 2 * TICK)).future.result(9) is None
 
@@ -184,6 +188,7 @@ def test_whoever_waits_brings_the_thread_that_sees_to_the_queue_back(
     assert "has ended" in str(first.problem)
 
 
+@pytest.mark.slow
 def test_a_run_that_does_not_look_up_is_left_behind(worker: Worker, sessions: Sessions) -> None:
     go = threading.Event()
 

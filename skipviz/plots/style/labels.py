@@ -59,11 +59,12 @@ def said_of(traces: Trace | Sequence[Trace]) -> str:
     several = traces_of_one_model(traces)
     tokens = sum(len(trace) for trace in several)
     run = several[0].run.row(0, named=True)
-    parts = [run["model"], f"{run['policy']} policy"]
+    parts = [run["model"] or "unknown model"]
+    parts.append("unknown policy" if run["policy"] is None else f"{run['policy']} policy")
     if run["budget"] is not None:
         parts.append(f"budget {run['budget']:.2f}")
     parts.append("1 token" if tokens == 1 else f"{tokens:,} tokens")
-    parts.append(run["dtype"])
+    parts.append(run["dtype"] or "unknown number format")
     return " · ".join(parts)
 
 
