@@ -132,7 +132,7 @@ def _choose_policy(model: str) -> str | None:
         default=settings.policy,
         required=True,
         key=f"policy of {model}",
-        format_func=str.capitalize,
+        format_func=lambda policy: policy if policy in settings.own else policy.capitalize(),
         help=settings.policy_help,
     )
     return str(chosen)

@@ -114,8 +114,9 @@ def shuffled_section(found: Shuffled, budget: str) -> str:
     return f"""{shuffled_table(found, budget)}
 
 {GLOSSARY["shuffled site by site"]} {GLOSSARY["shuffled token by token"]} The second is what it is
-worth that the gates choose these tokens; the first adds what it costs that the combinations of
-sites fall apart. Execution rates per site stay the same in both.
+worth that the gates choose these tokens and no others. In the first, tokens get mixtures of
+decisions that the gates never chose, most of them of about average depth; it may cost more or less.
+Execution rates per site stay the same in both.
 
 ## Execution rate by site
 

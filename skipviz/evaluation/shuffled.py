@@ -30,11 +30,11 @@ class Shuffled:
         Loss with the gates' decisions.
     by_site
         Loss with each site's decisions given to other tokens of the document, independently at each
-        site. Tokens then have combinations of sites that the gates never choose, so the loss says
-        two things at once: that other tokens skip, and that they skip incoherently.
+        site. Tokens then get mixtures of decisions that the gates never chose, most of them of
+        about average depth, so this says two things at once.
     by_token
         Loss with a token's decisions at all sites given to another token, whole: the combinations
-        are the gates' own, and only the tokens are others.
+        and depths are the gates' own, and only the tokens are others.
     by_site_cost, by_token_cost
         The loss of each minus ``own``, paired.
     rates

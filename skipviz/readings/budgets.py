@@ -40,7 +40,9 @@ def has_thresholds(trace: Trace) -> bool:
 
 def remedy(model: str, asked: float) -> str:
     """Return the sentence that names the command which sets thresholds for a kind of text."""
-    return (
-        f"`skipviz calibrate {shlex.quote(model)} --budget {asked:g} --text FILE` sets thresholds "
-        "for texts like yours."
-    )
+    return f"`{calibrate_command(model, asked)}` sets thresholds for texts like yours."
+
+
+def calibrate_command(model: str, asked: float) -> str:
+    """Return the command that sets thresholds for a kind of text."""
+    return f"skipviz calibrate {shlex.quote(model)} --budget {asked:g} --text FILE"

@@ -17,8 +17,9 @@ def shuffled_reading(by_site: Interval, by_token: Interval) -> str:
     """
     mean, low, high = by_token
     rest = (
-        f"If sites are shuffled one by one, the loss rises by {by_site[0]:.3f}, which also counts "
-        "that the combinations of sites fall apart; it is not a measure of the choice of tokens."
+        f"With sites shuffled one by one the loss changes by {by_site[0]:+.3f}; there tokens get "
+        "mixtures of decisions that the gates never chose, so it says less about the choice of "
+        "tokens."
     )
     if low is None or high is None or not low < high:  # a single document has no interval
         return (

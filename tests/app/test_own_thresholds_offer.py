@@ -45,7 +45,7 @@ def test_a_missed_budget_offers_thresholds_for_the_text(tmp_path: Path, dense_fo
     assert realised is not None
     page = AppTest.from_function(offered, args=(str(folder), text))
     page.run(timeout=PATIENCE)
-    assert "skipviz calibrate" in page.caption[0].value
+    assert page.code[0].value == f"skipviz calibrate {folder} --budget 0.8 --text FILE"
     page.text_input(key="own_name").set_value("german")
     page.button(key="try own thresholds").click()
     settled(page)

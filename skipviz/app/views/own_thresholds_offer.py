@@ -11,14 +11,14 @@ import streamlit as st
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, follow, jobs, tried
 from skipviz.app.jobs import Request
-from skipviz.app.state import set_widget
+from skipviz.app.state import set_widget, widget
 from skipviz.errors import InputError
 from skipviz.evaluation.own_text import Fitted, fit_to_text
 from skipviz.folders import model_folder, sample_folders
 from skipviz.models import SkipModel, read_settings
 from skipviz.models.own_thresholds import check_own_name, keep_own
 from skipviz.progress import Progress
-from skipviz.readings.budgets import has_thresholds, remedy
+from skipviz.readings.budgets import calibrate_command, has_thresholds
 from skipviz.traces import Trace
 
 FIRST_NAME = "my-text"
@@ -35,8 +35,9 @@ def offer_thresholds(traced: Trace, request: Request) -> None:
         st.markdown("**Thresholds for this kind of text**")
         st.caption(
             "Every other part of the text sets a threshold; the rest shows what it comes to on "
-            f"more text of this kind. In a terminal: {plain(remedy(request.model, asked))}"
+            "more text of this kind. In a terminal:"
         )
+        st.code(calibrate_command(request.model, asked), language=None)
         name = st.text_input(
             "Name of this kind of text", FIRST_NAME, key="own_name", max_chars=40,
             help="It becomes one more policy of this model. A threshold of this name and budget "
@@ -85,7 +86,7 @@ def _run(
 
 def _trace_again(request: Request, name: str, asked: float) -> None:
     again = replace(request, policy=name, budget=asked, weights=None, stored=None)
-    if request.model in sample_folders():
+    if request.model in sample_folders() and widget("model") != request.model:
         set_widget("model", request.model)
     set_widget(f"policy of {request.model}", name)
     set_widget(f"budget of {request.model} {name}", asked)
