@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from skipviz.evaluation.losses import Estimate
 from skipviz.evaluation.shuffled import Shuffled
 from skipviz.families import Settings
 from skipviz.glossary import GLOSSARY
@@ -193,7 +194,7 @@ def _equal(row: dict[str, Any], name: str) -> str:
 def _interval(row: dict[str, Any], name: str) -> str:
     if row[name] is None:
         return ""
-    return f"{row[name]:.3f} [{row[f'{name}_low']:.3f}, {row[f'{name}_high']:.3f}]"
+    return str(Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"]))
 
 
 def _curve(folder: Path) -> list[str]:

@@ -8,27 +8,32 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
+from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.arrays import Floats
 from skipviz.traces import Trace
 
 BOOTSTRAP_RESAMPLES = 10_000
+BOOTSTRAP_DOCUMENTS = 30
+"""From how many documents a bootstrap's intervals hold; of fewer, Student's t is used."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over documents with its 95% bootstrap interval, in nats per token.
+    """A mean over documents with its 95% interval, in nats per token.
 
     Attributes
     ----------
     mean, low, high
-        The mean, and the interval's ends.
+        The mean, and the interval's ends; None where a single document says nothing of others.
     """
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
 
     def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"{self.mean:.3f} (no interval: one document)"
         return f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
 
 
@@ -39,13 +44,18 @@ def document_losses(traced: Trace) -> Floats:
 
 
 def estimate(losses: Floats, *, seed: int = 0) -> Estimate:
-    """Return the mean over documents and its 95% percentile bootstrap interval.
+    """Return the mean over documents and its 95% interval.
 
-    A single document has no interval: its ends are the mean.
+    Percentile bootstrap, and Student's t of few documents, of which a bootstrap's are too narrow:
+    ``benchmarks/intervals.py`` prints how often each covers the truth. A single document has none.
     """
-    if len(losses) == 1:
-        return Estimate(*[float(losses[0])] * 3)
+    mean = float(losses.mean())
+    if len(losses) < 2:
+        return Estimate(mean, None, None)
+    if len(losses) < BOOTSTRAP_DOCUMENTS:
+        margin = student_margin(float(stats.sem(losses)), len(losses))
+        return Estimate(mean, mean - margin, mean + margin)
     interval = stats.bootstrap(
         (losses,), np.mean, n_resamples=BOOTSTRAP_RESAMPLES, method="percentile", rng=seed
     ).confidence_interval
-    return Estimate(float(losses.mean()), float(interval.low), float(interval.high))
+    return Estimate(mean, float(interval.low), float(interval.high))

@@ -149,7 +149,7 @@ def _check_shards(folder: Path, index: Any) -> None:
 
 
 def _parameters(path: Path) -> int:
-    """Return how many numbers a file of weights holds, by its header."""
+    """Return how many numbers one file of weights holds, by its header."""
     with path.open("rb") as file:
         start = file.read(8)
         length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0

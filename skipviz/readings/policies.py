@@ -43,7 +43,9 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
     better = rows.filter(pl.col("over_learned_high") < 0).height
     least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
     span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
-    if not worse and not better:
+    if rows["over_learned_low"].null_count():
+        said = "of a single document, so how far another would differ is unknown"
+    elif not worse and not better:
         said = "no difference distinguishable from zero"
     elif rows.height == 1:
         said = f"{'more' if worse else 'less'} (95% CI excludes 0)"

@@ -97,8 +97,7 @@ def test_gaps_are_paired_by_document(
     assert row["gap_low"] < row["gap"] < row["gap_high"]
     # Of few documents, means resampled lie between the least and the greatest.
     gaps = nll["learned"] - nll["dense"]
-    assert gaps.min() <= row["gap_low"]
-    assert row["gap_high"] <= gaps.max()
+    assert row["gap_low"] < gaps.mean() < row["gap_high"]
     assert row["tokens"] == measured.filter(policy="dense")["tokens"].sum()
     # Budgets weigh documents as losses do.
     mine = measured.filter(policy="learned")
@@ -128,7 +127,7 @@ def test_losses_over_the_learned_gates_are_at_the_budget_realised(
     differences = mine - (low + (high - low) * (at - at_low) / (at_high - at_low))
     found = table.filter(policy="static").row(0, named=True)
     assert found["over_learned"] == pytest.approx(differences.mean())
-    assert differences.min() - 1e-9 <= found["over_learned_low"] < found["over_learned"]
+    assert found["over_learned_low"] < found["over_learned"] < found["over_learned_high"]
     assert table.filter(policy="learned")["over_learned"].to_list() == [0, 0]
     for policy in ("dense", "random"):
         assert table.filter(policy=policy)["over_learned"].item() is None
@@ -194,7 +193,9 @@ def test_a_single_document_has_no_interval(
     dense: skipviz.SkipModel, documents: list[skipviz.Document]
 ) -> None:
     row = frontier(measure([], dense, documents[:1]), seed=0).row(0, named=True)
-    assert row["nll_low"] == row["nll"] == row["nll_high"]
+    assert row["nll"] > 0
+    assert row["nll_low"] is None
+    assert row["nll_high"] is None
 
 
 @pytest.mark.parametrize("text", ["a", "word " * 400])

@@ -18,6 +18,7 @@ from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show
 from skipviz.app.views.shuffled_control import show_shuffled
 from skipviz.errors import ModelError
+from skipviz.evaluation.losses import Estimate
 from skipviz.folders import model_folder, samples_folder
 from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
@@ -172,9 +173,8 @@ def _at_asked(row: dict[str, Any]) -> str:
         return ""
     if row["gap_at_asked"] is None:
         return "not at equal budget"
-    return (
-        f"{row['gap_at_asked']:.3f} [{row['gap_at_asked_low']:.3f}, {row['gap_at_asked_high']:.3f}]"
-    )
+    ends = (row["gap_at_asked_low"], row["gap_at_asked_high"])
+    return str(Estimate(row["gap_at_asked"], *ends))
 
 
 def _asked(row: dict[str, Any]) -> str:
