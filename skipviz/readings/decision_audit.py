@@ -12,6 +12,9 @@ from skipviz.analysis.gates.quality import Quality
 _CHANCE, _WEAK, _STRONG = 0.05, 0.2, 0.35
 """How far an AUROC lies from 0.5 up to which it is chance, weak and moderate."""
 
+_NOTED = 0.05
+"""The share of the regret from which the first token is worth a word."""
+
 
 def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
     """Say how often the gates decided rightly, what that cost, and whether scores tell.
@@ -65,11 +68,11 @@ def first_token_reading(cells: pl.DataFrame) -> str:
     Returns
     -------
     str
-        Empty if the first token was not audited, or nothing was decided wrongly.
+        Empty if the first token was not audited, or has less than 5% of the regret.
     """
     regret = float(cells["regret"].sum())
     first = float(cells.filter(token=0)["regret"].sum())
-    if not first:
+    if not first or first < _NOTED * regret:
         return ""
     said = (
         f"The first token has {first / regret:.0%} of the regret. Nothing stands before it and all "
@@ -103,9 +106,10 @@ def rounding_reading(cells: pl.DataFrame) -> str:
     said = f"The smallest margin of a later gate is {least:.1e}."
     if not count:
         return f"{said} No flip brings a gate so near to its threshold that rounding decides."
+    share = f"{count / known.height:.1%}" if count >= 0.001 * known.height else "under 0.1%"
     return (
         f"{said} **Rounding decides in {count:,} of {known.height:,} flips** "
-        f"({count / known.height:.1%}): a later gate lies nearer to its threshold than rounding "
+        f"({share}): a later gate lies nearer to its threshold than rounding "
         "moves its score on this text. Another run may find other utilities; the tables mark "
         "them."
     )

@@ -18,7 +18,7 @@ from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 300_000
 TEXT = "The keeper had counted <b>unbelievably</b> many ships. Nobody answered him."
-STEPS = 2
+STEPS = 8
 
 
 def downloaded(page: Page, name: str) -> list[dict[str, str]]:

@@ -59,6 +59,8 @@ def test_the_first_token_is_set_apart() -> None:
     assert said.endswith("Without it, wrong decisions cost 1.00 nats per token.")
     assert "Without" not in first_token_reading(cells.head(2))
     assert first_token_reading(cells.filter(pl.col("token") > 0)) == ""
+    little = cells.with_columns(pl.when(token=0).then(0.01).otherwise("regret").alias("regret"))
+    assert first_token_reading(little) == ""
 
 
 def test_what_rounding_decides_is_counted() -> None:
@@ -70,6 +72,8 @@ def test_what_rounding_decides_is_counted() -> None:
     said = rounding_reading(cells)
     assert said.startswith("The smallest margin of a later gate is 6.0e-08.")
     assert "**Rounding decides in 1 of 3 flips** (33.3%)" in said
+    many = pl.concat([cells[:1], *[cells[1:2]] * 2999])
+    assert "in 1 of 3,000 flips** (under 0.1%)" in rounding_reading(many)
     assert "No flip brings a gate so near" in rounding_reading(cells[1:])
     assert rounding_reading(cells[3:]) == ""
 

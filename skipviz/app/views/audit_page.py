@@ -64,7 +64,9 @@ def page() -> None:
         return
     request, traced = chosen
     if missed := budget_reading(traced):
-        st.warning(plain(" ".join(missed).rstrip()))
+        said, helps = missed
+        where = " The page “Skip paths” offers thresholds for this kind of text." if helps else ""
+        st.warning(plain(said + where))
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
