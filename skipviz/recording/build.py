@@ -141,14 +141,69 @@ def _statistic_columns(
     }
 
 
+UNFINISHED = "\ufffd"
+"""What bytes that are not a whole character decode to."""
+
+
 def token_texts(tokenizer: Any, ids: npt.NDArray[np.int64]) -> list[str]:
-    """Return the text of single tokens; bytes that are no character alone show as U+FFFD."""
+    """Return single tokens as they stand in a text, with their spaces, whatever the tokenizer.
+
+    Alone, a SentencePiece or WordPiece tokenizer decodes a token without the space before it, so
+    each is decoded behind a word. Bytes that are no character alone show as U+FFFD.
+    """
     unique, inverse = np.unique(ids, return_inverse=True)
-    decoded = tokenizer.batch_decode(
-        [[int(token)] if token >= 0 else [] for token in unique],
-        clean_up_tokenization_spaces=False,
-    )
-    return [decoded[index] for index in inverse]
+    known = [[int(token)] if token >= 0 else [] for token in unique]
+    behind = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
+    decoded = _decode(tokenizer, [[*behind, *token] for token in known])
+    (start,) = _decode(tokenizer, [behind])
+    alone = _decode(tokenizer, known)
+    texts = [
+        both.removeprefix(start) if both.startswith(start) else one
+        for both, one in zip(decoded, alone, strict=True)
+    ]
+    return [texts[index] for index in inverse]
+
+
+def whole_characters(
+    tokenizer: Any, ids: npt.NDArray[np.int64], sequence: npt.NDArray[np.int64]
+) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return each token's text, and its span: tokens that share a character share both.
+
+    Parameters
+    ----------
+    tokenizer
+        The tokenizer.
+    ids, sequence
+        Of tokens in reading order.
+    """
+    texts = token_texts(tokenizer, ids)
+    span = np.arange(len(texts))
+    first = 0
+    while first < len(texts):
+        stop = first + 1
+        if UNFINISHED in texts[first]:
+            while (
+                stop < len(texts)
+                and UNFINISHED in texts[stop]
+                and sequence[stop] == sequence[first]
+            ):
+                stop += 1
+            for end in range(first + 1, stop + 1):  # the fewest that make whole characters
+                (together,) = _decode(tokenizer, [ids[first:end].tolist()])
+                if UNFINISHED not in together:
+                    texts[first:end] = [together] * (end - first)
+                    span[first:end] = first
+                    stop = end
+                    break
+            else:
+                stop = first + 1
+        first = stop
+    return texts, np.unique(span, return_inverse=True)[1]
+
+
+def _decode(tokenizer: Any, rows: list[list[int]]) -> list[str]:
+    found: list[str] = tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
+    return found
 
 
 def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:

@@ -59,7 +59,9 @@ class GateEvents:
 
         def gather(events: dict[int, Tensor]) -> npt.NDArray[Any]:
             stacked = torch.stack([events[site] for site in range(sites)], dim=-1)
-            return stacked[keep].cpu().numpy()
+            kept = stacked[keep]
+            # NumPy has no bfloat16, in which scores are under autocast.
+            return (kept.float() if kept.is_floating_point() else kept).cpu().numpy()
 
         score = gather(self.score)
         limits = torch.stack([self.threshold[site] for site in range(sites)]).float().cpu().numpy()

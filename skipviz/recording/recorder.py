@@ -8,7 +8,7 @@ recordings inside it, keep apart.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor
 from skipviz.errors import RecordingError
 from skipviz.families.hooks import after, before, hooked
 from skipviz.models import SkipModel
-from skipviz.recording.build import TokenColumns, build_trace, token_texts
+from skipviz.recording.build import TokenColumns, build_trace, whole_characters
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
@@ -33,10 +33,14 @@ from skipviz.traces import Trace
 def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     """Record every forward of the model in this thread, your own or ``generate``'s.
 
-    Each forward without a cache starts new sequences; one with a cache continues those that
-    filled it. Padding, as the attention mask has it, is left out. Beam search reorders the cache
-    behind the model's back, and assisted decoding cuts it; neither can be recorded. Sample or
-    decode greedily.
+    Each forward without a cache starts new sequences, unless it is the last one and a token more,
+    as in generating without a cache; one with a cache continues those that filled it. Padding, as
+    the attention mask has it, is left out, and so is what a batch is filled with after a text has
+    ended. Beam search reorders the cache behind the model's back, and assisted decoding cuts it;
+    neither can be recorded. Sample or decode greedily.
+
+    Your own run is never disturbed: what cannot be recorded is said when the block ends, and what
+    was recorded before stays in ``Recording.trace``.
 
     Parameters
     ----------
@@ -63,10 +67,12 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     hooks = [
         before(
             model.model,
-            lambda _, args, kwargs: recording.before_forward(args, kwargs),
+            lambda _, args, kwargs: recording.noting(recording.before_forward, args, kwargs),
             with_kwargs=True,
         ),
-        after(model.model, lambda _, args, output: recording.after_forward(output)),
+        after(
+            model.model, lambda _, args, output: recording.noting(recording.after_forward, output)
+        ),
     ]
     try:
         with hooked(hooks), model.family.observe(model.model, recording.events):
@@ -76,19 +82,14 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     recording.finish()
 
 
-def _refuse_beams(*_: Any) -> None:
-    raise RecordingError(
-        "Beam search changes the order of texts in the cache, which a recording cannot follow. "
-        "Sample or decode greedily."
-    )
-
-
-def _refuse_cuts(tokens: int) -> None:
-    if tokens:
-        raise RecordingError(
-            "The cache is being cut, as assisted decoding does with drafts it rejects; a recording "
-            "cannot follow that. Decode without an assistant."
-        )
+BEAMS = (
+    "Beam search changes the order of texts in the cache, which a recording cannot follow. Sample "
+    "or decode greedily."
+)
+CUTS = (
+    "The cache was cut, as assisted decoding does with drafts it rejects; a recording cannot "
+    "follow that. Decode without an assistant."
+)
 
 
 @dataclass
@@ -107,7 +108,7 @@ class _Inputs:
         return self.attention_mask[:, -self.ids.shape[1] :].bool()
 
 
-@dataclass
+@dataclass(eq=False)
 class _Part:
     """What one forward gave, a row per token."""
 
@@ -117,6 +118,16 @@ class _Part:
     decode: npt.NDArray[Any]
     matrices: dict[str, npt.NDArray[Any]]
     statistics: TokenStatistics | None
+
+
+@dataclass(eq=False)
+class _Uncached:
+    """The last forward without a cache, and how long its prompt was."""
+
+    ids: Int[Tensor, "b t"]
+    sequences: list[int]
+    prompt: int
+    part: _Part
 
 
 @dataclass
@@ -157,6 +168,36 @@ class Recording:
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
+        self._problem: Exception | None = None
+        self._uncached: _Uncached | None = None
+        self._ended: set[int] = set()
+        generation = getattr(model.model, "generation_config", None) or model.model.config
+        self._ends = _ids(getattr(generation, "eos_token_id", None))
+        self._pads = self._ends | _ids(getattr(generation, "pad_token_id", None))
+
+    def noting(self, work: Callable[..., None], *given: Any) -> None:
+        """Do work beside the user's forward, which goes on whatever becomes of it."""
+        if self._problem is None:
+            try:
+                work(*given)
+            except Exception as error:
+                self._problem = error
+
+    @property
+    def decisions(self) -> dict[str, npt.NDArray[Any]]:
+        """What was recorded as arrays, also where no trace could be made of it.
+
+        ``sequence``, ``position`` and ``token_id`` of each token, [tokens]; the matrices of a
+        trace, [tokens, sites].
+        """
+        names = ("sequence", "position", "token_id")
+        found = {
+            name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names
+        }
+        matrices = self._parts[0].matrices
+        return found | {
+            name: np.concatenate([part.matrices[name] for part in self._parts]) for name in matrices
+        }
 
     @property
     def trace(self) -> Trace:
@@ -192,9 +233,10 @@ class Recording:
         inputs, self._inputs = self._inputs, None
         if inputs is None:  # the recording was opened inside this forward
             return
-        keep = inputs.keep()
+        before = self._before(inputs)
+        sequences = before.sequences if before else self._sequences(inputs, output)
+        keep = self._texts(inputs, sequences)
         counts = keep.sum(dim=1).tolist()
-        sequences = self._sequences(inputs, getattr(output, "past_key_values", None))
         starts = [self._lengths[sequence] for sequence in sequences]
         for sequence, count in zip(sequences, counts, strict=True):
             self._lengths[sequence] += count
@@ -204,14 +246,21 @@ class Recording:
                 [np.arange(start, start + n) for start, n in zip(starts, counts, strict=True)]
             ),
             token_id=inputs.ids[keep].cpu().numpy(),
-            decode=np.full(sum(counts), inputs.cached > 0 and inputs.ids.shape[1] == 1),
+            decode=self._decoded(inputs, keep, before),
             matrices=self.events.matrices(self._sites, keep),
             statistics=None,
         )
         if self._statistics:
-            part.statistics = self._reduce(output.logits.detach(), inputs.ids, keep, sequences)
+            part.statistics = self._reduce(
+                output.logits.detach(), inputs.ids, keep, sequences, again=before is not None
+            )
+        if before:
+            _keep_earlier(part, self._parts.pop())
         self._parts.append(part)
         self.events.clear()
+        if inputs.cache is None:
+            prompt = before.prompt if before else inputs.ids.shape[1]
+            self._uncached = _Uncached(inputs.ids, sequences, prompt, part)
 
     def release(self) -> None:
         """Leave the caches that were recorded as they were."""
@@ -221,11 +270,29 @@ class Recording:
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
+        problem = self._problem
+        if self._parts:
+            try:
+                self._assemble()
+            except Exception as error:
+                raise RecordingError(
+                    f"No trace can be made of what was recorded ({type(error).__name__}: "
+                    f"{error!s:.200}). The decisions are in `recording.decisions`."
+                ) from error
+        if problem is not None:
+            said = str(problem) if isinstance(problem, RecordingError) else (
+                f"A forward could not be recorded ({type(problem).__name__}: {problem!s:.200})."
+            )  # fmt: skip
+            kept = sum(len(part.token_id) for part in self._parts)
+            rest = f" What was recorded before, {kept:,} tokens, is in `recording.trace`."
+            raise RecordingError(said + (rest if kept else "")) from problem
         if not self._parts:
             raise RecordingError(
                 "The model did not run in this thread while it was recorded. Call it, or its "
                 "generate(), inside the `with` block and in the same thread."
             )
+
+    def _assemble(self) -> None:
         sequence = np.concatenate([part.sequence for part in self._parts])
         position = np.concatenate([part.position for part in self._parts])
         order = np.lexsort((position, sequence))
@@ -234,7 +301,7 @@ class Recording:
             return np.concatenate(arrays)[order]
 
         token_id = joined([part.token_id for part in self._parts])
-        texts = token_texts(self._model.tokenizer, token_id)
+        texts, span = whole_characters(self._model.tokenizer, token_id, sequence[order])
         unknown = np.full(len(order), -1)
         statistics = [part.statistics for part in self._parts if part.statistics is not None]
         self._trace = build_trace(
@@ -247,7 +314,7 @@ class Recording:
                 text=texts,
                 char_start=unknown,
                 char_end=unknown,
-                span=np.arange(len(order)),
+                span=span,
                 context=position[order] + 1,
                 decode=joined([part.decode for part in self._parts]),
             ),
@@ -261,7 +328,47 @@ class Recording:
             policy=self._model.policy,
         )
 
-    def _sequences(self, inputs: _Inputs, cache_after: Any) -> list[int]:
+    def _before(self, inputs: _Inputs) -> _Uncached | None:
+        """Return the last forward if this is it and a token more, without a cache."""
+        last = self._uncached
+        if last is None or inputs.cache is not None or not self._parts:
+            return None
+        if self._parts[-1] is not last.part or inputs.ids.shape[1] != last.ids.shape[1] + 1:
+            return None
+        if inputs.ids.shape[0] != last.ids.shape[0]:
+            return None
+        if not torch.equal(inputs.ids[:, :-1], last.ids):
+            return None
+        for sequence in last.sequences:
+            self._lengths[sequence] = 0
+        return last
+
+    def _texts(self, inputs: _Inputs, sequences: list[int]) -> Bool[Tensor, "b t"]:
+        """Return False where a token is padding, before a text or after its end."""
+        keep = inputs.keep().clone()
+        if inputs.cached and inputs.ids.shape[1] == 1:
+            for row, (sequence, token) in enumerate(
+                zip(sequences, inputs.ids[:, 0].tolist(), strict=True)
+            ):
+                if sequence in self._ended and token in self._pads:
+                    keep[row] = False
+                elif token in self._ends:
+                    self._ended.add(sequence)
+        return keep
+
+    def _decoded(
+        self, inputs: _Inputs, keep: Bool[Tensor, "b t"], before: _Uncached | None
+    ) -> npt.NDArray[np.bool_]:
+        """Return which tokens were generated one by one."""
+        if inputs.cached:
+            return np.full(int(keep.sum()), inputs.ids.shape[1] == 1)
+        prompt = before.prompt if before else inputs.ids.shape[1]
+        later = torch.arange(inputs.ids.shape[1], device=keep.device) >= prompt
+        found: npt.NDArray[np.bool_] = later.expand_as(keep)[keep].cpu().numpy()
+        return found
+
+    def _sequences(self, inputs: _Inputs, output: Any) -> list[int]:
+        cache_after = getattr(output, "past_key_values", None)
         rows = inputs.ids.shape[0]
         known = self._cached.get(inputs.cache) if inputs.cache is not None else None
         if inputs.cached and known is None:
@@ -275,9 +382,22 @@ class Recording:
         cache = inputs.cache if inputs.cache is not None else cache_after
         if cache is not None:
             self._cached[cache] = known
-            cache.reorder_cache = _refuse_beams
-            cache.crop = _refuse_cuts
+            self._watch(cache)
         return known
+
+    def _watch(self, cache: Any) -> None:
+        """Note when a cache is reordered or cut; its owner goes on."""
+
+        def reorder(*given: Any) -> Any:
+            self._problem = self._problem or RecordingError(BEAMS)
+            return type(cache).reorder_cache(cache, *given)
+
+        def crop(tokens: int) -> Any:
+            if tokens:
+                self._problem = self._problem or RecordingError(CUTS)
+            return type(cache).crop(cache, tokens)
+
+        cache.reorder_cache, cache.crop = reorder, crop
 
     def _reduce(
         self,
@@ -285,6 +405,8 @@ class Recording:
         ids: Int[Tensor, "b t"],
         keep: Bool[Tensor, "b t"],
         sequences: list[int],
+        *,
+        again: bool,
     ) -> TokenStatistics:
         """Reduce the logits the model returned; positions without any stay NaN."""
         row, column = keep.nonzero(as_tuple=True)
@@ -292,7 +414,7 @@ class Recording:
         targets = torch.full_like(tokens, -1)
         same_row = row[1:] == row[:-1]
         targets[:-1][same_row] = tokens[1:][same_row]
-        self._settle_pending(tokens, row, sequences)
+        self._settle_pending(tokens, row, sequences, again=again)
         # generate() asks for the logits of the last position only.
         has = column >= ids.shape[1] - logits.shape[1]
         whole = len(tokens) == logits.shape[0] * logits.shape[1]
@@ -319,12 +441,42 @@ class Recording:
             )
         return statistics
 
-    def _settle_pending(self, tokens: Tensor, row: Tensor, sequences: list[int]) -> None:
-        """Give each earlier last prediction its loss, now that the next token is known."""
-        first = torch.ones_like(row, dtype=torch.bool)
-        first[1:] = row[1:] != row[:-1]
-        for index in first.nonzero().flatten().tolist():
+    def _settle_pending(
+        self, tokens: Tensor, row: Tensor, sequences: list[int], *, again: bool
+    ) -> None:
+        """Give each earlier last prediction its loss, now that the next token is known.
+
+        It comes first, or last where all that came before has been run again.
+        """
+        next_ = torch.ones_like(row, dtype=torch.bool)
+        differs = row[1:] != row[:-1]
+        if again:
+            next_[:-1] = differs
+        else:
+            next_[1:] = differs
+        for index in next_.nonzero().flatten().tolist():
             pending = self._pending.pop(sequences[int(row[index])], None)
             if pending is not None:
                 settled = token_statistics(pending.logits[None], tokens[index : index + 1])
                 pending.statistics.nll[pending.row] = settled.nll[0]
+
+
+def _keep_earlier(part: _Part, earlier: _Part) -> None:
+    """Take what this forward gave no logits for from the one before, a token shorter."""
+    if part.statistics is None or earlier.statistics is None:
+        return
+    place = {key: index for index, key in enumerate(zip(part.sequence, part.position, strict=True))}
+    here = torch.tensor(
+        [place[key] for key in zip(earlier.sequence, earlier.position, strict=True)]
+    )
+    for name in ("nll", "entropy", "top_ids", "top_probs"):
+        mine, other = getattr(part.statistics, name), getattr(earlier.statistics, name)
+        missing = part.statistics.entropy[here].isnan() if name != "nll" else mine[here].isnan()
+        mine[here[missing]] = other[missing]
+
+
+def _ids(value: Any) -> set[int]:
+    """Return the ids that a generation's configuration holds: none, one or several."""
+    if value is None:
+        return set()
+    return {int(each) for each in (value if isinstance(value, list | tuple) else [value])}
