@@ -120,6 +120,12 @@ def _statistic_columns(
     nll = statistics.nll.float().cpu().numpy()
     entropy = statistics.entropy.float().cpu().numpy()
     top_ids = statistics.top_ids.cpu().numpy().astype(np.int64)
+    # Where there was no prediction, or none in numbers, no next token is the most likely.
+    top = {
+        "top_ids": top_ids,
+        "top_probs": statistics.top_probs.float().cpu().numpy(),
+        "top_texts": np.array(token_texts(model.tokenizer, top_ids.ravel())).reshape(-1, TOP_K),
+    }
     # A token is as surprising as the loss of the prediction made just before it.
     surprisal = np.full_like(nll, np.nan)
     follows = (columns.sequence[1:] == columns.sequence[:-1]) & (
@@ -130,14 +136,7 @@ def _statistic_columns(
         "surprisal": pl.Series(surprisal, dtype=pl.Float32).fill_nan(None),
         "nll": pl.Series(nll, dtype=pl.Float32).fill_nan(None),
         "entropy": pl.Series(entropy, dtype=pl.Float32).fill_nan(None),
-        "top_ids": pl.Series(top_ids, dtype=TOKENS["top_ids"]),
-        "top_probs": pl.Series(
-            statistics.top_probs.float().cpu().numpy(), dtype=TOKENS["top_probs"]
-        ),
-        "top_texts": pl.Series(
-            np.array(token_texts(model.tokenizer, top_ids.ravel())).reshape(-1, TOP_K).tolist(),
-            dtype=TOKENS["top_texts"],
-        ),
+        **{name: _null_where(np.isnan(entropy), values, name) for name, values in top.items()},
     }
 
 
@@ -204,6 +203,11 @@ def whole_characters(
 def _decode(tokenizer: Any, rows: list[list[int]]) -> list[str]:
     found: list[str] = tokenizer.batch_decode(rows, clean_up_tokenization_spaces=False)
     return found
+
+
+def _null_where(unknown: npt.NDArray[np.bool_], values: npt.NDArray[Any], name: str) -> pl.Series:
+    rows = [None if gone else row for gone, row in zip(unknown, values.tolist(), strict=True)]
+    return pl.Series(name, rows, dtype=TOKENS[name])
 
 
 def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:

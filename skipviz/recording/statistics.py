@@ -107,6 +107,7 @@ def _reduce(
     top_logits = top_logits.float()
     shifted = torch.sub(logits, top_logits[:, :1], out=scratch[0])
     weights = torch.exp(shifted, out=scratch[1])
+    shifted.clamp_(min=torch.finfo(shifted.dtype).min)  # 0 times a forbidden word's -inf is 0
     total = weights.sum(-1)
     mean_shifted = torch.linalg.vecdot(weights, shifted) / total
     log_total = total.log()

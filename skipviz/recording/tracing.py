@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from skipviz.errors import InputError
+from skipviz.errors import InputError, ModelError
 from skipviz.families import Plan
 from skipviz.families.causal_lm import (
     has_logits_apart,
@@ -24,6 +24,7 @@ from skipviz.families.causal_lm import (
     logits_of,
 )
 from skipviz.families.hooks import after, hooked
+from skipviz.families.llama import states_made
 from skipviz.families.powers import force
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
@@ -221,6 +222,8 @@ def _run(
     figures = None
     if statistics:
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
+        if figures.entropy.isnan().any():
+            raise _not_finite(model, ids, mask, plan, kept)
     meter.advance(share)
     return _cut(pieces, matrices, figures)
 
@@ -250,6 +253,37 @@ def _forward(
         )
     with force(model.family, model.model, plan, name=model.name):
         return run()
+
+
+def _not_finite(
+    model: SkipModel,
+    ids: Int[Tensor, "b t"],
+    mask: Tensor | None,
+    plan: Plan | None,
+    kept: Bool[Tensor, "b t"],
+) -> ModelError:
+    """Return an error that says where a forward first gives NaN or infinite numbers."""
+    found: list[str] = []
+
+    def look(number: int) -> Callable[..., None]:
+        def hook(_: Any, args: Any, result: Any) -> None:
+            states = states_made(result)
+            wrong = ~states.isfinite().all(-1) & kept
+            if wrong.any() and not found:
+                row, column = wrong.nonzero()[0].tolist()
+                token = repr(model.tokenizer.decode([int(ids[row, column])]))
+                found.append(f"from layer {number} on, first at token {column} ({token})")
+
+        return hook
+
+    layers = list(layer_list(model.model) or ())
+    with hooked(after(layer, look(number)) for number, layer in enumerate(layers)):
+        _forward(model, ids, mask, plan, states=True)
+    where = found[0] if found else "behind its last layer"
+    return ModelError(
+        f"{model.name} gives NaN or infinite numbers {where}. Its weights may be damaged, or "
+        f"{model.dtype} too short for it; try dtype='float32'."
+    )
 
 
 def _targets(pieces: list[_Piece], longest: int) -> Int[Tensor, "b t"]:

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import skipviz
+from skipviz.recording.statistics import token_statistics
 from skipviz.recording.windows import plan_windows
 from tests import tiny
 
@@ -209,3 +210,19 @@ def test_control_tokens_typed_by_a_user_stay_text(gated: skipviz.SkipModel) -> N
     tokens = skipviz.trace(gated, "a <|im_start|> b").tokens
     special = set(gated.tokenizer.all_special_ids)
     assert not special & set(tokens["token_id"])
+
+
+def test_numbers_that_are_none_are_named_with_layer_and_token() -> None:
+    broken = tiny.backbone(seed=0)
+    with torch.no_grad():
+        broken.model.layers[2].mlp.down_proj.weight[0, 0] = torch.nan
+    model = skipviz.from_parts(broken, tiny.tokenizer(), name="broken")
+    with pytest.raises(skipviz.ModelError, match=r"broken gives NaN .* from layer 2 on, .*token 0"):
+        skipviz.trace(model, tiny.TEXT)
+
+
+def test_words_that_are_forbidden_leave_an_entropy(dense: skipviz.SkipModel) -> None:
+    logits = torch.tensor([[0.0, 1.0, -torch.inf]])
+    found = token_statistics(logits, torch.tensor([1]))
+    chance = logits.softmax(-1)[0, :2]
+    assert found.entropy.item() == pytest.approx(float(-(chance * chance.log()).sum()))
