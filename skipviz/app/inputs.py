@@ -11,6 +11,7 @@ from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.jobs import Request
+from skipviz.app.served import folders_offered
 from skipviz.app.state import restore, state, widgets
 from skipviz.app.stored import stored_trace
 from skipviz.errors import ModelError, TextError
@@ -95,7 +96,7 @@ def _choose_stored() -> Request | None:
 
 
 def _choose_model() -> str:
-    names = [*sample_folders(), BACKBONE, FOLDER]
+    names = [*sample_folders(), BACKBONE, *([FOLDER] if folders_offered() else [])]
     name = st.selectbox("Model", names, index=names.index(FIRST), key="model")
     if name != FOLDER:
         return str(name)
@@ -132,7 +133,7 @@ def _choose_policy(model: str) -> str | None:
         default=settings.policy,
         required=True,
         key=f"policy of {model}",
-        format_func=lambda policy: policy if policy in settings.own else policy.capitalize(),
+        format_func=lambda policy: plain(policy if policy in settings.own else policy.capitalize()),
         help=settings.policy_help,
     )
     return str(chosen)

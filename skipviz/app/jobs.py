@@ -17,12 +17,13 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
+from skipviz.app.served import identity, load_served
 from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
-from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
-from skipviz.models.own_thresholds import OWN_FILE, with_own
+from skipviz.models import SkipModel, at_budget, at_limit, with_policy
+from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
@@ -79,7 +80,7 @@ class Request:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
             f"{self.budget} {self.policy} {self.limit} {self.weights} {self.stored} "
-            f"{_stamped(self.model)}".encode()
+            f"{identity(self.model)}".encode()
         )
         for document in self.documents:
             for part in (document.source, document.text):
@@ -279,7 +280,7 @@ class Jobs:
         return model
 
     def _model(self, name: str) -> SkipModel:
-        key = _stamped(name)
+        key = identity(name)
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # a run that was left behind while it loaded may still be at it
@@ -287,7 +288,7 @@ class Jobs:
                 model = self._models.pop(key, None)
             if model is None:
                 self._make_room()
-                model = load(name)
+                model = load_served(name)
             with self._lock:
                 self._models[key] = model
         return model
@@ -303,16 +304,6 @@ class Jobs:
                 total -= sizes[key]
                 del self._models[key], self._loading[key]
         gc.collect()  # modules refer to each other in circles
-
-
-def _stamped(name: str) -> str:
-    """Return a model's name and when its folder was last written: it may be written again."""
-    try:
-        files = [p for p in model_folder(name).glob("*") if not p.name.startswith(OWN_FILE)]
-        written = max((path.lstat().st_mtime for path in files), default=0.0)
-    except OSError:
-        written = 0.0  # no folder that can be read: loading the model says why
-    return f"{name}@{written}"
 
 
 def _shown_by(job: Job[Any]) -> Progress:

@@ -26,6 +26,8 @@ def _flags(settings: dict[str, Any], section: str = "") -> list[str]:
     for name, value in settings.items():
         if isinstance(value, dict):
             flags += _flags(value, f"{section}{name}.")
+        elif isinstance(value, list):
+            flags += [f"--{section}{name}={each}" for each in value]
         else:
             written = str(value).lower() if isinstance(value, bool) else str(value)
             flags.append(f"--{section}{name}={written}")

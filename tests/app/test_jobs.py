@@ -37,7 +37,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel) -> Iterato
             raise LookupError("there is no model of that name")
         return gated
 
-    monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(jobs, "load_served", load)
     made = Jobs()
     yield made
     made.close()
@@ -108,7 +108,7 @@ def test_a_budget_is_set_for_its_run_alone(
         policy="learned",
     )
     model = dataclasses.replace(gated, settings=settings)
-    monkeypatch.setattr(jobs, "load", lambda name: model)
+    monkeypatch.setattr(jobs, "load_served", lambda name: model)
     documents = request().documents
     lowest = worker.submit(Request(model="m", documents=documents, budget=0.4)).future.result(30)
     own = worker.submit(Request(model="m", documents=documents)).future.result(30)
@@ -208,7 +208,7 @@ def test_a_model_that_is_not_in_use_makes_room(
         state = torch.zeros(3)
         raise InputError(f"of {model.name} at {state}")
 
-    monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(jobs, "load_served", load)
     monkeypatch.setattr(jobs, "MODEL_BYTES", 0)
     worker = Jobs()
     for name in ("a", "b", "c"):
@@ -223,7 +223,7 @@ def test_a_folder_written_again_is_loaded_again(
     worker: Jobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel
 ) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr(jobs, "load", lambda name: loaded.append(name) or gated)
+    monkeypatch.setattr(jobs, "load_served", lambda name: loaded.append(name) or gated)
     (tmp_path / "skipviz.json").write_text("{}")
     worker.submit(request(model=str(tmp_path))).future.result(30)
     worker.submit(request("other", model=str(tmp_path))).future.result(30)
@@ -331,7 +331,7 @@ def test_a_model_that_loads_for_long_holds_no_other_up_and_is_loaded_once(
             assert fetched.wait(30)
         return gated
 
-    monkeypatch.setattr(jobs, "load", load)
+    monkeypatch.setattr(jobs, "load_served", load)
     gone: set[str] = set()
     worker = Jobs(lambda session: session not in gone)
     first, second = worker.submit(request(model="large")), worker.submit(request(model="small"))

@@ -42,7 +42,7 @@ def test_a_kept_trace_is_found_and_nothing_is_run(trace: skipviz.Trace) -> None:
 def test_other_weights_are_refused(
     gated: skipviz.SkipModel, trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("skipviz.app.jobs.load", lambda name: gated)
+    monkeypatch.setattr("skipviz.app.jobs.load_served", lambda name: gated)
     jobs = Jobs()
     right = dataclasses.replace(request_of(trace, stored="file"), weights=gated.weights_sha256)
     wrong = dataclasses.replace(right, weights="0" * 64)

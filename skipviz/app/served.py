@@ -1,0 +1,90 @@
+"""Which models a page may run: those that are here, and no folder that its visitors may not see.
+
+Served to this machine alone, a page opens any folder of its user's. Served to others, it opens
+none, or those under the folder that SKIPVIZ_FOLDERS names.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import streamlit as st
+
+from skipviz.errors import ModelError
+from skipviz.folders import model_folder, sample_folders
+from skipviz.models import SkipModel, load
+from skipviz.models.backbone import NAME as BACKBONE
+from skipviz.models.own_thresholds import OWN_FILE
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ROOT_VARIABLE = "SKIPVIZ_FOLDERS"
+
+
+def folders_offered() -> bool:
+    """Return whether a folder of this machine may be named on the page."""
+    return _to_this_machine_alone() or bool(os.environ.get(ROOT_VARIABLE))
+
+
+def check_known(name: str) -> None:
+    """Check that a model is one that this page may run; nothing is ever downloaded for it.
+
+    Raises
+    ------
+    ModelError
+        If it is no sample model and no folder here, or a folder outside the one that is served.
+        The sentence is the same whether or not such a folder is there.
+    """
+    if name in sample_folders() or name == BACKBONE:
+        return
+    folder = Path(name)
+    if _to_this_machine_alone():
+        if folder.is_absolute() and folder.is_dir():
+            return
+        raise ModelError(
+            f"There is no model {name} on this machine. Choose a sample model, or the folder that "
+            "it is in."
+        )
+    root = os.environ.get(ROOT_VARIABLE)
+    if root and folder.is_absolute():
+        inside = folder.resolve(), Path(root).resolve()
+        if inside[0].is_relative_to(inside[1]) and inside[0].is_dir():
+            return
+    raise ModelError(f"{name} is not a model that this page serves. Choose a sample model.")
+
+
+def load_served(name: str) -> SkipModel:
+    """Load a model that this page may run.
+
+    Raises
+    ------
+    ModelError
+        If it is not one, or cannot be loaded.
+    """
+    check_known(name)
+    return load(name)
+
+
+def identity(name: str) -> str:
+    """Return what tells a model's files from others put in their place.
+
+    That is the name, size, time and inode of each, and of what it links to. Thresholds of a
+    user's own are left out; they change no model.
+    """
+    try:
+        files = sorted(
+            path for path in model_folder(name).glob("*") if not path.name.startswith(OWN_FILE)
+        )
+        stats = [(path.name, path.lstat(), path.stat()) for path in files]
+    except OSError:
+        return name  # no folder that can be read: loading the model says why
+    parts = [
+        f"{file} {each.st_size} {each.st_mtime_ns} {each.st_ino}"
+        for file, *both in stats
+        for each in both
+    ]
+    return "\n".join([name, *parts])
+
+
+def _to_this_machine_alone() -> bool:
+    return st.get_option("server.address") in LOOPBACK
