@@ -23,9 +23,9 @@ from skipviz.evaluation.equal_budget import gap_at_asked, over_learned
 from skipviz.evaluation.losses import estimate
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
+from skipviz.recording.inputs import encoded
 from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
-from skipviz.text.spans import encode
 
 COMPARED_ROWS = 64
 """Rows of logits compared at once."""
@@ -257,7 +257,7 @@ def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
-    ids = encode(model.tokenizer, document.text).ids
+    ids = encoded(model, document, bos=None)[1][0].ids
     if not 2 <= len(ids) <= model.context:
         raise InputError(
             f"{document.source} has {len(ids)} tokens; an evaluation takes documents of 2 to "

@@ -13,7 +13,7 @@ from skipviz.arrays import Floats
 from skipviz.traces import Trace
 
 BOOTSTRAP_RESAMPLES = 10_000
-BOOTSTRAP_DOCUMENTS = 30
+BOOTSTRAP_DOCUMENTS = 50
 """From how many documents a bootstrap's intervals hold; of fewer, Student's t is used."""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,10 +30,11 @@ from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
+from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
-from skipviz.text.documents import Document, as_documents
-from skipviz.text.spans import Encoding, encode, group_spans, span_bounds
+from skipviz.text.documents import Document
+from skipviz.text.spans import Encoding, group_spans, span_bounds
 from skipviz.traces import Trace
 
 BATCH_TOKENS = 2048
@@ -62,8 +63,9 @@ class _Recorded:
 
 def trace(
     model: SkipModel,
-    texts: str | Document | Sequence[str | Document],
+    texts: Any,
     *,
+    bos: bool | None = None,
     statistics: bool = True,
     plan: Plan | None = None,
     window: int | None = None,
@@ -78,7 +80,12 @@ def trace(
     model
         What ``skipviz.load`` returned.
     texts
-        A text, a document, or several. Each becomes one sequence of the trace.
+        A text, a document, or several: each becomes one sequence of the trace. Or a conversation,
+        a list of messages with ``role`` and ``content``, written as the chat template does; or
+        token ids, as a list or an array, run as they are.
+    bos
+        Whether each text begins with the begin-of-sequence token; None: as the tokenizer does. It
+        is a token of the trace without characters.
     statistics
         Whether to keep loss, entropy and the five most likely next tokens.
     plan
@@ -114,12 +121,11 @@ def trace(
     >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
     True
     """
-    documents = as_documents(texts)
+    documents, encodings = encoded(model, texts, bos=bos)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
         raise InputError(f"window={size} must lie between 2 and the context, {model.context}.")
     shared = size // 2 if overlap is None else overlap
-    encodings = [encode(model.tokenizer, document.text) for document in documents]
     pieces = [
         piece
         for index, encoding in enumerate(encodings)

@@ -1,0 +1,136 @@
+"""What a trace is made of: texts as they are, a conversation, or token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from skipviz.errors import InputError
+from skipviz.models import SkipModel
+from skipviz.recording.build import whole_characters
+from skipviz.text.documents import Document, as_documents
+from skipviz.text.spans import Encoding, encode
+
+Message = Mapping[str, str]
+
+
+def encoded(
+    model: SkipModel, texts: Any, *, bos: bool | None
+) -> tuple[list[Document], list[Encoding]]:
+    """Return what is to be run as documents and their tokens.
+
+    Parameters
+    ----------
+    model
+        For its tokenizer.
+    texts
+        A text, a document, or several; a conversation, as a list of messages with ``role`` and
+        ``content``; or token ids.
+    bos
+        Whether each text begins with the begin-of-sequence token; None: as the tokenizer does.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or the tokenizer lacks what it needs.
+    """
+    if isinstance(texts, bytes):
+        raise InputError("The text is bytes; decode it first, as with texts.decode('utf-8').")
+    if _is_conversation(texts):
+        return _of_ids(model, _conversation(model, texts), "conversation")
+    ids = _token_ids(texts)
+    if ids is not None:
+        return _of_ids(model, ids, "token ids")
+    documents = as_documents(texts)
+    tokenizer = model.tokenizer
+    if bos and tokenizer.bos_token_id is None:
+        raise InputError(
+            f"bos=True was asked of {model.name}, whose tokenizer has no begin-of-sequence token. "
+            "Leave it out."
+        )
+    begin = adds_bos(tokenizer) if bos is None else bos
+    encodings = [encode(tokenizer, document.text) for document in documents]
+    return documents, [_with_bos(tokenizer, each) for each in encodings] if begin else encodings
+
+
+def adds_bos(tokenizer: Any) -> bool:
+    """Return whether a tokenizer puts a begin-of-sequence token before a text by itself."""
+    begin = getattr(tokenizer, "bos_token_id", None)
+    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
+
+
+def _with_bos(tokenizer: Any, encoding: Encoding) -> Encoding:
+    """Put the token before a text; it has no characters of its own."""
+    return replace(
+        encoding,
+        ids=[int(tokenizer.bos_token_id), *encoding.ids],
+        char_start=np.concatenate([[0], encoding.char_start]),
+        char_end=np.concatenate([[0], encoding.char_end]),
+    )
+
+
+def _is_conversation(texts: Any) -> bool:
+    return (
+        isinstance(texts, Sequence)
+        and not isinstance(texts, str)
+        and bool(texts)
+        and all(isinstance(each, Mapping) for each in texts)
+    )
+
+
+def _conversation(model: SkipModel, messages: Sequence[Message]) -> list[int]:
+    for number, message in enumerate(messages):
+        if not all(isinstance(message.get(field), str) for field in ("role", "content")):
+            raise InputError(
+                f"Message {number} has the fields {', '.join(map(str, message))}; it needs role "
+                "and content, both text."
+            )
+    if not getattr(model.tokenizer, "chat_template", None):
+        raise InputError(
+            f"The tokenizer of {model.name} has no chat template, so it is not known how it writes "
+            "messages. Give the conversation as a text."
+        )
+    made = model.tokenizer.apply_chat_template(
+        [dict(message) for message in messages], tokenize=True, return_dict=False
+    )
+    return [int(token) for token in made]
+
+
+def _token_ids(texts: Any) -> list[int] | None:
+    """Return token ids, if that is what was given."""
+    if hasattr(texts, "tolist") and not isinstance(texts, str):
+        values = np.asarray(texts.tolist())
+        if values.ndim == 2 and len(values) == 1:
+            values = values[0]
+        if values.ndim != 1 or values.dtype.kind not in "iu":
+            raise InputError(
+                f"Token ids have shape {values.shape} and type {values.dtype}; give whole numbers "
+                "of one text, in one dimension."
+            )
+        return [int(token) for token in values]
+    listed = isinstance(texts, Sequence) and not isinstance(texts, str) and bool(texts)
+    if listed and all(isinstance(each, int) and not isinstance(each, bool) for each in texts):
+        return list(texts)
+    return None
+
+
+def _of_ids(model: SkipModel, ids: list[int], source: str) -> tuple[list[Document], list[Encoding]]:
+    rows = model.model.get_input_embeddings().num_embeddings
+    wrong = [token for token in ids if not 0 <= token < rows]
+    if wrong or not ids:
+        raise InputError(
+            f"Token id {wrong[0]} is not one of {model.name}'s {rows:,}, from 0."
+            if wrong
+            else "There are no token ids; give at least one."
+        )
+    numbers = np.array(ids, dtype=np.int64)
+    texts, span = whole_characters(model.tokenizer, numbers, np.zeros_like(numbers))
+    first = np.unique(span, return_index=True)[1]
+    lengths = np.array([len(texts[place]) for place in first], dtype=np.int64)
+    ends = np.cumsum(lengths)
+    whole = "".join(texts[place] for place in first)
+    encoding = Encoding(ids, (ends - lengths)[span], ends[span])
+    return [Document(source=source, text=whole)], [encoding]
