@@ -48,7 +48,8 @@ class CachedRun:
         model: SkipModel,
         ids: Int[Tensor, "1 t"],
         decided: npt.NDArray[np.bool_],
-        stop: threading.Event | None,
+        *,
+        stop: threading.Event | None = None,
     ) -> CachedRun:
         """Run a text under the decisions that were made, [tokens, sites]."""
         cache = DynamicCache()  # whole, also where a layer sees a window

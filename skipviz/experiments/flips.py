@@ -66,7 +66,7 @@ class _ByRows(Flips):
         stop: threading.Event | None,
     ) -> None:
         self._model, self._units = model, units
-        self._base = UnflippedRun.of(model, ids, decided, stop)
+        self._base = UnflippedRun.of(model, ids, decided, stop=stop)
         self.nll = self._base.nll
 
     def losses(
@@ -92,7 +92,7 @@ class _ByDecoding(Flips):
         stop: threading.Event | None,
     ) -> None:
         self._model, self._units = model, units
-        self._base = CachedRun.of(model, ids, decided, stop)
+        self._base = CachedRun.of(model, ids, decided, stop=stop)
         self.nll = self._base.nll
 
     def losses(

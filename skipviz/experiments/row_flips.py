@@ -53,7 +53,8 @@ class UnflippedRun:
         model: SkipModel,
         ids: Int[Tensor, "1 t"],
         decided: npt.NDArray[np.bool_],
-        stop: threading.Event | None,
+        *,
+        stop: threading.Event | None = None,
     ) -> UnflippedRun:
         """Run a text under the decisions that were made, [tokens, sites]."""
         layers: Any = decoder_layers(model.model)

@@ -35,7 +35,7 @@ def encoded(
     Raises
     ------
     InputError
-        If it is none of these, or the tokenizer lacks what it needs.
+        If it is something else, or the tokenizer lacks what it needs.
     """
     if isinstance(texts, bytes):
         raise InputError("The text is bytes; decode it first, as with texts.decode('utf-8').")
