@@ -52,7 +52,7 @@ def score_rounding(
     made = trace.matrix("score")
     tokens = np.unique(np.linspace(0, len(trace) - 1, RESCORED_TOKENS).astype(int))
     with torch.inference_mode():
-        base = CachedRun.of(model, ids, trace.matrix("exec_count") > 0, stop)
+        base = CachedRun.of(model, ids, trace.matrix("exec_count") > 0, stop=stop)
         again = []
         for token in tokens:
             check_stop(stop)
