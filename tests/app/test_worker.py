@@ -143,8 +143,7 @@ def test_whatever_a_run_raises_the_next_one_runs(
 
 
 def thread_named(name: str) -> threading.Thread:
-    (found,) = (each for each in threading.enumerate() if each.name == name)
-    return found
+    return [each for each in threading.enumerate() if each.name == name][-1]
 
 
 def test_a_run_that_is_killed_leaves_nobody_waiting(worker: Worker) -> None:
