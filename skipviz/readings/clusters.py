@@ -15,6 +15,9 @@ from skipviz.traces import Trace
 
 _STABLE, _PARTLY_STABLE = 0.8, 0.5
 """Stability from which clusters are reproduced, and from which they partly are."""
+_SEPARATE, _APART = 0.5, 0.25
+"""Silhouettes from which groups are called separate, and from which overlapping (Kaufman and
+Rousseeuw, "Finding groups in data", 1990)."""
 _NOTABLE = 0.05
 """Difference of shares from which a class is worth a word."""
 _MAX_CLASSES = 4
@@ -35,8 +38,6 @@ def reading(clusters: Clusters) -> str:
     """
     run = clusters.run.row(0, named=True)
     said = [_whether(clusters, run)]
-    if clusters.found:
-        said.append(_continuum(run["p_continuum"]))
     if run["stability"] is not None:
         said.append(_stability(run["stability"]))
     if clusters.count > 1:
@@ -154,9 +155,17 @@ def _whether(clusters: Clusters, run: dict[str, Any]) -> str:
     what, p = _PROFILES[run["on"]], run["p"]
     if clusters.found:
         return (
-            f"By {what}, the tokens form {clusters.count} {_plural(clusters.count)}, more clearly "
-            "than expected by chance: profiles shuffled within sites hardly ever group as clearly "
-            f"(p = {p:.3f})."
+            f"By {what}, the tokens form {clusters.count} {_separation(clusters)}: profiles "
+            f"shuffled within sites hardly ever group as clearly (p = {p:.3f}), nor do profiles "
+            "with the same correlations between sites but without groups "
+            f"(p = {run['p_continuum']:.3f})."
+        )
+    if p <= ALPHA and run["p_continuum"] is not None:
+        return (
+            f"By {what}, sites decide together, but the tokens form a continuum rather than "
+            "separate groups: profiles with the same correlations between sites but without groups "
+            f"are as clear in {run['p_continuum']:.0%} of draws. The {clusters.count} clusters "
+            "shown are parts of it."
         )
     said = (
         f"By {what}, the tokens form no clusters beyond chance: profiles shuffled within sites "
@@ -167,18 +176,14 @@ def _whether(clusters: Clusters, run: dict[str, Any]) -> str:
     return f"{said} All tokens are shown as one cluster."
 
 
-def _continuum(p: float | None) -> str:
-    if p is None:
-        return ""
-    if p <= ALPHA:
-        return (
-            "They are separate groups rather than a continuum: profiles with the same correlations "
-            f"between sites but without groups are less clear (p = {p:.3f})."
-        )
-    return (
-        "They may be a continuum rather than separate groups: profiles with the same correlations "
-        f"between sites but without groups are as clear in {p:.0%} of draws."
+def _separation(clusters: Clusters) -> str:
+    """Say how far apart groups are, by their silhouette."""
+    known = clusters.criterion.filter(clusters=clusters.count)["silhouette"]
+    clear = float(known[0]) if len(known) else 0.0
+    kind = (
+        "separate" if clear >= _SEPARATE else "overlapping" if clear >= _APART else "barely apart"
     )
+    return f"{kind} {_plural(clusters.count)} (silhouette {clear:.2f})"
 
 
 def _stability(stability: float) -> str:

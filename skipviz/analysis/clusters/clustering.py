@@ -106,14 +106,20 @@ class Clusters:
 
     @property
     def found(self) -> bool:
-        """Whether tokens group more clearly than shuffled profiles do."""
-        return float(self.run["p"][0]) <= ALPHA
+        """Whether tokens form groups: more clearly than shuffled profiles and than a continuum.
+
+        Shuffling breaks what sites have in common, and one demand for depth that differs from
+        token to token is enough to be clearer than that; so a continuum must be ruled out too.
+        """
+        continuum = self.run["p_continuum"][0]
+        return float(self.run["p"][0]) <= ALPHA and continuum is not None and continuum <= ALPHA
 
     def __repr__(self) -> str:
         run = self.run.row(0, named=True)
         return (
             f"Clusters({self.count} of {self.tokens.height} tokens, on={run['on']!r}, "
-            f"method={run['method']!r}, p={run['p']:.3f})"
+            f"method={run['method']!r}, {'groups' if self.found else 'no groups'}, "
+            f"p={run['p']:.3f}, p_continuum={run['p_continuum']})"
         )
 
     def assign(self, traces: Trace | Sequence[Trace]) -> pl.DataFrame:
@@ -196,9 +202,9 @@ def cluster(
 
     The number of clusters is the one with the highest mean silhouette, from 2 to 8, and 1 unless
     it is higher than 19 of 20 are for profiles shuffled within sites. Shuffling keeps how often
-    each site runs, and mostly which tokens are neighbours; so clusters are claimed where sites
-    decide together. Whether they are separate groups or a continuum is another question,
-    which ``p_continuum`` answers.
+    each site runs, and mostly which tokens are neighbours; so tokens are divided where sites
+    decide together. That they are groups is claimed, as ``found``, where they are also clearer
+    than a continuum of the same correlations (``p_continuum``); else they are parts of one.
 
     Parameters
     ----------

@@ -54,7 +54,7 @@ def test_none_are_claimed_on_shuffled_profiles() -> None:
     for seed in range(100):
         found = cluster(trace_of(unplanted(seed, tokens=100), seed=seed), seed=seed)
         claimed += found.found
-        assert found.found == (found.count > 1)
+        assert found.found <= (found.count > 1)
     assert claimed <= 10
 
 
@@ -87,8 +87,10 @@ def test_a_continuum_is_told_from_groups() -> None:
     decisions = (depth + generator.normal(size=(500, 24)) > 0).astype(np.uint8)
     found = cluster(trace_of(decisions))
     run = found.run.row(0, named=True)
-    assert found.found, "sites decide together"
+    assert run["p"] <= 0.05, "sites decide together"
     assert run["p_continuum"] > 0.05, "and yet there are no groups"
+    assert not found.found
+    assert "no groups" in repr(found)
 
 
 @pytest.mark.slow
