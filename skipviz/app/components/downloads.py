@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
@@ -30,7 +28,7 @@ def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
     for column, (label, (name, table)) in zip(places, tables.items(), strict=False):
         column.download_button(
             f"{label} (CSV)",
-            partial(csv_text, table),  # made when it is asked for, not at every rerun
+            csv_text(table),  # a click while the page runs would lose what is made on asking
             file_name=f"{name}.csv",
             mime="text/csv",
             on_click="ignore",
