@@ -336,7 +336,7 @@ NUMPY = {
 
 
 def depth_columns(
-    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int, exits: bool = False
+    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int | None, exits: bool = False
 ) -> tuple[npt.NDArray[Any], list[int | None]]:
     """Return layers used and exit depth of each token.
 
@@ -347,7 +347,7 @@ def depth_columns(
     exec_count
         How often each unit ran, of shape [tokens, sites].
     layers
-        Number of layers of the backbone, gated or not.
+        Number of layers of the backbone, gated or not; None: unknown, only sites count.
     exits
         Whether tokens leave: one that ran no site left at the layer before the first.
 
@@ -362,7 +362,9 @@ def depth_columns(
     first_visit = sites["visit"].to_numpy() == 0
     weight = np.where(unit == "block", 1.0, 0.5)
     executed = exec_count.astype(np.float64)
-    used = executed @ weight + (layers - weight[first_visit].sum())
+    used = executed @ weight
+    if layers is not None:
+        used += layers - weight[first_visit].sum()
     if not len(layer):
         return used.astype(np.float32), [None] * len(exec_count)
     none_ran = layer.min() - 1 if exits else -1

@@ -12,6 +12,7 @@ import typer
 
 from skipviz.cli.app_command import open_app
 from skipviz.cli.evaluate_command import evaluate
+from skipviz.cli.import_command import import_recording
 from skipviz.cli.models_commands import info, list_models, pull
 from skipviz.cli.sentences import Sentences
 from skipviz.cli.thresholds_commands import calibrate, guard
@@ -43,6 +44,7 @@ models_app.command()(info)
 app.add_typer(models_app, name="models")
 app.command(name="app")(open_app)
 app.command()(trace)
+app.command("import")(import_recording)
 app.command(cls=ForObjective)(train)
 app.command()(calibrate)
 app.command()(guard)

@@ -1,0 +1,22 @@
+"""Make a trace of what was recorded elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def import_recording(
+    file: Annotated[Path, typer.Argument(help="JSON lines, as docs/trace_format.md says.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where the trace is written.")],
+) -> None:
+    """Make a trace of a recording, as recorder_kit.py writes it where a model runs."""
+    from skipviz.cli.console import err
+    from skipviz.recording.recorded_file import open_recording
+
+    trace, cut = open_recording(file)
+    trace.save(output)
+    lost = f" {cut:,} more were cut off before all sites fired, and are left out." if cut else ""
+    err.print(f"{len(trace):,} tokens, {trace.sites.height} sites.{lost}", soft_wrap=True)
