@@ -27,7 +27,7 @@ TICK = 0.1
 """Seconds between two looks at who waits."""
 GRACE = 0.5
 """Seconds that a session may be away, as when its connection breaks and is made again."""
-PATIENCE = 1.0
+PATIENCE = 0.7
 """Seconds that a run may take to stop before it is left behind."""
 ENDED = "The thread that ran it has ended."
 LEAST_SECONDS, LEAST_SHARE = 2.0, 0.02
