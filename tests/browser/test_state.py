@@ -63,5 +63,6 @@ def test_texts_of_one_name_are_two_texts(page: Page, url: str) -> None:
             for text in (FIRST, SECOND)
         ]
     )
+    expect(page.get_by_text("You can stop at any time.")).to_be_visible()  # both are there
     page.get_by_role("button", name="Trace the text").click()
     expect(page.locator(".tokens h4")).to_have_text(["notes.txt", "notes.txt"], timeout=RUN_SECONDS)
