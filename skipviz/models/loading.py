@@ -184,6 +184,8 @@ def read_settings(folder: Path) -> Settings:
         for family in families():
             if isinstance(family, CanStore) and family.owns(fields):
                 return with_own(family.settings(fields), folder)
+    except ModelError:  # which says more
+        raise
     except Exception as error:  # whatever a family makes of nonsense
         raise ModelError(
             f"{path} is not the configuration of a model that skips ({error}). Write the folder "
