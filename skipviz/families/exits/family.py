@@ -76,7 +76,7 @@ class Exits:
                         layer - first_site,
                         score=score,
                         threshold=stay.threshold,
-                        executed=inside,
+                        ran=inside,
                         forced=forced_now(stay),
                     )
 

@@ -57,7 +57,7 @@ class GatedUnits(ABC):
                     site,
                     score=args[0].detach(),
                     threshold=decide.threshold,
-                    executed=executed,
+                    ran=executed,
                     forced=forced_now(decide),
                 )
 
