@@ -189,7 +189,8 @@ def _by_itself(work: Any, *arguments: Any) -> Any:
 
     def run() -> None:
         try:
-            with torch.inference_mode():
+            # A model that draws takes its numbers from the caller's generator.
+            with torch.inference_mode(), torch.random.fork_rng():
                 outcome.append((work(*arguments), None))
         except BaseException as error:
             outcome.append((None, error))
