@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustering import Clusters, cluster
+    from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.errors import (
         CorpusError,
@@ -33,7 +34,9 @@ if TYPE_CHECKING:
     from skipviz.experiments.attribution.over_depth import attribute_depth
     from skipviz.experiments.attribution.over_tokens import attribute
     from skipviz.experiments.attribution.target import Attribution, Target
+    from skipviz.experiments.checkup.running import check
     from skipviz.experiments.decision_audit import audit
+    from skipviz.experiments.inspection import Proposal, inspect
     from skipviz.families.base import Plan
     from skipviz.families.described.spec import GateSpec
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
@@ -48,14 +51,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Attribution",
+    "CheckUp",
     "Clusters",
     "CorpusError",
     "Document",
+    "Finding",
     "GateSpec",
     "InputError",
     "MissingExtraError",
     "ModelError",
     "Plan",
+    "Proposal",
     "Recording",
     "RecordingError",
     "Site",
@@ -73,10 +79,12 @@ __all__ = [
     "attribute",
     "attribute_depth",
     "audit",
+    "check",
     "cluster",
     "correlate",
     "evaluate",
     "from_parts",
+    "inspect",
     "load",
     "plots",
     "record",
@@ -95,7 +103,10 @@ _HOMES = {
     "experiments.attribution.over_depth": ("attribute_depth",),
     "experiments.attribution.over_tokens": ("attribute",),
     "experiments.attribution.target": ("Attribution", "Target"),
+    "analysis.findings": ("CheckUp", "Finding"),
+    "experiments.checkup.running": ("check",),
     "experiments.decision_audit": ("audit",),
+    "experiments.inspection": ("Proposal", "inspect"),
     "families.base": ("Plan",),
     "families.described.spec": ("GateSpec",),
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),

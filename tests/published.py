@@ -195,6 +195,26 @@ def dr_llm() -> Any:
     return model.eval()
 
 
+class _RoutedLayer(LlamaDecoderLayer):
+    def __init__(self, config: Any, number: int) -> None:
+        super().__init__(config, number)
+        self.router = nn.Linear(config.hidden_size, 1)
+        self.truth: Tensor | None = None
+
+    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
+        runs = torch.sigmoid(self.router(hidden_states)) > 0.5
+        self.truth = runs[..., 0]
+        return torch.where(runs, super().forward(hidden_states, **kwargs), hidden_states)
+
+
+def routed() -> Any:
+    """Layers with a router of no known method."""
+    model: Any = tiny.backbone(seed=0)
+    torch.manual_seed(1)
+    model.model.layers = nn.ModuleList(_RoutedLayer(model.config, n) for n in range(tiny.LAYERS))
+    return model.eval()
+
+
 def truth_of(model: Any) -> dict[tuple[int, str], Tensor]:
     """Return which tokens ran in the last forward, by layer and unit, as the layers noted it."""
     found: dict[tuple[int, str], Tensor] = {}

@@ -13,7 +13,7 @@ import pytest
 from numpydoc.docscrape import NumpyDocString
 
 import skipviz
-from tests import tiny
+from tests import published, tiny
 from tests.folders import write_gated
 
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE | doctest.REPORT_NDIFF
@@ -41,7 +41,10 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     (folder / "skipviz.json").write_text(json.dumps(settings), encoding="utf-8")
     model = skipviz.load(folder)
     trace = skipviz.trace(model, tiny.TEXT)
-    return {"skipviz": skipviz, "model": model, "trace": trace, "folder": folder, "tmp": tmp}
+    return {
+        **{"skipviz": skipviz, "model": model, "trace": trace, "folder": folder, "tmp": tmp},
+        **{"routed": published.routed(), "tokenizer": tiny.tokenizer()},
+    }
 
 
 def test_what_needs_an_example_is_all_but_errors_and_modules() -> None:

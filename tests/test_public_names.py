@@ -112,6 +112,9 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
             computed_anyway=True, scope="token",
         ),
         target,
+        (found := skipviz.check(own)),
+        found.findings[0],
+        *skipviz.inspect(published.routed(), tiny.tokenizer())[:1],
         skipviz.attribute_depth(gated, own, target, steps=2),
     ]  # fmt: skip
     with skipviz.record(gated) as recording:

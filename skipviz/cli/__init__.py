@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from skipviz.cli.app_command import open_app
+from skipviz.cli.check_commands import check, inspect
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.import_command import import_recording
 from skipviz.cli.models_commands import info, list_models, pull
@@ -44,6 +45,8 @@ models_app.command()(info)
 app.add_typer(models_app, name="models")
 app.command(name="app")(open_app)
 app.command()(trace)
+app.command()(check)
+app.command()(inspect)
 app.command("import")(import_recording)
 app.command(cls=ForObjective)(train)
 app.command()(calibrate)

@@ -28,6 +28,9 @@ def trace(
     limit: Annotated[
         float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
     ] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="A YAML file that describes the model's gates.")
+    ] = None,
     dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
     trust_remote_code: Remote = False,
 ) -> None:
@@ -43,7 +46,7 @@ def trace(
     documents = read_all(files)
     with err.status(f"Loading {model}"):
         loaded = skipviz.load(
-            model, budget=budget, policy=policy, limit=limit, dtype=dtype,
+            model, budget=budget, policy=policy, limit=limit, gates=gates, dtype=dtype,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
     tokens = sum(len(encode(loaded.tokenizer, document.text).ids) for document in documents)

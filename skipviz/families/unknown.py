@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import nn
 
-NAMES = re.compile(
+GATE_NAMES = re.compile(
     r"(?:.*_)?(?:routers?|gates?|exits?|highways?|halt\w*|skip\w*|mor\w*|depth\w*)(?:_\w+)?"
 )
 NOT_GATES = re.compile(r"gate_(?:up_)?proj\w*|shared_expert_gate|(?:gate|up|down)_proj\w*")
@@ -42,16 +42,21 @@ def signs_of_skipping(model: nn.Module) -> list[str]:
     return [f"{name or 'the model itself'} ({sign})" for name, sign in found.items()]
 
 
+def is_named_like_a_gate(name: str) -> bool:
+    """Return whether the last part of a module's name is that of a router, gate or exit."""
+    lower = name.lower()
+    return bool(GATE_NAMES.fullmatch(lower)) and not NOT_GATES.fullmatch(lower)
+
+
 def _sign(name: str, module: nn.Module, parent: nn.Module) -> str | None:
     if _library(module) not in LIBRARIES:
         return f"a {type(module).__name__}, of code of its own"
     # accelerate replaces forwards too, and says so.
     if "forward" in vars(module) and not hasattr(module, "_hf_hook"):
         return "its forward was replaced"
-    named = NAMES.fullmatch(name.lower()) and not NOT_GATES.fullmatch(name.lower())
-    if named and module is not parent and not _has_by_itself(type(parent), name):
-        return "named like a gate"
-    return None
+    if not is_named_like_a_gate(name) or module is parent or _has_by_itself(type(parent), name):
+        return None
+    return "named like a gate"
 
 
 def _library(module: nn.Module) -> str:

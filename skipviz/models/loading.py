@@ -14,7 +14,7 @@ from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import described
-from skipviz.families.described.spec import GateSpec
+from skipviz.families.described.spec import GateSpec, read_gate_specs
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
@@ -37,6 +37,7 @@ def load(
     budget: float | None = None,
     policy: str | None = None,
     limit: float | None = None,
+    gates: GateSpec | Sequence[GateSpec] | Path | None = None,
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
@@ -54,6 +55,9 @@ def load(
     limit
         For learned gates, the guarded policy instead: the nats per token over dense that it may
         lose, one of those that the gates are guarded for.
+    gates
+        For a model whose gates skipviz does not know: a description of them, several, or a YAML
+        file with such.
     dtype
         ``float32``, in which traces are exact, or ``bfloat16`` or ``float16``, faster, in which
         some decisions flip; torch's own types are understood too.
@@ -91,6 +95,8 @@ def load(
     _check_device(device)
     folder = model_folder(name)
     if (folder / CONFIG).exists():
+        if gates is not None:
+            raise InputError(f"{name} says itself what its gates are; leave gates out.")
         loaded = _load_skipping(
             folder, budget=budget, policy=policy, dtype=dtype, trust=trust_remote_code
         )
@@ -99,7 +105,7 @@ def load(
         asked = f"budget={budget}" if policy is None else f"policy={policy!r}"
         raise InputError(f"{asked} was asked of {name}, which has no gates; leave it out.")
     else:
-        loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code)
+        loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code, gates=gates)
     if limit is not None:
         loaded = at_limit(loaded, limit)
     loaded.model.to(device)
@@ -235,7 +241,37 @@ def _load_skipping(
     return replace(made, policy=settings.policy, settings=settings, setting=setting)
 
 
-def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
+def _load_dense(
+    name: str | Path,
+    *,
+    dtype: str,
+    trust: bool,
+    gates: GateSpec | Sequence[GateSpec] | Path | None = None,
+) -> SkipModel:
+    """Load what has no ``skipviz.json``: a dense model, or one whose gates are known otherwise."""
+    family = read_gate_specs(gates) if isinstance(gates, Path) else gates
+    model, tokenizer, sha256 = parts_of(name, dtype=dtype, trust=trust)
+    made = from_parts(model, tokenizer, name=str(name), weights_sha256=sha256, family=family)
+    # Routers may look ahead or draw; what is asked is whether the backbone predicts at all.
+    if not made.family.sites(model) and not is_causal(model):
+        raise ModelError(
+            f"{name} is not a causal language model: later tokens change what "
+            f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
+            "predict the next token."
+        )
+    return made
+
+
+def parts_of(
+    name: str | Path, *, dtype: str = "float32", trust: bool = False
+) -> tuple[Any, Any, str]:
+    """Return model, tokenizer and SHA-256 of the weights, whatever family the model is of.
+
+    Raises
+    ------
+    ModelError
+        If files are missing, damaged or of another kind.
+    """
     from transformers import AutoTokenizer
 
     folder, known_sha256 = _dense_source(name)
@@ -253,14 +289,7 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
             "Save it beside the model with save_pretrained()."
         ) from error
     check_tokenizer(str(name), tokenizer, model)
-    if not is_causal(model):
-        raise ModelError(
-            f"{name} is not a causal language model: later tokens change what "
-            f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
-            "predict the next token."
-        )
-    sha256 = known_sha256 or _weights_sha256(folder)
-    return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
+    return model, tokenizer, known_sha256 or _weights_sha256(folder)
 
 
 def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:

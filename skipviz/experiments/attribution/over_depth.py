@@ -23,8 +23,8 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     ScoredRun,
     Target,
-    check,
     check_one_text,
+    check_target,
     copies,
     ids_until,
     prediction,
@@ -124,7 +124,7 @@ def attribute_depth(
         check_one_text(trace)
         _check_length(model, trace)
     else:
-        check(model, trace, target)
+        check_target(model, trace, target)
         target = resolved(target, trace)
     if steps < 1:
         raise InputError(f"steps={steps} must be at least 1.")

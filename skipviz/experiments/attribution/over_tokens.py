@@ -26,7 +26,7 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     ScoredRun,
     Target,
-    check,
+    check_target,
     copies,
     ids_until,
     prediction,
@@ -141,7 +141,7 @@ def attribute(
     """
     from captum import attr  # slow to import
 
-    check(model, trace, target)
+    check_target(model, trace, target)
     target = resolved(target, trace)
     if method not in METHODS:
         raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")

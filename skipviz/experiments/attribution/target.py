@@ -199,7 +199,7 @@ def _looks(model: SkipModel, site: int) -> bool:
     return site < len(units) and units[site].looks
 
 
-def check(model: SkipModel, trace: Trace, target: Target) -> None:
+def check_target(model: SkipModel, trace: Trace, target: Target) -> None:
     """Raise ``ValueError`` if there is no such target, or no one text to explain it by."""
     check_one_text(trace)
     last = len(trace) - (1 if target.kind == "score" or target.word is not None else 2)

@@ -14,7 +14,7 @@ RULES = ("gt", "ge", "argmax", "topk", "quantile", "sample")
 PATH = re.compile(r"(output|input)(\.|$)|.*:.")
 
 
-def check(spec: Any) -> None:
+def check_fields(spec: Any) -> None:
     """Check every field of a description, and that they go together.
 
     Raises

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from skipviz.errors import InputError, RecordingError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.causal_lm import backbone_of
-from skipviz.families.described.reading import Reading, follow, reading, with_decisions
+from skipviz.families.described.reading import Reading, at_path, read_gate, with_decisions
 from skipviz.families.described.spec import GateSpec, matching
 from skipviz.families.hooks import Hook, after, before, forced_now, forcing, hooked
 from skipviz.families.plan_run import PlanRun
@@ -246,7 +247,7 @@ class _Call:
     def reading(self, shape: tuple[int, int], *, masked: bool = True) -> Reading:
         spec = self.gate.spec
         emitted = _EMITTED.natural_of(self.gate.module, self.result)
-        found = reading(
+        found = read_gate(
             spec,
             self._at(spec.read, "read"),
             shape=shape,
@@ -276,12 +277,12 @@ class _Call:
         place, colon, name = path.rpartition(":")
         if colon:
             module = _module_at(self.model, place, self.gate.layer) if place else self.gate.module
-            return follow(module, name, field=field)
+            return at_path(module, name, field=field)
         root, _, rest = path.partition(".")
         if root == "output":
-            return follow(self.result, rest, field=field)
+            return at_path(self.result, rest, field=field)
         given = self.args if self.args else tuple(self.kwargs.values())
-        return follow(given, rest or "0", field=field)
+        return at_path(given, rest or "0", field=field)
 
     def _value(self, value: Any, field: str) -> Any:
         return self._at(value, field) if isinstance(value, str) else value
@@ -326,6 +327,10 @@ def _with(result: Any, path: list[str], made: Tensor) -> Any:
         parts = list(result)
         parts[int(head)] = _with(parts[int(head)], rest, made)
         return type(result)(*parts) if hasattr(result, "_fields") else tuple(parts)
+    if isinstance(result, dict) and head in result:
+        copied = copy.copy(result)
+        copied[head] = _with(result[head], rest, made)
+        return copied
     raise InputError(
         f"Decisions at output.{head} cannot be forced: the gate returns a {type(result).__name__}."
     )

@@ -39,7 +39,7 @@ class Reading:
     p_execute: Float[Tensor, "b t"] | None
 
 
-def follow(value: Any, path: str, *, field: str) -> Any:
+def at_path(value: Any, path: str, *, field: str) -> Any:
     """Return what stands at a path of names, keys and numbers within a value.
 
     Raises
@@ -63,7 +63,7 @@ def follow(value: Any, path: str, *, field: str) -> Any:
     return value
 
 
-def reading(
+def read_gate(
     spec: GateSpec,
     value: Any,
     *,
@@ -197,7 +197,18 @@ def _largest(spec: GateSpec, signed: Float[Tensor, "b t"], k: Any) -> tuple[Tens
         ran = signed > limit if count > 1 else signed >= limit
     else:
         ran = torch.zeros_like(signed, dtype=torch.bool).scatter(1, best.indices, True)
-    return ran, limit * spec.polarity
+    return ran, _between(signed, ran) * spec.polarity
+
+
+def _between(signed: Float[Tensor, "b t"], ran: Bool[Tensor, "b t"]) -> Float[Tensor, "b 1"]:
+    """Return the middle between the lowest score that runs and the highest that does not.
+
+    NaN where all tokens run or none does, since nothing is then compared.
+    """
+    lowest = signed.masked_fill(~ran, torch.inf).amin(dim=1, keepdim=True)
+    highest = signed.masked_fill(ran, -torch.inf).amax(dim=1, keepdim=True)
+    middle = (lowest + highest) / 2
+    return torch.where(middle.isfinite(), middle, torch.nan)
 
 
 def _masked(spec: GateSpec, mask: Any, score: Tensor) -> Tensor:

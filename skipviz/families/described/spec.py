@@ -13,12 +13,12 @@ from typing import Any, Literal
 from torch import nn
 
 from skipviz.errors import InputError
-from skipviz.families.described.checks import check
+from skipviz.families.described.checks import check_fields
 from skipviz.schema import KeyValue, Scope, SkipPath, Unit
 
 DescribedRule = Literal["gt", "ge", "argmax", "topk", "quantile", "sample"]
 Activation = Literal["sigmoid", "tanh", "softmax"]
-NAMED = 8
+SIMILAR_SHOWN = 8
 """Modules that an error names."""
 
 
@@ -51,7 +51,8 @@ class GateSpec:
         quantile of them (``quantile``), or at random (``sample``, which needs ``mask``).
     threshold
         What the activated score is compared with, a number or a path as in ``read``; of ``gt`` and
-        ``ge``.
+        ``ge``. Where tokens are ranked, a trace has the middle between the lowest score that
+        ran and the highest that did not.
     k
         For ``topk`` how many tokens run: a whole number, or a number with a decimal point for a
         share of the text's, or a path to either; for ``quantile`` the share of tokens that skip.
@@ -107,7 +108,7 @@ class GateSpec:
         return f"GateSpec({self.module!r}, {self.unit}, {self.rule})"
 
     def __post_init__(self) -> None:
-        check(self)
+        check_fields(self)
 
     @property
     def polarity(self) -> Literal[1, -1]:
@@ -178,7 +179,7 @@ def _form(pattern: str) -> re.Pattern[str]:
 def similar(pattern: str, names: Mapping[str, Any]) -> list[str]:
     """Return names of modules like a pattern, numbers written as ``{layer}``, the nearest first."""
     forms = {re.sub(r"(?<=\.)\d+(?=\.|$)", "{layer}", name, count=1) for name in names if name}
-    return difflib.get_close_matches(pattern, sorted(forms), n=NAMED, cutoff=0.0)
+    return difflib.get_close_matches(pattern, sorted(forms), n=SIMILAR_SHOWN, cutoff=0.0)
 
 
 def read_gate_specs(path: Path) -> tuple[GateSpec, ...]:
@@ -228,7 +229,7 @@ def gate_spec(described: Any) -> GateSpec:
         given["layers"] = tuple(given["layers"])
     if type(given["threshold"]) is int:
         given["threshold"] = float(given["threshold"])
-    check(SimpleNamespace(**given))
+    check_fields(SimpleNamespace(**given))
     return GateSpec(**given)
 
 

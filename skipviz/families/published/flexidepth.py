@@ -12,7 +12,7 @@ from torch import nn
 from skipviz.families.described.family import ForcibleDescribed
 from skipviz.families.described.spec import GateSpec, has
 
-ROUTER = "model.layers.{layer}.router"
+_ROUTER = "model.layers.{layer}.router"
 
 
 class FlexiDepth(ForcibleDescribed):
@@ -23,7 +23,7 @@ class FlexiDepth(ForcibleDescribed):
             [
                 GateSpec(
                     name="flexidepth",
-                    module=ROUTER,
+                    module=_ROUTER,
                     unit="block",
                     activation="sigmoid",
                     rule="gt",
@@ -36,4 +36,4 @@ class FlexiDepth(ForcibleDescribed):
 
     def detect(self, model: nn.Module) -> bool:
         """Say whether layers have such a router and its adapter."""
-        return has(model, ROUTER) and has(model, "model.layers.{layer}.router_proj")
+        return has(model, _ROUTER) and has(model, "model.layers.{layer}.router_proj")

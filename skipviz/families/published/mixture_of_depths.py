@@ -13,7 +13,7 @@ from torch import nn
 from skipviz.families.described.family import Described
 from skipviz.families.described.spec import GateSpec, has
 
-LAYER = "model.layers.{layer}"
+_LAYER = "model.layers.{layer}"
 
 
 class MixtureOfDepths(Described):
@@ -24,10 +24,10 @@ class MixtureOfDepths(Described):
             [
                 GateSpec(
                     name="mixture-of-depths",
-                    module=f"{LAYER}.router",
+                    module=f"{_LAYER}.router",
                     unit="block",
                     rule="topk",
-                    k=f"{LAYER}:capacity",
+                    k=f"{_LAYER}:capacity",
                     strict=True,
                     skip_path="identity",
                     kv="absent",
@@ -38,4 +38,4 @@ class MixtureOfDepths(Described):
 
     def detect(self, model: nn.Module) -> bool:
         """Say whether layers have a router that predicts weights, beside a block."""
-        return has(model, f"{LAYER}.router.weight_predictor") and has(model, f"{LAYER}.block")
+        return has(model, f"{_LAYER}.router.weight_predictor") and has(model, f"{_LAYER}.block")

@@ -17,7 +17,7 @@ from torch import nn
 from skipviz.families.described.family import ForcibleDescribed
 from skipviz.families.described.spec import GateSpec
 
-ROUTER = "model.layers.{layer}.router"
+_ROUTER = "model.layers.{layer}.router"
 
 
 class RouterTuning(ForcibleDescribed):
@@ -55,7 +55,7 @@ def _routed(model: nn.Module) -> dict[int, Any]:
 def _spec(*, unit: str, level: str, layers: tuple[int, ...] | None) -> GateSpec:
     return GateSpec(
         name="router-tuning",
-        module=ROUTER,
+        module=_ROUTER,
         unit="attn" if unit == "attn" else "mlp" if unit == "mlp" else "block",
         layers=layers,
         activation="sigmoid",

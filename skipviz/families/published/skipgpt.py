@@ -13,18 +13,18 @@ from torch import nn
 from skipviz.families.described.family import ForcibleDescribed
 from skipviz.families.described.spec import GateSpec, has
 
-LAYER = "model.layers.{layer}"
+_LAYER = "model.layers.{layer}"
 
 
 def _spec(unit: str, router: str, key: str) -> GateSpec:
     return GateSpec(
         name="skipgpt",
-        module=f"{LAYER}.{router}",
+        module=f"{_LAYER}.{router}",
         unit="attn" if unit == "attn" else "mlp",
         pick="difference",
         rule="sample",
         executes="low",
-        mask=f"{LAYER}:routing_matrix.{key}",
+        mask=f"{_LAYER}:routing_matrix.{key}",
         mask_executes=0,
         skip_path="identity",
         kv="computed",
@@ -45,4 +45,4 @@ class SkipGPT(ForcibleDescribed):
 
     def detect(self, model: nn.Module) -> bool:
         """Say whether layers have both routers."""
-        return has(model, f"{LAYER}.router_attention") and has(model, f"{LAYER}.router_mlp")
+        return has(model, f"{_LAYER}.router_attention") and has(model, f"{_LAYER}.router_mlp")

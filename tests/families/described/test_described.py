@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import skipviz
-from skipviz.families.described.reading import reading, with_decisions
+from skipviz.families.described.reading import read_gate, with_decisions
 from skipviz.families.described.spec import gate_spec, read_gate_specs, to_fields
 from tests import published, tiny
 
@@ -27,7 +27,7 @@ def numbers(*shape: int) -> Tensor:
 def ran(value: Tensor, **fields: Any) -> list[list[int]]:
     given = {name: fields.pop(name) for name in ("mask",) if name in fields}
     spec = skipviz.GateSpec(module=MODULE, **fields)
-    found = reading(spec, value, shape=SHAPE, threshold=spec.threshold, k=spec.k, **given)
+    found = read_gate(spec, value, shape=SHAPE, threshold=spec.threshold, k=spec.k, **given)
     listed: list[list[int]] = found.ran.int().tolist()
     return listed
 
@@ -43,7 +43,7 @@ def test_rules_decide_as_they_are_named() -> None:
     assert ran(value, activation="tanh", threshold=-0.2) == (score.tanh() > -0.2).int().tolist()
     exact = torch.tensor([[[0.5], [0.4]], [[0.6], [0.5]]])
     spec = skipviz.GateSpec(module=MODULE, rule="ge", threshold=0.5)
-    assert reading(spec, exact, shape=(2, 2), threshold=0.5).ran.tolist() == [
+    assert read_gate(spec, exact, shape=(2, 2), threshold=0.5).ran.tolist() == [
         [True, False],
         [True, True],
     ]
@@ -55,7 +55,7 @@ def test_one_of_several_numbers_is_the_score() -> None:
     assert ran(value, rule="argmax", executes=1) == (value.argmax(-1) == 1).int().tolist()
     two = value[..., :2]
     assert ran(two, pick="difference") == (two[..., 1] > two[..., 0]).int().tolist()
-    chance = reading(
+    chance = read_gate(
         skipviz.GateSpec(module=MODULE, rule="argmax", executes=0, activation="softmax"),
         value, shape=SHAPE,
     ).p_execute  # fmt: skip
@@ -78,10 +78,10 @@ def test_ranked_tokens() -> None:
 def test_a_mask_is_the_decision() -> None:
     value, mask = numbers(*SHAPE), torch.tensor([[1, 0, 2, 1, 0], [0, 0, 1, 1, 1]])
     spec = skipviz.GateSpec(module=MODULE, rule="sample", mask=":mask")
-    assert reading(spec, value, shape=SHAPE, mask=mask).ran.tolist() == mask.tolist()
+    assert read_gate(spec, value, shape=SHAPE, mask=mask).ran.tolist() == mask.tolist()
     skips = skipviz.GateSpec(module=MODULE, rule="sample", mask=":mask", mask_executes=0)
     kept = mask.clamp(max=1)
-    assert reading(skips, value, shape=SHAPE, mask=kept).ran.tolist() == (1 - kept).tolist()
+    assert read_gate(skips, value, shape=SHAPE, mask=kept).ran.tolist() == (1 - kept).tolist()
 
 
 def test_a_decision_for_a_text_holds_for_its_tokens() -> None:
@@ -109,7 +109,7 @@ def test_what_is_emitted_instead_decides_as_wanted(fields: dict[str, Any], high:
     wanted = torch.rand(SHAPE, generator=torch.Generator().manual_seed(1)) > 0.5
     change = torch.ones_like(wanted) if high else wanted
     made = with_decisions(spec, value, wanted, change=change, threshold=spec.threshold)
-    found = reading(spec, made, shape=SHAPE, threshold=spec.threshold)
+    found = read_gate(spec, made, shape=SHAPE, threshold=spec.threshold)
     assert torch.equal(found.ran[change], wanted[change])
     assert torch.equal(made[~change], value[~change])
     assert not within or ((made >= 0).all() and (made <= 1).all())

@@ -1,0 +1,111 @@
+"""Look for gates, and check whether what is recorded of a model is true."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from skipviz.atomic import atomic_write
+from skipviz.cli.inputs import Remote, check_file, read_all
+
+if TYPE_CHECKING:
+    from skipviz.analysis.findings import CheckUp
+
+Gates = Annotated[Path | None, typer.Option(help="A YAML file that describes the model's gates.")]
+
+
+def check(
+    subject: Annotated[
+        str, typer.Argument(help="Sample model, folder or hub name; or the file of a trace.")
+    ],
+    text: Annotated[
+        str | None, typer.Option(help="A text file, of which 128 tokens are run.")
+    ] = None,
+    gates: Gates = None,
+    ignore: Annotated[
+        list[str] | None, typer.Option(help="Code of a check that is not made, as SKV011.")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Findings as JSON.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Findings as a page.")] = None,
+    trust_remote_code: Remote = False,
+) -> None:
+    """Check whether recordings of a model are true; exit code 1 if there is an issue."""
+    import skipviz
+    from skipviz.cli.console import err, out, progress
+    from skipviz.plots.checkup_page import checkup_html
+
+    for target in (json_file, html):
+        check_file(target)
+    document = None if text is None else read_all([text])[0]
+    if subject.endswith(".parquet"):
+        traced = skipviz.Trace.load(Path(subject))
+        found = skipviz.check(traced, ignore=ignore or ())
+    else:
+        with err.status(f"Loading {subject}"):
+            model = skipviz.load(subject, gates=gates, trust_remote_code=trust_remote_code)
+        with progress("Checking", total=100, unit="percent") as advance:
+            found = skipviz.check(
+                model, document, ignore=ignore or (),
+                progress=lambda share: advance(100 * share),
+            )  # fmt: skip
+    out.print(checkup_text(found), soft_wrap=True)
+    if json_file is not None:
+        with atomic_write(json_file) as path:
+            path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
+    if html is not None:
+        with atomic_write(html) as path:
+            path.write_text(checkup_html(found), encoding="utf-8")
+    if not found.passed:
+        raise typer.Exit(1)
+
+
+def inspect(
+    name: Annotated[str, typer.Argument(help="A folder or a hub name.")],
+    text: Annotated[
+        str | None, typer.Option(help="A text file, of which 128 tokens are run.")
+    ] = None,
+    yaml_file: Annotated[
+        Path | None, typer.Option("--yaml", help="The best proposal, to be edited.")
+    ] = None,
+    trust_remote_code: Remote = False,
+) -> None:
+    """List modules that may be gates, and propose how to describe them."""
+    import yaml
+
+    import skipviz
+    from skipviz.cli.console import err, out
+    from skipviz.families.described.spec import to_fields
+    from skipviz.models.loading import parts_of
+
+    check_file(yaml_file)
+    document = None if text is None else read_all([text])[0]
+    with err.status(f"Loading {name}"):
+        model, tokenizer, _ = parts_of(name, trust=trust_remote_code)
+    proposals = skipviz.inspect(model, tokenizer, text=None if document is None else document.text)
+    if not proposals:
+        out.print("No module of a layer emits one to three numbers per token.")
+        raise typer.Exit(1)
+    for each in proposals:
+        agreed = "unknown" if each.agreement is None else f"{each.agreement:.0%}"
+        out.print(
+            f"{each.spec.module}: {each.layers} layers, emits {each.emits}, agreement {agreed}\n"
+            + "".join(f"  {line}\n" for line in yaml.safe_dump(to_fields(each.spec)).splitlines()),
+            soft_wrap=True,
+        )
+    if yaml_file is not None:
+        with atomic_write(yaml_file) as path:
+            path.write_text(yaml.safe_dump(to_fields(proposals[0].spec)), encoding="utf-8")
+
+
+def checkup_text(found: CheckUp) -> str:
+    """Return a check-up as lines of text, with what to do where something was found."""
+    lines = []
+    for each in found.findings:
+        figure = f" {each.figure}." if each.figure else ""
+        lines.append(f"{each.code} {each.outcome:<14} {each.title}.{figure}")
+        if each.outcome in ("issue", "tip", "skipped"):
+            lines += [f"    {part}" for part in (each.evidence, each.matters, each.advice) if part]
+    return "\n".join(lines)

@@ -1,0 +1,168 @@
+"""Checks of what skipping saves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from skipviz.analysis.findings import Answer, Outcome
+from skipviz.experiments.checkup.subject import Subject
+from skipviz.families.causal_lm import layer_list
+from skipviz.families.hooks import after, hooked
+from skipviz.traces import Trace
+
+SAVED = 0.05
+"""Share of a skipped unit's rows that may be computed all the same."""
+ROUNDED = 0.01
+"""Share of decisions that bfloat16 may flip without a word."""
+PARTS = {"attn": ("q_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2")}
+"""Linear layers of each unit that a skipped token does not need; keys and values it may."""
+
+
+def skipped_is_not_computed(subject: Subject) -> Answer:
+    """Count the tokens that each unit's linear layers were given."""
+    ran = subject.own.count > 0
+    if not subject.sites or ran.all():
+        return Answer(outcome="not applicable", evidence="Nothing was skipped in this text.")
+    given = _rows(subject)
+    if not given:
+        return Answer(outcome="skipped", evidence="No linear layers of its units were found.")
+    skipped = computed = 0
+    for number, site in enumerate(subject.sites):
+        units = ("attn", "mlp") if site.unit == "block" else (site.unit,)
+        rows = [given.get((site.layer, unit), 0) for unit in units]
+        needed = int(subject.own.count[:, number].sum())
+        skipped += len(ran) - int(ran[:, number].sum())
+        computed += max(max(rows) - needed, 0)
+    share = min(computed / skipped, 1.0)
+    said = {site.computed_anyway for site in subject.sites}
+    outcome: Outcome = "passed" if share <= SAVED else "issue" if False in said else "tip"
+    return Answer(
+        outcome=outcome,
+        figure=f"{share:.0%} of what was skipped is computed",
+        evidence=(
+            f"Of {skipped:,} skipped units of tokens, {computed:,} went through the unit's linear "
+            "layers all the same. "
+            + ("The sites say that they do." if said == {True} else
+               "The sites say that they do not." if said == {False} else
+               "The sites leave it open.")
+        ),
+    )  # fmt: skip
+
+
+def _rows(subject: Subject) -> dict[tuple[int, str], int]:
+    """Return the largest number of tokens that a linear layer of each unit was given."""
+    seen: dict[tuple[int, str, str], int] = {}
+
+    def count(layer: int, unit: str, name: str) -> Any:
+        def hook(_: nn.Module, args: Any, result: torch.Tensor) -> None:
+            rows = result.shape[:-1].numel()
+            seen[layer, unit, name] = seen.get((layer, unit, name), 0) + rows
+
+        return hook
+
+    hooks = []
+    for number, layer in enumerate(layer_list(subject.model.model) or ()):
+        for path, module in layer.named_modules():
+            for unit, names in PARTS.items():
+                # What stands in for a skipped unit may be built of the same parts.
+                inside = ("self_attn" if unit == "attn" else "mlp") in path.split(".")
+                if path.rpartition(".")[2] in names and inside and isinstance(module, nn.Linear):
+                    hooks.append(after(module, count(number, unit, path)))
+    with hooked(hooks):
+        subject.run(subject.ids)
+    found: dict[tuple[int, str], int] = {}
+    for (number, unit, _), rows in seen.items():
+        found[number, unit] = max(found.get((number, unit), 0), rows)
+    return found
+
+
+def bfloat16_decides_the_same(subject: Subject) -> Answer:
+    """Run the text with matrix products in bfloat16, and count decisions that flip."""
+    if not subject.sites:
+        return Answer(outcome="not applicable", evidence="The model has no gates.")
+    kind = subject.ids.device.type
+    with torch.autocast(kind, dtype=torch.bfloat16):
+        rounded = subject.run(subject.ids)
+    flips = int((rounded.count != subject.own.count).sum())
+    share = flips / max(rounded.count.size, 1)
+    return Answer(
+        outcome="tip" if share > ROUNDED else "passed",
+        figure=f"{share:.1%} of decisions flip",
+        evidence=(
+            f"{flips:,} of {rounded.count.size:,} decisions under autocast to bfloat16 differ from "
+            "those in float32."
+        ),
+    )
+
+
+def budget_is_realised(trace: Trace) -> Answer:
+    """Compare the budget asked for with the one realised."""
+    if trace.run["budget"].item() is None:
+        return Answer(outcome="not applicable", evidence="No budget was asked for.")
+    if trace.budget_missed is None:
+        return Answer(outcome="passed", evidence="It lies within 0.02 of what was asked for.")
+    asked, realised = trace.budget_missed
+    return Answer(
+        outcome="issue",
+        figure=f"{realised:.3f} realised, {asked:g} asked",
+        evidence=f"On {len(trace):,} tokens of this text.",
+    )
+
+
+def gates_choose(trace: Trace) -> Answer:
+    """Look for sites that decide the same for every token."""
+    if not trace.sites.height:
+        return Answer(outcome="not applicable", evidence="The model has no gates.")
+    rate = (trace.matrix("exec_count") > 0).mean(axis=0)
+    labels = trace.sites["label"].to_numpy()
+    never, always = labels[rate == 0].tolist(), labels[rate == 1].tolist()
+    scores = trace.matrix("score")
+    silent = labels[np.isnan(scores).all(axis=0)].tolist() if not np.isnan(scores).all() else []
+    kinds = (("never run", never), ("always run", always), ("emitted no score", silent))
+    parts = [
+        f"{len(which)} {words} ({', '.join(which[:4])}{', ...' if len(which) > 4 else ''})"
+        for words, which in kinds
+        if which
+    ]
+    fixed = len(never) + len(always)
+    return Answer(
+        outcome="tip" if parts else "passed",
+        figure=f"{fixed} of {len(rate)} sites decide alike for all tokens",
+        evidence=f"Of {len(rate)} sites: {'; '.join(parts) or 'all choose'}.",
+    )
+
+
+def repeats_are_counted(subject: Subject) -> Answer:
+    """Compare the tokens that went through each unit with how often it is said to have run."""
+    given, length = _rows(subject), subject.ids.shape[1]
+    short = []
+    for number, site in enumerate(subject.sites):
+        units = ("attn", "mlp") if site.unit == "block" else (site.unit,)
+        rows = max(given.get((site.layer, unit), 0) for unit in units)
+        # A unit that is computed for all tokens and masked is given each once.
+        if rows > max(length, int(subject.own.count[:, number].sum())):
+            short.append(f"{site.label} ({rows} tokens)")
+    if not short:
+        return units_run_once(subject.trace)
+    return Answer(
+        outcome="issue",
+        figure=f"{len(short)} of {len(subject.sites)} sites count too few runs",
+        evidence=f"More tokens went through than are counted: {', '.join(short[:6])}.",
+    )
+
+
+def units_run_once(trace: Trace) -> Answer:
+    """Look for units that ran several times for a token."""
+    if not trace.sites.height:
+        return Answer(outcome="not applicable", evidence="The model has no gates.")
+    most = int(trace.matrix("exec_count").max(initial=0))
+    share = float((trace.matrix("exec_count") > 1).mean())
+    return Answer(
+        outcome="tip" if most > 1 else "passed",
+        figure=f"{share:.1%} of units ran more than once" if most > 1 else "",
+        evidence=f"A unit ran for a token at most {most} times.",
+    )

@@ -1,0 +1,153 @@
+"""A model under check, and its runs of one short text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from skipviz.families import Plan
+from skipviz.families.powers import CanForce, traits_of
+from skipviz.models import SkipModel
+from skipviz.recording.events import GateEvents
+from skipviz.recording.tracing import trace
+from skipviz.schema import Site
+from skipviz.traces import Trace
+
+TIED = 1e-5
+"""A decision whose score lies so near to its threshold is a tie: rounding decides it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One forward.
+
+    Attributes
+    ----------
+    logits
+        What the model predicts, [texts, tokens, words].
+    count
+        How often each unit ran, [tokens of all texts, sites].
+    score
+        What gates emitted; NaN where nothing.
+    margin
+        By how much each score speaks for executing; NaN where that is unknown.
+    """
+
+    logits: Float[Tensor, "b t v"]
+    count: npt.NDArray[np.uint8]
+    score: npt.NDArray[np.float32]
+    margin: npt.NDArray[np.float32]
+
+    @property
+    def ties(self) -> npt.NDArray[np.bool_]:
+        """Where rounding decides."""
+        found: npt.NDArray[np.bool_] = np.abs(self.margin) <= TIED
+        return found
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """A model and a text.
+
+    Attributes
+    ----------
+    model
+        The model.
+    ids
+        The tokens of the text.
+    """
+
+    model: SkipModel
+    ids: Int[Tensor, "1 t"]
+
+    @cached_property
+    def trace(self) -> Trace:
+        """What ``skipviz.trace`` says of the text."""
+        return trace(self.model, self.ids[0].tolist())
+
+    @cached_property
+    def sites(self) -> list[Site]:
+        """The places of decision."""
+        return self.model.family.sites(self.model.model)
+
+    @cached_property
+    def own(self) -> Run:
+        """The text as the model runs it."""
+        return self.run(self.ids)
+
+    @cached_property
+    def drawn(self) -> bool:
+        """Whether decisions change with the seed, so that no two other runs can be compared."""
+        return moved(self.own, self.run(self.ids, seed=1))[0] > 0
+
+    @property
+    def forcible(self) -> bool:
+        """Whether decisions can be made instead of the gates."""
+        return isinstance(self.model.family, CanForce) and bool(self.sites)
+
+    def run(
+        self,
+        ids: Int[Tensor, "b t"],
+        *,
+        mask: Bool[Tensor, "b t"] | None = None,
+        plan: npt.NDArray[np.bool_] | None = None,
+        seed: int = 0,
+        observed: bool = True,
+        **more: Any,
+    ) -> Run:
+        """Run tokens through the whole model.
+
+        Parameters
+        ----------
+        ids
+            The tokens.
+        mask
+            False where a token is padding.
+        plan
+            Decisions to force, [tokens, sites].
+        seed
+            Of what is drawn.
+        observed
+            Whether decisions are read; without, there are none.
+        more
+            Passed on to the model's forward.
+        """
+        model, family, events = self.model.model, self.model.family, GateEvents()
+        given: dict[str, Any] = {"use_cache": False} | more
+        if mask is not None:
+            given["attention_mask"] = mask.long()
+        keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
+        with torch.inference_mode(), torch.random.fork_rng():
+            torch.manual_seed(seed)
+            if plan is not None and isinstance(family, CanForce):
+                with family.force(model, Plan(plan)), family.observe(model, events):
+                    output = model(input_ids=ids, **given)
+            elif observed:
+                with family.observe(model, events):
+                    output = model(input_ids=ids, **given)
+            else:
+                output = model(input_ids=ids, **given)
+        silent = traits_of(family, model).silent
+        found = events.matrices(len(self.sites) if observed else 0, keep, silent=silent)
+        signs = np.array([site.polarity or np.nan for site in self.sites], dtype=np.float32)
+        margin = (found["score"] - found["threshold"]) * (signs if observed else 1)
+        return Run(
+            logits=output.logits.detach(),
+            count=found["exec_count"],
+            score=found["score"],
+            margin=margin.astype(np.float32),
+        )
+
+
+def moved(first: Run, second: Run, rows: slice = slice(None)) -> tuple[int, int]:
+    """Return how many decisions differ between runs, ties apart, and of how many."""
+    clear = ~(first.ties | second.ties)[rows]
+    differs = (first.count != second.count)[rows] & clear
+    return int(differs.sum()), int(clear.sum())
