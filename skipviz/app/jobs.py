@@ -23,6 +23,7 @@ from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, with_policy
+from skipviz.models.hashes import run_setup_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
 from skipviz.recording.tracing import trace
@@ -58,6 +59,8 @@ class Request:
         The nats over dense that the guarded policy may lose; None for any other.
     weights
         SHA-256 of the weights that it must be run on, as for a stored trace; None if it may be any.
+    setup
+        SHA-256 of what else decided in that run, as a trace has it; None if it may be any.
     stored
         SHA-256 of the file that the trace came from; None if it is run here.
     """
@@ -68,6 +71,7 @@ class Request:
     policy: str | None = None
     limit: float | None = None
     weights: str | None = None
+    setup: str | None = None
     stored: str | None = None
 
     @property
@@ -79,7 +83,8 @@ class Request:
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
-            f"{self.budget} {self.policy} {self.limit} {self.weights} {self.stored} "
+            f"{self.budget} {self.policy} {self.limit} {self.weights} {self.setup} "
+            f"{self.stored} "
             f"{identity(self.model)}".encode()
         )
         for document in self.documents:
@@ -276,6 +281,12 @@ class Jobs:
             own = with_own(model.settings, model_folder(request.model))
             model = replace(model, settings=own)
         model = _under(model, request)
+        if None not in (request.setup, setup := run_setup_sha256(model)) and request.setup != setup:
+            raise ModelError(
+                f"The trace was made with another configuration, tokenizer or thresholds of "
+                f"{request.model} than those here. It can be shown, but nothing more can be run on "
+                "it. Trace the text again."
+            )
         job.begin(f"Running {request.model}")
         return model
 

@@ -59,6 +59,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
         budget=run["budget"],
         policy=None if run["policy"] in FREE else run["policy"],
         weights=run["weights_sha256"],
+        setup=run["setup_sha256"],
         stored=stored,
     )
 

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-import torch
 
 from skipviz.atomic import write_table
 from skipviz.errors import InputError, StoreError
 from skipviz.invariants import has_columns, within
 from skipviz.models import SkipModel
+from skipviz.models.hashes import memory_sha256
 from skipviz.parquet import check_regular_file, one_kind_of_error, read_parquet_file
 from skipviz.traces import Trace
 
@@ -72,7 +72,7 @@ def audit_of(
     executed = trace.matrix("exec_count") > 0
     return {
         "text": _sha256(ids.tobytes()),
-        "model": model_sha256(model),
+        "model": memory_sha256(model),
         "policy": run["policy"],
         "budget": run["budget"],
         "limit": run["limit"],
@@ -80,19 +80,6 @@ def audit_of(
         "horizon": horizon,
         "downstream": downstream,
     }
-
-
-def model_sha256(model: SkipModel) -> str:
-    """Return the hash of all that a model computes with: numbers, thresholds too, and settings."""
-    config = model.model.config.to_dict()
-    parts = [type(model.model).__qualname__, json.dumps(config, sort_keys=True, default=str)]
-    digest = hashlib.sha256("\n".join(parts).encode())
-    for named in (model.model.named_parameters(), model.model.named_buffers()):
-        for name, tensor in named:
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,8 +13,8 @@ from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, family_of
 from skipviz.families.causal_lm import is_causal
 from skipviz.folders import CONFIG, model_folder, sample_folders
-from skipviz.home import sha256_of
 from skipviz.models import backbone
+from skipviz.models.backbone import GGUF_SHA256
 from skipviz.models.folder_checks import (
     check_dense_folder,
     check_loaded,
@@ -22,6 +22,7 @@ from skipviz.models.folder_checks import (
     read_json,
 )
 from skipviz.models.handle import SkipModel, at_limit
+from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 
@@ -221,7 +222,13 @@ def _load_skipping(
         weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
         budget=chosen,
     )
-    return replace(made, policy=settings.policy, settings=settings, setting=setting)
+    return replace(
+        made,
+        policy=settings.policy,
+        settings=settings,
+        setting=setting,
+        setup_sha256=dense.setup_sha256,
+    )
 
 
 def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
@@ -248,8 +255,12 @@ def _load_dense(name: str | Path, *, dtype: str, trust: bool) -> SkipModel:
             f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
             "predict the next token."
         )
-    sha256 = known_sha256 or _weights_sha256(folder)
-    return from_parts(model, tokenizer, name=str(name), weights_sha256=sha256)
+    files = _files_of(folder)
+    made = from_parts(
+        model, tokenizer, name=str(name), weights_sha256=known_sha256 or weights_sha256(files)
+    )
+    # That of the sample is written on each machine; it was checked against what it comes from.
+    return replace(made, setup_sha256=GGUF_SHA256 if known_sha256 else setup_sha256(files))
 
 
 def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
@@ -289,19 +300,14 @@ def _dense_source(name: str | Path) -> tuple[str, str]:
     return str(name), ""
 
 
-def _weights_sha256(name: str) -> str:
-    """Hash the files: what they say is the same whatever type they are loaded in."""
+def _files_of(name: str) -> Path:
+    """Return the folder that a model was loaded from, that of the hub's cache too."""
     folder = Path(name)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
 
-        folder = Path(
-            snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True)
-        )
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(sha256_of(path).encode())
-    return digest.hexdigest()
+    return Path(snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True))
 
 
 def _explain(name: str | Path, error: Exception) -> str:

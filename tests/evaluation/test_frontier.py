@@ -291,11 +291,3 @@ def test_nothing_counts_twice(
         measure([one], dense, [documents[0], documents[0]])
     with pytest.raises(ValueError, match="0 documents are none"):
         measure([one], dense, documents, most=0)
-
-
-def test_a_file_that_is_no_store_is_refused(
-    dense: skipviz.SkipModel, documents: list[skipviz.Document], tmp_path: Path
-) -> None:
-    (tmp_path / "store").write_text("words")
-    with pytest.raises(ValueError, match="no store of figures"):
-        measure([], dense, documents, store=tmp_path / "store")
