@@ -47,8 +47,8 @@ def check_known(name: str) -> None:
         )
     root = os.environ.get(ROOT_VARIABLE)
     if root and folder.is_absolute():
-        inside = folder.resolve(), Path(root).resolve()
-        if inside[0].is_relative_to(inside[1]) and inside[0].is_dir():
+        inside, served = Path(os.path.realpath(folder)), Path(os.path.realpath(root))
+        if inside.is_relative_to(served) and inside.is_dir():
             return
     raise ModelError(f"{name} is not a model that this page serves. Choose a sample model.")
 

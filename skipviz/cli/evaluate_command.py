@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import check_file, read_all
+from skipviz.cli.inputs import check_apart, check_file, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ def evaluate(
     chosen = models or ["smollm2-gated"]
     for target in (store, csv, figure, card):
         check_file(target)
+    check_apart((store, csv, figure, card), texts or [])
     if card is not None:
         if len(chosen) != 1:
             raise InputError(f"A card is for one model; {len(chosen)} were named.")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
-from skipviz.errors import InputError
+from skipviz.errors import InputError, ModelError
 from skipviz.evaluation.card import TRAINING
 from skipviz.evaluation.guarding import guard
 from skipviz.folders import model_folder
@@ -17,6 +16,7 @@ from skipviz.models import (
     read_settings,
     with_policy,
 )
+from skipviz.models.folder_checks import read_json
 from skipviz.progress import Say, say_nothing
 from skipviz.text.documents import Document
 
@@ -83,7 +83,13 @@ def training_tokens(name: str) -> int | None:
     path = model_folder(name) / TRAINING
     if not path.exists():
         return None
-    return sum(int(run["training_tokens"]) for run in json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return sum(int(run["training_tokens"]) for run in read_json(path))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not say how many tokens each training run had ({error}). Delete it, or "
+            "train the gates again."
+        ) from error
 
 
 def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> None:

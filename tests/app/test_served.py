@@ -57,10 +57,18 @@ def test_a_root_cannot_be_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (root / "mine").mkdir(parents=True)
     outside.mkdir()
     (root / "link").symlink_to(outside)
+    (root / "loop").symlink_to(root / "loop")
     serve_to(monkeypatch, "0.0.0.0", root)
     assert folders_offered()
     check_known(str(root / "mine"))
-    for name in (outside, root / "link", root / ".." / "secret", root / "absent", "mine"):
+    for name in (
+        outside,
+        root / "link",
+        root / ".." / "secret",
+        root / "absent",
+        root / "loop",
+        "mine",
+    ):
         with pytest.raises(ModelError):
             check_known(str(name))
 
