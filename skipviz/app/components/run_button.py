@@ -193,7 +193,7 @@ def how_far(job: Job[Any], *, before: int) -> str:
     """
     if before:
         return f"Waiting: {before} run{'' if before == 1 else 's'} before yours"
-    words = plain(job.stage)  # a folder's name is in it
+    words = job.stage
     if job.share:
         words += f": {job.share:.1%}"
     if (left := job.seconds_left) is not None:
