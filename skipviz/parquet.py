@@ -15,7 +15,6 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from skipviz.errors import InputError, StoreError
-from skipviz.regular_files import check_regular_file
 
 MOST_FILE_BYTES = 2 << 30
 MOST_UNPACKED_BYTES = 4 << 30
@@ -52,6 +51,15 @@ def one_kind_of_error(name: str, what: str, advice: str) -> Iterator[None]:
         raise StoreError(
             f"{name} cannot be read as {what} ({type(error).__name__}: {reason:.200}). {advice}"
         ) from error
+
+
+def check_regular_file(path: Path | str) -> None:
+    """Raise ``InputError`` where a path is there and is not a file, as a folder, pipe or device.
+
+    Such a thing might never end, or never begin.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise InputError(f"{path} is a folder, a pipe or a device, not a file.")
 
 
 def read_parquet_file(

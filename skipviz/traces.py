@@ -34,7 +34,7 @@ from skipviz.invariants import (
     check_tables,
     check_values,
 )
-from skipviz.regular_files import check_regular_file
+from skipviz.parquet import check_regular_file
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 

@@ -39,8 +39,12 @@ class PlainConsole(Console):
         """Leave it to the command line: the reader has seen enough."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make text of a string, control characters spelt out before its width is taken."""
+        return super().render_str(visible(text), **options)
+
     def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
-        """Render, with control characters spelt out."""
+        """Render, with control characters spelt out that came another way."""
         for segment in super().render(*arguments, **options):
             if segment.control or segment.text.isprintable():
                 yield segment

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipviz.cli.inputs import Remote
+from skipviz.cli.inputs import Remote, visible
 
 if TYPE_CHECKING:
     from skipviz.families import Settings
@@ -69,7 +69,7 @@ def info(name: str, trust_remote_code: Remote = False) -> None:
     table.add_row("sites", f"{len(sites)}, in {len({site.layer for site in sites})} layers")
     table.add_row("budget", "none" if model.budget is None else f"{model.budget:g}")
     if settings is not None:
-        table.add_row("backbone", Text(settings.backbone, overflow="fold"))
+        table.add_row("backbone", Text(visible(settings.backbone), overflow="fold"))
         for what, setting in _settings(settings):
             table.add_row(what, setting)
         table.add_row("gates (SHA-256)", Text(settings.gates_sha256, overflow="fold"))

@@ -11,8 +11,7 @@ import polars as pl
 from skipviz.atomic import write_table
 from skipviz.errors import InputError, StoreError
 from skipviz.invariants import MOST_LAYERS, all_given, has_columns, within
-from skipviz.parquet import one_kind_of_error, read_parquet_file
-from skipviz.regular_files import check_regular_file
+from skipviz.parquet import check_regular_file, one_kind_of_error, read_parquet_file
 
 ACCOUNTING = 2
 """Raised when decisions come to other FLOPs than before, so that no store serves what was."""

@@ -21,8 +21,7 @@ from skipviz.errors import InputError, StoreError
 from skipviz.invariants import has_columns, within
 from skipviz.models import SkipModel
 from skipviz.models.hashes import memory_sha256
-from skipviz.parquet import one_kind_of_error, read_parquet_file
-from skipviz.regular_files import check_regular_file
+from skipviz.parquet import check_regular_file, one_kind_of_error, read_parquet_file
 from skipviz.traces import Trace
 
 AUDIT_STORE_FORMAT = 1

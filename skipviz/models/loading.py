@@ -87,6 +87,7 @@ def load(
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
     _check_device(device)
+    _check_name(str(name))
     folder = model_folder(name)
     if (folder / CONFIG).exists():
         loaded = _load_skipping(
@@ -102,6 +103,16 @@ def load(
         loaded = at_limit(loaded, limit)
     loaded.model.to(device)
     return loaded
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ModelError(
+            f"{name.encode(errors='replace').decode()} is a name that is not UTF-8, which readers "
+            "of weights do not open. Rename the folder."
+        ) from None
 
 
 def _check_device(device: str) -> None:

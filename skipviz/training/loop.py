@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skipviz.atomic import atomic_write
 from skipviz.errors import InputError, TrainingError
-from skipviz.regular_files import check_regular_file
+from skipviz.parquet import check_regular_file
 from skipviz.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"

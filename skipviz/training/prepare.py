@@ -17,8 +17,8 @@ from skipviz.atomic import atomic_write
 from skipviz.errors import InputError
 from skipviz.families.gated.settings import learned
 from skipviz.models import SkipModel, load, read_settings
+from skipviz.parquet import check_regular_file
 from skipviz.progress import Say
-from skipviz.regular_files import check_regular_file
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher
