@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
-from skipviz.app.served import identity, load_served
+from skipviz.app.served import check_token_count, identity, load_served, most_tokens
 from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
@@ -26,6 +26,7 @@ from skipviz.models import SkipModel, at_budget, at_limit, with_policy
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
+from skipviz.recording.inputs import encoded
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -271,6 +272,9 @@ class Jobs:
         model = self._model(request.model)
         if job.stop.is_set():
             raise Stopped
+        if most_tokens() is not None:
+            texts = encoded(model, list(request.documents), bos=None)[1]
+            check_token_count(sum(len(each.ids) for each in texts))
         if request.weights not in (None, model.weights_sha256):
             raise ModelError(
                 f"The trace was made with other weights of {request.model} than those here "

@@ -17,12 +17,17 @@ def list_models() -> None:
     from rich.table import Table
 
     from skipviz.cli.console import out
+    from skipviz.errors import ModelError
     from skipviz.folders import sample_folders
     from skipviz.models import backbone, read_settings
 
     table = Table("model", "what", "size", "ready")
     for name, folder in sample_folders().items():
-        settings = read_settings(folder)
+        try:
+            settings = read_settings(folder)
+        except ModelError as error:  # the others are there all the same
+            table.add_row(name, str(error), _megabytes(folder), "no")
+            continue
         policies = ", ".join(settings.policies)
         what = f"{policies} on {settings.backbone}, budgets {settings.budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
