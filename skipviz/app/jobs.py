@@ -89,7 +89,7 @@ class Request:
             f"{identity(self.model)}".encode()
         )
         for document in self.documents:
-            for part in (document.source, document.text):
+            for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
                     len(part).to_bytes(8, "little") + part.encode("utf-8", "surrogatepass")
                 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -138,7 +139,7 @@ def measure(
     """
     if most is not None and most < 1:
         raise InputError(f"{most} documents are none to measure on; ask for at least 1.")
-    if len({document.text for document in documents}) < len(documents):
+    if len({_content(document) for document in documents}) < len(documents):
         raise InputError("Some documents are the same; give each once, or they count twice.")
     everyone = [dense, *candidates]
     encoded = [_ids(dense, document) for document in documents]
@@ -232,8 +233,13 @@ def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None
     return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
 
 
+def _content(document: Document) -> str:
+    """Return what a document says, a text or a conversation."""
+    return json.dumps(list(document.messages)) if document.messages else document.text
+
+
 def _key(model: SkipModel, weights: str, document: Document) -> Key:
-    text = hashlib.sha256(document.text.encode()).hexdigest()
+    text = hashlib.sha256(_content(document).encode()).hexdigest()
     setting = "" if model.setting is None else model.setting.key
     return (
         model.name, weights, model.setup_sha256, model.dtype, model.policy, model.budget,

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -291,3 +293,22 @@ def test_nothing_counts_twice(
         measure([one], dense, [documents[0], documents[0]])
     with pytest.raises(ValueError, match="0 documents are none"):
         measure([one], dense, documents, most=0)
+
+
+def test_conversations_are_told_apart(
+    tiny_backbone: Any, tiny_tokenizer: Any, tmp_path: Path
+) -> None:
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}"
+    )
+    dense = skipviz.from_parts(tiny_backbone, tokenizer)
+    said = [
+        skipviz.Document("chat", "", messages=({"role": "user", "content": words},))
+        for words in ("Why?", "The fox jumps over the dog.")
+    ]
+    store = tmp_path / "measured.parquet"
+    both = [measure([], dense, [each], store=store)["nll"].item() for each in said]
+    assert both == [measure([], dense, [each])["nll"].item() for each in said]
+    assert both[0] != both[1]
+    assert measure([], dense, said, store=store).height == 2
