@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 from skipviz.errors import InputError, ModelError
@@ -111,6 +112,7 @@ def guarded_candidates(
     *,
     limits: Sequence[float],
     say: Say = say_nothing,
+    stop: threading.Event | None = None,
 ) -> list[SkipModel]:
     """Return the guarded policy of models of learned gates, at each limit.
 
@@ -130,6 +132,8 @@ def guarded_candidates(
         Nats over dense that may be lost.
     say
         Called with a sentence now and then.
+    stop
+        Set it from another thread to stop.
     """
     models = {(c.name, c.weights_sha256): c for c in candidates if c.policy == "learned"}.values()
     if limits and not models:
@@ -150,7 +154,7 @@ def guarded_candidates(
                 )
                 continue
             else:
-                made = guard(model, dense, texts, limit=limit, say=say)
+                made = guard(model, dense, texts, limit=limit, say=say, stop=stop)
                 kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
             found.append(kept)
     return found

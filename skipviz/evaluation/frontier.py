@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,11 @@ from skipviz.evaluation.measured_store import (
     read_measured,
     write_measured,
 )
+from skipviz.families.causal_lm import layer_list
+from skipviz.families.hooks import Hook, after, hooked
 from skipviz.models import SkipModel
 from skipviz.models.hashes import memory_sha256
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.inputs import encoded
 from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
@@ -95,6 +98,7 @@ def measure(
     most: int | None = None,
     store: Path | None = None,
     progress: Progress = no_progress,
+    stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run every candidate on every document, once, and compare it with the dense model.
 
@@ -114,6 +118,8 @@ def measure(
         as soon as it is done.
     progress
         Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop; documents that are done stay in ``store``.
 
     Returns
     -------
@@ -136,6 +142,8 @@ def measure(
         If ``store`` is damaged, or is none.
     RecordingError
         If a figure is not a number.
+    Stopped
+        If ``stop`` was set.
     """
     if most is not None and most < 1:
         raise InputError(f"{most} documents are none to measure on; ask for at least 1.")
@@ -149,9 +157,10 @@ def measure(
     rows: list[dict[str, Any]] = []
     # In mixed order, so that a run cut short has seen every kind of text.
     order = random.Random(0).sample(range(len(documents)), len(documents))[:most]
-    with torch.inference_mode():
+    with torch.inference_mode(), hooked(_stopping(everyone, stop)):
         for done, number in enumerate(order):
             document, ids = documents[number], encoded[number]
+            check_stop(stop)
             keys = [
                 _key(candidate, own, document)
                 for candidate, own in zip(everyone, weights, strict=True)
@@ -231,6 +240,13 @@ def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None
         return dict.fromkeys(ends)
     found = estimate(values, seed=seed)
     return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
+
+
+def _stopping(models: Sequence[SkipModel], stop: threading.Event | None) -> Iterator[Hook]:
+    """Yield hooks that stop a forward within a layer."""
+    for model in models:
+        for layer in layer_list(model.model) or ():
+            yield after(layer, lambda *_: check_stop(stop))
 
 
 def _content(document: Document) -> str:

@@ -215,7 +215,8 @@ def named(table: str) -> list[Any]:
     ]
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("words", named("reads"))
 def test_what_is_no_file_is_refused(words: str, filled: Any, here: Path, tmp_path: Path) -> None:
     for kind, make in NO_FILES.items():
@@ -229,7 +230,8 @@ def test_what_is_no_file_is_refused(words: str, filled: Any, here: Path, tmp_pat
             x.unlink()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("words", named("writes"))
 def test_what_cannot_be_written_is_refused(
     words: str, filled: Any, here: Path, tmp_path: Path
@@ -263,6 +265,7 @@ KEEPING = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [*named("writes"), *KEEPING])
 def test_a_full_disk_leaves_nothing(
     words: str,
@@ -322,6 +325,7 @@ def closed_pipe() -> io.FileIO:
     return io.FileIO(writing, "w")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", PRINTING)
 def test_standard_output_that_takes_nothing(
     words: str, filled: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -346,6 +350,7 @@ def test_standard_output_that_takes_nothing(
             raw.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [*(each for each in named("reads") if "folder" not in str(each.id)), *PRINTING],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import skipviz
 import skipviz.evaluation.frontier
 from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
+from skipviz.evaluation.candidates import guarded_candidates
 from skipviz.evaluation.card import frontier_table
 from skipviz.evaluation.frontier import frontier, measure
 from skipviz.families.gated.settings import Threshold
@@ -312,3 +314,41 @@ def test_conversations_are_told_apart(
     assert both == [measure([], dense, [each])["nll"].item() for each in said]
     assert both[0] != both[1]
     assert measure([], dense, said, store=store).height == 2
+
+
+def test_an_evaluation_stops_within_a_layer_and_keeps_what_is_done(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+) -> None:
+    store, stop, ran = tmp_path / "measured.parquet", threading.Event(), 0
+
+    def progress(share: float) -> None:
+        if share > 0.5:
+            stop.set()
+
+    with pytest.raises(skipviz.Stopped):
+        measure(
+            [candidate(gated, 0.3, 0.8)], dense, documents, store=store, stop=stop,
+            progress=progress,
+        )  # fmt: skip
+    kept = pl.read_parquet(store).height
+    assert 0 < kept < 2 * len(documents)
+    stop.clear()
+
+    def count(*_: object) -> None:
+        nonlocal ran
+        ran += 1
+        stop.set()
+
+    hook = dense.model.model.layers[1].register_forward_hook(count)
+    with pytest.raises(skipviz.Stopped):
+        measure([], dense, [skipviz.Document("a", "Some other text.")], stop=stop)
+    hook.remove()
+    assert ran == 1
+    assert not any(module._forward_hooks for module in dense.model.modules())
+    with pytest.raises(skipviz.Stopped):
+        guarded_candidates(
+            dense, [candidate(gated, 0.3, 0.8)], documents * 7, limits=[1.0], stop=stop
+        )
