@@ -22,6 +22,10 @@ class TraceError(InputError):
     """A trace that cannot be, or does not go with another."""
 
 
+class StoreError(InputError):
+    """A file of stored results that cannot be used: damaged, or of something else."""
+
+
 class ModelError(SkipvizError, RuntimeError):
     """A model cannot be had."""
 

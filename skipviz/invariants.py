@@ -50,7 +50,7 @@ def check_tables(run: pl.DataFrame, sites: pl.DataFrame, tokens: pl.DataFrame) -
         ("sites", sites, SITES),
         ("tokens", tokens, TOKENS),
     ):
-        _columns(table, frame, schema)
+        has_columns(table, frame, schema)
     if run.height != 1:
         raise TraceError(f"run must have one row and has {run.height}.")
 
@@ -68,24 +68,24 @@ def check_shapes(matrices: Matrices, *, tokens: int, sites: int) -> None:
 
 def check_run(run: pl.DataFrame) -> None:
     """Check the values of the table ``run``."""
-    _within(run, "run", "layers", 1, MOST_LAYERS)
-    _within(run, "run", "window", 1, MOST_NUMBER)
-    _within(run, "run", "window_overlap", 0, MOST_NUMBER)
+    within(run, "run", "layers", 1, MOST_LAYERS)
+    within(run, "run", "window", 1, MOST_NUMBER)
+    within(run, "run", "window_overlap", 0, MOST_NUMBER)
     for name in ("budget", "limit", "price"):
-        _within(run, "run", name, 0, 1e9)
+        within(run, "run", name, 0, 1e9)
     for name in RUN:
         if name.endswith("_flops"):
-            _within(run, "run", name, 0, 1e18)
+            within(run, "run", name, 0, 1e18)
 
 
 def check_sites(sites: pl.DataFrame, *, layers: int | None) -> None:
     """Check the values of the table ``sites``, of a model of so many layers; None: not known."""
-    _numbered(sites, "site")
-    _given(sites, "sites", ("label", "layer", "unit", "visit"))
-    _within(sites, "sites", "layer", 0, (layers or MOST_LAYERS) - 1)
-    _within(sites, "sites", "visit", 0, MOST_LAYERS)
+    numbered(sites, "site")
+    all_given(sites, "sites", ("label", "layer", "unit", "visit"))
+    within(sites, "sites", "layer", 0, (layers or MOST_LAYERS) - 1)
+    within(sites, "sites", "visit", 0, MOST_LAYERS)
     for name in ("gate_flops", "skip_flops"):
-        _within(sites, "sites", name, 0, 1e18)
+        within(sites, "sites", name, 0, 1e18)
     words: dict[str, Any] = {
         "unit": get_args(Unit), "rule": get_args(Rule), "polarity": (1, -1),
         "skip_path": get_args(SkipPath), "kv": get_args(KeyValue), "scope": get_args(Scope),
@@ -116,13 +116,13 @@ def check_values(tokens: pl.DataFrame, sites: pl.DataFrame, matrices: Matrices) 
 
 
 def _check_tokens(tokens: pl.DataFrame) -> None:
-    _numbered(tokens, "token")
-    _given(tokens, "tokens", ("source", "sequence", "position", "text", "span"))
+    numbered(tokens, "token")
+    all_given(tokens, "tokens", ("source", "sequence", "position", "text", "span"))
     for name, least in {"sequence": 0, "position": 0, "token_id": -1, "char_start": 0,
                         "char_end": 0, "span": 0, "context": 0}.items():  # fmt: skip
-        _within(tokens, "tokens", name, least, MOST_NUMBER)
+        within(tokens, "tokens", name, least, MOST_NUMBER)
     for name in ("surprisal", "nll", "entropy"):
-        _within(tokens, "tokens", name, -_ROUNDING, np.inf)
+        within(tokens, "tokens", name, -_ROUNDING, np.inf)
     _words(tokens, "phase", ("prefill", "decode"))
     _refuse(tokens, pl.col("char_start") > pl.col("char_end"), "starts after its end")
     _refuse(
@@ -178,7 +178,8 @@ def check_depth(tokens: pl.DataFrame, used: npt.NDArray[Any], depth: list[int | 
         raise TraceError("exit_depth is not the deepest gated layer that ran.")
 
 
-def _columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -> None:
+def has_columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -> None:
+    """Check that a table has columns of these names and types."""
     for name, dtype in schema.items():
         if name not in frame.columns:
             raise TraceError(f"{table} lacks the column {name!r}; it needs {', '.join(schema)}.")
@@ -186,18 +187,20 @@ def _columns(table: str, frame: pl.DataFrame, schema: Mapping[str, Any]) -> None
             raise TraceError(f"{table}.{name} is {frame.schema[name]} and must be {dtype}.")
 
 
-def _numbered(frame: pl.DataFrame, name: str) -> None:
+def numbered(frame: pl.DataFrame, name: str) -> None:
+    """Check that a column counts its rows from 0."""
     if not frame[name].equals(pl.Series(name, np.arange(frame.height), dtype=pl.Int64)):
         raise TraceError(f"{name}s must be numbered from 0, without gaps.")
 
 
-def _given(frame: pl.DataFrame, table: str, names: tuple[str, ...]) -> None:
+def all_given(frame: pl.DataFrame, table: str, names: tuple[str, ...]) -> None:
+    """Check that columns have no nulls."""
     for name in names:
         if frame[name].null_count():
             raise TraceError(f"{table}.{name} has no value at {_first(frame[name].is_null())}.")
 
 
-def _within(
+def within(
     frame: pl.DataFrame, table: str, name: str, least: float | int, most: float | int
 ) -> None:
     """Check that what is known of a column is a number of some range, NaN not among it."""

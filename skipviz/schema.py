@@ -93,6 +93,7 @@ def site_label(layer: int, unit: str, visit: int) -> str:
 RUN: Columns = {
     "model": pl.String,
     "weights_sha256": pl.String,
+    "setup_sha256": pl.String,
     "family": pl.String,
     "policy": pl.String,
     "budget": pl.Float64,

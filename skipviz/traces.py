@@ -34,6 +34,7 @@ from skipviz.invariants import (
     check_tables,
     check_values,
 )
+from skipviz.parquet import check_regular_file
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
@@ -263,6 +264,8 @@ class Trace:
 
 def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
     """Read a file, and nothing of it before its size is known to be sensible."""
+    if not isinstance(source, io.BytesIO):
+        check_regular_file(source)
     parquet = pq.ParquetFile(source)
     metadata = parquet.metadata.metadata or {}
     if METADATA_KEY.encode() not in metadata:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import skipviz
+from tests import published, tiny
 from tests.synthetic import make_trace
 
 HEAVY = ("torch", "transformers", "streamlit", "polars")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -201,3 +202,11 @@ def test_a_callers_arrays_stay_theirs() -> None:
 
 def test_the_first_file_of_the_format_is_read() -> None:
     makes_sense(Trace.load(Path(__file__).parent / "data" / "trace_format_1.parquet"))
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/zero"), Path("/dev/null")):
+        with pytest.raises(TraceError, match="is a folder, a pipe or a device"):
+            Trace.load(path)

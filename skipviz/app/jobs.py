@@ -17,14 +17,16 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
-from skipviz.app.served import identity, load_served
+from skipviz.app.served import check_token_count, identity, load_served, most_tokens
 from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
 from skipviz.models import SkipModel, at_budget, at_limit, with_policy
+from skipviz.models.hashes import run_setup_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
+from skipviz.recording.inputs import encoded
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -58,6 +60,8 @@ class Request:
         The nats over dense that the guarded policy may lose; None for any other.
     weights
         SHA-256 of the weights that it must be run on, as for a stored trace; None if it may be any.
+    setup
+        SHA-256 of what else decided in that run, as a trace has it; None if it may be any.
     stored
         SHA-256 of the file that the trace came from; None if it is run here.
     """
@@ -68,6 +72,7 @@ class Request:
     policy: str | None = None
     limit: float | None = None
     weights: str | None = None
+    setup: str | None = None
     stored: str | None = None
 
     @property
@@ -79,11 +84,12 @@ class Request:
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
-            f"{self.budget} {self.policy} {self.limit} {self.weights} {self.stored} "
+            f"{self.budget} {self.policy} {self.limit} {self.weights} {self.setup} "
+            f"{self.stored} "
             f"{identity(self.model)}".encode()
         )
         for document in self.documents:
-            for part in (document.source, document.text):
+            for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
                     len(part).to_bytes(8, "little") + part.encode("utf-8", "surrogatepass")
                 )
@@ -266,6 +272,9 @@ class Jobs:
         model = self._model(request.model)
         if job.stop.is_set():
             raise Stopped
+        if most_tokens() is not None:
+            texts = encoded(model, list(request.documents), bos=None)[1]
+            check_token_count(sum(len(each.ids) for each in texts))
         if request.weights not in (None, model.weights_sha256):
             raise ModelError(
                 f"The trace was made with other weights of {request.model} than those here "
@@ -276,6 +285,12 @@ class Jobs:
             own = with_own(model.settings, model_folder(request.model))
             model = replace(model, settings=own)
         model = _under(model, request)
+        if None not in (request.setup, setup := run_setup_sha256(model)) and request.setup != setup:
+            raise ModelError(
+                f"The trace was made with another configuration, tokenizer or thresholds of "
+                f"{request.model} than those here. It can be shown, but nothing more can be run on "
+                "it. Trace the text again."
+            )
         job.begin(f"Running {request.model}")
         return model
 

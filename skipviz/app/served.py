@@ -1,7 +1,8 @@
 """Which models a page may run: those that are here, and no folder that its visitors may not see.
 
-Served to this machine alone, a page opens any folder of its user's. Served to others, it opens
-none, or those under the folder that SKIPVIZ_FOLDERS names.
+Served to this machine alone, a page opens any folder of its user's, and runs texts of any length.
+Served to others, it opens none, or those under the folder that SKIPVIZ_FOLDERS names, and runs so
+many tokens at a time as SKIPVIZ_TOKENS says.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from skipviz.errors import ModelError
+from skipviz.errors import InputError, ModelError
 from skipviz.folders import model_folder, sample_folders
 from skipviz.models import SkipModel, load
 from skipviz.models.backbone import NAME as BACKBONE
@@ -19,6 +20,9 @@ from skipviz.models.own_thresholds import OWN_FILE
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ROOT_VARIABLE = "SKIPVIZ_FOLDERS"
+TOKENS_VARIABLE = "SKIPVIZ_TOKENS"
+MOST_SERVED_TOKENS = 20_000
+"""Of the text of a run, where the page is served to others and nothing else is set."""
 
 
 def folders_offered() -> bool:
@@ -47,8 +51,8 @@ def check_known(name: str) -> None:
         )
     root = os.environ.get(ROOT_VARIABLE)
     if root and folder.is_absolute():
-        inside = folder.resolve(), Path(root).resolve()
-        if inside[0].is_relative_to(inside[1]) and inside[0].is_dir():
+        inside, served = Path(os.path.realpath(folder)), Path(os.path.realpath(root))
+        if inside.is_relative_to(served) and inside.is_dir():
             return
     raise ModelError(f"{name} is not a model that this page serves. Choose a sample model.")
 
@@ -63,6 +67,35 @@ def load_served(name: str) -> SkipModel:
     """
     check_known(name)
     return load(name)
+
+
+def most_tokens() -> int | None:
+    """Return how many tokens a run may be of; None for any number.
+
+    Raises
+    ------
+    InputError
+        If SKIPVIZ_TOKENS is not a number of tokens.
+    """
+    given = os.environ.get(TOKENS_VARIABLE)
+    if not given:
+        return None if _to_this_machine_alone() else MOST_SERVED_TOKENS
+    if not (given.isascii() and given.isdecimal() and int(given) > 0):
+        raise InputError(
+            f"{TOKENS_VARIABLE} is {given!r:.40}, and must be a whole number of tokens from 1. "
+            "Set it anew and start the page again."
+        )
+    return int(given)
+
+
+def check_token_count(tokens: int) -> None:
+    """Raise ``InputError`` if a run is of more tokens than this page allows."""
+    most = most_tokens()
+    if most is not None and tokens > most:
+        raise InputError(
+            f"The text has {tokens:,} tokens, and this page runs at most {most:,} at a time. Take "
+            "a part of it."
+        )
 
 
 def identity(name: str) -> str:

@@ -9,8 +9,9 @@ import streamlit as st
 
 from skipviz.analysis.tokens.classes import text_of_tokens
 from skipviz.app.jobs import Request
+from skipviz.app.served import check_token_count
 from skipviz.app.state import state
-from skipviz.errors import TextError, TraceError
+from skipviz.errors import InputError, TextError, TraceError
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -44,6 +45,10 @@ def stored_trace() -> tuple[Request, Trace]:
         raise TextError(str(error)) from error
     if not len(trace):
         raise TextError(f"{upload.name} contains a trace of 0 tokens. Trace a text and save that.")
+    try:
+        check_token_count(len(trace))
+    except InputError as error:
+        raise TextError(str(error)) from error
     digest = hashlib.sha256(upload.getvalue()).hexdigest()
     request = request_of(trace, stored=digest)
     state().stored = (upload.file_id, request, trace)
@@ -59,6 +64,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
         budget=run["budget"],
         policy=None if run["policy"] in FREE else run["policy"],
         weights=run["weights_sha256"],
+        setup=run["setup_sha256"],
         stored=stored,
     )
 

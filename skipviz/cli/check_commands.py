@@ -83,7 +83,7 @@ def inspect(
     check_file(yaml_file)
     document = None if text is None else read_all([text])[0]
     with err.status(f"Loading {name}"):
-        model, tokenizer, _ = parts_of(name, trust=trust_remote_code)
+        model, tokenizer, *_ = parts_of(name, trust=trust_remote_code)
     proposals = skipviz.inspect(model, tokenizer, text=None if document is None else document.text)
     if not proposals:
         out.print("No module of a layer emits one to three numbers per token.")

@@ -1,16 +1,63 @@
-"""What commands print: sentences, tables and progress bars; imported when a command runs."""
+"""What commands print: sentences, tables and progress bars; imported when a command runs.
+
+Names of files and models are text: no markup or emoji of rich's is looked for in them, and what
+would command a terminal is spelt out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import errno
+import os
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.segment import Segment
+from rich.status import Status
+from rich.text import Text
 
-# File names and messages hold brackets that rich would take for markup.
-out = Console(markup=False, highlight=False)
-err = Console(markup=False, highlight=False, stderr=True)
+from skipviz.cli.inputs import to_standard_output, visible
+
+
+class PlainConsole(Console):
+    """Writes what it is given as text."""
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(markup=False, highlight=False, emoji=False, stderr=stderr)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print; where standard output takes nothing, an error says so."""
+        if self.stderr:
+            super().print(*objects, **options)
+            return
+        with to_standard_output():
+            super().print(*objects, **options)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to the command line: the reader has seen enough."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Make text of a string, control characters spelt out before its width is taken."""
+        return super().render_str(visible(text), **options)
+
+    def render(self, *arguments: Any, **options: Any) -> Iterable[Segment]:
+        """Render, with control characters spelt out that came another way."""
+        for segment in super().render(*arguments, **options):
+            if segment.control or segment.text.isprintable():
+                yield segment
+            else:
+                yield Segment(visible(segment.text), segment.style)
+
+    def working(self, what: str) -> Status:
+        """Show that something is being done."""
+        return self.status(Text(visible(what)))
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 class Advance:
@@ -29,11 +76,11 @@ class Advance:
 def progress(title: str, *, total: int, unit: str) -> Iterator[Advance]:
     """Show a progress bar on standard error."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,} " + unit),
+        TextColumn("{task.completed:,.0f} of {task.total:,} " + unit, markup=False),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[words]}"),
+        TextColumn("{task.fields[words]}", markup=False),
     )
     with Progress(*columns, console=err) as bar:
         yield Advance(bar, bar.add_task(title, total=total, words=""))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import check_file, read_all
+from skipviz.cli.inputs import check_apart, check_file, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,6 +69,7 @@ def evaluate(
     chosen = models or ["smollm2-gated"]
     for target in (store, csv, figure, card):
         check_file(target)
+    check_apart((store, csv, figure, card), texts or [])
     if card is not None:
         if len(chosen) != 1:
             raise InputError(f"A card is for one model; {len(chosen)} were named.")
@@ -116,11 +118,18 @@ def _evaluating(documents: list[Document], most: int | None) -> Iterator[Progres
 
 
 def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) -> None:
+    import polars as pl
+
     import skipviz
     from skipviz.cli.console import out, progress
     from skipviz.corpora.held_out import reporting_texts
     from skipviz.evaluation.candidates import candidates_of
-    from skipviz.evaluation.card import frontier_table, model_card, shuffled_section
+    from skipviz.evaluation.card import (
+        frontier_table,
+        markdown_name,
+        model_card,
+        shuffled_section,
+    )
     from skipviz.evaluation.frontier import frontier, measure
     from skipviz.evaluation.shuffled import shuffle_decisions
     from skipviz.folders import model_folder
@@ -133,7 +142,9 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
     dense, candidates = candidates_of([model], policies=config.made_policies)
     with _evaluating(texts, None) as measuring:
         measured = measure(candidates, dense, texts, store=store, progress=measuring)
-    results = frontier_table(frontier(measured, seed=seed))
+    table = frontier(measured, seed=seed)
+    shown = pl.col("model").map_elements(markdown_name, return_dtype=pl.String)
+    results = frontier_table(table.with_columns(shown))
     if config.made_policies == ["learned"]:
         with progress("Shuffling", total=len(texts), unit="documents") as advance:
             found = shuffle_decisions(
@@ -142,7 +153,7 @@ def _evaluate_for_card(model: str, card: Path, store: Path | None, seed: int) ->
             )  # fmt: skip
         results = f"{results}\n\n{shuffled_section(found, f'{config.budget:g}')}"
     out.print(results, soft_wrap=True)
-    command = f"skipviz evaluate {model} --seed {seed} --card README.md"
+    command = f"skipviz evaluate {shlex.quote(model)} --seed {seed} --card README.md"
     words = model_card(model, folder, results, command=command)
     with atomic_write(card) as path:
         path.write_text(words, encoding="utf-8")

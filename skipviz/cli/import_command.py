@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from skipviz.cli.inputs import check_apart, check_file
+
 
 def import_recording(
     file: Annotated[Path, typer.Argument(help="JSON lines, as docs/trace_format.md says.")],
@@ -16,6 +18,8 @@ def import_recording(
     from skipviz.cli.console import err
     from skipviz.recording.recorded_file import open_recording
 
+    check_file(output)
+    check_apart([output], [file])
     trace, cut = open_recording(file)
     trace.save(output)
     lost = f" {cut:,} more were cut off before all sites fired, and are left out." if cut else ""

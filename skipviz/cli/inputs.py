@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,41 +17,96 @@ from skipviz.errors import InputError
 if TYPE_CHECKING:
     from skipviz.text.documents import Document
 
+MOST_TEXT_BYTES = 512 << 20
+"""Of a file of texts; a trace ends long before."""
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""C0 and C1, and what turns the direction of writing."""
+
 Remote = Annotated[
     bool,
     typer.Option("--trust-remote-code", help="Let Python code that comes with the model run."),
 ]
 
 
-def read_all(names: list[str] | None) -> list[Document]:
-    """Read the texts of files, - being standard input."""
-    return [document for name in names or [] for document in _read(name)]
+def visible(text: str) -> str:
+    """Return a text whose control characters are spelt out, but for line ends and tabs.
+
+    An escape sequence in a name could colour, move or rename what a terminal shows.
+    """
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
-def _read(name: str) -> list[Document]:
+def read_all(names: list[str] | None, *, chat: bool = False) -> list[Document]:
+    """Read the texts of files, - being standard input, and conversations if they may be there."""
+    return [document for name in names or [] for document in _read(name, chat=chat)]
+
+
+def _read(name: str, *, chat: bool) -> list[Document]:
     from skipviz.text.documents import read_path, read_stream
 
     if name != "-":
-        return read_path(Path(name))
+        return read_path(Path(name), limit=MOST_TEXT_BYTES, chat=chat)
     if sys.stdin is None:
         raise InputError("Standard input is closed; name a file in place of -.")
-    return read_stream(sys.stdin.buffer.read())
+    return read_stream(sys.stdin.buffer.read(MOST_TEXT_BYTES + 1), limit=MOST_TEXT_BYTES)
 
 
-def print_bytes(data: bytes) -> None:
-    """Write to standard output, which may be closed or on a full disk."""
+@contextmanager
+def to_standard_output() -> Iterator[None]:
+    """Say in a sentence that standard output is closed, or on a full disk.
+
+    Raises
+    ------
+    InputError
+        If nothing can be written to it. That its reader has seen enough, as ``head`` has, stays a
+        ``BrokenPipeError``.
+    """
     if sys.stdout is None:
-        raise InputError("Standard output is closed; name a file in place of -.")
+        raise InputError("Standard output is closed; send it to a file or to a terminal.")
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:  # the reader has seen enough, as head has
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
         raise
     except OSError as error:
         sys.stdout = None  # or Python would try once more at its end
         raise InputError(
-            f"Standard output cannot be written ({error.strerror}); name a file in place of -."
+            f"Standard output cannot be written ({error.strerror}); send it to another file."
         ) from error
+
+
+def print_bytes(data: bytes) -> None:
+    """Write to standard output."""
+    with to_standard_output():
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+
+
+def check_apart(targets: Sequence[Path | None], sources: Sequence[str | Path] = ()) -> None:
+    """Check that no file is written over one that is read, or over another result.
+
+    Parameters
+    ----------
+    targets
+        Files to write; None for none.
+    sources
+        Files to read, - being standard input.
+
+    Raises
+    ------
+    InputError
+        Names the file.
+    """
+    seen = {os.path.realpath(source): "read" for source in sources if str(source) != "-"}
+    for target in targets:
+        if target is None or (target.exists() and not target.is_file()):  # such as /dev/null
+            continue
+        place = os.path.realpath(target)
+        if place in seen:
+            raise InputError(
+                f"{target} would be written over what is {seen[place]} there; name another file."
+            )
+        seen[place] = "written"
 
 
 def check_file(target: Path | None) -> None:

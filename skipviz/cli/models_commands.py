@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skipviz.cli.inputs import Remote
+from skipviz.cli.inputs import Remote, visible
 
 if TYPE_CHECKING:
     from skipviz.families import Settings
@@ -17,12 +17,17 @@ def list_models() -> None:
     from rich.table import Table
 
     from skipviz.cli.console import out
+    from skipviz.errors import ModelError
     from skipviz.folders import sample_folders
     from skipviz.models import backbone, read_settings
 
     table = Table("model", "what", "size", "ready")
     for name, folder in sample_folders().items():
-        settings = read_settings(folder)
+        try:
+            settings = read_settings(folder)
+        except ModelError as error:  # the others are there all the same
+            table.add_row(name, str(error), _megabytes(folder), "no")
+            continue
         policies = ", ".join(settings.policies)
         what = f"{policies} on {settings.backbone}, budgets {settings.budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
@@ -69,7 +74,7 @@ def info(name: str, trust_remote_code: Remote = False) -> None:
     table.add_row("sites", f"{len(sites)}, in {len({site.layer for site in sites})} layers")
     table.add_row("budget", "none" if model.budget is None else f"{model.budget:g}")
     if settings is not None:
-        table.add_row("backbone", Text(settings.backbone, overflow="fold"))
+        table.add_row("backbone", Text(visible(settings.backbone), overflow="fold"))
         for what, setting in _settings(settings):
             table.add_row(what, setting)
         table.add_row("gates (SHA-256)", Text(settings.gates_sha256, overflow="fold"))

@@ -15,14 +15,15 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from skipviz.cli.inputs import visible
 from skipviz.errors import InputError, SkipvizError
 from skipviz.log import LOG, start_log
 
 FAILED, BUG, STOPPED = 1, 70, 130
 """Exit status of an error the user can mend, of a bug, and of a run that Ctrl-C stopped."""
 REFUSED = {
-    errno.EACCES, errno.EDQUOT, errno.EIO, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM,
-    errno.EROFS,
+    errno.EACCES, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ENAMETOOLONG, errno.ENOSPC,
+    errno.EPERM, errno.EROFS,
 }  # fmt: skip
 """What a file system answers for reasons that lie with the machine, and not with skipviz."""
 
@@ -76,4 +77,4 @@ def _fault(error: Exception) -> str:
 
 
 def _say(sentence: str) -> None:
-    typer.secho(sentence, fg="red", err=True)
+    typer.secho(visible(sentence), fg="red", err=True)

@@ -9,11 +9,17 @@ from typing import Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Remote, check_file, print_bytes, read_all
+from skipviz.cli.inputs import Remote, check_apart, check_file, print_bytes, read_all
 
 
 def trace(
-    files: Annotated[list[str], typer.Argument(help="Text files; - for standard input.")],
+    files: Annotated[
+        list[str],
+        typer.Argument(
+            help="Text files; - for standard input. Rows of .jsonl have a text, or messages, which "
+            "the chat template writes."
+        ),
+    ],
     model: Annotated[str, typer.Option(help="Sample model, folder or hub name.")] = "smollm2-gated",
     csv: Annotated[
         str | None, typer.Option(help="Decisions as CSV; - for standard output.")
@@ -32,6 +38,14 @@ def trace(
         Path | None, typer.Option(help="A YAML file that describes the model's gates.")
     ] = None,
     dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos",
+            help="Begin each text with the begin-of-sequence token, or without; as the tokenizer "
+            "does, if not given.",
+        ),
+    ] = None,
     trust_remote_code: Remote = False,
 ) -> None:
     """Trace texts and write every gate decision."""
@@ -39,19 +53,23 @@ def trace(
     from skipviz.analysis.cost import cost_summary
     from skipviz.cli.console import err, progress
     from skipviz.readings.budgets import budget_reading
-    from skipviz.text.spans import encode
+    from skipviz.recording.inputs import encoded
 
-    for target in (parquet, None if csv in (None, "-") else Path(str(csv))):
+    targets = (parquet, None if csv in (None, "-") else Path(str(csv)))
+    for target in targets:
         check_file(target)
-    documents = read_all(files)
-    with err.status(f"Loading {model}"):
+    check_apart(targets, files)
+    documents = read_all(files, chat=True)
+    with err.working(f"Loading {model}"):
         loaded = skipviz.load(
             model, budget=budget, policy=policy, limit=limit, gates=gates, dtype=dtype,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
-    tokens = sum(len(encode(loaded.tokenizer, document.text).ids) for document in documents)
+    tokens = sum(len(each.ids) for each in encoded(loaded, documents, bos=bos)[1])
     with progress("Tracing", total=tokens, unit="tokens") as advance:
-        traced = skipviz.trace(loaded, documents, progress=lambda share: advance(share * tokens))
+        traced = skipviz.trace(
+            loaded, documents, bos=bos, progress=lambda share: advance(share * tokens)
+        )
     if csv == "-":
         buffer = io.BytesIO()
         traced.write_csv(buffer)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import threading
 from collections.abc import Sequence
 
-from skipviz.errors import InputError
+from skipviz.errors import InputError, ModelError
 from skipviz.evaluation.card import TRAINING
 from skipviz.evaluation.guarding import guard
 from skipviz.folders import model_folder
@@ -17,6 +17,7 @@ from skipviz.models import (
     read_settings,
     with_policy,
 )
+from skipviz.models.folder_checks import read_json
 from skipviz.progress import Say, say_nothing
 from skipviz.text.documents import Document
 
@@ -83,7 +84,13 @@ def training_tokens(name: str) -> int | None:
     path = model_folder(name) / TRAINING
     if not path.exists():
         return None
-    return sum(int(run["training_tokens"]) for run in json.loads(path.read_text(encoding="utf-8")))
+    try:
+        return sum(int(run["training_tokens"]) for run in read_json(path))
+    except (TypeError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path} does not say how many tokens each training run had ({error}). Delete it, or "
+            "train the gates again."
+        ) from error
 
 
 def _check_policies(names: Sequence[str], policies: Sequence[str] | None) -> None:
@@ -105,6 +112,7 @@ def guarded_candidates(
     *,
     limits: Sequence[float],
     say: Say = say_nothing,
+    stop: threading.Event | None = None,
 ) -> list[SkipModel]:
     """Return the guarded policy of models of learned gates, at each limit.
 
@@ -124,6 +132,8 @@ def guarded_candidates(
         Nats over dense that may be lost.
     say
         Called with a sentence now and then.
+    stop
+        Set it from another thread to stop.
     """
     models = {(c.name, c.weights_sha256): c for c in candidates if c.policy == "learned"}.values()
     if limits and not models:
@@ -144,7 +154,7 @@ def guarded_candidates(
                 )
                 continue
             else:
-                made = guard(model, dense, texts, limit=limit, say=say)
+                made = guard(model, dense, texts, limit=limit, say=say, stop=stop)
                 kept = at_threshold(model, made.threshold, policy="guarded", limit=limit)
             found.append(kept)
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -57,10 +58,11 @@ def model_card(name: str, folder: Path, results: str, *, command: str) -> str:
         The command that writes this card.
     """
     config = read_settings(folder)
+    command = command.replace("`", "'")
     return f"""---
 license: apache-2.0
 ---
-# {name}
+# {markdown_name(name)}
 
 {config.description()}
 
@@ -156,7 +158,7 @@ def frontier_table(table: pl.DataFrame) -> str:
         at_asked = "" if row["budget"] is None else _equal(row, "gap_at_asked")
         over = "" if row["policy"] == "dense" else _equal(row, "over_learned")
         lines.append(
-            f"| {row['model']} | {row['policy']} | {asked} "
+            f"| {_in_cell(row['model'])} | {_in_cell(row['policy'])} | {asked} "
             f"| {row['realised']:.4f}{' (missed)' if row['missed'] else ''} "
             f"| {row['flop_share']:.4f} "
             f"| {_interval(row, 'gap')} | {at_asked} |"
@@ -166,6 +168,16 @@ def frontier_table(table: pl.DataFrame) -> str:
     documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
     lines += ["", f"{documents} documents, {tokens:,} tokens.", "", *_notes(table, others)]
     return "\n".join(lines).rstrip()
+
+
+def markdown_name(text: str) -> str:
+    """Return a name so that a card shows it as it is: no picture, no link, no HTML."""
+    printable = "".join(each if each.isprintable() else "\ufffd" for each in text)
+    return re.sub(r"([\\`*_{}\[\]<>#|!$~&:])", r"\\\1", printable)
+
+
+def _in_cell(text: str) -> str:
+    return text.replace("|", "\\|")
 
 
 def _notes(table: pl.DataFrame, others: bool) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def evaluate(
     seed: int = 0,
     say: Say = say_nothing,
     progress: Progress = no_progress,
+    stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Compare gated models with their backbone, and with each other, on held-out text.
 
@@ -51,6 +53,8 @@ def evaluate(
         Called with a sentence now and then while a threshold is sought.
     progress
         Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop; documents that are done stay in ``store``.
 
     Returns
     -------
@@ -71,6 +75,10 @@ def evaluate(
     InputError
         If the models have different backbones, a policy or budget is not one of theirs, a text is
         too short or too long, or ``guarded`` is asked for without a limit.
+    StoreError
+        If ``store`` is damaged, or is none.
+    Stopped
+        If ``stop`` was set.
 
     Examples
     --------
@@ -93,11 +101,14 @@ def evaluate(
         held_out.calibration_texts() if limits else [],
         limits=limits or [],
         say=say,
+        stop=stop,
     )
     if policies is not None:
         candidates = [candidate for candidate in candidates if candidate.policy in policies]
     documents = held_out.reporting_texts() if texts is None else as_documents(texts)
-    measured = measure(candidates, dense, documents, most=most, store=store, progress=progress)
+    measured = measure(
+        candidates, dense, documents, most=most, store=store, progress=progress, stop=stop
+    )
     table = frontier(measured, seed=seed)
     learnt = {name: training_tokens(name) for name in table["model"].unique()}
     return table.with_columns(

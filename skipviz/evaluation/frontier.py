@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import random
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,21 @@ from torch import Tensor
 
 from skipviz.analysis.cost import compute_share, cost_summary, is_missed
 from skipviz.arrays import Floats
-from skipviz.atomic import write_table
-from skipviz.errors import InputError
+from skipviz.errors import InputError, RecordingError
 from skipviz.evaluation.equal_budget import gap_at_asked, over_learned
 from skipviz.evaluation.losses import estimate
+from skipviz.evaluation.measured_store import (
+    ACCOUNTING,
+    KNOWN_BY,
+    Key,
+    read_measured,
+    write_measured,
+)
+from skipviz.families.causal_lm import layer_list
+from skipviz.families.hooks import Hook, after, hooked
 from skipviz.models import SkipModel
-from skipviz.progress import Progress, no_progress
+from skipviz.models.hashes import memory_sha256
+from skipviz.progress import Progress, check_stop, no_progress
 from skipviz.recording.inputs import encoded
 from skipviz.recording.recorder import record
 from skipviz.text.documents import Document
@@ -33,14 +44,6 @@ MEANS = ("nll", "gap", "kl", "top1", "layers_used")
 SHARE_NAMES = {"keys and values": "kv"}
 """Components whose names are too long for a column."""
 KEY = ("model", "policy", "budget", "limit")
-ACCOUNTING = 2
-"""Raised when decisions come to other FLOPs than before, so that no store serves what was."""
-KNOWN_BY = (
-    "model", "weights_sha256", "dtype", "policy", "budget", "limit", "setting", "accounting",
-    "text_sha256",
-)  # fmt: skip
-"""What a row of a store is found by."""
-Key = tuple[str, str, str, str, float | None, float | None, str, int, str]
 NUMBER_COLUMNS = {"budget": pl.Float64, "limit": pl.Float64}
 MAY_BE_NULL = tuple(
     f"{name}{end}" for name in ("over_learned", "gap_at_asked") for end in ("", "_low", "_high")
@@ -95,6 +98,7 @@ def measure(
     most: int | None = None,
     store: Path | None = None,
     progress: Progress = no_progress,
+    stop: threading.Event | None = None,
 ) -> pl.DataFrame:
     """Run every candidate on every document, once, and compare it with the dense model.
 
@@ -114,14 +118,17 @@ def measure(
         as soon as it is done.
     progress
         Called with the share of the work done, 0 to 1.
+    stop
+        Set it from another thread to stop; documents that are done stay in ``store``.
 
     Returns
     -------
     pl.DataFrame
-        One row per candidate and document: ``model``, ``weights_sha256``, ``dtype``, ``policy``,
-        ``budget``, ``limit``, ``setting``, ``accounting``; ``text_sha256``, ``document``,
-        ``source``, ``tokens`` with a next one; ``nll`` and ``kl`` from the dense model in nats a
-        token; ``top1``, the share of tokens whose most likely next token is the dense model's;
+        One row per candidate and document: ``model``, ``weights_sha256``, ``setup_sha256``,
+        ``dtype``, ``policy``, ``budget``, ``limit``, ``setting``, ``accounting``;
+        ``text_sha256``, ``document``, ``source``, ``tokens`` with a next one; ``nll`` and ``kl``
+        from the dense model in nats per token; ``top1``, the share of tokens whose most likely
+        next token is the dense model's;
         ``layers_used``; ``realised``, the budget as realised; ``flop_share`` of the dense model's
         whole forward, and its parts ``attention_share``, ``mlp_share``, ``adapters_share``,
         ``gates_share``, ``kv_share`` and ``head_share``.
@@ -131,34 +138,46 @@ def measure(
     ValueError
         If a document has fewer than two tokens or more than the context, two documents are the
         same, or ``most`` is below 1.
+    StoreError
+        If ``store`` is damaged, or is none.
+    RecordingError
+        If a figure is not a number.
+    Stopped
+        If ``stop`` was set.
     """
     if most is not None and most < 1:
         raise InputError(f"{most} documents are none to measure on; ask for at least 1.")
-    if len({document.text for document in documents}) < len(documents):
+    if len({_content(document) for document in documents}) < len(documents):
         raise InputError("Some documents are the same; give each once, or they count twice.")
     everyone = [dense, *candidates]
     encoded = [_ids(dense, document) for document in documents]
-    known = _read(store)
+    known = read_measured(store)
+    # Models handed over in memory have no files, and may have one name.
+    weights = [each.weights_sha256 or memory_sha256(each) for each in everyone]
     rows: list[dict[str, Any]] = []
     # In mixed order, so that a run cut short has seen every kind of text.
     order = random.Random(0).sample(range(len(documents)), len(documents))[:most]
-    with torch.inference_mode():
+    with torch.inference_mode(), hooked(_stopping(everyone, stop)):
         for done, number in enumerate(order):
             document, ids = documents[number], encoded[number]
-            keys = [_key(candidate, document) for candidate in everyone]
+            check_stop(stop)
+            keys = [
+                _key(candidate, own, document)
+                for candidate, own in zip(everyone, weights, strict=True)
+            ]
             if all(key in known for key in keys):
                 reference = None
             else:
                 reference = Reference.of(dense.model(ids, use_cache=False).logits[0], ids)
             for place, (candidate, key) in enumerate(zip(everyone, keys, strict=True)):
                 if key not in known and reference is not None:
-                    known[key] = _figures(candidate, ids, reference)
+                    known[key] = _figures(candidate, ids, reference, source=document.source)
                 names = dict(zip(KNOWN_BY, key, strict=True))
                 about = {"document": number, "source": document.source, "tokens": ids.shape[1] - 1}
                 rows.append({**names, **about, **known[key]})
                 progress((done + (place + 1) / len(everyone)) / len(order))
             if reference is not None:
-                _write(store, known)
+                write_measured(store, known)
     rows.sort(key=lambda row: row["document"])
     return pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS)
 
@@ -223,37 +242,25 @@ def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None
     return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
 
 
-def _key(model: SkipModel, document: Document) -> Key:
-    text = hashlib.sha256(document.text.encode()).hexdigest()
+def _stopping(models: Sequence[SkipModel], stop: threading.Event | None) -> Iterator[Hook]:
+    """Yield hooks that stop a forward within a layer."""
+    for model in models:
+        for layer in layer_list(model.model) or ():
+            yield after(layer, lambda *_: check_stop(stop))
+
+
+def _content(document: Document) -> str:
+    """Return what a document says, a text or a conversation."""
+    return json.dumps(list(document.messages)) if document.messages else document.text
+
+
+def _key(model: SkipModel, weights: str, document: Document) -> Key:
+    text = hashlib.sha256(_content(document).encode()).hexdigest()
     setting = "" if model.setting is None else model.setting.key
     return (
-        model.name, model.weights_sha256, model.dtype, model.policy, model.budget, model.limit,
-        setting, ACCOUNTING, text,
+        model.name, weights, model.setup_sha256, model.dtype, model.policy, model.budget,
+        model.limit, setting, ACCOUNTING, text,
     )  # fmt: skip
-
-
-def _read(store: Path | None) -> dict[Key, dict[str, float]]:
-    if store is None or not store.exists():
-        return {}
-    try:
-        found = pl.read_parquet(store)
-    except pl.exceptions.PolarsError as error:
-        raise InputError(f"{store} is no store of figures ({error}); name another file.") from error
-    if not set(KNOWN_BY) <= set(found.columns):
-        raise InputError(f"{store} is no store of figures, or an older one; name another file.")
-    figures = [name for name in found.columns if name not in KNOWN_BY]
-    keys = found.select(KNOWN_BY).rows()
-    return dict(zip(keys, found.select(figures).to_dicts(), strict=True))
-
-
-def _write(store: Path | None, known: dict[Key, dict[str, float]]) -> None:
-    if store is None:
-        return
-    # Another run may have written meanwhile.
-    known = _read(store) | known
-    rows = [{**dict(zip(KNOWN_BY, key, strict=True)), **figures} for key, figures in known.items()]
-    frame = pl.DataFrame(rows, schema_overrides=NUMBER_COLUMNS, infer_schema_length=None)
-    write_table(frame, store)
 
 
 def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
@@ -266,16 +273,24 @@ def _ids(model: SkipModel, document: Document) -> Int[Tensor, "1 t"]:
     return torch.tensor([ids], device=model.device)
 
 
-def _figures(model: SkipModel, ids: Int[Tensor, "1 t"], reference: Reference) -> dict[str, float]:
+def _figures(
+    model: SkipModel, ids: Int[Tensor, "1 t"], reference: Reference, *, source: str
+) -> dict[str, float]:
     with record(model, statistics=False) as recording:
         logits = model.model(ids, use_cache=False).logits[0]
     traced = recording.trace
     whole = cost_summary(traced)
     parts = compute_share(traced).select("component", "share").rows()
-    return {
+    found = {
         **reference.against(logits[:-1]),
         "layers_used": whole.layers_mean,
         "realised": whole.budget,
         "flop_share": whole.flop_share,
         **{f"{SHARE_NAMES.get(name, name)}_share": share for name, share in parts},
     }
+    if wrong := [name for name, value in found.items() if not np.isfinite(value)]:
+        raise RecordingError(
+            f"{model.name} gives a {wrong[0]} on {source} that is NaN or infinite. Load the models "
+            "with dtype='float32', or leave the text out."
+        )
+    return found

@@ -19,6 +19,7 @@ read from the scores, never from the losses, of the same texts.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -79,6 +80,7 @@ def guard(
     confidence: float = 0.95,
     clip: float | None = None,
     say: Say = say_nothing,
+    stop: threading.Event | None = None,
 ) -> Guard:
     """Find the cheapest threshold that keeps its promise.
 
@@ -99,12 +101,16 @@ def guard(
         whatever their distribution: a document that loses more counts as losing that.
     say
         Called with a sentence before each run.
+    stop
+        Set it from another thread to stop.
 
     Raises
     ------
     ValueError
         If there are too few documents, one is too short, ``limit`` or ``confidence`` is out of
         range, or even the safest threshold does not pass or is out of reach.
+    Stopped
+        If ``stop`` was set.
     """
     if len(documents) < FEWEST_DOCUMENTS:
         raise InputError(
@@ -126,8 +132,8 @@ def guard(
                 "anything on; leave it out."
             )
     say("Running the dense model")
-    reference = document_losses(trace(dense, documents))
-    seen = trace(gated, documents, statistics=False)
+    reference = document_losses(trace(dense, documents, stop=stop))
+    seen = trace(gated, documents, statistics=False, stop=stop)
     rows: list[dict[str, Any]] = []
     for budget in BUDGETS:
         try:
@@ -138,7 +144,7 @@ def guard(
                 break
             raise
         say(f"Testing about budget {budget:.0%}")
-        seen = trace(at_threshold(gated, threshold), documents)
+        seen = trace(at_threshold(gated, threshold), documents, stop=stop)
         gaps = document_losses(seen) - reference
         p = _p_value(gaps, limit, clip, confidence)
         passed = p <= 1 - confidence

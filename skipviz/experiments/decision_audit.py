@@ -10,10 +10,11 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import torch
+from torch import Tensor
 
 from skipviz.arrays import Bools, Floats
-from skipviz.atomic import write_table
-from skipviz.errors import InputError
+from skipviz.errors import InputError, RecordingError
+from skipviz.experiments.audit_store import AuditStore, audit_of
 from skipviz.experiments.flips import flips_of
 from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.powers import CanFlip, SkippableUnit
@@ -35,8 +36,6 @@ UTILITY = {
     "later_margin": pl.Float64,
     "by_rounding": pl.Boolean,
 }
-KEPT_OF_A_CELL = ("flipped_nll", "later_margin", "by_rounding")
-"""What a store holds of a cell."""
 
 
 def audit(
@@ -70,7 +69,8 @@ def audit(
         Tokens to run at once; memory grows with it.
     store
         A Parquet file of cells done before, which are not run again; new ones are added as they
-        are done. It belongs to one trace and one set of options.
+        are done. It belongs to one text, model, policy, horizon and choice for downstream gates;
+        that of another audit is refused.
     progress
         Called with the share of the work done, 0 to 1.
     stop
@@ -91,8 +91,12 @@ def audit(
     Raises
     ------
     ValueError
-        If the model has no gated units, the trace is of several sequences, of other sites, or
-        longer than the context, or a cell does not exist.
+        If the model has no gated units, the trace is of several sequences, of other sites or
+        weights, or longer than the context, or a cell does not exist.
+    StoreError
+        If ``store`` is damaged, or of another audit.
+    RecordingError
+        If a loss after a flip is not a number.
     Stopped
         If ``stop`` was set.
 
@@ -111,7 +115,8 @@ def audit(
         raise InputError(f"horizon={horizon} must be at least 1, or None for all that follow.")
     wanted = _cells(cells, length, trace.sites.height)
     react = downstream == "react"
-    known = _read(store)
+    kept = _store(store, model, trace, horizon=horizon, downstream=downstream)
+    known = {} if kept is None else kept.read()
     ids = torch.tensor([trace.tokens["token_id"].to_list()], device=model.device)
     with torch.inference_mode():
         flips = flips_of(model, units, ids, trace.matrix("exec_count") > 0, stop=stop)
@@ -121,8 +126,10 @@ def audit(
         for group in groups:
             losses, margins = flips.losses(group, reach, react=react, meter=meter)
             near = _nearest(margins.double().cpu().numpy(), rounding)
+            _check_losses(group, losses, trace)
             known |= dict(zip(group, zip(losses.tolist(), *near, strict=True), strict=True))
-            _write(store, known)
+            if kept is not None:
+                kept.write(known)
     progress(1.0)
     token, site = np.array(wanted, dtype=np.int64).reshape(-1, 2).T
     executed = trace.matrix("exec_count")[token, site] > 0
@@ -135,8 +142,29 @@ def audit(
     return pl.DataFrame(dict(zip(UTILITY, columns, strict=True)), schema=UTILITY)
 
 
-Kept = tuple[float, float | None, bool | None]
-"""The loss of a flip, how near a later gate came to its threshold, and whether rounding decides."""
+def _store(
+    path: Path | None,
+    model: SkipModel,
+    trace: Trace,
+    *,
+    horizon: int | None,
+    downstream: Downstream,
+) -> AuditStore | None:
+    if path is None:
+        return None
+    about = audit_of(model, trace, horizon=horizon, downstream=downstream)
+    return AuditStore(path=Path(path), about=about, tokens=len(trace) - 1, sites=trace.sites.height)
+
+
+def _check_losses(group: Sequence[tuple[int, int]], losses: Tensor, trace: Trace) -> None:
+    """Raise ``RecordingError`` where a flip leads to a loss that is not a number."""
+    wrong = torch.nonzero(~torch.isfinite(losses))
+    if len(wrong):
+        token, site = group[int(wrong[0])]
+        raise RecordingError(
+            f"Reversing the decision of token {token} at {trace.sites['label'][site]} gives a loss "
+            "that is NaN or infinite. Load the model with dtype='float32', or leave the cell out."
+        )
 
 
 def _nearest(
@@ -205,22 +233,10 @@ def _units(model: SkipModel, trace: Trace) -> list[SkippableUnit]:
     labels = [site.label for site in model.family.sites(model.model)]
     if trace.sites["label"].to_list() != labels:
         raise InputError("The trace is of other sites than this model's; trace with this model.")
+    traced = trace.run["weights_sha256"].item()
+    if traced and model.weights_sha256 and traced != model.weights_sha256:
+        raise InputError(
+            f"The trace is of weights {traced[:12]} and the model has {model.weights_sha256[:12]}; "
+            "trace with this model."
+        )
     return model.family.units(model.model)
-
-
-def _read(store: Path | None) -> dict[tuple[int, int], Kept]:
-    if store is None or not store.exists():
-        return {}
-    found = pl.read_parquet(store)
-    if not set(KEPT_OF_A_CELL) <= set(found.columns):
-        return {}  # of an earlier version, which did not look at later gates
-    cells = found.select("token", "site").rows()
-    return dict(zip(cells, found.select(KEPT_OF_A_CELL).rows(), strict=True))
-
-
-def _write(store: Path | None, known: dict[tuple[int, int], Kept]) -> None:
-    if store is None:
-        return
-    rows = [(*cell, *kept) for cell, kept in known.items()]
-    schema = {name: UTILITY[name] for name in ("token", "site", *KEPT_OF_A_CELL)}
-    write_table(pl.DataFrame(rows, schema=schema, orient="row"), store)

@@ -81,8 +81,9 @@ def check_dense_folder(folder: Path) -> None:
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
         raise ModelError(f"{folder / 'config.json'} does not hold an object. Fetch it anew.")
-    for path in shards:
-        check_regular(path)
+    for path in folder.iterdir():  # transformers opens what it finds
+        if path in shards or not path.is_dir():
+            check_regular(path)
     index = folder / "model.safetensors.index.json"
     if index.exists():
         _check_shards(folder, read_json(index))

@@ -47,6 +47,9 @@ class SkipModel:
     setting
         What decides: a threshold, rates or a rule as ``settings`` or a caller gave it; None where
         the model is run as it was handed over.
+    setup_sha256
+        SHA-256 of what else decides the output: the backbone's configuration, tokenizer and code;
+        empty where that is not known, as of a model handed over in memory.
 
     Examples
     --------
@@ -64,6 +67,7 @@ class SkipModel:
     limit: float | None = None
     settings: Settings | None = None
     setting: Setting | None = None
+    setup_sha256: str = ""
 
     def __repr__(self) -> str:
         setting = f"budget={self.budget}" if self.limit is None else f"limit={self.limit}"

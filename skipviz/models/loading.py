@@ -16,8 +16,8 @@ from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import described
 from skipviz.families.described.spec import GateSpec, read_gate_specs
 from skipviz.folders import CONFIG, model_folder, sample_folders
-from skipviz.home import sha256_of
 from skipviz.models import backbone
+from skipviz.models.backbone import GGUF_SHA256
 from skipviz.models.folder_checks import (
     check_dense_folder,
     check_loaded,
@@ -25,6 +25,7 @@ from skipviz.models.folder_checks import (
     read_json,
 )
 from skipviz.models.handle import SkipModel, at_limit
+from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 
@@ -93,6 +94,7 @@ def load(
     if dtype not in DTYPES:
         raise InputError(f"dtype={dtype!r} is not one of {', '.join(DTYPES)}.")
     _check_device(device)
+    _check_name(str(name))
     folder = model_folder(name)
     if (folder / CONFIG).exists():
         if gates is not None:
@@ -110,6 +112,16 @@ def load(
         loaded = at_limit(loaded, limit)
     loaded.model.to(device)
     return loaded
+
+
+def _check_name(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise ModelError(
+            f"{name.encode(errors='replace').decode()} is a name that is not UTF-8, which readers "
+            "of weights do not open. Rename the folder."
+        ) from None
 
 
 def _check_device(device: str) -> None:
@@ -238,7 +250,13 @@ def _load_skipping(
         weights_sha256=hashlib.sha256(parts.encode()).hexdigest(),
         budget=chosen,
     )
-    return replace(made, policy=settings.policy, settings=settings, setting=setting)
+    return replace(
+        made,
+        policy=settings.policy,
+        settings=settings,
+        setting=setting,
+        setup_sha256=dense.setup_sha256,
+    )
 
 
 def _load_dense(
@@ -250,8 +268,8 @@ def _load_dense(
 ) -> SkipModel:
     """Load what has no ``skipviz.json``: a dense model, or one whose gates are known otherwise."""
     family = read_gate_specs(gates) if isinstance(gates, Path) else gates
-    model, tokenizer, sha256 = parts_of(name, dtype=dtype, trust=trust)
-    made = from_parts(model, tokenizer, name=str(name), weights_sha256=sha256, family=family)
+    model, tokenizer, weights, setup = parts_of(name, dtype=dtype, trust=trust)
+    made = from_parts(model, tokenizer, name=str(name), weights_sha256=weights, family=family)
     # Routers may look ahead or draw; what is asked is whether the backbone predicts at all.
     if not made.family.sites(model) and not is_causal(model):
         raise ModelError(
@@ -259,13 +277,13 @@ def _load_dense(
             f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
             "predict the next token."
         )
-    return made
+    return replace(made, setup_sha256=setup)
 
 
 def parts_of(
     name: str | Path, *, dtype: str = "float32", trust: bool = False
-) -> tuple[Any, Any, str]:
-    """Return model, tokenizer and SHA-256 of the weights, whatever family the model is of.
+) -> tuple[Any, Any, str, str]:
+    """Return model, tokenizer, and SHA-256 of weights and set-up, whatever the family.
 
     Raises
     ------
@@ -289,7 +307,10 @@ def parts_of(
             "Save it beside the model with save_pretrained()."
         ) from error
     check_tokenizer(str(name), tokenizer, model)
-    return model, tokenizer, known_sha256 or _weights_sha256(folder)
+    files = _files_of(folder)
+    # That of the sample is written on each machine; it was checked against what it comes from.
+    setup = GGUF_SHA256 if known_sha256 else setup_sha256(files)
+    return model, tokenizer, known_sha256 or weights_sha256(files), setup
 
 
 def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
@@ -329,19 +350,14 @@ def _dense_source(name: str | Path) -> tuple[str, str]:
     return str(name), ""
 
 
-def _weights_sha256(name: str) -> str:
-    """Hash the files: what they say is the same whatever type they are loaded in."""
+def _files_of(name: str) -> Path:
+    """Return the folder that a model was loaded from, that of the hub's cache too."""
     folder = Path(name)
-    if not folder.is_dir():
-        from huggingface_hub import snapshot_download
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
 
-        folder = Path(
-            snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True)
-        )
-    digest = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
-        digest.update(sha256_of(path).encode())
-    return digest.hexdigest()
+    return Path(snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True))
 
 
 def _explain(name: str | Path, error: Exception) -> str:

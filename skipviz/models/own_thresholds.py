@@ -62,7 +62,7 @@ def with_own(settings: Settings, folder: Path) -> Settings:
         if fields["weights"] != _weights(settings):
             return settings
         own = {name: _read_own(name, each, settings) for name, each in fields["own"].items()}
-    except (ModelError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ModelError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} does not hold thresholds for kinds of text ({error}). Delete it, and set "
             "them again with `skipviz calibrate`."

@@ -15,6 +15,7 @@ import torch
 from skipviz.families.llama import UnitFlops
 from skipviz.families.powers import CanDraw, HasExits
 from skipviz.models import SkipModel
+from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
 from skipviz.traces import Trace, depth_columns
@@ -229,6 +230,7 @@ def _provenance(
     return {
         "model": model.name,
         "weights_sha256": model.weights_sha256,
+        "setup_sha256": run_setup_sha256(model),
         "family": family.name,
         "policy": policy,
         "budget": model.budget,

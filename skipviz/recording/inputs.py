@@ -30,7 +30,8 @@ def encoded(
         A text, a document, or several; a conversation, as a list of messages with ``role`` and
         ``content``; or token ids.
     bos
-        Whether each text begins with the begin-of-sequence token; None: as the tokenizer does.
+        Whether each text begins with the begin-of-sequence token; None: as the tokenizer does. A
+        conversation begins as the chat template says.
 
     Raises
     ------
@@ -52,8 +53,19 @@ def encoded(
             "Leave it out."
         )
     begin = adds_bos(tokenizer) if bos is None else bos
-    encodings = [encode(tokenizer, document.text) for document in documents]
-    return documents, [_with_bos(tokenizer, each) for each in encodings] if begin else encodings
+    rows = [_encoded_document(model, document, begin=begin) for document in documents]
+    return [document for document, _ in rows], [encoding for _, encoding in rows]
+
+
+def _encoded_document(
+    model: SkipModel, document: Document, *, begin: bool
+) -> tuple[Document, Encoding]:
+    if document.messages:
+        ids = _conversation(model, document.messages)
+        (written,), (encoding,) = _of_ids(model, ids, document.source)
+        return written, encoding
+    encoding = encode(model.tokenizer, document.text)
+    return document, _with_bos(model.tokenizer, encoding) if begin else encoding
 
 
 def adds_bos(tokenizer: Any) -> bool:
@@ -93,9 +105,15 @@ def _conversation(model: SkipModel, messages: Sequence[Message]) -> list[int]:
             f"The tokenizer of {model.name} has no chat template, so it is not known how it writes "
             "messages. Give the conversation as a text."
         )
-    made = model.tokenizer.apply_chat_template(
-        [dict(message) for message in messages], tokenize=True, return_dict=False
-    )
+    try:
+        made = model.tokenizer.apply_chat_template(
+            [dict(message) for message in messages], tokenize=True, return_dict=False
+        )
+    except Exception as error:  # whatever a template makes of messages
+        raise InputError(
+            f"The chat template of {model.name} cannot write these messages ({error!s:.200}). Give "
+            "roles in the order that it knows."
+        ) from error
     return [int(token) for token in made]
 
 

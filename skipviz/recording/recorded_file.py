@@ -309,6 +309,8 @@ def _tokens(
 
 def open_recording(path: Path) -> tuple[Trace, int]:
     """Return the trace of a recording's file, and how many tokens were cut off at its end."""
+    if path.exists() and not path.is_file():
+        raise TraceError(f"{path} is a folder, a pipe or a device, not a file. Name a recording.")
     try:
         with path.open("rb") as lines:
             return read_recording(lines, name=path.name)

@@ -82,8 +82,8 @@ def trace(
         What ``skipviz.load`` returned.
     texts
         A text, a document, or several: each becomes one sequence of the trace. Or a conversation,
-        a list of messages with ``role`` and ``content``, written as the chat template does; or
-        token ids, as a list or an array, run as they are.
+        a list of messages with ``role`` and ``content``, written as the chat template does, which
+        a document can hold too; or token ids, as a list or an array, run as they are.
     bos
         Whether each text begins with the begin-of-sequence token; None: as the tokenizer does. It
         is a token of the trace without characters.

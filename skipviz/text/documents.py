@@ -6,8 +6,8 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -17,6 +17,7 @@ from skipviz.text.encodings import guess_legacy, guess_utf16
 SUFFIXES = (".txt", ".md", ".jsonl")
 
 _ACCEPTED = "skipviz reads text in .txt, .md and .jsonl files"
+_MESSAGES = 'Messages are a list such as [{"role": "user", "content": "..."}], with both as text'
 _ROW = 'Each line must be a JSON object with a string field "text", like {"text": "..."}'
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
@@ -69,6 +70,9 @@ class Document:
         The text, line endings as they were.
     encoding
         The encoding the file was found to be in, by a name that ``bytes.decode`` takes.
+    messages
+        A conversation in place of a text, which is then empty: each with ``role`` and ``content``.
+        It is written as the model's chat template does.
 
     Examples
     --------
@@ -80,8 +84,11 @@ class Document:
     source: str
     text: str
     encoding: str = "utf-8"
+    messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
 
     def __repr__(self) -> str:
+        if self.messages:
+            return f"Document({self.source!r}, {len(self.messages):,} messages)"
         start = self.text if len(self.text) <= 60 else self.text[:59] + "…"
         return f"Document({self.source!r}, {start!r}, {len(self.text):,} characters)"
 
@@ -108,7 +115,8 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
         text if isinstance(text, Document) else Document(source="text", text=text) for text in given
     ]
     for document in documents:
-        check_text(document.text)
+        if not document.messages:
+            check_text(document.text)
     return documents
 
 
@@ -141,7 +149,7 @@ def check_text(text: str) -> str:
     return text
 
 
-def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
+def read_path(path: Path, *, limit: int | None = None, chat: bool = False) -> list[Document]:
     """Read a file named on the command line; one of unknown ending is read as plain text.
 
     Parameters
@@ -150,6 +158,8 @@ def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
         The file.
     limit
         The most bytes to accept, None for no limit.
+    chat
+        Whether rows of JSON Lines may hold ``messages`` in place of a text.
 
     Returns
     -------
@@ -159,7 +169,7 @@ def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
     Raises
     ------
     TextError
-        If the file is missing or unreadable, too big, or not text.
+        If the file is missing or unreadable, a pipe or a device, too big, or not text.
     """
     # A name need not be UTF-8; what is kept or shown of it must be.
     shown = os.fsencode(path).decode("utf-8", errors="replace")
@@ -167,8 +177,14 @@ def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
     try:
         if path.is_dir():
             raise TextError(f"{shown} is a folder. Name the files in it, such as {shown}/*.txt.")
+        if path.exists() and not path.is_file():
+            raise TextError(
+                f"{shown} is a pipe or a device, not a file. Save the text in a file and name "
+                "that, or send it to standard input and name -."
+            )
         _check_size(path.stat().st_size, name=name, limit=limit)
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            data = file.read(-1 if limit is None else limit + 1)
     except FileNotFoundError:
         raise TextError(f"{shown} does not exist. Check the spelling and the folder.") from None
     except PermissionError:
@@ -180,7 +196,8 @@ def read_path(path: Path, *, limit: int | None = None) -> list[Document]:
         raise TextError(
             f"{shown} cannot be read ({reason}). Check its name and its disk."
         ) from None
-    return _read(data, name=name, limit=limit, rows=path.suffix.lower() == ".jsonl")
+    rows = path.suffix.lower() == ".jsonl"
+    return _read(data, name=name, limit=limit, rows=rows, chat=chat)
 
 
 def read_stream(data: bytes, *, limit: int | None = None) -> list[Document]:
@@ -272,14 +289,19 @@ def decode(data: bytes, *, source: str) -> tuple[str, str]:
     return text, "utf-8"
 
 
-def _read(data: bytes, *, name: str, limit: int | None, rows: bool) -> list[Document]:
+def _read(
+    data: bytes, *, name: str, limit: int | None, rows: bool, chat: bool = False
+) -> list[Document]:
     _check_size(len(data), name=name, limit=limit)
     text, encoding = decode(data, source=name)
     if _is_blank(text):
         raise TextError(f"{name} is empty or blank. Give a file with text in it.")
     if not rows:
         return [Document(name, text, encoding)]
-    return [Document(f"{name}:{line}", row, encoding) for line, row in _rows(text, name=name)]
+    return [
+        _row(row, name=name, number=number, encoding=encoding, chat=chat)
+        for number, row in _rows(text)
+    ]
 
 
 def _check_extension(name: str) -> str:
@@ -302,23 +324,50 @@ def _is_blank(text: str) -> bool:
     return not text or text.isspace()
 
 
-def _rows(text: str, *, name: str) -> Iterator[tuple[int, str]]:
-    """Yield line number and text of each row; only a newline ends a row, U+2028 does not."""
+def _rows(text: str) -> Iterator[tuple[int, str]]:
+    """Yield number and content of each line; only a newline ends one, U+2028 does not."""
     for number, line in enumerate(text.split("\n"), start=1):
         if not _is_blank(line):
-            yield number, _row_text(line, where=f"{name}, line {number}")
+            yield number, line
 
 
-def _row_text(line: str, *, where: str) -> str:
-    text = _row_field(_parse(line, where=where), where=where)
+def _row(line: str, *, name: str, number: int, encoding: str, chat: bool) -> Document:
+    """Return the text of a row, or the conversation."""
+    source, where = f"{name}:{number}", f"{name}, line {number}"
+    row = _parse(line, where=where)
+    if chat and isinstance(row, dict) and "messages" in row and "text" not in row:
+        return Document(source, "", encoding, messages=_messages(row["messages"], where=where))
+    text = _row_field(row, where=where)
     if _is_blank(text):
         raise TextError(f'{where}: the field "text" is empty or blank. Fill it, or drop the line.')
+    _check_whole(text, where=where, field_name="text")
+    return Document(source, text, encoding)
+
+
+def _messages(messages: Any, *, where: str) -> tuple[Mapping[str, str], ...]:
+    if not isinstance(messages, list) or not messages:
+        raise TextError(f'{where}: the field "messages" is {_kind(messages)}. {_MESSAGES}.')
+    for number, message in enumerate(messages, start=1):
+        fields = message if isinstance(message, dict) else {}
+        if set(fields) != {"role", "content"}:
+            found = _fields(fields) if fields else _kind(message)
+            raise TextError(f"{where}: message {number} is another ({found}). {_MESSAGES}.")
+        for name, value in fields.items():
+            if not isinstance(value, str):
+                raise TextError(
+                    f'{where}: the field "{name}" of message {number} is {_kind(value)}. '
+                    f"{_MESSAGES}."
+                )
+            _check_whole(value, where=where, field_name=name)
+    return tuple(messages)
+
+
+def _check_whole(text: str, *, where: str, field_name: str) -> None:
     if half := _SURROGATE.search(text):
         raise TextError(
-            f'{where}: the field "text" has half a character (the lone surrogate '
+            f'{where}: the field "{field_name}" has half a character (the lone surrogate '
             f"\\u{ord(half[0]):04x}), which cannot be stored. Write the whole pair, or delete it."
         )
-    return text
 
 
 def _parse(line: str, *, where: str) -> Any:
@@ -353,6 +402,8 @@ def _kind(value: Any) -> str:
         return "a number"
     if isinstance(value, dict):
         return "an object"
+    if value == []:
+        return "an empty list"
     return "a list" if isinstance(value, list) else "a string"
 
 

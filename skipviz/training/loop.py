@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from skipviz.atomic import atomic_write
 from skipviz.errors import InputError, TrainingError
+from skipviz.parquet import check_regular_file
 from skipviz.training.recipe import Recipe
 
 CHECKPOINT = "checkpoint.safetensors"
@@ -238,11 +239,18 @@ def _restore(
     path = folder / CHECKPOINT
     if not path.exists():
         return 0, described, []
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata()
-    begun = json.loads(metadata["recipe"])
+    try:
+        check_regular_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata()
+        begun = json.loads(metadata["recipe"])
+        tensors = load_file(path)
+    except (SafetensorError, InputError, OSError, ValueError, TypeError, KeyError) as error:
+        raise TrainingError(
+            f"{path} is damaged and cannot be taken up again ({error!s:.200}). Delete it to begin "
+            "anew, or train into another folder."
+        ) from error
     _check_recipe(begun, described, folder, changeable)
-    tensors = load_file(path)
     with torch.no_grad():
         for name, value in parameters.items():
             value.copy_(tensors[f"parameter/{name}"])

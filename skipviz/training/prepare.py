@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxtyping import Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
@@ -17,6 +17,7 @@ from skipviz.atomic import atomic_write
 from skipviz.errors import InputError
 from skipviz.families.gated.settings import learned
 from skipviz.models import SkipModel, load, read_settings
+from skipviz.parquet import check_regular_file
 from skipviz.progress import Say
 from skipviz.training.batch_order import batches
 from skipviz.training.recipe import Recipe
@@ -198,9 +199,21 @@ def _windows_of_another(
 
 
 def _read_windows(dense: SkipModel, path: Path) -> tuple[Int[Tensor, "n t"], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        about = file.metadata() or {}
-        windows: Tensor = file.get_tensor("windows")
+    try:
+        check_regular_file(path)
+        with safe_open(path, framework="pt") as file:
+            about = file.metadata() or {}
+            windows: Tensor = file.get_tensor("windows")
+    except (SafetensorError, InputError, OSError) as error:
+        raise InputError(
+            f"The windows in {path} cannot be read ({error!s:.200}). Name the folder of another "
+            "run, or train into another folder."
+        ) from error
+    if windows.ndim != 2 or windows.is_floating_point() or not windows.numel():
+        raise InputError(
+            f"{path} holds {windows.dtype} of shape {tuple(windows.shape)}, not windows of token "
+            "ids. Name the folder of another run, or train into another folder."
+        )
     if about.get("backbone") != dense.weights_sha256:
         raise InputError(
             f"The windows in {path.parent} are token ids of another backbone than {dense.name}; "

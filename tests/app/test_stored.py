@@ -80,3 +80,11 @@ def test_an_uploaded_trace_without_tokens_is_refused(
     assert request.documents[0].text == TEXTS[0]
     with pytest.raises(TextError, match=r"mine\.parquet contains a trace of 0 tokens"):
         uploaded(make_trace(tokens=0), monkeypatch)
+
+
+def test_a_trace_of_more_tokens_than_are_served_is_refused(
+    trace: skipviz.Trace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SKIPVIZ_TOKENS", "20")
+    with pytest.raises(TextError, match="and this page runs at most 20 at a time"):
+        uploaded(trace, monkeypatch)

@@ -126,3 +126,11 @@ def test_evaluate_refuses_what_it_cannot_do(tmp_path: Path, model: Path, text: P
 
 def test_evaluate_of_a_dense_folder_is_a_sentence(tiny_model_folder: Path) -> None:
     assert "has no skipviz.json" in sentence(run("evaluate", tiny_model_folder))
+
+
+@pytest.mark.parametrize("written", ["", "[1]", "{", "[{}]", '[{"training_tokens": "many"}]'])
+def test_a_record_of_training_that_is_damaged_is_a_sentence(
+    model: Path, held_out: object, written: str
+) -> None:
+    (model / "training.json").write_text(written)
+    assert "training.json" in sentence(run("evaluate", model))

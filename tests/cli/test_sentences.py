@@ -119,10 +119,10 @@ def test_files_that_cannot_be_read_are_sentences(
     (tmp_path / "mine.txt").write_text("text")
 
     # Not by chmod: the tests may run as root, who may read everything.
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     assert "mine.txt may not be read by this user" in sentence(run("trace", tmp_path / "mine.txt"))
 
 

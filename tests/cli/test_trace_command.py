@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -118,3 +119,83 @@ def test_interruption_is_a_sentence_and_leaves_the_old_file(
     assert "Stopped." in outcome.stderr
     assert target.read_text() == "before"
     assert not list(tmp_path.glob("*.partial"))
+
+
+TEMPLATE = (
+    "{% if messages[0]['role'] != 'user' %}{{ raise_exception('the user begins') }}{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+)
+MESSAGES = [{"role": "user", "content": "Why? 🦊"}, {"role": "assistant", "content": "Nobody."}]
+
+
+@pytest.fixture
+def chatting(model: Path, tiny_model_folder: Path) -> Path:
+    """A model whose tokenizer writes conversations."""
+    (tiny_model_folder / "chat_template.jinja").write_text(TEMPLATE)
+    return model
+
+
+def test_rows_of_messages_are_conversations(tmp_path: Path, chatting: Path) -> None:
+    rows, target = tmp_path / "rows.jsonl", tmp_path / "out.parquet"
+    lines = [{"messages": MESSAGES, "id": 7}, {"text": tiny.TEXT}, {"messages": MESSAGES[:1]}]
+    rows.write_text("\n".join(json.dumps(line) for line in lines))
+    outcome = run("trace", rows, "--model", chatting, "--parquet", target)
+    assert outcome.exit_code == 0, outcome.output
+    found = skipviz.Trace.load(target).tokens
+    loaded = skipviz.load(chatting)
+    wanted = [skipviz.trace(loaded, each) for each in (MESSAGES, tiny.TEXT, MESSAGES[:1])]
+    assert found["source"].unique(maintain_order=True).to_list() == [
+        "rows.jsonl:1", "rows.jsonl:2", "rows.jsonl:3",
+    ]  # fmt: skip
+    ids = [each for trace in wanted for each in trace.tokens["token_id"]]
+    assert found["token_id"].to_list() == ids
+    assert loaded.tokenizer.decode(ids[:1]) == "<|im_start|>"  # obeyed, not spelt out
+    losses = np.concatenate([trace.tokens["nll"].to_numpy() for trace in wanted])
+    np.testing.assert_allclose(found["nll"].to_numpy(), losses, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"messages": []}, 'line 1: the field "messages" is an empty list'),
+        ({"messages": "hi"}, 'the field "messages" is a string'),
+        ({"messages": [1]}, "message 1 is another (a number)"),
+        ({"messages": [{"role": "user"}]}, 'message 1 is another (its fields are "role")'),
+        ({"messages": [{**MESSAGES[0], "tool_calls": []}]}, '"tool_calls")'),
+        ({"messages": [{"role": "user", "content": 3}]}, '"content" of message 1 is a number'),
+        ({"messages": [{"role": "user", "content": "\ud800"}]}, "half a character"),
+        ({"messages": MESSAGES[1:]}, "cannot write these messages (the user begins)"),
+    ],
+)
+def test_rows_that_are_no_conversations_are_refused(
+    tmp_path: Path, chatting: Path, row: Any, said: str
+) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row))
+    assert said in sentence(run("trace", tmp_path / "rows.jsonl", "--model", chatting))
+
+
+def test_only_a_trace_takes_conversations(tmp_path: Path, chatting: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": MESSAGES}))
+    said = sentence(run("evaluate", chatting, "--text", tmp_path / "rows.jsonl"))
+    assert 'the object has no field "text"' in said
+
+
+def test_a_model_without_a_chat_template_says_so(tmp_path: Path, model: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"messages": MESSAGES}))
+    said = sentence(run("trace", tmp_path / "rows.jsonl", "--model", model))
+    assert "has no chat template" in said
+
+
+@pytest.mark.parametrize(
+    ("option", "begins"), [("--bos", True), ("--no-bos", False), (None, False)]
+)
+def test_a_text_begins_with_the_token_asked_for(
+    tmp_path: Path, model: Path, text: Path, option: str | None, begins: bool
+) -> None:
+    target = tmp_path / "out.parquet"
+    options = [] if option is None else [option]
+    outcome = run("trace", text, "--model", model, "--parquet", target, *options)
+    assert outcome.exit_code == 0, outcome.output
+    found = skipviz.Trace.load(target).tokens
+    assert (found["token_id"][0] == tiny.tokenizer().bos_token_id) == begins
+    assert f"{found.height:,} tokens" in outcome.stderr

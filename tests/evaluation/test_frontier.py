@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
+import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +15,7 @@ import torch
 import skipviz
 import skipviz.evaluation.frontier
 from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
+from skipviz.evaluation.candidates import guarded_candidates
 from skipviz.evaluation.card import frontier_table
 from skipviz.evaluation.frontier import frontier, measure
 from skipviz.families.gated.settings import Threshold
@@ -293,9 +297,58 @@ def test_nothing_counts_twice(
         measure([one], dense, documents, most=0)
 
 
-def test_a_file_that_is_no_store_is_refused(
-    dense: skipviz.SkipModel, documents: list[skipviz.Document], tmp_path: Path
+def test_conversations_are_told_apart(
+    tiny_backbone: Any, tiny_tokenizer: Any, tmp_path: Path
 ) -> None:
-    (tmp_path / "store").write_text("words")
-    with pytest.raises(ValueError, match="no store of figures"):
-        measure([], dense, documents, store=tmp_path / "store")
+    tokenizer = copy.deepcopy(tiny_tokenizer)
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{% endfor %}"
+    )
+    dense = skipviz.from_parts(tiny_backbone, tokenizer)
+    said = [
+        skipviz.Document("chat", "", messages=({"role": "user", "content": words},))
+        for words in ("Why?", "The fox jumps over the dog.")
+    ]
+    store = tmp_path / "measured.parquet"
+    both = [measure([], dense, [each], store=store)["nll"].item() for each in said]
+    assert both == [measure([], dense, [each])["nll"].item() for each in said]
+    assert both[0] != both[1]
+    assert measure([], dense, said, store=store).height == 2
+
+
+def test_an_evaluation_stops_within_a_layer_and_keeps_what_is_done(
+    gated: skipviz.SkipModel,
+    dense: skipviz.SkipModel,
+    documents: list[skipviz.Document],
+    tmp_path: Path,
+) -> None:
+    store, stop, ran = tmp_path / "measured.parquet", threading.Event(), 0
+
+    def progress(share: float) -> None:
+        if share > 0.5:
+            stop.set()
+
+    with pytest.raises(skipviz.Stopped):
+        measure(
+            [candidate(gated, 0.3, 0.8)], dense, documents, store=store, stop=stop,
+            progress=progress,
+        )  # fmt: skip
+    kept = pl.read_parquet(store).height
+    assert 0 < kept < 2 * len(documents)
+    stop.clear()
+
+    def count(*_: object) -> None:
+        nonlocal ran
+        ran += 1
+        stop.set()
+
+    hook = dense.model.model.layers[1].register_forward_hook(count)
+    with pytest.raises(skipviz.Stopped):
+        measure([], dense, [skipviz.Document("a", "Some other text.")], stop=stop)
+    hook.remove()
+    assert ran == 1
+    assert not any(module._forward_hooks for module in dense.model.modules())
+    with pytest.raises(skipviz.Stopped):
+        guarded_candidates(
+            dense, [candidate(gated, 0.3, 0.8)], documents * 7, limits=[1.0], stop=stop
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from streamlit.testing.v1 import AppTest
 
 import skipviz
 from skipviz.errors import SkipvizError
@@ -20,6 +22,7 @@ from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
 WEIGHTS = "model.safetensors"
+PATIENCE = 60
 
 
 def of_config(**values: Any) -> Callable[[Path], None]:
@@ -188,6 +191,83 @@ def test_a_broken_skipping_folder_is_a_sentence(
     outcome = run("trace", tmp_path / "text.txt", "--model", folder)
     assert outcome.exit_code == 1
     assert sentence(outcome)
+
+
+def page_of_paths() -> None:
+    """The script of the page where a folder is named."""
+    from skipviz.app.views.paths_page import page
+
+    page()
+
+
+def traced_on_the_page(folder: Path) -> AppTest:
+    """Name a folder in the side bar, and trace a text with it."""
+    page = AppTest.from_function(page_of_paths)
+    page.run(timeout=PATIENCE)
+    page.selectbox(key="model").set_value("A folder on this machine")
+    page.run(timeout=PATIENCE)
+    page.text_input(key="folder").set_value(str(folder))
+    page.text_area(key="pasted").set_value(tiny.TEXT)
+    page.run(timeout=PATIENCE)
+    assert not page.exception
+    page.button(key="run").click()
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until:
+        page.run(timeout=PATIENCE)
+        if not any(button.label == "Stop" for button in page.button):
+            return page
+        time.sleep(0.05)
+    raise TimeoutError("The run did not end.")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(90)
+@pytest.mark.parametrize("fault", [*DENSE, *SKIPPING])
+def test_a_broken_folder_is_a_sentence_on_the_page(
+    fault: str, whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(whole[0 if fault in DENSE else 1], folder)
+    put, said = DENSE[fault] if fault in DENSE else (SKIPPING[fault], "model")
+    put(folder)
+    page = traced_on_the_page(folder)
+    assert not page.exception
+    words = [each.value for each in page.error]
+    assert len(words) == bool(said), words
+    assert not any("fault in skipviz" in each or "Traceback" in each for each in words)
+
+
+@pytest.mark.parametrize("fault", SKIPPING)
+def test_a_broken_sample_is_a_sentence_in_the_list(
+    fault: str, whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("broken", "good"):
+        shutil.copytree(whole[1], tmp_path / name)
+    SKIPPING[fault](tmp_path / "broken")
+    folders = {name: tmp_path / name for name in ("broken", "good")}
+    monkeypatch.setattr("skipviz.folders.sample_folders", lambda: folders)
+    monkeypatch.setenv("COLUMNS", "1000")
+    outcome = run("models", "list")
+    assert outcome.exit_code == 0, outcome.output
+    rows = {line.split()[1]: line for line in outcome.stdout.splitlines() if line.startswith("│")}
+    assert "learned on" in rows["good"]
+    assert "smollm2-135m" in rows
+    unseen = ("gates", "layers", "rank is absurd", "backbone", "other hash", "thresholds are none")
+    if not fault.startswith(unseen):
+        assert "learned on" not in rows["broken"]  # it is not read further here
+        assert "skipviz.json" in rows["broken"]
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "generation_config.json", "thresholds.json"])
+def test_a_pipe_in_a_folder_is_never_opened(
+    name: str, whole: tuple[Path, Path], tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(whole[1 if name == "thresholds.json" else 0], folder)
+    (folder / name).unlink(missing_ok=True)
+    os.mkfifo(folder / name)
+    with pytest.raises(SkipvizError, match="is not a regular file"):
+        skipviz.load(folder)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", torch.bfloat16, torch.float16])

@@ -270,11 +270,11 @@ class TestReadPath:
     def test_no_permission(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.txt").write_bytes(b"secret")
 
-        def refuse(_: Path) -> bytes:
+        def refuse(*_: object) -> None:
             raise PermissionError(13, "Permission denied")
 
         # Not by chmod: the tests may run as root, who may read everything.
-        monkeypatch.setattr(Path, "read_bytes", refuse)
+        monkeypatch.setattr(Path, "open", refuse)
         with pytest.raises(TextError, match=r"a\.txt may not be read by this user"):
             read_path(tmp_path / "a.txt")
 

@@ -3,11 +3,13 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from skipviz.errors import TrainingError
@@ -18,7 +20,7 @@ from skipviz.families.gated.modules import (
 )
 from skipviz.training.batch_order import batches
 from skipviz.training.collapse import CollapseWatch
-from skipviz.training.loop import train
+from skipviz.training.loop import CHECKPOINT, train
 from skipviz.training.objectives.cost import CostSteering
 from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.recipe import Recipe
@@ -268,3 +270,20 @@ def test_a_run_is_resumed_on_the_windows_it_was_begun_on(tmp_path: Path) -> None
             objective(tiny.gated(seed=0), tmp_path, RECIPE), recipe=RECIPE, folder=tmp_path,
             report=lambda figures: None, about={"windows": "", "texts": "b"},
         )  # fmt: skip
+
+
+@pytest.mark.timeout(60)
+def test_a_checkpoint_that_cannot_be_read_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(Interrupted):
+        run(tiny.gated(seed=0), tmp_path, stop_after=4)
+    file = tmp_path / CHECKPOINT
+    whole = file.read_bytes()
+    for put in (
+        lambda: file.write_bytes(whole[: len(whole) // 2]),
+        lambda: file.write_bytes(b""),
+        lambda: file.write_bytes(save({"a": torch.zeros(1)})),
+        lambda: file.unlink() or os.mkfifo(file),
+    ):
+        put()
+        with pytest.raises(TrainingError, match="is damaged and cannot be taken up again"):
+            run(tiny.gated(seed=0), tmp_path)

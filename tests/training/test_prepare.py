@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save
 
 import skipviz.training.prepare
-from skipviz.training.prepare import Prepared, TrainingRun, prepare
+from skipviz.errors import InputError
+from skipviz.training.prepare import WINDOWS, Prepared, TrainingRun, prepare
 from skipviz.training.recipe import Recipe
 
 
@@ -83,3 +86,21 @@ def test_a_folder_without_windows_is_a_sentence_and_gets_none(
     prepared(backbone, tmp_path / "theirs")
     with pytest.raises(ValueError, match="holds windows of 8 tokens; this run needs some of 9"):
         prepared(backbone, tmp_path / "mine", windows=tmp_path / "theirs", length=9)
+
+
+@pytest.mark.timeout(60)
+def test_windows_that_cannot_be_read_are_a_sentence(tmp_path: Path, backbone: Path) -> None:
+    prepared(backbone, tmp_path / "theirs")
+    file = tmp_path / "theirs" / WINDOWS
+    whole = file.read_bytes()
+    for put in (
+        lambda: file.write_bytes(whole[:100]),
+        lambda: file.write_bytes(b""),
+        lambda: file.write_bytes(save({"windows": torch.zeros(3)})),
+        lambda: file.write_bytes(save({"others": torch.zeros(3)})),
+        lambda: file.unlink() or os.mkfifo(file),
+        lambda: file.unlink() or file.mkdir(),
+    ):
+        put()
+        with pytest.raises(InputError, match=r"cannot be read|not windows of token ids"):
+            prepared(backbone, tmp_path / "mine", windows=tmp_path / "theirs")

@@ -178,8 +178,9 @@ class Clusters:
 
         Raises
         ------
-        ValueError
-            If the file holds no clusters, clusters of another format, or not all of them.
+        StoreError
+            If the file holds no clusters, clusters of another format, not all of them, or some
+            that make no sense.
         """
         return cls(**read_tables(source))
 

@@ -10,13 +10,16 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.analysis.clusters.grouping import CLUSTERING_METHODS, METRICS
-from skipviz.analysis.clusters.profiles import PROFILE_VALUES
+from skipviz.analysis.clusters.stored_checks import check_clusters
 from skipviz.atomic import write_table
 from skipviz.errors import InputError
+from skipviz.invariants import MOST_CELLS
+from skipviz.parquet import one_kind_of_error, read_parquet_file, stored_name
 
 FORMAT = 1
 METADATA_KEY = "skipviz.clusters"
+MOST_CLUSTER_VALUES = MOST_CELLS // 8
+"""Of a column: tokens, or the profiles of references."""
 
 _SITE: dict[str, Any] = {
     "site": pl.Int64,
@@ -94,84 +97,38 @@ def read_tables(source: Path | str | io.BytesIO) -> dict[str, pl.DataFrame]:
 
     Raises
     ------
-    ValueError
-        If there are no clusters in it, clusters of another format, or not all of them.
+    StoreError
+        If there are no clusters in it, clusters of another format, not all of them, or some that
+        make no sense.
     """
-    name = "The data" if isinstance(source, io.BytesIO) else str(source)
-    content = source.getvalue() if isinstance(source, io.BytesIO) else source
-    try:
-        metadata = pl.read_parquet_metadata(_again(content))
-        frame = pl.read_parquet(_again(content))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(
-            f"{name} cannot be read as clusters: {error}. Give a file that Clusters.save wrote."
-        ) from error
-    if METADATA_KEY not in metadata:
-        raise InputError(
-            f"{name} is a Parquet file without clusters. Give a file that Clusters.save wrote."
-        )
-    written = _format(metadata[METADATA_KEY])
-    if written != FORMAT:
-        raise InputError(
-            f"{name} has clusters of format {written}; this version of skipviz reads format "
-            f"{FORMAT}."
-        )
-    tables = {table: _table(frame, table, name) for table in TABLES}
-    _check_values(tables, name)
+    name = stored_name(source)
+    with one_kind_of_error(name, "clusters", "Give a file that Clusters.save wrote."):
+        frame, beside = read_parquet_file(source, most_rows=1, most_values=MOST_CLUSTER_VALUES)
+        if METADATA_KEY not in beside:
+            raise InputError("It is a Parquet file without clusters.")
+        written = json.loads(beside[METADATA_KEY])
+        if not isinstance(written, dict) or written.get("format") != FORMAT:
+            raise InputError(
+                f"It is not of the format that this version of skipviz reads, which is {FORMAT}."
+            )
+        tables = {table: _table(frame, table) for table in TABLES}
+        check_clusters(tables)
     return tables
 
 
-def _again(content: Path | str | bytes) -> Any:
-    return io.BytesIO(content) if isinstance(content, bytes) else content
-
-
-def _format(written: str) -> Any:
-    try:
-        found = json.loads(written)
-    except ValueError:
-        return None
-    return found.get("format") if isinstance(found, dict) else None
-
-
-def _table(frame: pl.DataFrame, table: str, name: str) -> pl.DataFrame:
+def _table(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     """Return one table, if it has the columns that it should have."""
     if table not in frame.columns or frame.height != 1:
-        raise InputError(f"{name} has no table {table} of clusters. Save the clusters again.")
+        raise InputError(f"There is no table {table}.")
     column = frame[table]
     structs = column.dtype == pl.List and isinstance(column.dtype.inner, pl.Struct)  # type: ignore[attr-defined]
     found = column[0].struct.unnest() if structs and column[0] is not None else pl.DataFrame()
     for wanted, dtype in TABLES[table].items():
         if found.schema.get(wanted) != dtype:
             raise InputError(
-                f"{name} has {found.schema.get(wanted)} where column {wanted} of table {table} "
-                f"should be {dtype}. Save the clusters again."
+                f"There is {found.schema.get(wanted)} where column {wanted} of table {table} "
+                f"should be {dtype}."
             )
-    return found
-
-
-def _check_values(tables: Mapping[str, pl.DataFrame], name: str) -> None:
-    """Raise ``ValueError`` where tables do not go together."""
-    run, references = tables["run"], tables["references"]
-    width = references["profile"].dtype.shape[0]  # type: ignore[attr-defined]
-    whole = (
-        run.height == 1
-        and width == tables["sites"].height
-        and references.height > 0
-        and references["profile"].null_count() == 0
-    )
-    if not whole:
-        raise InputError(
-            f"{name} has {run.height} runs, {references.height} reference profiles of {width} "
-            f"sites and {tables['sites'].height} sites, which do not go together. Save the "
-            "clusters again."
-        )
-    for column, valid in (
-        ("on", PROFILE_VALUES),
-        ("method", CLUSTERING_METHODS),
-        ("metric", METRICS),
-    ):
-        if run[column][0] not in valid:
-            raise InputError(
-                f"{name} has clusters with {column}={run[column][0]!r}, which is not one of "
-                f"{', '.join(valid)}. Save the clusters again."
-            )
+    if column[0].null_count():  # a row that is missing is none of nulls
+        raise InputError(f"Table {table} has a row that is missing.")
+    return found.select(list(TABLES[table]))

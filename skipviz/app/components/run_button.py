@@ -156,8 +156,9 @@ def computed(
 def traced_now() -> tuple[Request, Trace] | None:
     """Return what the page of skip paths traced last, if it is there.
 
-    The request is for the weights that the trace is of: the model's folder may have been written
-    anew since, and what follows from the trace must not be kept as that of another model.
+    The request is for the weights and the setup that the trace is of: the model's folder may have
+    been written anew since, and what follows from the trace must not be kept as that of another
+    model.
     """
     run = state().runs.get(PATHS)
     shown = None if run is None else run.finished
@@ -165,7 +166,8 @@ def traced_now() -> tuple[Request, Trace] | None:
     if shown is None or traced is None:
         return None
     jobs().look_at(shown.job)
-    return replace(shown.request, weights=traced.run["weights_sha256"].item()), traced
+    weights, setup = traced.run.select("weights_sha256", "setup_sha256").row(0)
+    return replace(shown.request, weights=weights, setup=setup), traced
 
 
 @st.fragment(run_every=0.5)
