@@ -6,7 +6,6 @@ import polars as pl
 import pytest
 from scipy import stats
 
-from skipviz.analysis.statistics.blocks import Resampling
 from skipviz.analysis.statistics.correlation import (
     CORRELATION_METHODS,
     CorrelationMethod,
@@ -50,10 +49,12 @@ def test_an_interval_needs_eight_blocks() -> None:
     assert several.low < several.r < several.high
 
 
-def test_single_tokens_permuted_give_scipys_p() -> None:
-    x, y = series(0, 40), series(1, 40)
-    found = block_correlation(x, y, method="pearson", block=1, permutations=4999, seed=0)
-    assert found.p == pytest.approx(stats.pearsonr(x, y).pvalue, abs=0.03)
+def test_p_of_noise_is_scipys() -> None:
+    x, y = series(0, 400), series(1, 400)
+    found = block_correlation(x, y, method="pearson", permutations=4999, seed=0)
+    assert found.p == pytest.approx(stats.pearsonr(x, y).pvalue, abs=0.15)
+    found = block_correlation(x, y + 0.2 * x, method="pearson", permutations=4999, seed=0)
+    assert found.p < 0.01
 
 
 @pytest.mark.slow
@@ -66,22 +67,6 @@ def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     ]
     jitter = np.random.default_rng(0).uniform(0, 0.01, SEEDS)  # they are multiples of 1/100
     assert stats.kstest(np.array(found) - jitter, "uniform").pvalue > 0.01
-
-
-@pytest.mark.slow
-def test_blocks_hold_the_level_where_neighbours_are_alike_and_single_tokens_do_not() -> None:
-    rejected = {}
-    for block in (32, 1):
-        p = [
-            block_correlation(
-                series(s, 640, 0.8), series(s + 10_000, 640, 0.8), method="pearson", block=block,
-                permutations=99, seed=s,
-            ).p
-            for s in range(SEEDS)
-        ]  # fmt: skip
-        rejected[block] = np.mean(np.array(p) <= 0.05)
-    assert rejected[32] <= 0.07
-    assert rejected[1] > 0.2
 
 
 @pytest.mark.slow
@@ -122,17 +107,6 @@ def test_the_partial_coefficient_is_the_textbooks() -> None:
     wanted = (xy - xz * yz) / np.sqrt((1 - xz**2) * (1 - yz**2))
     found = block_correlation(x, y, method="pearson", covariates=z[:, None], permutations=9, seed=0)
     assert found.r == pytest.approx(wanted)
-
-
-@pytest.mark.slow
-def test_the_interval_covers_the_truth() -> None:
-    inside = 0
-    for seed in range(200):
-        x = series(seed, 300)
-        y = 0.5 * x + np.sqrt(0.75) * series(seed + 10_000, 300)
-        found = block_correlation(x, y, method="pearson", block=8, permutations=199, seed=seed)
-        inside += found.low <= 0.5 <= found.high
-    assert 0.88 <= inside / 200 <= 0.99
 
 
 def test_a_figure_that_never_changes_has_no_correlation() -> None:
@@ -183,7 +157,9 @@ def test_texts_that_differ_as_wholes_do_not_go_together(sizes: list[int]) -> Non
         x, y, documents = texts_apart(seed, sizes)
         found.append(block_correlation(x, y, documents=documents, permutations=99, seed=seed))
     assert np.mean([each.p <= 0.05 for each in found]) <= 0.12
-    assert np.mean([each.low <= 0 <= each.high for each in found]) >= 0.8
+    given = [each for each in found if each.withheld is None]
+    assert len(given) > 40
+    assert np.mean([each.low <= 0 <= each.high for each in given]) >= 0.88
 
 
 def test_what_holds_within_texts_is_found_though_texts_differ_the_other_way() -> None:
@@ -198,18 +174,3 @@ def test_what_holds_within_texts_is_found_though_texts_differ_the_other_way() ->
     assert np.isnan(
         block_correlation(x, documents * 0.1, documents=documents, permutations=9, seed=0).r
     )
-
-
-def test_blocks_stay_in_their_text_and_one_text_is_as_none_named() -> None:
-    documents = np.repeat([3, 1, 2], [50, 7, 20])
-    drawn = Resampling.of(77, documents=documents, block=8, permutations=2000, seed=0)
-    assert (documents[drawn.orders] == documents).all()
-    assert (np.sort(drawn.orders, axis=1) == np.arange(77)).all()
-    often = np.bincount(drawn.draws.ravel(), minlength=77) / 2000
-    assert often == pytest.approx(1, abs=0.15)
-    one, none = (
-        Resampling.of(77, documents=each, block=8, permutations=5, seed=0)
-        for each in (np.zeros(77, dtype=np.int64), None)
-    )
-    assert (one.orders == none.orders).all()
-    assert (one.draws == none.draws).all()
