@@ -34,7 +34,11 @@ MIN_BLOCKS_FOR_INTERVAL = 8
 MOST_MOVED = 0.5
 """Standard errors by which slow changes may move a coefficient that has an interval."""
 MIN_WEIGHT = 8.0
-"""Tokens that a coefficient rests on, at least, to have an interval; see ``Coefficients``."""
+"""``Coefficients.weight``, at least, for an interval."""
+MIN_SHARED, MIN_SHARED_FOR_P = 3.0, 1 / 3
+"""``Coefficients.shared``, at least, for an interval and for a p-value."""
+HEAVIEST = 9.0
+"""Kurtosis of a figure, at most, for an interval of Pearson's coefficient."""
 PERMUTATIONS = 999
 
 Withheld = Literal["blocks", "trends", "weight"]
@@ -63,7 +67,7 @@ class Correlation:
         method is ``pearson``; NaN where nothing else is left.
     p
         Of ``r_detrended``: share of random signs of waves, the data's own among them, with which it
-        is as far from 0.
+        is as far from 0. NaN also where both figures rest on so few tokens that these hardly meet.
     """
 
     method: CorrelationMethod
@@ -142,9 +146,12 @@ class Coefficients:
     left_out
         ``own`` without each part of the texts, [parts]; none of fewer than
         ``MIN_BLOCKS_FOR_INTERVAL``.
-    influence
-        By how much each token moves ``own``, up to a factor, [tokens]. Where few tokens have all of
-        it, such as the few that a gate skipped, no interval holds.
+    weight
+        Tokens that the spread of either figure rests on, as its kurtosis tells: of a decision about
+        as many as are decided the rarer way. Where they are few no interval holds. 0 where the
+        method is ``pearson`` and a figure has tails so heavy that a sample does not tell them.
+    shared
+        Tokens that the spread of both figures rests on if they have nothing to do with each other.
     """
 
     own: float
@@ -152,7 +159,8 @@ class Coefficients:
     detrended: float
     signed: Floats
     left_out: Floats
-    influence: Floats
+    weight: float
+    shared: float
 
     @classmethod
     def mean(cls, several: Sequence[Coefficients]) -> Coefficients:
@@ -170,7 +178,8 @@ class Coefficients:
             detrended=float(np.mean([each.detrended for each in tested])),
             signed=np.mean([each.signed for each in tested], axis=0),
             left_out=np.mean([each.left_out for each in kept], axis=0),
-            influence=np.mean([each.influence for each in kept], axis=0),
+            weight=min(each.weight for each in kept),
+            shared=min(each.shared for each in kept),
         )
 
 
@@ -250,14 +259,16 @@ def coefficients(
         _coefficient(*_compared(x[others], y[others], basis, method, document[others]), method)
         for others, basis in ((part != each, b) for each, b in enumerate(controls.of_others))
     ]
-    plain = _coefficient(left, right, "pearson")
+    weights = _weight(left), _weight(right)
+    heavy = method == "pearson" and min(weights) * HEAVIEST < len(left)
     return Coefficients(
         own=own,
-        moved=plain - detrended,
+        moved=_coefficient(left, right, "pearson") - detrended,
         detrended=detrended,
         signed=signed,
         left_out=np.array(left_out),
-        influence=_influence(left, right, plain),
+        weight=0.0 if heavy else min(weights),
+        shared=weights[0] * weights[1] / len(left),
     )
 
 
@@ -277,7 +288,7 @@ def correlation_of(
     """
     low, high, withheld = _interval(found, np.bincount(resampling.part))
     p = float("nan")
-    if np.isfinite(found.detrended):
+    if np.isfinite(found.detrended) and found.shared >= MIN_SHARED_FOR_P:
         # Ties with the data's own coefficient count, up to rounding.
         extreme = (np.abs(found.signed) >= abs(found.detrended) - 1e-12).sum()
         p = float((extreme + 1) / (len(found.signed) + 1))
@@ -304,8 +315,8 @@ def _interval(found: Coefficients, sizes: Ints) -> tuple[float, float, Withheld 
         return nan, nan, None
     if not len(found.left_out):
         return nan, nan, "blocks"
-    squared = found.influence**2
-    if squared.sum() ** 2 < MIN_WEIGHT * (squared**2).sum() or np.isnan(found.left_out).any():
+    few = found.weight < MIN_WEIGHT or found.shared < MIN_SHARED
+    if few or np.isnan(found.left_out).any():
         return nan, nan, "weight"
     own, left_out = (
         np.arctanh(np.clip(each, -1 + 1e-9, 1 - 1e-9)) for each in (found.own, found.left_out)
@@ -347,12 +358,10 @@ def _compared(
     return left, right
 
 
-def _influence(left: Floats, right: Floats, r: float) -> Floats:
-    """Return by how much each token moves a coefficient, up to a factor."""
-    spread = np.maximum([left.std(), right.std()], 1e-300)
-    x, y = (left - left.mean()) / spread[0], (right - right.mean()) / spread[1]
-    found: Floats = x * y - r / 2 * (x**2 + y**2)
-    return found
+def _weight(values: Floats) -> float:
+    """Return how many tokens the spread of a figure rests on: their count over its kurtosis."""
+    squares = (values - values.mean()) ** 2
+    return float(squares.sum() ** 2 / max(float((squares**2).sum()), 1e-300))
 
 
 def _coefficient(x: Floats, y: Floats, method: CorrelationMethod) -> float:
@@ -381,7 +390,7 @@ def _less_means(values: Floats, document: Ints) -> Floats:
     np.add.at(total, document, values)
     # A text of which all was left out has no tokens to take a mean from.
     count = np.maximum(np.bincount(document), 1).reshape(-1, *[1] * (values.ndim - 1))
-    return unrounded(values - (total / count)[document], values, axis=0)
+    return unrounded(values - (total / count)[document], values)
 
 
 def _basis(covariates: Floats | None, method: CorrelationMethod, document: Ints) -> Floats | None:
@@ -398,7 +407,7 @@ def _left_over(values: Floats, basis: Floats | None) -> Floats:
     if basis is None:
         return values
     rest: Floats = values - basis @ (basis.T @ values)
-    return unrounded(rest, values, axis=-1)
+    return unrounded(rest, values) if len(rest) else rest
 
 
 def _check(x: Floats, y: Floats, covariates: Floats | None) -> None:

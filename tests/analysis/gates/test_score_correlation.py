@@ -186,7 +186,6 @@ def test_progress_ends_at_one_and_may_stop_it() -> None:
         (20, "worth", {}, "no column 'worth'"),
         (4, "utility", {}, "2 of 4 tokens"),
         (20, "utility", {"block": 0}, "block=0"),
-        (20, "utility", {"methods": ["gamma"]}, "method='gamma' is not one of pearson"),
         (20, "utility", {"permutations": 0}, "permutations=0"),
     ],
 )
