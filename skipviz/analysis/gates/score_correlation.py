@@ -74,10 +74,10 @@ def correlate(
         One row per test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
         there is one; ``method``; ``controlled``, whether position, word frequency, surprisal and
         length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``;
-        ``withheld``, why there is no interval: ``blocks``, too few of them, ``trends``, slow
-        changes along the text that move ``r``, or ``weight``, too few tokens that ``r`` rests on;
+        ``withheld``, why there is no interval: "blocks", too few of them, "trends", slow
+        changes along the text that move ``r``, or "weight", too few tokens that ``r`` rests on;
         ``r_detrended``, the coefficient without slow changes, of ranks unless the method is
-        ``pearson``; ``p`` of that; ``q``, p after Benjamini and Hochberg over the whole table. Null
+        Pearson's; ``p`` of that; ``q``, p after Benjamini and Hochberg over the whole table. Null
         where all scores or figures of a site are alike.
 
     Raises

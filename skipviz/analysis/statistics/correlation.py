@@ -37,7 +37,7 @@ MIN_WEIGHT = 8.0
 """``Coefficients.weight``, at least, for an interval."""
 MIN_SHARED, MIN_SHARED_FOR_P = 3.0, 1 / 3
 """``Coefficients.shared``, at least, for an interval and for a p-value."""
-HEAVIEST = 9.0
+HEAVIEST = 5.0
 """Kurtosis of a figure, at most, for an interval of Pearson's coefficient."""
 PERMUTATIONS = 999
 
