@@ -52,9 +52,9 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
     st.caption(
         f"Each site has {len(traced) - 1:,} tokens. The coefficient of a layer, and that of all "
         "sites, is the mean over its sites. Any two figures that drift along a text go together, "
-        "so p is of the coefficient without what changes slowly, by random signs of its waves; q is "
-        "p corrected for the whole table (Benjamini-Hochberg). Intervals leave out whole blocks of "
-        f"{BLOCK_TOKENS} neighbouring tokens in turn."
+        "so p is of the coefficient without what changes slowly, by random signs of its waves. q "
+        "is p corrected for the whole table (Benjamini-Hochberg). Intervals leave out whole "
+        f"blocks of {BLOCK_TOKENS} neighbouring tokens in turn."
     )
     settings = column if shares is None or column == "utility" else f"{column} {shares.steps}"
     table = tried(
