@@ -21,6 +21,7 @@ DEMANDS: dict[str, Draw] = {
     "normal": lambda random, n: random.normal(size=n),
     "lognormal": lambda random, n: random.lognormal(0.0, 0.7, n),
     "gamma": lambda random, n: random.gamma(1.5, 1.0, n),
+    "exponential": lambda random, n: random.exponential(1.0, n),
     "beta": lambda random, n: random.beta(1.0, 4.0, n) * 4,
 }
 
@@ -38,8 +39,9 @@ def continuum(draw: Draw, seed: int, tokens: int) -> np.ndarray:
 def main() -> None:
     """Print claims by kind of tokens."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sets", type=int, default=50)
+    parser.add_argument("--sets", type=int, default=60)
     parser.add_argument("--tokens", type=int, default=300)
+    parser.add_argument("--only", default="", help="the kinds with this in their name")
     options = parser.parse_args()
     kinds: dict[str, Callable[[int], np.ndarray]] = {
         f"continuum, {name}": lambda seed, draw=draw: continuum(draw, seed, options.tokens)
@@ -47,6 +49,8 @@ def main() -> None:
     }
     kinds["planted groups"] = lambda seed: planted(seed, tokens=options.tokens)[0]
     for name, made in kinds.items():
+        if options.only not in name:
+            continue
         claims = sum(
             cluster(trace_of(made(seed), seed=seed), seed=seed).found
             for seed in range(options.sets)

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
+from skipviz.analysis.statistics.multiple_tests import correlation_found
 from skipviz.plots.style.cell_map import cell_map
 from skipviz.plots.style.frame import dress, units
 from skipviz.plots.style.labels import html_text, provenance, token_label
@@ -25,8 +26,6 @@ from skipviz.traces import Trace
 
 ENDS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 """Where colours of shares may end. The ladder is coarse: targets of one kind share a step."""
-SIGNIFICANT_Q = 0.05
-"""The q-value up to which a coefficient is drawn filled."""
 
 
 def share_end(values: pl.Series) -> float:
@@ -219,7 +218,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
     """Draw the coefficient of each site, plain beside controlled for covariates.
 
     Filled marks differ from 0 at a false discovery rate of 5%; the dashed line is 0, the band the
-    interval over all sites.
+    interval over all sites. An interval that would not hold is not drawn.
 
     Parameters
     ----------
@@ -260,7 +259,7 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
 
 
 def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter:
-    sure = (sites["q"] <= SIGNIFICANT_Q).to_list()
+    sure = sites.select(correlation_found()).to_series().to_list()
     shape = "circle" if unit == "attn" else "square"
     return go.Scatter(
         x=sites["layer"].to_list(),
@@ -272,7 +271,10 @@ def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter
             "width": 0,
         },
         customdata=[
-            (p, q, "" if low is None else f" (95%: {low:.3f} to {high:.3f})")
+            (
+                "not tested" if p is None else f"p {p:.4f}, q {q:.4f}",
+                " (no interval)" if low is None else f" (95%: {low:.3f} to {high:.3f})",
+            )
             for p, q, low, high in sites.select("p", "q", "low", "high").rows()
         ],
         mode="markers",
@@ -285,8 +287,8 @@ def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter
             "size": 8,
         },
         hovertemplate=(
-            f"{UNIT_NAMES[unit]} of layer %{{x}}<br>%{{y:.3f}}%{{customdata[2]}}<br>"
-            "p %{customdata[0]:.4f}, q %{customdata[1]:.4f}"
+            f"{UNIT_NAMES[unit]} of layer %{{x}}<br>%{{y:.3f}}%{{customdata[1]}}<br>"
+            "%{customdata[0]}"
             "<extra></extra>"
         ),
     )

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from skipviz.analysis.gates.agreement import Agreement
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, correlation_found
+from skipviz.readings.intervals import coefficient_words, q_words
 
 if TYPE_CHECKING:
     from skipviz.experiments.attribution.target import Attribution
 
-_SIGNIFICANT_Q = 0.05
-"""The q-value up to which a finding is named."""
 _TOLERANCE = 0.1
 """How much of their total shares may miss and still be trusted."""
 _NONE, _WEAK, _STRONG = 0.1, 0.3, 0.6
@@ -204,23 +204,20 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
             f"No correlation can be computed: at every site all scores, or all {value}, are equal."
         )
     sites = mine.filter(pl.col("scope") == "site", pl.col("controlled"), pl.col("r").is_not_null())
-    up = sites.filter(pl.col("q") <= _SIGNIFICANT_Q, pl.col("r") > 0).height
-    down = sites.filter(pl.col("q") <= _SIGNIFICANT_Q, pl.col("r") < 0).height
-    interval = (
-        "" if plain["low"] is None else f", 95% interval {plain['low']:.2f} to {plain['high']:.2f}"
-    )
+    found = sites.filter(correlation_found())
+    up, down = (found.filter(pl.col("r").sign() == sign).height for sign in (1, -1))
     words = (
         f"Over all sites, scores {_strength(plain['r'], 'correlate')} with {value} "
-        f"({method.capitalize()} {plain['r']:.2f}{interval}, q {plain['q']:.3f})"
+        f"({method.capitalize()} {coefficient_words(plain)}, {q_words(plain['q'])})"
     )
     if controlled["r"] is not None:
         words += (
-            f"; controlled for position, word frequency, surprisal and length, the coefficient is "
-            f"{controlled['r']:.2f} (q {controlled['q']:.3f})"
+            "; controlled for position, word frequency, surprisal and length, the coefficient is "
+            f"{coefficient_words(controlled)} ({q_words(controlled['q'])})"
         )
     return (
         f"{words}. With these controls, the correlation is positive at {up} and negative at {down} "
-        f"of {sites.height} sites (q at most {_SIGNIFICANT_Q:g} among "
+        f"of {sites.height} sites (q at most {FALSE_DISCOVERY_RATE:g} among "
         f"{table['p'].drop_nulls().len():,} tests)."
     )
 

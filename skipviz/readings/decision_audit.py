@@ -32,7 +32,24 @@ def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
         f"The gates decided rightly in {whole.right:.0%} of {whole.cells:,} decisions; running "
         f"every unit would be right in {whole.worth:.0%}. The wrong ones cost "
         f"{whole.regret / tokens:.2f} nats per token, each counted as if it were the only one. "
-        f"{_tells(whole.auroc, shuffled.auroc)}"
+        f"{_tells(whole.auroc, shuffled.auroc)}{_calibrated(whole)}"
+    )
+
+
+def _calibrated(whole: Quality) -> str:
+    """Say whether the calibration error is more than chance gives; nothing if it is unknown."""
+    if math.isnan(whole.calibration_error):
+        return ""
+    said = f" The calibration error, {whole.calibration_error:.3f}, is"
+    if whole.calibration_error > whole.calibrated_high:
+        return (
+            f"{said} larger than that of a perfectly calibrated score on so many decisions "
+            f"({whole.calibrated:.3f} on average, at most {whole.calibrated_high:.3f} in 95% of "
+            "draws)."
+        )
+    return (
+        f"{said} not distinguishable from that of a perfectly calibrated score, which is "
+        f"{whole.calibrated:.3f} on average with so many decisions."
     )
 
 

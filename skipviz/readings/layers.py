@@ -10,11 +10,11 @@ from scipy import stats
 
 from skipviz.analysis.layers.specialties import significant_specialties
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME, pairs_in_published_order
-from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, dependent_groups
-from skipviz.analysis.statistics.correlation import MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.blocks import dependent_groups
 from skipviz.analysis.statistics.intervals import clustered_margin
-from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, correlation_found
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
+from skipviz.readings.intervals import coefficient_words
 from skipviz.readings.sites import site_name
 
 _SENTENCES = 5
@@ -98,7 +98,7 @@ def difficulty_reading(table: pl.DataFrame) -> str:
         return (
             "All these tokens use the same number of layers, or there are too few of them to tell."
         )
-    sure = known.filter(pl.col("q") < FALSE_DISCOVERY_RATE).sort(pl.col("r").abs(), descending=True)
+    sure = known.filter(correlation_found()).sort(pl.col("r").abs(), descending=True)
     if sure.is_empty():
         return (
             "No measure of difficulty has a correlation with layers used that is distinguishable "
@@ -106,21 +106,13 @@ def difficulty_reading(table: pl.DataFrame) -> str:
         )
     parts = []
     for row in sure.rows(named=True):
-        interval = (
-            "" if row["low"] is None else f", 95% interval {row['low']:+.2f} to {row['high']:+.2f}"
-        )
         word = _MORE[row["measure"]][row["r"] < 0]
-        parts.append(f"{word} (Spearman {row['r']:+.2f}{interval})")
+        parts.append(f"{word} (Spearman {coefficient_words(row)})")
     end = (
         ""
         if known.height == sure.height
         else " For the other measures, no effect is distinguishable from zero."
     )
-    if sure["low"].null_count():
-        end += (
-            f" With fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS} tokens, no "
-            "interval is given."
-        )
     return f"Tokens use more layers {'; '.join(parts)}.{end}"
 
 

@@ -112,6 +112,7 @@ def test_coefficients_are_filled_where_they_are_sure(trace: Trace) -> None:
         {
             "scope": scope, "layer": layer, "label": label, "method": method,
             "controlled": controlled, "r": r, "low": r - 0.1, "high": r + 0.2, "p": q, "q": q,
+            "r_detrended": r,
         }
         for method in ("pearson", "spearman")
         for controlled in (False, True)

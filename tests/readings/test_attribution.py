@@ -104,6 +104,7 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
         return {
             "scope": scope, "layer": None, "label": label, "method": "spearman",
             "controlled": controlled, "r": r, "low": -0.1, "high": 0.5, "p": q, "q": q,
+            "withheld": None, "r_detrended": r,
         }  # fmt: skip
 
     table = pl.DataFrame(
@@ -118,14 +119,22 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
     )
     said = correlation_reading(table, method="spearman", value="utility")
     assert (
-        "scores correlate moderately with utility (Spearman 0.40, 95% interval -0.10 to 0.50, "
+        "scores correlate moderately with utility (Spearman +0.40, 95% interval -0.10 to +0.50, "
         "q 0.010)" in said
     )
-    assert "length, the coefficient is 0.05 (q 0.300)" in said
+    assert "length, the coefficient is +0.05, 95% interval -0.10 to +0.50 (q 0.300)" in said
     assert "positive at 1 and negative at 1 of 3 sites (q at most 0.05" in said
-    short = table.with_columns(low=pl.lit(None, dtype=pl.Float64))
-    said = correlation_reading(short, method="spearman", value="utility")
-    assert "(Spearman 0.40, q 0.010)" in said
+    none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("low", "q")]
+    drifting = table.with_columns(*none, withheld=pl.lit("trends"))
+    said = correlation_reading(drifting, method="spearman", value="utility")
+    assert (
+        "(Spearman +0.40, no interval as slow changes along the text move the coefficient: +0.40 "
+        "without them, too little is left to test)" in said
+    )
+    assert "positive at 0 and negative at 0 of 3 sites" in said
+    turned = table.with_columns(r_detrended=-pl.col("r"))
+    said = correlation_reading(turned, method="spearman", value="utility")
+    assert "positive at 0 and negative at 0 of 3 sites" in said
     alike = table.with_columns(r=pl.lit(None, dtype=pl.Float64))
     assert "No correlation can be computed" in correlation_reading(
         alike, method="spearman", value="utility"

@@ -15,7 +15,7 @@ from skipviz.readings.decision_audit import (
 
 WHOLE = Quality(
     cells=1200, worth=0.4, right=0.75, auroc=0.81, average_precision=0.7, calibration_error=0.1,
-    regret=30.0,
+    calibrated=0.04, calibrated_high=0.06, regret=30.0,
 )  # fmt: skip
 
 
@@ -26,10 +26,22 @@ def test_the_audit_says_how_often_how_much_and_whether_scores_tell() -> None:
         "in 40%. The wrong ones cost 0.75 nats per token, each counted as if it were the only "
         "one. The AUROC of the scores, 0.81 (0.5 is chance), means that they tell moderately well "
         "which units are worth running. With the scores of each site shuffled between tokens it "
-        "is 0.66: most of it is known from the site alone, without the token."
+        "is 0.66: most of it is known from the site alone, without the token. The "
+        "calibration error, 0.100, is larger than that of a perfectly calibrated score on so many "
+        "decisions (0.040 on average, at most 0.060 in 95% of draws)."
     )
     alike = dataclasses.replace(WHOLE, auroc=float("nan"))
     assert "cannot be computed" in audit_reading(alike, alike, tokens=40)
+
+
+def test_a_calibration_error_is_said_beside_that_of_a_calibrated_score() -> None:
+    small = dataclasses.replace(WHOLE, calibration_error=0.05)
+    assert audit_reading(small, small, tokens=40).endswith(
+        "The calibration error, 0.050, is not distinguishable from that of a perfectly calibrated "
+        "score, which is 0.040 on average with so many decisions."
+    )
+    unknown = dataclasses.replace(WHOLE, calibration_error=float("nan"))
+    assert "calibrat" not in audit_reading(unknown, unknown, tokens=40)
 
 
 @pytest.mark.parametrize(

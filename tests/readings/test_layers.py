@@ -38,11 +38,13 @@ def correlations(**rows: tuple[float | None, float | None]) -> pl.DataFrame:
     return pl.DataFrame(
         [
             {"measure": name, "tokens": 400, "r": r, "low": None if r is None else r - 0.1,
-             "high": None if r is None else r + 0.1, "p": q, "q": q}
+             "high": None if r is None else r + 0.1, "r_detrended": r, "p": q, "q": q,
+             "withheld": None}
             for name, (r, q) in rows.items()
         ],
         schema={"measure": pl.String, "tokens": pl.Int64}
-        | dict.fromkeys(("r", "low", "high", "p", "q"), pl.Float64),
+        | dict.fromkeys(("r", "low", "high", "r_detrended", "p", "q"), pl.Float64)
+        | {"withheld": pl.String},
     )  # fmt: skip
 
 
@@ -53,9 +55,17 @@ def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
         "interval -0.40 to -0.20); the more surprising they are (Spearman +0.20, 95% interval "
         "+0.10 to +0.30). For the other measures, no effect is distinguishable from zero."
     )
-    short = table.with_columns(pl.lit(None, dtype=pl.Float64).alias(n) for n in ("low", "high"))
-    assert "the more surprising they are (Spearman +0.20). For the" in difficulty_reading(short)
-    assert "With fewer than 8 blocks of 32 tokens, no interval" in difficulty_reading(short)
+    none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("low", "high")]
+    short = table.with_columns(*none, withheld=pl.lit("blocks"))
+    assert (
+        "(Spearman +0.20, no interval as these are fewer than 8 blocks of 32 tokens). For the"
+    ) in difficulty_reading(short)
+    drifting = table.with_columns(
+        *none, withheld=pl.lit("trends"), r_detrended=pl.col("r") * pl.Series([0.5, -0.5, 1])
+    )
+    said = difficulty_reading(drifting)
+    assert "slow changes along the text move the coefficient: +0.10 without them)" in said
+    assert "earlier" not in said  # what was tested has the other sign
     assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
     assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
 

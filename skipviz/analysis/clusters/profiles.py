@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
@@ -120,10 +121,14 @@ def scaled(profiles: Floats, scale: Scale) -> Floats:
 class Continuum:
     """Profiles without groups, whose sites go together in pairs as much as in those given.
 
-    A latent normal variable a site, with correlations, is turned into the values of that site by
-    rank (Cario and Nelson, "Modeling and generating random vectors with arbitrary marginal
-    distributions and correlation matrix", 1997). Ties weaken correlations; those of the latent
-    variables are raised until what comes out has those wanted.
+    A latent variable a site, with correlations, is turned into the values of that site by rank
+    (Cario and Nelson, "Modeling and generating random vectors with arbitrary marginal distributions
+    and correlation matrix", 1997). Ties weaken correlations; those of the latent variables are
+    raised until what comes out has those wanted.
+
+    Most tokens may need little and a few need much: a skewed demand has one mode, and yet profiles
+    lie closer together at one end. So what most sites share is as skewed as in those given, and
+    all else is normal.
 
     Parameters
     ----------
@@ -134,24 +139,47 @@ class Continuum:
     """
 
     ROUNDS = 4
+    SKEWS = (-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)
 
     def __init__(self, profiles: Floats, generator: np.random.Generator) -> None:
         self._sorted = np.sort(profiles, axis=0)
         self._generator = generator
-        wanted = _correlations(profiles)
-        latent = wanted.copy()
-        self._mix = _root(latent)
-        for _ in range(self.ROUNDS):
-            latent = np.clip(latent + wanted - _correlations(self.draw()), -0.99, 0.99)
-            np.fill_diagonal(latent, 1.0)
-            self._mix = _root(latent)
+        self._wanted = _correlations(profiles)
+        self._shared = np.linalg.eigh(self._wanted)[1][:, -1]
+        own = self._skew_of(profiles)
+        found = []
+        for skew in self.SKEWS:
+            self._fit(skew)
+            found.append(float(np.mean([self._skew_of(self.draw()) for _ in range(self.ROUNDS)])))
+        self._fit(float(np.interp(own, np.maximum.accumulate(found), self.SKEWS)))
 
     def draw(self) -> Floats:
         """Return as many profiles as were given, [tokens, sites], each site's values the same."""
-        normal = self._generator.normal(size=self._sorted.shape) @ self._mix
-        rank = np.argsort(np.argsort(normal, axis=0), axis=0)
+        latent = self._generator.normal(size=self._sorted.shape)
+        if self._skew:
+            latent[:, -1] = stats.pearson3.rvs(
+                self._skew, size=len(latent), random_state=self._generator
+            )
+        rank = np.argsort(np.argsort(latent @ self._mix, axis=0), axis=0)
         found: Floats = np.take_along_axis(self._sorted, rank, axis=0)
         return found
+
+    def _fit(self, skew: float) -> None:
+        """Find latent correlations for a skewness of what most sites share."""
+        self._skew = skew
+        latent = self._wanted.copy()
+        self._mix = _root(latent, self._shared)
+        for _ in range(self.ROUNDS):
+            latent = np.clip(latent + self._wanted - _correlations(self.draw()), -0.99, 0.99)
+            np.fill_diagonal(latent, 1.0)
+            self._mix = _root(latent, self._shared)
+
+    def _skew_of(self, profiles: Floats) -> float:
+        """Return how skewed is what most sites of profiles share."""
+        spread = profiles.std(axis=0)
+        unit = (profiles - profiles.mean(axis=0)) / np.where(spread > 0, spread, 1.0)
+        shared = unit @ self._shared
+        return float(stats.skew(shared)) if shared.std() > 0 else 0.0
 
 
 def _correlations(profiles: Floats) -> Floats:
@@ -163,8 +191,12 @@ def _correlations(profiles: Floats) -> Floats:
     return found
 
 
-def _root(correlations: Floats) -> Floats:
-    """Return a matrix that gives independent normal columns nearly these correlations."""
+def _root(correlations: Floats, shared: Floats) -> Floats:
+    """Return a matrix that gives independent columns nearly these correlations.
+
+    The last row is what most sites share, in the direction of ``shared``.
+    """
     values, vectors = np.linalg.eigh(correlations)
+    vectors[:, -1] *= 1.0 if vectors[:, -1] @ shared >= 0 else -1.0
     found: Floats = (vectors * np.sqrt(np.clip(values, 0.0, None))).T
     return found

@@ -12,13 +12,16 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.cost import saved_flops
-from skipviz.analysis.statistics.blocks import block_of
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, block_of
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.arrays import Bools, Floats, Ints
 from skipviz.traces import Trace
 
 RELIABILITY_BINS = 10
 CALIBRATION_FOLDS = 5
+CALIBRATION_BLOCKS = 20
+"""Blocks of tokens, at least, whose misses get random signs."""
+CALIBRATION_DRAWS = 999
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +43,11 @@ class Quality:
         Area under precision over recall; ``worth`` is chance.
     calibration_error
         Expected calibration error of the score, made a probability by a logistic regression on
-        other tokens: mean distance from predicted to true share over bins, 0 to 1.
+        other tokens: mean distance from predicted to true share over bins, 0 to 1. NaN where there
+        are too few tokens, or all are alike.
+    calibrated, calibrated_high
+        The same of a perfectly calibrated score on so many decisions, which is not 0: the mean and
+        the 95th percentile.
     regret
         Nats lost against the better decisions, over all cells.
     """
@@ -51,6 +58,8 @@ class Quality:
     auroc: float
     average_precision: float
     calibration_error: float
+    calibrated: float
+    calibrated_high: float
     regret: float
 
 
@@ -148,26 +157,32 @@ def greedy_execution(trace: Trace, cells: pl.DataFrame) -> Bools:
     return made
 
 
-def quality(cells: pl.DataFrame) -> Quality:
+def quality(cells: pl.DataFrame, *, seed: int = 0) -> Quality:
     """Return how well the score tells what is worth executing.
 
     Parameters
     ----------
     cells
         What ``judged`` returned, or part of it.
+    seed
+        Seed of what a perfectly calibrated score gives.
     """
     from sklearn.metrics import average_precision_score, roc_auc_score
 
     worth = cells["worth"].to_numpy().astype(np.bool_)
     margin = cells["margin"].to_numpy().astype(np.float64)
     mixed = 0 < worth.sum() < len(worth)
+    token = cells["token"].to_numpy()
+    error, calibrated, high = _calibration_error(margin, worth, token, seed=seed)
     return Quality(
         cells=len(worth),
         worth=float(worth.mean()),
         right=float((cells["worth"] == cells["executed"]).to_numpy().mean()),
         auroc=float(roc_auc_score(worth, margin)) if mixed else float("nan"),
         average_precision=float(average_precision_score(worth, margin)) if mixed else float("nan"),
-        calibration_error=_calibration_error(margin, worth, cells["token"].to_numpy()),
+        calibration_error=error,
+        calibrated=calibrated,
+        calibrated_high=high,
         regret=float(cells["regret"].sum()),
     )
 
@@ -259,17 +274,24 @@ def controls(cells: pl.DataFrame, *, seed: int = 0) -> dict[str, Quality]:
     shuffled = cells.with_columns(order=pl.Series(generator.random(cells.height))).with_columns(
         margin=pl.col("margin").sort_by("order").over("site")
     )
-    return {"random": quality(drawn), "shuffled": quality(shuffled)}
+    return {"random": quality(drawn, seed=seed), "shuffled": quality(shuffled, seed=seed)}
 
 
-def _calibration_error(margin: Floats, worth: Bools, token: Ints) -> float:
+def _calibration_error(
+    margin: Floats, worth: Bools, token: Ints, *, seed: int
+) -> tuple[float, float, float]:
+    """Return the calibration error, and mean and 95th percentile of a perfectly calibrated score's.
+
+    What such a score misses by is as likely above as below. So in each draw what blocks of tokens
+    miss by gets random signs, which keeps that decisions on neighbouring tokens are alike.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
 
     blocks = block_of(token)
     folds = min(CALIBRATION_FOLDS, len(np.unique(blocks)))
     if folds < 2 or not 0 < worth.sum() < len(worth):
-        return float("nan")
+        return float("nan"), float("nan"), float("nan")
     scaled = (margin - margin.mean())[:, None] / max(float(margin.std()), 1e-12)
     try:
         predicted = cross_val_predict(
@@ -277,11 +299,18 @@ def _calibration_error(margin: Floats, worth: Bools, token: Ints) -> float:
             method="predict_proba",
         )[:, 1]  # fmt: skip
     except ValueError:  # a fold with one class alone has nothing to learn from
-        return float("nan")
-    edges = np.argsort(predicted, kind="stable")
-    gaps = [
-        len(part) * abs(float(predicted[part].mean() - worth[part].mean()))
-        for part in np.array_split(edges, RELIABILITY_BINS)
-        if len(part)
-    ]
-    return sum(gaps) / len(worth)
+        return float("nan"), float("nan"), float("nan")
+    off = predicted - worth
+    part = np.empty(len(worth), dtype=np.int64)
+    part[np.argsort(predicted, kind="stable")] = (
+        np.arange(len(worth)) * RELIABILITY_BINS // len(worth)
+    )
+    # Of few blocks there are few signs, so those of a short text are shorter.
+    known, place = np.unique(token, return_inverse=True)
+    block = place // max(1, min(BLOCK_TOKENS, len(known) // CALIBRATION_BLOCKS))
+    sums = np.zeros((block.max() + 1, RELIABILITY_BINS))
+    np.add.at(sums, (block, part), off)
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(CALIBRATION_DRAWS, len(sums)))
+    drawn = np.abs(signs @ sums).sum(axis=1) / len(worth)
+    own = float(np.abs(sums.sum(axis=0)).sum() / len(worth))
+    return own, float(drawn.mean()), float(np.quantile(drawn, 0.95))

@@ -12,16 +12,19 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
-from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, Resampling
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.correlation import (
     PERMUTATIONS,
     Coefficients,
+    Controls,
     CorrelationMethod,
     coefficients,
     correlation_of,
 )
 from skipviz.analysis.statistics.multiple_tests import with_q_values
+from skipviz.analysis.statistics.resampling import Resampling
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
@@ -55,14 +58,13 @@ def correlate(
     value
         The column of ``cells`` to correlate with the scores.
     methods
-        Coefficients: ``spearman``, ``pearson`` or ``kendall``, which takes at
-        least 50 times as long.
+        Coefficients: ``spearman``, ``pearson`` or ``kendall``.
     block
-        Neighbouring tokens that stay together.
+        Neighbouring tokens that the intervals keep together.
     permutations
-        Of blocks, for the p-values; as many draws make the intervals.
+        Random signs that the p-values are of.
     seed
-        Seed of both.
+        Seed of them.
     progress
         Called with the share of the work done, 0 to 1.
 
@@ -71,9 +73,12 @@ def correlate(
     pl.DataFrame
         One row per test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
         there is one; ``method``; ``controlled``, whether position, word frequency, surprisal and
-        length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``; ``p``;
-        ``q``, p after Benjamini and Hochberg over the whole table. Null where all scores or
-        figures of a site are alike.
+        length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``;
+        ``withheld``, why there is no interval: "blocks", too few of them, "trends", slow
+        changes along the text that move ``r``, or "weight", too few tokens that ``r`` rests on;
+        ``r_detrended``, the coefficient without slow changes, of ranks unless the method is
+        Pearson's; ``p`` of that; ``q``, p after Benjamini and Hochberg over the whole table. Null
+        where all scores or figures of a site are alike.
 
     Raises
     ------
@@ -107,28 +112,30 @@ def correlate(
     rows = []
     asked = [(method, controlled) for method in methods for controlled in (False, True)]
     for done, (method, controlled) in enumerate(asked):
+        controls = Controls.of(known if controlled else None, method=method, resampling=resampling)
         found = []
         for site in range(trace.sites.height):
             progress((done + site / trace.sites.height) / len(asked))
             found.append(
                 coefficients(
                     scores[:, site], values[:, site], method=method,
-                    covariates=known if controlled else None, resampling=resampling,
+                    controls=controls, resampling=resampling,
                 )
             )  # fmt: skip
         rows += [
             {
                 **scope,
                 "controlled": controlled,
-                **vars(correlation_of(each, method=method, tokens=len(values))),
+                **vars(correlation_of(each, method=method, resampling=resampling)),
             }
             for scope, each in _scopes(trace.sites, found)
         ]
     progress(1.0)
-    names = ("scope", "layer", "label", "method", "controlled", "tokens", "r", "low", "high", "p")
-    strings = {"scope": pl.String, "layer": pl.Int64, "label": pl.String}
-    table = with_q_values(pl.DataFrame(rows, schema_overrides=strings).select(names))
-    return table.with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
+    names = ("scope", "layer", "label", "method", "controlled", "tokens")
+    figures = ("r", "low", "high", "withheld", "r_detrended", "p")
+    strings = dict.fromkeys(("scope", "label", "withheld"), pl.String) | {"layer": pl.Int64}
+    table = with_q_values(pl.DataFrame(rows, schema_overrides=strings).select(*names, *figures))
+    return table.with_columns(cs.float().fill_nan(None))
 
 
 def _matrix(trace: Trace, cells: pl.DataFrame, value: str) -> Floats:

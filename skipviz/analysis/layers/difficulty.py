@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 
 from skipviz.analysis.statistics.blocks import dependent_groups
 from skipviz.analysis.statistics.correlation import PERMUTATIONS, block_correlation
@@ -80,9 +81,9 @@ def depth_against_difficulty(
     table
         What ``difficulty`` returned.
     permutations
-        How many, and draws of the bootstrap.
+        Random signs that the p-values are of.
     seed
-        Seed of both.
+        Seed of them.
     progress
         Called with the share of the work done, 0 to 1.
 
@@ -91,10 +92,13 @@ def depth_against_difficulty(
     pl.DataFrame
         One row a measure: ``measure``, one of ``DIFFICULTIES``; ``tokens`` for which it is known;
         ``r``, Spearman's coefficient of it and layers used, -1 to 1, with its 95% interval ``low``
-        to ``high``; ``p`` by permutations of blocks of neighbours, and ``q`` after Benjamini and
-        Hochberg. All but the count are null where fewer than ``MIN_GRADED_TOKENS`` tokens have a
-        measure, or either is the same for all.
+        to ``high``; ``withheld``, why there is no interval; ``r_detrended``, the coefficient
+        without what changes slowly along a text, and ``p`` of that, as ``Correlation`` says; ``q``
+        after Benjamini and Hochberg. All but the count are null where fewer than
+        ``MIN_GRADED_TOKENS`` tokens have a measure, or either is the same for all.
     """
+    figures: dict[str, type[pl.DataType]] = {"r": pl.Float64, "low": pl.Float64, "high": pl.Float64}
+    figures |= {"withheld": pl.String, "r_detrended": pl.Float64, "p": pl.Float64}
     rows = []
     for done, name in enumerate(DIFFICULTIES):
         progress(done / len(DIFFICULTIES))
@@ -105,13 +109,12 @@ def depth_against_difficulty(
             found = block_correlation(
                 hard, depth, documents=documents, permutations=permutations, seed=seed
             )
-            row |= {"r": found.r, "low": found.low, "high": found.high, "p": found.p}
+            row |= {name: value for name, value in vars(found).items() if name in figures}
         rows.append(row)
     progress(1.0)
     schema: dict[str, type[pl.DataType]] = {"measure": pl.String, "tokens": pl.Int64}
-    schema |= dict.fromkeys(("r", "low", "high", "p"), pl.Float64)
-    frame = pl.DataFrame(rows, schema=schema).with_columns(pl.col("p").fill_null(np.nan))
-    return with_q_values(frame).with_columns(pl.col("r", "low", "high", "p", "q").fill_nan(None))
+    frame = pl.DataFrame(rows, schema=schema | figures).with_columns(pl.col("p").fill_null(np.nan))
+    return with_q_values(frame).with_columns(cs.float().fill_nan(None))
 
 
 def depth_by_difficulty(table: pl.DataFrame, *, bins: int = DIFFICULTY_PARTS) -> pl.DataFrame:

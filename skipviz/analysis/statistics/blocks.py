@@ -2,18 +2,17 @@
 
 Tokens of a text are not independent: what holds for one tends to hold for the next. Permuting or
 drawing them one by one destroys that and finds significance in noise. Here whole blocks of
-neighbours change places, and whole blocks are drawn (Kunsch, "The jackknife and the bootstrap for
-general stationary observations", 1989).
+neighbours change places, or are left out (Kunsch, "The jackknife and the bootstrap for general
+stationary observations", 1989).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 
 from skipviz.arrays import Floats, Ints
-from skipviz.errors import InputError
 
 FOLDS = 5
 """Of documents, or of blocks of one, that a probe is tested on in turn."""
@@ -71,78 +70,27 @@ def dependent_groups(documents: Ints) -> Ints:
     return groups
 
 
-@dataclass(frozen=True, eq=False)
-class Resampling:
-    """Orders and draws of tokens, the same for all figures that are tested together.
+def parts_of(texts: Sequence[Ints], *, block: int, most: int) -> Ints:
+    """Return the part of each token, from 0: blocks of neighbours, or several blocks in a row.
 
-    Attributes
+    The blocks of a text are equally long.
+
+    Parameters
     ----------
-    orders
-        Orders in which blocks changed places, [permutations, tokens].
-    draws
-        Tokens drawn in blocks with replacement, [permutations, tokens].
-    blocks
-        Blocks that there are to draw from.
-    documents
-        The text of each token, counted from 0, [tokens]; None if it is one.
+    texts
+        The tokens of each text, in reading order.
+    block
+        Tokens in a block, at most; a shorter text is one.
+    most
+        Parts, at most.
     """
-
-    orders: Ints
-    draws: Ints
-    blocks: int
-    documents: Ints | None = None
-
-    @classmethod
-    def of(
-        cls,
-        length: int,
-        *,
-        documents: Ints | None = None,
-        block: int,
-        permutations: int,
-        seed: int = 0,
-    ) -> Resampling:
-        """Draw them for ``length`` tokens.
-
-        Parameters
-        ----------
-        length
-            Tokens, at least 3.
-        documents
-            The text of each token, [length]; None if it is one.
-        block
-            Neighbouring tokens that stay together; a shorter text stays together whole.
-        permutations
-            How many orders, and how many draws.
-        seed
-            Seed of both.
-
-        Raises
-        ------
-        ValueError
-            If there are fewer than three tokens, or no blocks, permutations or texts of these.
-        """
-        if length < 3:
-            raise InputError(f"{length} tokens are too few to correlate anything; give at least 3.")
-        if block < 1:
-            raise InputError(f"block={block} must be at least 1 token.")
-        if permutations < 1:
-            raise InputError(f"permutations={permutations} must be at least 1.")
-        if documents is not None and len(documents) != length:
-            raise InputError(
-                f"{len(documents)} texts are named for {length} tokens; name the text of each."
-            )
-        generator = np.random.default_rng(seed)
-        orders = block_permutations(
-            length, permutations, block=block, generator=generator, documents=documents
-        )
-        if documents is None or len(np.unique(documents)) == 1:
-            draws = _draws_of_one(length, block, permutations, generator)
-            return cls(orders, draws, blocks_in(length, block))
-        _, document = np.unique(documents, return_inverse=True)
-        draws = _draws_of_several(document, block, permutations, generator)
-        blocks = sum(blocks_in(int(tokens), block) for tokens in np.bincount(document))
-        return cls(orders, draws, blocks, document)
+    part = np.empty(sum(map(len, texts)), dtype=np.int64)
+    blocks = 0
+    for tokens in texts:
+        count = blocks_in(len(tokens), block)
+        part[tokens] = blocks + np.arange(len(tokens)) * count // len(tokens)
+        blocks += count
+    return part * min(blocks, most) // blocks
 
 
 def block_permutations(
@@ -202,37 +150,3 @@ def shuffled_columns(values: Floats, *, block: int, generator: np.random.Generat
     key = np.take_along_axis(keys, np.cumsum(begins, axis=0), axis=0)
     found: Floats = np.take_along_axis(values, np.argsort(key, axis=0, kind="stable"), axis=0)
     return found
-
-
-def _draws_of_one(length: int, block: int, count: int, generator: np.random.Generator) -> Ints:
-    """Return tokens drawn in blocks with replacement, [count, length], from a ring."""
-    starts = generator.integers(length, size=(count, blocks_in(length, block)))
-    drawn = (starts[:, :, None] + np.arange(block)) % length
-    found: Ints = drawn.reshape(count, -1)[:, :length]
-    return found
-
-
-def _draws_of_several(
-    document: Ints, block: int, count: int, generator: np.random.Generator
-) -> Ints:
-    """Return tokens of several texts drawn in blocks with replacement, [count, tokens].
-
-    A block lies within a text, which is a ring, and may be of any. Texts shorter than a block are
-    drawn whole: drawn from themselves alone they would never vary.
-    """
-    sizes = np.bincount(document)
-    ordered = np.concatenate(tokens_by_text(document))
-    first = (np.cumsum(sizes) - sizes)[document]
-    place = np.argsort(ordered) - first
-    width = np.minimum(block, sizes)[document]
-    # So that each token is drawn as often as any other.
-    share = np.cumsum(1 / width)
-    draws = np.empty((count, len(document)), dtype=np.int64)
-    for row in draws:
-        chance = generator.random(len(document)) * share[-1]
-        starts = np.minimum(np.searchsorted(share, chance, side="right"), len(document) - 1)
-        widths = width[starts]
-        start = np.repeat(starts, widths)[: len(document)]
-        along = np.arange(len(start)) - np.repeat(np.cumsum(widths) - widths, widths)[: len(start)]
-        row[:] = ordered[first[start] + (place[start] + along) % sizes[document[start]]]
-    return draws

@@ -1,11 +1,15 @@
 """Whether two figures of tokens go together, with p-values that neighbouring tokens do not flatter.
 
-P-values come from permutations of blocks of neighbours, and intervals from a bootstrap over blocks,
-as ``blocks`` makes them.
-
 Texts differ as wholes, in both figures at once, and a few of them cannot tell whether that goes
 together. So of several texts it is asked what holds within them: figures are taken less their mean
-in the text, and blocks change places within it.
+in the text.
+
+Figures also drift along a text, and any two that do go together. So p-values are of what is left
+without what changes slowly, as ``trends`` takes it out: the waves of one figure get random signs,
+which keeps how alike its neighbours are and loses what it has to do with the other. Where drifts
+move the coefficient, there is no interval. Else it is by a jackknife over blocks of neighbours
+(Kunsch, "The jackknife and the bootstrap for general stationary observations", 1989), and Student's
+t. How often both hold is measured by ``benchmarks/correlation.py``.
 """
 
 from __future__ import annotations
@@ -17,15 +21,29 @@ from typing import Literal
 import numpy as np
 from scipy import linalg, stats
 
-from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, Resampling
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.resampling import Resampling
+from skipviz.analysis.statistics.trends import unrounded, waves
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 
 CorrelationMethod = Literal["pearson", "spearman", "kendall"]
 CORRELATION_METHODS: tuple[CorrelationMethod, ...] = ("pearson", "spearman", "kendall")
 MIN_BLOCKS_FOR_INTERVAL = 8
-"""Draws of fewer blocks spread far less than chance does, and no interval is made of them."""
+"""Fewer blocks spread far less than chance does, and no interval is made of them."""
+MOST_MOVED = 0.5
+"""Standard errors by which slow changes may move a coefficient that has an interval."""
+MIN_WEIGHT = 8.0
+"""``Coefficients.weight``, at least, for an interval."""
+MIN_SHARED, MIN_SHARED_FOR_P = 3.0, 1 / 3
+"""``Coefficients.shared``, at least, for an interval and for a p-value."""
+HEAVIEST = 5.0
+"""Kurtosis of a figure, at most, for an interval of Pearson's coefficient."""
 PERMUTATIONS = 999
+
+Withheld = Literal["blocks", "trends", "weight"]
+"""Why there is no interval: too few blocks, slow changes that move the coefficient, or too few
+tokens that it rests on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +59,15 @@ class Correlation:
     r
         The coefficient, -1 to 1; NaN where a figure is the same for all tokens.
     low, high
-        Its 95% interval, by a bootstrap over blocks.
+        Its 95% interval, by a jackknife over blocks; NaN where it would not hold.
+    withheld
+        Why there is no interval; None if there is one, or no coefficient.
+    r_detrended
+        The coefficient without what changes slowly along a text, -1 to 1, of ranks unless the
+        method is ``pearson``; NaN where nothing else is left.
     p
-        Share of block permutations, the data's own order among them, whose coefficient is as far
-        from 0.
+        Of ``r_detrended``: share of random signs of waves, the data's own among them, with which it
+        is as far from 0. NaN also where both figures rest on so few tokens that these hardly meet.
     """
 
     method: CorrelationMethod
@@ -52,6 +75,8 @@ class Correlation:
     r: float
     low: float
     high: float
+    withheld: Withheld | None
+    r_detrended: float
     p: float
 
 
@@ -81,12 +106,12 @@ def block_correlation(
         The text of each token, [tokens]; None if it is one. Of several, the coefficient is that
         within texts: of figures, or their ranks, less their mean in the text.
     block
-        Neighbouring tokens that stay together; 1 takes tokens for independent. A shorter text
-        stays together whole.
+        Neighbouring tokens that the interval keeps together; 1 takes tokens for independent. A
+        shorter text stays together whole.
     permutations
-        How many; also of the bootstrap.
+        How many random signs the p-value is of.
     seed
-        Seed of both.
+        Seed of them.
 
     Raises
     ------
@@ -97,25 +122,45 @@ def block_correlation(
     resampling = Resampling.of(
         len(x), documents=documents, block=block, permutations=permutations, seed=seed
     )
-    found = coefficients(x, y, method=method, covariates=covariates, resampling=resampling)
-    return correlation_of(found, method=method, tokens=len(x))
+    _check(x, y, covariates)
+    controls = Controls.of(covariates, method=method, resampling=resampling)
+    found = coefficients(x, y, method=method, controls=controls, resampling=resampling)
+    return correlation_of(found, method=method, resampling=resampling)
 
 
 @dataclass(frozen=True, eq=False)
 class Coefficients:
-    """A coefficient of the data, of its permutations and of its bootstrap.
+    """A coefficient of the data, and what its interval and its p-value are made of.
 
     Attributes
     ----------
     own
         The data's, -1 to 1; NaN where a figure is the same for all tokens.
-    shuffled, drawn
-        Those of each permutation and each draw, [permutations].
+    moved
+        How far slow changes move it: ``own`` less ``detrended``, both of ranks unless the method is
+        ``pearson``.
+    detrended
+        That of waves.
+    signed
+        That of waves with random signs, [permutations].
+    left_out
+        ``own`` without each part of the texts, [parts]; none of fewer than
+        ``MIN_BLOCKS_FOR_INTERVAL``.
+    weight
+        Tokens that the spread of either figure rests on, as its kurtosis tells: of a decision about
+        as many as are decided the rarer way. Where they are few no interval holds. 0 where the
+        method is ``pearson`` and a figure has tails so heavy that a sample does not tell them.
+    shared
+        Tokens that the spread of both figures rests on if they have nothing to do with each other.
     """
 
     own: float
-    shuffled: Floats
-    drawn: Floats
+    moved: float
+    detrended: float
+    signed: Floats
+    left_out: Floats
+    weight: float
+    shared: float
 
     @classmethod
     def mean(cls, several: Sequence[Coefficients]) -> Coefficients:
@@ -125,13 +170,64 @@ class Coefficients:
         """
         kept = [each for each in several if np.isfinite(each.own)]
         if not kept:
-            return cls(float("nan"), np.array([np.nan]), np.array([np.nan]))
-        drawn = np.stack([each.drawn for each in kept])
-        # A draw may happen to hold one value alone; where none is known there is no interval.
-        drawn = np.nan_to_num(drawn) if np.isfinite(drawn).any() else drawn
-        shuffled = np.stack([each.shuffled for each in kept])
-        own = float(np.mean([each.own for each in kept]))
-        return cls(own, shuffled.mean(axis=0), drawn.mean(axis=0))
+            return several[0]
+        tested = [each for each in kept if np.isfinite(each.detrended)] or kept[:1]
+        return cls(
+            own=float(np.mean([each.own for each in kept])),
+            moved=float(np.mean([each.moved for each in kept])),
+            detrended=float(np.mean([each.detrended for each in tested])),
+            signed=np.mean([each.signed for each in tested], axis=0),
+            left_out=np.mean([each.left_out for each in kept], axis=0),
+            weight=min(each.weight for each in kept),
+            shared=min(each.shared for each in kept),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """What is taken out of figures before they are correlated, as orthonormal columns.
+
+    Attributes
+    ----------
+    of_tokens
+        Spans the covariates and a constant, [tokens, columns]; None if there are none.
+    of_waves
+        Spans the waves of the covariates, [waves, columns].
+    of_others
+        As ``of_tokens``, for the tokens outside each part, in turn; empty where there are fewer
+        than ``MIN_BLOCKS_FOR_INTERVAL`` parts.
+    """
+
+    of_tokens: Floats | None
+    of_waves: Floats
+    of_others: list[Floats | None]
+
+    @classmethod
+    def of(
+        cls, covariates: Floats | None, *, method: CorrelationMethod, resampling: Resampling
+    ) -> Controls:
+        """Return them for covariates, [tokens, figures], or none.
+
+        Raises
+        ------
+        ValueError
+            If there is no such method.
+        """
+        if method not in CORRELATION_METHODS:
+            raise InputError(f"method={method!r} is not one of {', '.join(CORRELATION_METHODS)}.")
+        document, part = resampling.document, resampling.part
+        parts = int(part.max()) + 1
+        others = [part != each for each in range(parts if parts >= MIN_BLOCKS_FOR_INTERVAL else 0)]
+        waves_there = resampling.signs.shape[1]
+        if covariates is None:
+            return cls(None, np.zeros((waves_there, 0)), [None] * len(others))
+        return cls(
+            _basis(covariates, method, document),
+            linalg.orth(waves(_ranked(covariates, method), resampling.texts))
+            if waves_there
+            else np.zeros((0, 0)),
+            [_basis(covariates[each], method, document[each]) for each in others],
+        )
 
 
 def coefficients(
@@ -139,72 +235,145 @@ def coefficients(
     y: Floats,
     *,
     method: CorrelationMethod,
-    covariates: Floats | None = None,
+    controls: Controls,
     resampling: Resampling,
 ) -> Coefficients:
-    """Return the coefficient of two figures, of the data and of its permutations and draws.
+    """Return the coefficient of two figures, and what its interval and p-value are made of.
 
     Parameters
     ----------
-    x, y, method, covariates
+    x, y, method
         As for ``block_correlation``.
+    controls
+        Of the same method and resampling.
     resampling
         Of as many tokens.
     """
-    _check(x, y, covariates, method)
-    document = resampling.documents
-    known = _basis(covariates, method, document)
-    left, right = (
-        _left_over(_less_means(_ranked(each, method), document), known) for each in (x, y)
+    document, part = resampling.document, resampling.part
+    left, right = _compared(x, y, controls.of_tokens, method, document)
+    own = _coefficient(left, right, method)
+    detrended, signed = _of_waves(
+        _ranked(x, method), _ranked(y, method), controls.of_waves, resampling
     )
-    own = float(_coefficients(left[None], right[None], method)[0])
-    if not np.isfinite(own):
-        nan = np.full(len(resampling.orders), np.nan)
-        return Coefficients(own, nan, nan)
-    draws = resampling.draws
-    # What was taken out comes back in part when tokens change places, and would make the
-    # permuted coefficients too small (Freedman and Lane, "A nonstochastic interpretation of
-    # reported significance levels", 1983).
-    shuffled = _left_over(left[resampling.orders], known)
+    left_out = [
+        _coefficient(*_compared(x[others], y[others], basis, method, document[others]), method)
+        for others, basis in ((part != each, b) for each, b in enumerate(controls.of_others))
+    ]
+    weights = _weight(left), _weight(right)
+    heavy = method == "pearson" and min(weights) * HEAVIEST < len(left)
     return Coefficients(
-        own,
-        _coefficients(shuffled, right[None], method),
-        _coefficients(left[draws], right[draws], method)
-        if resampling.blocks >= MIN_BLOCKS_FOR_INTERVAL
-        else np.full(len(draws), np.nan),
+        own=own,
+        moved=_coefficient(left, right, "pearson") - detrended,
+        detrended=detrended,
+        signed=signed,
+        left_out=np.array(left_out),
+        weight=0.0 if heavy else min(weights),
+        shared=weights[0] * weights[1] / len(left),
     )
 
 
-def correlation_of(found: Coefficients, *, method: CorrelationMethod, tokens: int) -> Correlation:
-    """Return what coefficients say: the interval and the p-value."""
-    if not np.isfinite(found.own):
-        nan = float("nan")
-        return Correlation(method=method, tokens=tokens, r=nan, low=nan, high=nan, p=nan)
-    # Ties with the data's own coefficient count, up to rounding.
-    extreme = (np.abs(found.shuffled) >= abs(found.own) - 1e-12).sum()
-    known = found.drawn[np.isfinite(found.drawn)]
-    low, high = np.quantile(known, [0.025, 0.975]) if len(known) else (np.nan, np.nan)
+def correlation_of(
+    found: Coefficients, *, method: CorrelationMethod, resampling: Resampling
+) -> Correlation:
+    """Return what coefficients say: the interval and the p-value.
+
+    Parameters
+    ----------
+    found
+        What ``coefficients`` returned, or a mean of it.
+    method
+        The coefficient.
+    resampling
+        What it was made with.
+    """
+    low, high, withheld = _interval(found, np.bincount(resampling.part))
+    p = float("nan")
+    if np.isfinite(found.detrended) and found.shared >= MIN_SHARED_FOR_P:
+        # Ties with the data's own coefficient count, up to rounding.
+        extreme = (np.abs(found.signed) >= abs(found.detrended) - 1e-12).sum()
+        p = float((extreme + 1) / (len(found.signed) + 1))
     return Correlation(
         method=method,
-        tokens=tokens,
+        tokens=len(resampling.part),
         r=found.own,
-        low=float(low),
-        high=float(high),
-        p=float((extreme + 1) / (len(found.shuffled) + 1)),
+        low=low,
+        high=high,
+        withheld=withheld,
+        r_detrended=found.detrended,
+        p=p,
     )
 
 
-def _coefficients(x: Floats, y: Floats, method: CorrelationMethod) -> Floats:
-    """Return the coefficient of each row of x with the row of y, or with its only one."""
-    if method == "kendall":
-        pairs = zip(x, np.broadcast_to(y, x.shape), strict=True)
-        return np.array([stats.kendalltau(*pair).statistic for pair in pairs])
-    # Ranks were taken before: Spearman's is Pearson's coefficient of them.
-    x, y = (each - each.mean(axis=1, keepdims=True) for each in (x, y))
-    spread = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
+def _interval(found: Coefficients, sizes: Ints) -> tuple[float, float, Withheld | None]:
+    """Return the 95% interval, or why there is none.
+
+    By the jackknife over parts of unequal sizes (Busing, Meijer and van der Leeden, "Delete-m
+    jackknife for unequal m", 1999), on the scale on which coefficients spread evenly.
+    """
+    nan = float("nan")
+    if not np.isfinite(found.own):
+        return nan, nan, None
+    if not len(found.left_out):
+        return nan, nan, "blocks"
+    few = found.weight < MIN_WEIGHT or found.shared < MIN_SHARED
+    if few or np.isnan(found.left_out).any():
+        return nan, nan, "weight"
+    own, left_out = (
+        np.arctanh(np.clip(each, -1 + 1e-9, 1 - 1e-9)) for each in (found.own, found.left_out)
+    )
+    share = sizes.sum() / sizes
+    pseudo = share * own - (share - 1) * left_out
+    error = np.sqrt(np.mean((pseudo - (pseudo / share).sum()) ** 2 / (share - 1)))
+    # NaN where nothing but slow changes is left.
+    if not abs(found.moved) <= MOST_MOVED * error * (1 - found.own**2):
+        return nan, nan, "trends"
+    width = stats.t.ppf(0.975, len(sizes) - 1) * error
+    return float(np.tanh(own - width)), float(np.tanh(own + width)), None
+
+
+def _of_waves(x: Floats, y: Floats, basis: Floats, resampling: Resampling) -> tuple[float, Floats]:
+    """Return the coefficient of the waves of two figures, and with random signs."""
+    texts, signs = resampling.texts, resampling.signs
+    left, right = (_left_over(waves(each, texts), basis) for each in (x, y))
+    own = _cosine(left, right)
+    if not np.isfinite(own):
+        return own, np.full(len(signs), np.nan)
+    # What was taken out comes back in part with other signs, and would make the coefficients too
+    # small (Freedman and Lane, "A nonstochastic interpretation of reported significance levels",
+    # 1983).
+    back = signs @ (left[:, None] * basis)
+    spread = np.maximum((left @ left) - (back**2).sum(axis=1), 0.0) * (right @ right)
     with np.errstate(invalid="ignore", divide="ignore"):
-        found: Floats = np.where(spread > 1e-12, (x * y).sum(axis=1) / spread, np.nan)
-    return found
+        signed = signs @ (left * right) / np.sqrt(spread)
+    return own, np.nan_to_num(signed)
+
+
+def _compared(
+    x: Floats, y: Floats, basis: Floats | None, method: CorrelationMethod, document: Ints
+) -> tuple[Floats, Floats]:
+    """Return two figures, or their ranks, as they are correlated."""
+    left, right = (
+        _left_over(_less_means(_ranked(each, method), document), basis) for each in (x, y)
+    )
+    return left, right
+
+
+def _weight(values: Floats) -> float:
+    """Return how many tokens the spread of a figure rests on: their count over its kurtosis."""
+    squares = (values - values.mean()) ** 2
+    return float(squares.sum() ** 2 / max(float((squares**2).sum()), 1e-300))
+
+
+def _coefficient(x: Floats, y: Floats, method: CorrelationMethod) -> float:
+    """Return the coefficient; Spearman's is Pearson's of ranks, which were taken before."""
+    if method == "kendall":
+        return float(stats.kendalltau(x, y).statistic)
+    return _cosine(x - x.mean(), y - y.mean())
+
+
+def _cosine(x: Floats, y: Floats) -> float:
+    spread = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / spread if spread > 1e-12 else float("nan")
 
 
 def _ranked(values: Floats, method: CorrelationMethod) -> Floats:
@@ -213,25 +382,18 @@ def _ranked(values: Floats, method: CorrelationMethod) -> Floats:
     return np.asarray(ranked, dtype=np.float64)
 
 
-def _less_means(values: Floats, document: Ints | None) -> Floats:
+def _less_means(values: Floats, document: Ints) -> Floats:
     """Return figures less their mean in the text, [tokens, ...], or as they are if it is one."""
-    if document is None:
+    if (document == document[0]).all():
         return values
     total = np.zeros((document.max() + 1, *values.shape[1:]))
     np.add.at(total, document, values)
-    count = np.bincount(document).reshape(-1, *[1] * (values.ndim - 1))
-    return _unrounded(values - (total / count)[document], values, axis=0)
+    # A text of which all was left out has no tokens to take a mean from.
+    count = np.maximum(np.bincount(document), 1).reshape(-1, *[1] * (values.ndim - 1))
+    return unrounded(values - (total / count)[document], values)
 
 
-def _unrounded(rest: Floats, values: Floats, *, axis: int) -> Floats:
-    """Return what is left of figures, 0 where that is no more than rounding."""
-    scale = np.maximum(values.std(axis=axis, keepdims=True), 1e-300)
-    return np.where(np.abs(rest) < 1e-9 * scale, 0.0, rest)
-
-
-def _basis(
-    covariates: Floats | None, method: CorrelationMethod, document: Ints | None
-) -> Floats | None:
+def _basis(covariates: Floats | None, method: CorrelationMethod, document: Ints) -> Floats | None:
     """Return orthonormal columns that span a constant and the covariates, [tokens, columns]."""
     if covariates is None:
         return None
@@ -241,16 +403,14 @@ def _basis(
 
 
 def _left_over(values: Floats, basis: Floats | None) -> Floats:
-    """Return what a linear regression on a basis leaves of figures, [..., tokens]."""
+    """Return what a linear regression on a basis leaves of figures, [tokens]."""
     if basis is None:
         return values
-    rest: Floats = values - (values @ basis) @ basis.T
-    return _unrounded(rest, values, axis=-1)
+    rest: Floats = values - basis @ (basis.T @ values)
+    return unrounded(rest, values) if len(rest) else rest
 
 
-def _check(x: Floats, y: Floats, covariates: Floats | None, method: str) -> None:
-    if method not in CORRELATION_METHODS:
-        raise InputError(f"method={method!r} is not one of {', '.join(CORRELATION_METHODS)}.")
+def _check(x: Floats, y: Floats, covariates: Floats | None) -> None:
     if len(x) != len(y) or (covariates is not None and len(covariates) != len(x)):
         raise InputError(
             f"{len(x)} and {len(y)} figures cannot be paired"

@@ -26,3 +26,13 @@ def with_q_values(table: pl.DataFrame, *, p: str = "p") -> pl.DataFrame:
     if tested.any():
         q[tested] = stats.false_discovery_control(values[tested], method="bh")
     return table.with_columns(q=pl.Series(q, dtype=pl.Float64))
+
+
+def correlation_found() -> pl.Expr:
+    """Return whether a coefficient of a table differs from 0, false where that is unknown.
+
+    What is tested is the coefficient without slow changes along a text, ``r_detrended``; where they
+    turn the sign of ``r``, that it differs from 0 says nothing of ``r``.
+    """
+    same_sign = pl.col("r").sign() == pl.col("r_detrended").sign()
+    return ((pl.col("q") <= FALSE_DISCOVERY_RATE) & same_sign).fill_null(False)

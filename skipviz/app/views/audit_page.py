@@ -155,9 +155,10 @@ def _numbers(marked: pl.DataFrame, price: float) -> None:
             "Calibration error",
             "text too short"
             if np.isnan(whole.calibration_error)
-            else f"{whole.calibration_error:.3f}",
+            else f"{whole.calibration_error:.3f} ({whole.calibrated:.3f} if calibrated)",
             f"{GLOSSARY['calibration error']} The probabilities come from a logistic regression of "
-            "the score, fitted on other tokens.",
+            "the score, fitted on other tokens. In brackets is what a perfectly calibrated score "
+            "has on so many decisions, on average.",
         ),
         (
             "Price per GFLOP",

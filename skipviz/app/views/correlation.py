@@ -7,7 +7,7 @@ import streamlit as st
 
 from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
-from skipviz.analysis.statistics.correlation import CORRELATION_METHODS, MIN_BLOCKS_FOR_INTERVAL
+from skipviz.analysis.statistics.correlation import CORRELATION_METHODS
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -15,6 +15,7 @@ from skipviz.app.one_text import audited
 from skipviz.app.views.attribution_over_depth import Shares
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
+from skipviz.readings.intervals import withheld_words
 from skipviz.traces import Trace
 
 VALUES = {"Utility, from the audit": "utility", "Shares over depth": "share"}
@@ -47,13 +48,13 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         required=True,
         key="coefficient",
         format_func=str.capitalize,
-        help="Kendall takes minutes on a long text, the others seconds.",
     )
     st.caption(
         f"Each site has {len(traced) - 1:,} tokens. The coefficient of a layer, and that of all "
-        "sites, is the mean over its sites. Intervals and p-values resample whole blocks of "
-        f"{BLOCK_TOKENS} neighbouring tokens; q is p corrected for the whole table "
-        "(Benjamini-Hochberg)."
+        "sites, is the mean over its sites. Any two figures that drift along a text go together, "
+        "so p is of the coefficient without what changes slowly, by random signs of its waves. q "
+        "is p corrected for the whole table (Benjamini-Hochberg). Intervals leave out whole "
+        f"blocks of {BLOCK_TOKENS} neighbouring tokens in turn."
     )
     settings = column if shares is None or column == "utility" else f"{column} {shares.steps}"
     table = tried(
@@ -71,21 +72,15 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
     )
     if table is None:
         return
-    if table["low"].is_null().all():
-        st.info(
-            f"The text has {table['tokens'][0]} whole tokens, fewer than "
-            f"{MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS}. That is too few for intervals, "
-            "and p-values are coarse. Trace a longer text."
-        )
     value = NAMES[column]
     st.markdown(correlation_reading(table, method=method, value=value))
     st.plotly_chart(
         correlation_figure(traced, table, method=method, value=value), key="coefficients"
     )
+    reasons = dict(table["withheld"].drop_nulls().value_counts().iter_rows())
     st.caption(
         "Filled marks differ from zero at a false discovery rate of 5%; bars are 95% intervals; "
-        "the "
-        "grey band is the interval over all sites."
+        f"the grey band is the interval over all sites. {withheld_words(reasons)}"
     )
     st.dataframe(
         table.select(
@@ -96,6 +91,8 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
             pl.col("r").round(3),
             pl.col("low").round(3).alias("95% from"),
             pl.col("high").round(3).alias("to"),
+            pl.col("withheld").alias("no interval for"),
+            pl.col("r_detrended").round(3).alias("r without slow changes"),
             pl.col("p").round(4),
             pl.col("q").round(4),
             "tokens",

@@ -170,12 +170,18 @@ def _difficulty(request: Request, traced: Trace) -> None:
             pl.col("r").round(3).alias("Spearman"),
             pl.col("low").round(3).alias("95% from"),
             pl.col("high").round(3).alias("to"),
+            pl.col("withheld").alias("no interval for"),
+            pl.col("r_detrended").round(3).alias("without slow changes"),
             pl.col("p").round(4),
             pl.col("q").round(4),
             "tokens",
         ),
         hide_index=True,
         width="stretch",
+    )
+    st.caption(
+        "p and q are of the coefficient without what changes slowly along a text, as any two "
+        "figures that drift go together."
     )
     if traced.tokens["sequence"].n_unique() > 1:
         st.caption(

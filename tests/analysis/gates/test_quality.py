@@ -76,6 +76,30 @@ def test_a_right_gate_has_no_regret(traced: skipviz.Trace) -> None:
     assert found.calibration_error < 0.05
 
 
+def of_chances(seed: int, *, off: float) -> pl.DataFrame:
+    """1,040 decisions whose true log-odds are their scores, or those and a curve."""
+    generator = np.random.default_rng(seed)
+    margin = generator.normal(size=1040)
+    chance = 1 / (1 + np.exp(-(margin + off * (margin**2 - 1))))
+    worth = generator.random(1040) < chance
+    columns = {"token": np.repeat(np.arange(65), 16), "margin": margin, "worth": worth}
+    return pl.DataFrame(columns).with_columns(executed=pl.col("worth"), regret=pl.lit(0.0))
+
+
+def test_a_calibrated_score_is_known_as_such_and_another_is_not() -> None:
+    found = [quality(of_chances(seed, off=0.0), seed=seed) for seed in range(60)]
+    errors, chance = (
+        np.mean([getattr(each, name) for each in found])
+        for name in ("calibration_error", "calibrated")
+    )
+    assert errors == pytest.approx(0.035, abs=0.005)
+    assert chance == pytest.approx(errors, abs=0.004)
+    # 5% are 3 of 60; more than 8 are 0.3% of the time.
+    assert sum(each.calibration_error > each.calibrated_high for each in found) <= 8
+    wrong = [quality(of_chances(seed, off=1.0), seed=seed) for seed in range(10)]
+    assert all(each.calibration_error > each.calibrated_high for each in wrong)
+
+
 def test_a_wrong_gate_regrets_everything(traced: skipviz.Trace) -> None:
     utility = utilities(traced)
     trace, cells = planted(traced, padded(utility), -padded(utility))

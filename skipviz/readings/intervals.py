@@ -1,0 +1,58 @@
+"""Why an interval or a p-value of a correlation is missing, in sentences of several pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
+from skipviz.analysis.statistics.correlation import MIN_BLOCKS_FOR_INTERVAL
+
+_WHY = {
+    "blocks": f"these are fewer than {MIN_BLOCKS_FOR_INTERVAL} blocks of {BLOCK_TOKENS} tokens",
+    "trends": "slow changes along the text move the coefficient",
+    "weight": "the coefficient rests on too few tokens",
+}
+
+
+def coefficient_words(row: dict[str, Any]) -> str:
+    """Say a coefficient with its 95% interval, or why there is none, and what it is without trends.
+
+    Parameters
+    ----------
+    row
+        ``r``, ``low``, ``high``, ``withheld`` and ``r_detrended``, null where unknown.
+    """
+    words = f"{row['r']:+.2f}"
+    if row["low"] is not None:
+        return f"{words}, 95% interval {row['low']:+.2f} to {row['high']:+.2f}"
+    if row["withheld"] is None:
+        return words
+    words += f", no interval as {_WHY[row['withheld']]}"
+    if row["withheld"] == "trends" and row["r_detrended"] is not None:
+        words += f": {row['r_detrended']:+.2f} without them"
+    return words
+
+
+def q_words(q: float | None) -> str:
+    """Say a q-value, or that there is none.
+
+    Parameters
+    ----------
+    q
+        The q-value; None if there is none.
+    """
+    return "too little is left to test" if q is None else f"q {q:.3f}"
+
+
+def withheld_words(reasons: dict[str, int]) -> str:
+    """Say how many coefficients have no interval, and why; nothing if all have one.
+
+    Parameters
+    ----------
+    reasons
+        How many there are for each that ``Correlation`` names.
+    """
+    parts = [f"for {count:,}, {_WHY[reason]}" for reason, count in sorted(reasons.items())]
+    if not parts:
+        return ""
+    return f"Intervals that would not hold are not drawn: {'; '.join(parts)}."
