@@ -7,6 +7,7 @@ import streamlit as st
 from skipviz.app.views import (
     attribution_page,
     audit_page,
+    checkup_page,
     clusters_page,
     layers_page,
     paths_page,
@@ -22,6 +23,7 @@ PAGES = {
     "Layers": layers_page,
     "Robustness": robustness_page,
     "Policies": policies_page,
+    "Check-up": checkup_page,
 }
 """The pages by their titles; the first opens at the start."""
 

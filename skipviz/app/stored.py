@@ -12,6 +12,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.errors import InputError, TextError, TraceError
+from skipviz.recording.recorded_file import is_recording, read_recording
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -29,10 +30,9 @@ def stored_trace() -> tuple[Request, Trace]:
         If nothing has been uploaded, or it is no trace with tokens.
     """
     upload = st.file_uploader(
-        "Upload a trace", type=["parquet"], key="stored",
-        help="A file from “Trace” under Downloads, or from `skipviz trace --parquet`. Nothing is "
-            "run "
-        "to show it.",
+        "Upload a trace", type=["parquet", "jsonl"], key="stored",
+        help="A file from “Trace” under Downloads, from `skipviz trace --parquet`, or a recording "
+        "made elsewhere (.jsonl). Nothing is run to show it.",
     )  # fmt: skip
     if upload is None:
         raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
@@ -40,7 +40,7 @@ def stored_trace() -> tuple[Request, Trace]:
     if known is not None and known[0] == upload.file_id:
         return known[1:]  # read once, and not at every rerun of the page
     try:
-        trace = Trace.load(io.BytesIO(upload.getvalue()))
+        trace = _read(upload.getvalue(), upload.name)
     except TraceError as error:
         raise TextError(str(error)) from error
     if not len(trace):
@@ -53,6 +53,12 @@ def stored_trace() -> tuple[Request, Trace]:
     request = request_of(trace, stored=digest)
     state().stored = (upload.file_id, request, trace)
     return request, trace
+
+
+def _read(content: bytes, name: str) -> Trace:
+    if is_recording(content):
+        return read_recording(io.BytesIO(content), name=name)[0]
+    return Trace.load(io.BytesIO(content))
 
 
 def request_of(trace: Trace, *, stored: str) -> Request:

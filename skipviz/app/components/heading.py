@@ -5,11 +5,15 @@ from __future__ import annotations
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import traced_now
 from skipviz.glossary import GLOSSARY
+from skipviz.readings.skipping import skipping_notes
 
 
-def heading(title: str, *terms: str) -> None:
+def heading(title: str, *terms: str, of_text: bool = True) -> None:
     """Show the title of a page and, at the press of a button, what its terms mean.
+
+    Below it stands what must be known of how the model of the text skips.
 
     Parameters
     ----------
@@ -17,9 +21,16 @@ def heading(title: str, *terms: str) -> None:
         The question that the page answers.
     terms
         Terms of the glossary.
+    of_text
+        Whether the page is about the text that was traced last.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.header(title)
         with st.popover("Words", width="content"):
             for term in terms:
                 st.markdown(f"**{plain(term)}**: {plain(GLOSSARY[term])}")
+    known = traced_now() if of_text else None
+    if known is not None and (notes := skipping_notes(known[1])):
+        with st.container(horizontal=True):
+            for note in notes:
+                st.badge(note.label, color="orange", help=note.sentence)

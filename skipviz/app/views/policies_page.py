@@ -73,6 +73,7 @@ def page() -> None:
         "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
         "Student's t test", "clipped loss", "budget", "equal budget", "FLOPs", "loss over dense",
         "dense model", "early exit", "nat", "95% interval",
+        of_text=False,
     )  # fmt: skip
     table = _table(samples_folder() / FRONTIER)
     if table is None:

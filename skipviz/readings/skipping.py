@@ -1,0 +1,91 @@
+"""What must be known of a way of skipping before its figures are read, in a word and a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from skipviz.traces import Trace
+
+RANKED = ("topk", "quantile")
+"""Rules that compare tokens with each other, later ones too."""
+SCOPES = {"window": "window", "sequence": "text", "batch": "batch"}
+
+
+@dataclass(frozen=True)
+class Note:
+    """A property of a way of skipping.
+
+    Attributes
+    ----------
+    label
+        One to three words.
+    sentence
+        What it means for reading the figures.
+    """
+
+    label: str
+    sentence: str
+
+
+def skipping_notes(trace: Trace) -> list[Note]:
+    """Return what must be known of how the model of a trace skips; empty for a dense model.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+    """
+    sites = trace.sites
+    if not sites.height:
+        return []
+    found = []
+    if (sites["rule"] == "sample").any():
+        seed = trace.run["seed"].item()
+        which = "" if seed is None else f" (seed {seed})"
+        found.append(Note(
+            "drawn at random",
+            f"Gates draw their decisions: this is one draw of many{which}. The check-up says how "
+            "many decisions another seed changes.",
+        ))  # fmt: skip
+    for scope, word in SCOPES.items():
+        share = (sites["scope"] == scope).fill_null(False)
+        if share.any():
+            where = "" if share.all() else f" at {int(share.sum())} of {sites.height} sites"
+            found.append(Note(
+                f"one decision per {word}",
+                f"All tokens of a {word} share a decision{where}, so tokens cannot be compared "
+                "there.",
+            ))  # fmt: skip
+    ahead = sites["rule"].is_in(RANKED) | sites["scope"].is_in(("sequence", "batch"))
+    if ahead.fill_null(False).any():
+        found.append(Note(
+            "not causal",
+            "Decisions depend on later tokens too. While generating they differ, and losses of a "
+            "whole text are too good.",
+        ))  # fmt: skip
+    if trace.matrix("exec_count").max(initial=0) > 1:
+        found.append(Note(
+            "layers repeat",
+            "A layer may run more than once for a token, and counts as often as it ran.",
+        ))  # fmt: skip
+    return found + _saving(sites)
+
+
+def _saving(sites: pl.DataFrame) -> list[Note]:
+    """Return whether what is skipped is computed all the same."""
+    anyway = sites["computed_anyway"]
+    if anyway.fill_null(False).any():
+        share = "" if anyway.fill_null(False).all() else " at some sites"
+        return [Note(
+            "computed anyway",
+            f"Skipped units are computed and discarded{share}: FLOPs are those that the decisions "
+            "imply, and no time is saved.",
+        )]  # fmt: skip
+    if anyway.null_count():
+        return [Note(
+            "saving unknown",
+            "Whether skipped units are computed all the same is not known: the check-up counts it.",
+        )]  # fmt: skip
+    return []
