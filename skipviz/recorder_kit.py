@@ -50,6 +50,7 @@ class Recorder:
         self._hooks: list[Any] = []
         self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
         self._number = torch.zeros(0, dtype=torch.long)  # of each place of the batch, -1: padding
+        self._fired: dict[int, int] = {}  # how often a hook fired for these tokens, by first site
         self._next_token, self._next_sequence = 0, 0
 
     def __enter__(self) -> Recorder:
@@ -95,6 +96,7 @@ class Recorder:
             ``entropy``, ``phase``, ``source``.
         """
         self.flush()
+        self._fired.clear()
         if len({len(row) for row in texts}) > 1:
             raise ValueError(f"Rows have {[len(row) for row in texts]} tokens; pad with None.")
         if sequences is None:
@@ -135,7 +137,7 @@ class Recorder:
             shape, or one for all of them.
         score, threshold, p_execute
             What the gate emitted, what it was compared with, and the probability that it runs;
-            None if there is none.
+            None if there is none, NaN for a token that was not asked.
         tokens
             Places in the flattened batch that were asked; None: all.
         """
@@ -164,6 +166,9 @@ class Recorder:
     ) -> None:
         """Record modules by name: ``read(module, inputs, output)`` gives the keywords of ``gate``.
 
+        If a module's layer has sites of several visits, its firings for the same tokens go to one
+        after the other; otherwise they add up.
+
         Parameters
         ----------
         model
@@ -177,10 +182,15 @@ class Recorder:
         """
         modules = dict(model.named_modules())
         found = 0
+        visits: dict[int, list[int]] = {}
         for index, site in enumerate(self._sites):
-            module = modules.get(pattern.replace("{layer}", str(site["layer"])))
-            if module is not None and site["unit"] == unit and not site.get("visit"):
-                listen = _listener(self, index, read)
+            if site["unit"] == unit:
+                visits.setdefault(site["layer"], []).append(index)
+        for layer, indices in visits.items():
+            module = modules.get(pattern.replace("{layer}", str(layer)))
+            if module is not None:
+                indices.sort(key=lambda index: self._sites[index].get("visit") or 0)
+                listen = _listener(self, indices, read)
                 self._hooks.append(module.register_forward_hook(listen))
                 found += 1
         if not found:
@@ -209,9 +219,13 @@ class Recorder:
         self._file.write(json.dumps(line) + "\n")
 
 
-def _listener(recorder: Recorder, site: int, read: Callable[..., Any]) -> Callable[..., None]:
+def _listener(recorder: Recorder, visits: list[int], read: Any) -> Callable[..., None]:
     def listen(module: Any, inputs: Any, output: Any) -> None:
-        recorder.gate(site, **read(module, inputs, output))
+        fired = recorder._fired.get(visits[0], 0)
+        recorder._fired[visits[0]] = fired + 1
+        if fired >= len(visits) > 1:
+            raise ValueError(f"site {visits[0]} has {len(visits)} visits, and fired once more.")
+        recorder.gate(visits[fired if len(visits) > 1 else 0], **read(module, inputs, output))
 
     return listen
 
