@@ -163,6 +163,7 @@ class Recorder:
         read: Callable[[Any, Any, Any], dict[str, Any]],
         *,
         unit: str,
+        first: int = 0,
     ) -> None:
         """Record modules by name: ``read(module, inputs, output)`` gives the keywords of ``gate``.
 
@@ -179,6 +180,8 @@ class Recorder:
             Called after each forward of such a module.
         unit
             The unit of its sites.
+        first
+            The layer that number 0 of these modules is, where a model has several stacks.
         """
         modules = dict(model.named_modules())
         found = 0
@@ -187,7 +190,7 @@ class Recorder:
             if site["unit"] == unit:
                 visits.setdefault(site["layer"], []).append(index)
         for layer, indices in visits.items():
-            module = modules.get(pattern.replace("{layer}", str(layer)))
+            module = modules.get(pattern.replace("{layer}", str(layer - first)))
             if module is not None:
                 indices.sort(key=lambda index: self._sites[index].get("visit") or 0)
                 listen = _listener(self, indices, read)

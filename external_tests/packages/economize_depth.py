@@ -186,9 +186,11 @@ class Watch:
             )
             stack.callback(handle.remove)
 
-        def applied(runner: Any, index: int, layer: Any, hidden: Tensor, ctx: Any, what: Any) -> Any:
+        def applied(
+            runner: Any, index: int, layer: Any, hidden: Tensor, ctx: Any, what: Any
+        ) -> Any:
             computed.clear()
-            out = apply(runner, index, layer, hidden, ctx, what)
+            out = apply(runner, index, layer, hidden, *rest)
             if isinstance(what, Route):
                 self.routed += int(what.valid.sum())
                 self.filled += sum(computed) - int(what.valid.sum())
@@ -203,9 +205,7 @@ class Watch:
             return out
 
         def dropped(generation: Any, finished: list[bool]) -> None:
-            self.sequences = [
-                each for each, done in zip(self.sequences, finished) if not done
-            ]
+            self.sequences = [each for each, done in zip(self.sequences, finished) if not done]
             drop(generation, finished)
 
         LayerRunner._apply = applied
@@ -217,6 +217,23 @@ class Watch:
         """Return whether each layer changed each token's state."""
         of = self.changed
         return [[dict(of[where])[index] for index in layers] for where in sorted(of)]
+
+
+def prompt_decisions(
+    model: Any, prompts: list[Tensor], *, layers: Any
+) -> dict[tuple[int, ...], bool]:
+    """Return whether each token of each prompt ran each layer: by sequence, position and layer."""
+    with ExitStack() as stack:
+        watch = Watch(model, stack)
+        watch.sequences = list(range(len(prompts)))
+        model.decode_batch(prompts, [1] * len(prompts))
+        return {
+            (*where, index): ran
+            for where, runs in watch.changed.items()
+            if where[1] < len(prompts[where[0]])
+            for index, ran in runs
+            if index in layers
+        }
 
 
 def one_off(sites: dict[int, int]) -> dict[int, int]:
@@ -256,6 +273,12 @@ def main(folder: Path) -> None:
             if fault:
                 continue
             changed = watch.matrix(layers)
+            alone = prompt_decisions(model, prompts[1:], layers=layers)
+            whole, again = (prompt_decisions(model, prompts, layers=layers) for _ in range(2))
+            other = [prompts[0].clone(), prompts[1]]
+            other[0][-1] = (other[0][-1] + 1) % VOCABULARY
+            future = prompt_decisions(model, other, layers=layers)
+            earlier = [where for where in whole if where[0] == 0 and where[1] < len(prompts[0]) - 1]
             run = torch.tensor(changed).sum(0).tolist()
             write_reading(
                 path,
@@ -264,6 +287,17 @@ def main(folder: Path) -> None:
                 seen={
                     "runs per layer by the package's own count": counts[:, 1].tolist(),
                     "by hidden states": run,
+                    "earlier decisions of a prompt moved by another last token": sum(
+                        whole[where] != future[where] for where in earlier
+                    ),
+                    "of": len(earlier),
+                    "decisions of a prompt that differ alone and in a batch": sum(
+                        alone[(0, *where)] != whole[(1, *where)] for _, *where in alone
+                    ),
+                    "of its": len(alone),
+                    "decisions that differ in two runs": sum(
+                        whole[where] != again[where] for where in whole
+                    ),
                     "decisions": len(changed) * len(changed[0]),
                     "that run": sum(run),
                     "that run beside others that do not": watch.routed,

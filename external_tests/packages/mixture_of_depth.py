@@ -177,7 +177,10 @@ def padded_batch(folder: Path) -> None:
     kept = mask.bool()
     ways = {way: watch.decisions(way)[kept] for way in watch.passes[0]}
     long, short = ids[:1], ids[1:, : int(mask[1].sum())]
-    one, whole = decisions_of(model, short, torch.ones_like(short)), watch.decisions("state changed")
+    one, whole = (
+        decisions_of(model, short, torch.ones_like(short)),
+        watch.decisions("state changed"),
+    )
     changed = long.clone()
     changed[0, -1] = (changed[0, -1] + 1) % VOCABULARY
     ones = torch.ones_like(long)
@@ -188,16 +191,16 @@ def padded_batch(folder: Path) -> None:
         packages=["mixture-of-depth"],
         readings=ways,
         seen={
-            "earlier decisions moved by another last token": int(
-                (first != future)[:, :-1].sum()
-            ),
+            "earlier decisions moved by another last token": int((first != future)[:, :-1].sum()),
             "of": first[:, :-1].numel(),
             "decisions of the short text that differ alone and padded in a batch": int(
                 (one[0] != whole[1, : short.shape[1]]).sum()
             ),
             "of its": one.numel(),
             "decisions that differ in two runs": int((first != again).sum()),
-            "tokens run per site and text of 51, with k = 25": sorted(set(first.sum(1)[0].tolist())),
+            "tokens run per site and text of 51, with k = 25": sorted(
+                set(first.sum(1)[0].tolist())
+            ),
         },
     )
 

@@ -180,6 +180,11 @@ def generated(folder: Path) -> None:
         assert torch.equal(made.generate(prompt, **options), plain)
         remove()
         handle.remove()
+    counts = made.last_stats.exits_per_layer
+    left = {"alone": sum(counts.values())}
+    pair = torch.cat([prompt, prompt.flip(1)])
+    made.generate(pair, **options)
+    left["in a batch of two"] = made.last_stats.total_exited // 2
     depths = [LAYERS - 1] * prompt.shape[1] + chosen(made, prompt, options)
     write_reading(
         path,
@@ -189,7 +194,8 @@ def generated(folder: Path) -> None:
             "tokens that left by layer, by hidden states": {
                 layer: depths.count(layer) for layer in EXITS
             },
-            "by the package's own count": made.last_stats.exits_per_layer,
+            "by the package's own count": counts,
+            "of 24 generated tokens left": left,
         },
     )
 
