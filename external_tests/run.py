@@ -86,9 +86,10 @@ def main(names: list[str]) -> int:
     if unknown := set(names) - set(ENVIRONMENTS):
         print(f"There is no {', '.join(sorted(unknown))}; there are {', '.join(ENVIRONMENTS)}.")
         return 2
-    failed = []
+    failed, here = [], {**os.environ, "PYTHONPATH": str(HERE.parent)}
     for name in names or ENVIRONMENTS:
-        outcome = subprocess.run([sys.executable, HERE / "check.py", recorded(name)], check=False)
+        command = [sys.executable, HERE / "check.py", recorded(name)]
+        outcome = subprocess.run(command, check=False, env=here)
         if outcome.returncode:
             failed.append(name)
     print(f"\nFailed: {', '.join(failed)}" if failed else "\nAll passed.")

@@ -186,9 +186,8 @@ class Watch:
             )
             stack.callback(handle.remove)
 
-        def applied(
-            runner: Any, index: int, layer: Any, hidden: Tensor, ctx: Any, what: Any
-        ) -> Any:
+        def applied(runner: Any, index: int, layer: Any, hidden: Tensor, *rest: Any) -> Any:
+            ctx, what = rest
             computed.clear()
             out = apply(runner, index, layer, hidden, *rest)
             if isinstance(what, Route):
