@@ -48,7 +48,7 @@ class Recorder:
         self._sites, self._run, self._path = [dict(site) for site in sites], run, path
         self._file: Any = None
         self._hooks: list[Any] = []
-        self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
+        self._pending: list[tuple[int, dict[str, Any], torch.Tensor | None]] = []
         self._number = torch.zeros(0, dtype=torch.long)  # of each place of the batch, -1: padding
         self._fired: dict[int, int] = {}  # how often a hook fired for these tokens, by first site
         self._next_token, self._next_sequence = 0, 0
@@ -147,11 +147,12 @@ class Recorder:
         count = self._number.numel() if asked is None else asked.numel()
         known = {"ran": ran, "score": score, "threshold": threshold, "p_execute": p_execute}
         known = {name: value for name, value in known.items() if value is not None}
-        for name, value in known.items():  # a copy: the model may write over its own
-            known[name] = torch.as_tensor(value).detach().clone().reshape(-1)
-            if known[name].numel() not in (1, count):
-                got = known[name].numel()
-                raise ValueError(f"site {site}: {name} has {got} values for {count} tokens.")
+        for name, value in known.items():
+            if not isinstance(value, (int, float)):  # a copy: the model may write over its own
+                known[name] = value = torch.as_tensor(value).detach().clone().reshape(-1)
+                if value.numel() not in (1, count):
+                    got = value.numel()
+                    raise ValueError(f"site {site}: {name} has {got} values for {count} tokens.")
         self._pending.append((site, known, asked))
         if len(self._pending) >= PENDING:
             self.flush()
@@ -203,15 +204,14 @@ class Recorder:
     def flush(self) -> None:
         """Write what has been noted; called by ``tokens`` and at the end."""
         pending, self._pending = self._pending, []
+        numbers = self._number.tolist() if pending else []
         for site, known, asked in pending:
-            number = self._number if asked is None else self._number[asked.to("cpu")]
-            kept = number >= 0  # not padding
-            tokens = number[kept].tolist()
-            first = tokens[0] if tokens else 0
-            neighbours = bool(tokens) and tokens == list(range(first, first + len(tokens)))
-            line = {"kind": "gate", "site": site, "token": first if neighbours else tokens}
+            tokens = numbers if asked is None else [numbers[place] for place in asked.tolist()]
+            kept = [at for at, token in enumerate(tokens) if token >= 0]  # not padding
+            line = {"kind": "gate", "site": site, "token": _short([tokens[at] for at in kept])}
             for name, value in known.items():
-                line[name] = _packed(name, value.to("cpu").expand(len(number))[kept])
+                values = value.tolist() if isinstance(value, torch.Tensor) else [value]
+                line[name] = _packed(name, [values[at if len(values) > 1 else 0] for at in kept])
             self._write(line)
         if self._file is not None:
             self._file.flush()
@@ -233,11 +233,17 @@ def _listener(recorder: Recorder, visits: list[int], read: Any) -> Callable[...,
     return listen
 
 
-def _packed(name: str, values: torch.Tensor) -> dict[str, str]:
+def _short(tokens: list[int]) -> int | list[int]:
+    """Return the first number of neighbouring tokens, else all."""
+    neighbours = bool(tokens) and tokens == list(range(tokens[0], tokens[0] + len(tokens)))
+    return tokens[0] if neighbours else tokens
+
+
+def _packed(name: str, values: list[Any]) -> dict[str, str]:
     """Return numbers as base64 of bytes for times run, else of little-endian float32."""
     if name == "ran":
-        return {"uint8": base64.b64encode(bytes(values.to(torch.uint8).tolist())).decode()}
-    packed = array("f", values.to(torch.float32).tolist())
+        return {"uint8": base64.b64encode(bytes(map(int, values))).decode()}
+    packed = array("f", values)
     if sys.byteorder == "big":
         packed.byteswap()
     return {"float32": base64.b64encode(packed.tobytes()).decode()}

@@ -14,7 +14,6 @@ from skipviz.errors import TraceError
 from skipviz.recording.recorded_file import RECORDING_FORMAT, read_recording
 from skipviz.traces import Trace
 
-
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
