@@ -235,6 +235,42 @@ def prompt_decisions(
         }
 
 
+def forced(model: Any, prompts: list[Tensor], *, layers: Any) -> tuple[int, int]:
+    """Let tokens run where position and layer add up to an even number; return what obeyed."""
+    technique = next(iter(model.techniques.values()))
+    make = technique.make_policy
+
+    def made() -> Any:
+        policy = make()
+        decide = policy.decide
+
+        def decided(index: int, hidden: Tensor, ctx: Any) -> Any:
+            decision = decide(index, hidden, ctx)
+            if index not in layers or not policy._active:
+                return decision
+            ran = (ctx.positions + index) % 2 == 0
+            policy._masks[index] = ran
+            return ran if bool(ran.any()) else LayerAction.SKIP_FILL_KV
+
+        policy.decide = decided
+        return policy
+
+    with ExitStack() as stack:
+        watch = Watch(model, stack)
+        technique.make_policy = made
+        stack.callback(delattr, technique, "make_policy")
+        model.decode_batch(prompts, [NEW] * len(prompts))
+    prompt_too = "prefill" in technique.make_policy().phases
+    runs = [
+        (ran, (position + index) % 2 == 0)
+        for (sequence, position), each in watch.changed.items()
+        if prompt_too or position >= len(prompts[sequence])
+        for index, ran in each
+        if index in layers
+    ]
+    return sum(ran == wanted for ran, wanted in runs), len(runs)
+
+
 def one_off(sites: dict[int, int]) -> dict[int, int]:
     """Return the fault of taking the package's layers, from 1, for those from 0."""
     return {index + 1: site for index, site in sites.items()}
@@ -299,6 +335,9 @@ def main(folder: Path) -> None:
                     ),
                     "decisions": len(changed) * len(changed[0]),
                     "that run": sum(run),
+                    "forced decisions obeyed, and of how many": forced(
+                        model, prompts, layers=layers
+                    ),
                     "that run beside others that do not": watch.routed,
                     "computed besides, to give rows one length": watch.filled,
                 },

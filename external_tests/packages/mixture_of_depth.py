@@ -157,6 +157,24 @@ def decisions_of(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     return watch.decisions("block received")
 
 
+def forced(model: Any, ids: Tensor) -> tuple[int, int]:
+    """Let the first of every two tokens run, by other weights; return what obeyed, of how many.
+
+    No more than k - 1 tokens of a sequence can run, and weights scale what the block gives.
+    """
+    k = int(CAPACITY * ids.shape[1])
+    wanted = (torch.arange(ids.shape[1]) % 2 == 0) & (torch.arange(ids.shape[1]) < 2 * (k - 1))
+    hooks = [
+        layer.router.register_forward_hook(lambda *_: torch.where(wanted, 1.0, 0.5)[None])
+        for layer in model.model.layers
+        if isinstance(layer, MoD)
+    ]
+    ran = decisions_of(model, ids, torch.ones_like(ids))[0]
+    for hook in hooks:
+        hook.remove()
+    return int((ran == wanted[:, None]).sum()), ran.numel()
+
+
 @torch.no_grad()
 def padded_batch(folder: Path) -> None:
     torch.manual_seed(0)
@@ -198,9 +216,8 @@ def padded_batch(folder: Path) -> None:
             ),
             "of its": one.numel(),
             "decisions that differ in two runs": int((first != again).sum()),
-            "tokens run per site and text of 51, with k = 25": sorted(
-                set(first.sum(1)[0].tolist())
-            ),
+            "forced decisions obeyed, and of how many": forced(model, long),
+            "of 51 tokens, with k = 25, run": sorted(set(first.sum(1)[0].tolist())),
         },
     )
 

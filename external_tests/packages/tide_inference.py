@@ -137,6 +137,8 @@ def forward(folder: Path) -> None:
     counts = {layer: depths.count(layer) for layer in EXITS}
     stats = made.last_stats
     assert counts == {layer: stats.exits_per_layer.get(layer, 0) for layer in EXITS}
+    wanted = [EXITS[place % 3] if place % 4 else LAYERS - 1 for place in range(ids.numel())]
+    obeyed = forced(made, ids, wanted)
     never = engine(folder, threshold=2.0)
     moved = never(ids) - never.model(ids).logits
     write_reading(
@@ -149,9 +151,30 @@ def forward(folder: Path) -> None:
             "logits with no exit at all differ from the model's own by at most": float(
                 moved.abs().max()
             ),
+            "forced exits obeyed": sum(map(int.__eq__, obeyed, wanted)),
+            "of": len(wanted),
             "decoder layers that ran for a token that left": LAYERS,
         },
     )
+
+
+def forced(made: Any, ids: Tensor, wanted: list[int]) -> list[int]:
+    """Let each token leave where it is wanted, by other scores; return where it left."""
+    given: list[Tensor] = []
+    states: list[Any] = []
+    made._score_router = lambda hidden, layer: (
+        (torch.tensor(wanted) == layer).view(hidden.shape[:-1]).to(hidden.dtype)
+    )
+    hooks = [
+        made._lm_head.register_forward_pre_hook(lambda _, args: given.append(args[0])),
+        made.model.register_forward_hook(lambda _, __, out: states.append(out.hidden_states)),
+    ]
+    made(ids)
+    for hook in hooks:
+        hook.remove()
+    del made._score_router
+    flat = [state.reshape(-1, state.shape[-1]) for state in states[-1]]
+    return depth_of(flat, given[-1].reshape(-1, given[-1].shape[-1]), made._final_norm)
 
 
 @torch.no_grad()
