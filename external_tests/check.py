@@ -47,7 +47,7 @@ def check(folder: Path) -> list[str]:
         for fault, broken in faults(ran, folder, name):
             missed = [way for way, reading in readings.items() if same(broken, reading)]
             print(f"  fault noticed: {fault}" if not missed else f"  FAULT MISSED: {fault}")
-            wrong += [f"{name}: the fault {fault!r} was not noticed by {way}" for way in missed]
+            wrong += [f"{name}: the fault {fault!r} was not noticed ({way})" for way in missed]
         for what, value in told["seen"].items():
             print(f"  seen: {what}: {value}")
     return wrong

@@ -157,6 +157,15 @@ def decisions_of(model: Any, ids: Tensor, mask: Tensor) -> Tensor:
     return watch.decisions("block received")
 
 
+def refused(run: Any) -> str:
+    """Return the error that a run ends in."""
+    try:
+        run()
+    except (AttributeError, IndexError) as error:
+        return f"{type(error).__name__}: {error}"
+    return "runs"
+
+
 def forced(model: Any, ids: Tensor) -> tuple[int, int]:
     """Let the first of every two tokens run, by other weights; return what obeyed, of how many.
 
@@ -217,6 +226,12 @@ def padded_batch(folder: Path) -> None:
             "of its": one.numel(),
             "decisions that differ in two runs": int((first != again).sum()),
             "forced decisions obeyed, and of how many": forced(model, long),
+            "a batch without positions of every row": refused(
+                lambda: model(ids, attention_mask=mask)
+            ),
+            "its Llama without mlp_bias": refused(
+                lambda: LlamaMoDForCausalLM(LlamaConfig(hidden_size=32, vocab_size=VOCABULARY))
+            ),
             "of 51 tokens, with k = 25, run": sorted(set(first.sum(1)[0].tolist())),
         },
     )

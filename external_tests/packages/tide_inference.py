@@ -129,8 +129,14 @@ def forward(folder: Path) -> None:
             remove()
     given: list[Tensor] = []
     handle = made._lm_head.register_forward_pre_hook(lambda _, args: given.append(args[0]))
+    computed: list[int] = []
+    hooks = [
+        layer.register_forward_pre_hook(lambda _, args: computed.append(args[0][..., 0].numel()))
+        for layer in made.model.model.layers
+    ]
     made(ids)
-    handle.remove()
+    for hook in [handle, *hooks]:
+        hook.remove()
     states = made.model(ids, output_hidden_states=True).hidden_states
     flat = [state.reshape(-1, state.shape[-1]) for state in states]
     depths = depth_of(flat, given[-1].reshape(-1, given[-1].shape[-1]), made._final_norm)
@@ -153,7 +159,11 @@ def forward(folder: Path) -> None:
             ),
             "forced exits obeyed": sum(map(int.__eq__, obeyed, wanted)),
             "of": len(wanted),
-            "decoder layers that ran for a token that left": LAYERS,
+            "decoder layers computed per token": sum(computed) / ids.numel(),
+            "decoder layers whose result a token uses, on average": sum(
+                depth + 1 for depth in depths
+            )
+            / len(depths),
         },
     )
 
