@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skipviz.experiments.attribution.target import Attribution, Target
     from skipviz.experiments.decision_audit import audit
     from skipviz.families.base import Plan
+    from skipviz.families.described.spec import GateSpec
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
     from skipviz.models.loading import from_parts, load
     from skipviz.recording.recorder import Recording, record
@@ -50,6 +51,7 @@ __all__ = [
     "Clusters",
     "CorpusError",
     "Document",
+    "GateSpec",
     "InputError",
     "MissingExtraError",
     "ModelError",
@@ -95,6 +97,7 @@ _HOMES = {
     "experiments.attribution.target": ("Attribution", "Target"),
     "experiments.decision_audit": ("audit",),
     "families.base": ("Plan",),
+    "families.described.spec": ("GateSpec",),
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
     "models.loading": ("from_parts", "load"),
     "recording.recorder": ("Recording", "record"),

@@ -38,17 +38,18 @@ class Site:
     rule
         How a score becomes a decision.
     polarity
-        +1: a high score executes; -1: a high score skips.
+        +1: a high score executes; -1: a high score skips; None: there is no score.
     skip_path
-        What replaces a skipped unit.
+        What replaces a skipped unit; None: unknown.
     kv
-        What later tokens see of a skipped token at this layer.
+        What later tokens see of a skipped token at this layer; None: unknown.
     computed_anyway
-        True where the unit runs for every token and is masked: nothing is saved in time.
+        True where the unit runs for every token and is masked: nothing is saved in time; None:
+        unknown.
     scope
         For whom one decision is taken.
     gate_flops, skip_flops
-        FLOPs per token of the decision, and of the skip path.
+        FLOPs per token of the decision, and of the skip path; None: unknown.
 
     Examples
     --------
@@ -70,13 +71,13 @@ class Site:
     unit: Unit
     visit: int = 0
     rule: Rule
-    polarity: Literal[1, -1]
-    skip_path: SkipPath
-    kv: KeyValue
-    computed_anyway: bool
+    polarity: Literal[1, -1] | None
+    skip_path: SkipPath | None
+    kv: KeyValue | None
+    computed_anyway: bool | None
     scope: Scope
-    gate_flops: int = 0
-    skip_flops: int = 0
+    gate_flops: int | None = 0
+    skip_flops: int | None = 0
 
     @property
     def label(self) -> str:

@@ -102,6 +102,7 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
     shown: list[object] = [
         gated,
         skipviz.Document("a.txt", "word " * 5000),
+        skipviz.GateSpec(module="model.layers.{layer}.router", rule="topk", k=0.5),
         skipviz.Plan(np.ones((500, 60), dtype=np.bool_)),
         traced,
         own,

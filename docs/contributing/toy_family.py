@@ -151,7 +151,7 @@ class Toy:
                     site,
                     score=args[0],
                     threshold=decide.threshold,
-                    executed=ran,
+                    ran=ran,
                     forced=forced_now(decide),
                 )
 

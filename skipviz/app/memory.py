@@ -20,7 +20,7 @@ def share_one_heap() -> None:
     """Have all threads take memory from one place, where glibc would give several to each core.
 
     Every run and every drawing of a page has a thread of its own; what each leaves free in a place
-    of its own the others cannot use, and the server would grow by 0.5 MiB a run.
+    of its own the others cannot use, and the server would grow from run to run.
     """
     _glibc("mallopt", M_ARENA_MAX, 1)
 

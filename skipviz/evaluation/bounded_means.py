@@ -23,7 +23,7 @@ def betting_p_value(
     Parameters
     ----------
     losses
-        One a document, in nats, clipped to ``-bound`` and ``bound`` before anything else.
+        One per document, in nats, clipped to ``-bound`` and ``bound`` before anything else.
     limit
         In nats, inside the bound.
     bound

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -29,14 +30,32 @@ ROUGH_LOSSES = 0.1
 """How much losses over the trial may differ by rounding, in nats; more in shorter types."""
 
 _LOCK = threading.Lock()
-_WAYS: WeakKeyDictionary[nn.Module, Way | None] = WeakKeyDictionary()
+_WAYS: WeakKeyDictionary[nn.Module, type[Flips] | None] = WeakKeyDictionary()
 
 
 class Flips(ABC):
     """A text whose decisions can be flipped."""
 
-    nll: Float[Tensor, " n"]
-    """Losses of the unflipped run, in nats."""
+    _run: Callable[..., UnflippedRun | CachedRun]
+    """Runs the text as it was decided."""
+
+    def __init__(
+        self,
+        model: SkipModel,
+        units: Sequence[SkippableUnit],
+        ids: Int[Tensor, "1 t"],
+        decided: npt.NDArray[np.bool_],
+        *,
+        stop: threading.Event | None = None,
+    ) -> None:
+        self._model, self._units = model, units
+        self._base: Any = type(self)._run(model, ids, decided, stop=stop)
+
+    @property
+    def nll(self) -> Float[Tensor, " n"]:
+        """Losses of the unflipped run, in nats."""
+        found: Tensor = self._base.nll
+        return found
 
     @abstractmethod
     def losses(
@@ -57,17 +76,7 @@ class Flips(ABC):
 class _ByRows(Flips):
     """Flips by ``row_flips``."""
 
-    def __init__(
-        self,
-        model: SkipModel,
-        units: Sequence[SkippableUnit],
-        ids: Int[Tensor, "1 t"],
-        decided: npt.NDArray[np.bool_],
-        stop: threading.Event | None,
-    ) -> None:
-        self._model, self._units = model, units
-        self._base = UnflippedRun.of(model, ids, decided, stop=stop)
-        self.nll = self._base.nll
+    _run = UnflippedRun.of
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
@@ -83,17 +92,7 @@ class _ByRows(Flips):
 class _ByDecoding(Flips):
     """Flips by ``decoded_flips``."""
 
-    def __init__(
-        self,
-        model: SkipModel,
-        units: Sequence[SkippableUnit],
-        ids: Int[Tensor, "1 t"],
-        decided: npt.NDArray[np.bool_],
-        stop: threading.Event | None,
-    ) -> None:
-        self._model, self._units = model, units
-        self._base = CachedRun.of(model, ids, decided, stop=stop)
-        self.nll = self._base.nll
+    _run = CachedRun.of
 
     def losses(
         self, cells: Sequence[tuple[int, int]], reach: int, *, react: bool, meter: Meter
@@ -104,18 +103,6 @@ class _ByDecoding(Flips):
 
     def work(self, cells: Sequence[tuple[int, int]], reach: int) -> int:
         return len(cells)
-
-
-Way = Callable[
-    [
-        SkipModel,
-        Sequence[SkippableUnit],
-        Int[Tensor, "1 t"],
-        npt.NDArray[np.bool_],
-        threading.Event | None,
-    ],
-    Flips,
-]
 
 
 def flips_of(
@@ -146,7 +133,7 @@ def flips_of(
     InputError
         If no way gives the losses of the model's own forward.
     """
-    return _way(model, units, ids, decided)(model, units, ids, decided, stop)
+    return _way(model, units, ids, decided)(model, units, ids, decided, stop=stop)
 
 
 def _way(
@@ -154,14 +141,17 @@ def _way(
     units: Sequence[SkippableUnit],
     ids: Int[Tensor, "1 t"],
     decided: npt.NDArray[np.bool_],
-) -> Way:
+) -> type[Flips]:
     config = model.model.config
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     if any(window is not None and window < ids.shape[1] for window in windows):
         return _ByDecoding  # rows see the whole text, layers do not
     with _LOCK:
         if model.model not in _WAYS:
-            some = (model, units, ids[:, :FLIP_TRIAL_TOKENS], decided[:FLIP_TRIAL_TOKENS])
+            # A shorter text is repeated: what follows hardly anything shows little.
+            times = -(-FLIP_TRIAL_TOKENS // ids.shape[1])
+            longer, more = ids.repeat(1, times), np.tile(decided, (times, 1))
+            some = (model, units, longer[:, :FLIP_TRIAL_TOKENS], more[:FLIP_TRIAL_TOKENS])
             _WAYS[model.model] = next(
                 (way for way in (_ByRows, _ByDecoding) if _right(way, *some)), None
             )
@@ -175,7 +165,7 @@ def _way(
 
 
 def _right(
-    way: Way,
+    way: type[Flips],
     model: SkipModel,
     units: Sequence[SkippableUnit],
     ids: Int[Tensor, "1 t"],
@@ -195,7 +185,7 @@ def _right(
     ).view(len(execute), -1)
     whole = torch.stack([each[row, token:].sum() for row, (token, _) in enumerate(cells)])
     try:
-        flips = way(model, units, ids, decided, None)
+        flips = way(model, units, ids, decided)
         meter = Meter(1, no_progress, None)
         found = flips.losses(cells, length, react=False, meter=meter)[0].to(whole)
     except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError):

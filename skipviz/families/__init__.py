@@ -13,7 +13,13 @@ from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
+from skipviz.families.published.dr_llm import DrLLM
+from skipviz.families.published.flexidepth import FlexiDepth
+from skipviz.families.published.mixture_of_depths import MixtureOfDepths
+from skipviz.families.published.router_tuning import RouterTuning
+from skipviz.families.published.skipgpt import SkipGPT
 from skipviz.families.settings import CanStore, Setting, Settings
+from skipviz.families.unknown import signs_of_skipping, unknown_model
 
 GROUP = "skipviz.families"
 """The entry points by which other packages register a family: a class without arguments."""
@@ -37,12 +43,31 @@ def families() -> tuple[Family, ...]:
                 "name, detect, sites and observe. Update or uninstall its package."
             )
         found.append(family)
-    return (*found, FixedRates(), Gated(), Exits(), Dense())
+    return (
+        *found,
+        *(FixedRates(), Gated(), Exits()),
+        *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
+        Dense(),
+    )
 
 
 def family_of(model: nn.Module) -> Family:
     """Return the first family that recognises the model; ``dense`` if no other does."""
     return next(family for family in families() if family.detect(model))
+
+
+def known_family(model: nn.Module) -> Family:
+    """Return the first family that recognises the model; ``dense`` only if it cannot skip.
+
+    Raises
+    ------
+    ModelError
+        If no family recognises it, and it looks as if it skipped.
+    """
+    family = family_of(model)
+    if isinstance(family, Dense) and (signs := signs_of_skipping(model)):
+        raise ModelError(unknown_model(model, signs))
+    return family
 
 
 __all__ = [
@@ -54,4 +79,5 @@ __all__ = [
     "Settings",
     "families",
     "family_of",
+    "known_family",
 ]

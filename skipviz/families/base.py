@@ -8,7 +8,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
@@ -23,21 +23,33 @@ class EventSink(Protocol):
         self,
         site: int,
         *,
-        score: Float[Tensor, "b t"],
-        threshold: Float[Tensor, ""],
-        executed: Bool[Tensor, "b t"],
-        forced: Bool[Tensor, "b t"] | None,
+        ran: Bool[Tensor, "b n"] | Int[Tensor, "b n"],
+        score: Float[Tensor, "b n"] | None = None,
+        threshold: Float[Tensor, "*b"] | None = None,
+        p_execute: Float[Tensor, "b n"] | None = None,
+        positions: Int[Tensor, "b n"] | None = None,
+        forced: Bool[Tensor, "b n"] | None = None,
     ) -> None:
-        """Take one firing of a site.
+        """Take one firing of a site, which may fire never, once or often in a forward.
+
+        If it fires for a token again, times run add up, and the last score stands. A token that no
+        firing names did not run there.
 
         Parameters
         ----------
         site
             Index of the site in ``Family.sites``.
-        score, threshold
-            What the gate emitted and what it was compared with, on the gate's own scale.
-        executed
-            True where the unit ran.
+        ran
+            True where the unit ran, or how often, 0 to 255.
+        score
+            What the gate emitted, on its own scale; None: nothing.
+        threshold
+            What scores were compared with: one for all, of shape [], one per row, [b, 1], or one
+            per token; None: with nothing, as where decisions are sampled.
+        p_execute
+            The probability that the unit runs, where the family defines one.
+        positions
+            Which tokens of this forward were asked, [b, n]; None: all, and n is their number.
         forced
             True where a plan decided instead of the gate; None where none did anywhere.
         """

@@ -95,6 +95,15 @@ def is_causal(model: Any) -> bool:
     return _CAUSAL[model]
 
 
+def tried_as(model: nn.Module, copied: nn.Module) -> None:
+    """Take over for a copy that shares a model's weights what was tried on the model."""
+    with _LOCK:
+        if model in _APART:
+            _APART[copied] = None if _APART[model] is None else _without_backbone(copied)
+    if model in _CAUSAL:
+        _CAUSAL[copied] = _CAUSAL[model]
+
+
 class _Given(nn.Module):
     """Stands for the backbone and returns the states that it was given."""
 
@@ -161,10 +170,10 @@ def _later_tokens_change_nothing(model: Any) -> bool:
 def _same(found: Tensor, wanted: Tensor) -> bool:
     if found.shape != wanted.shape:
         return False
-    # What is not finite is for the run itself to report.
-    finite = found.isfinite() & wanted.isfinite()
-    largest = wanted[finite].abs().amax() if finite.any() else torch.zeros(())
-    far = (found - wanted)[finite].abs().amax() if finite.any() else torch.zeros(())
+    finite = found.isfinite() & wanted.isfinite()  # the rest is for the run itself to report
+    if not finite.any():
+        return True
+    far, largest = (found - wanted)[finite].abs().amax(), wanted[finite].abs().amax()
     return bool(far <= LOGIT_TOLERANCE.get(wanted.dtype, ROUGH_LOGITS) * largest.clamp(min=1.0))
 
 
@@ -180,7 +189,8 @@ def _by_itself(work: Any, *arguments: Any) -> Any:
 
     def run() -> None:
         try:
-            with torch.inference_mode():
+            # A model that draws takes its numbers from the caller's generator.
+            with torch.inference_mode(), torch.random.fork_rng():
                 outcome.append((work(*arguments), None))
         except BaseException as error:
             outcome.append((None, error))

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from torch import nn
 
 from skipviz.families.base import EventSink
+from skipviz.families.powers import Traits
 from skipviz.schema import Site
 
 
@@ -22,6 +23,10 @@ class Dense:
     def sites(self, model: nn.Module) -> list[Site]:
         """There is nothing to decide."""
         return []
+
+    def traits(self, model: nn.Module) -> Traits:
+        """Return what holds of a model that cannot skip."""
+        return Traits(batchable=True, in_backbone=True)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """There is nothing to read."""

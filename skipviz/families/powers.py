@@ -115,6 +115,44 @@ class CanDraw(Protocol):
         """Let runs from embeddings draw as these tokens do, in this block and thread."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What must be known of a way of skipping before a model is run.
+
+    Attributes
+    ----------
+    batchable
+        Whether a text is decided in a batch as it is alone.
+    in_backbone
+        Whether all that skips lies within the backbone, so that losses may be made of its last
+        hidden states. Otherwise they come from the whole model's forward.
+    silent
+        Whether a site may stay silent in a forward, as where a text has left before it.
+    """
+
+    batchable: bool
+    in_backbone: bool
+    silent: bool = False
+
+
+@runtime_checkable
+class HasTraits(Protocol):
+    """Says what holds of the way it skips; of a family that does not, the least is taken on."""
+
+    def traits(self, model: nn.Module) -> Traits:
+        """Return what holds for this model."""
+
+
+def traits_of(family: Family, model: nn.Module) -> Traits:
+    """Return what holds of a family's way of skipping in a model."""
+    if isinstance(family, HasTraits):
+        return family.traits(model)
+    sites = family.sites(model)
+    ranked = {"topk", "quantile", "cumsum"}
+    alone = any(site.scope != "token" or site.rule in ranked for site in sites)
+    return Traits(batchable=not alone, in_backbone=False)
+
+
 @runtime_checkable
 class CanThreshold(Protocol):
     """Decides by one threshold for every site, above which a token executes."""

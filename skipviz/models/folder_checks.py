@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
-import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from skipviz.errors import ModelError
 
@@ -149,18 +150,13 @@ def _check_shards(folder: Path, index: Any) -> None:
 
 
 def _parameters(path: Path) -> int:
-    """Return how many numbers one file of weights holds, by its header."""
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        if not 0 < length <= min(MOST_JSON, path.stat().st_size - 8):
-            raise ModelError(f"{path} is damaged or not of safetensors. Fetch it anew.")
-        try:
-            header = json.loads(file.read(length))
-            shapes = [each["shape"] for name, each in header.items() if name != "__metadata__"]
-            return sum(math.prod(shape) for shape in shapes)
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ModelError(f"{path} is damaged or not of safetensors. Fetch it anew.") from error
+    """Return how many numbers stand in a file of weights, by its header."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            return sum(math.prod(file.get_slice(name).get_shape()) for name in names)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path} is damaged or not of safetensors. Fetch it anew.") from error
 
 
 def _check_size(folder: Path, config: dict[str, Any], stored: int) -> None:

@@ -16,6 +16,7 @@ from torch import nn
 from skipviz.budgets import budget_key
 from skipviz.errors import InputError
 from skipviz.families import Family, Setting, Settings
+from skipviz.families.causal_lm import tried_as
 from skipviz.families.hooks import drop_temporary_hooks
 from skipviz.families.powers import CanThreshold
 
@@ -117,6 +118,7 @@ def sharing_weights(model: nn.Module) -> nn.Module:
     config = getattr(model, "config", None)
     made: nn.Module = copy.deepcopy(model, shared | {id(config): config})
     drop_temporary_hooks(made)
+    tried_as(model, made)
     return made
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import torch
 
 from skipviz.errors import InputError, ModelError
-from skipviz.families import CanStore, Family, Settings, families, family_of
+from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
+from skipviz.families.described.family import described
+from skipviz.families.described.spec import GateSpec
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.home import sha256_of
 from skipviz.models import backbone
@@ -114,7 +117,8 @@ def _check_device(device: str) -> None:
 
 def from_parts(
     model: Any, tokenizer: Any, *, name: str = "model", weights_sha256: str = "",
-    budget: float | None = None, family: Family | None = None,
+    budget: float | None = None,
+    family: Family | GateSpec | Sequence[GateSpec] | None = None,
 ) -> SkipModel:  # fmt: skip
     """Wrap a model that is already in memory.
 
@@ -125,8 +129,9 @@ def from_parts(
     name, weights_sha256, budget
         What the trace is to say of them.
     family
-        How its gates are found, read and forced, for gates that skipviz does not know; None takes
-        the first known family that recognises the model.
+        How its gates are found, read and forced, for gates that skipviz does not know: a family,
+        or a description of the gates, or several. None takes the first known family that
+        recognises the model.
 
     Returns
     -------
@@ -135,8 +140,10 @@ def from_parts(
 
     Raises
     ------
+    ModelError
+        If no family recognises the model, and it looks as if it skipped.
     ValueError
-        If the family does not recognise the model.
+        If the family does not recognise the model, or a description does not fit it.
 
     Examples
     --------
@@ -145,8 +152,10 @@ def from_parts(
     ('my-model', 'gated')
     """
     if family is None:
-        family = family_of(model)
-    elif not family.detect(model):
+        family = known_family(model)
+    elif isinstance(family, GateSpec | Sequence):
+        family = described(family)
+    if not family.detect(model):
         raise InputError(
             f"The family {family.name} does not recognise this {type(model).__name__}: its "
             "detect() says no. Give a model that has its gates."
@@ -184,6 +193,8 @@ def read_settings(folder: Path) -> Settings:
         for family in families():
             if isinstance(family, CanStore) and family.owns(fields):
                 return with_own(family.settings(fields), folder)
+    except ModelError:  # which says more
+        raise
     except Exception as error:  # whatever a family makes of nonsense
         raise ModelError(
             f"{path} is not the configuration of a model that skips ({error}). Write the folder "

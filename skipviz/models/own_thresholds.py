@@ -21,6 +21,7 @@ from skipviz.errors import InputError, ModelError
 from skipviz.families.settings import OwnThresholds, Settings
 from skipviz.folders import samples_folder
 from skipviz.home import home, locked
+from skipviz.models.folder_checks import read_json
 
 OWN_FILE = "thresholds.json"
 TAKEN = ("dense", "forced", "guarded", "learned", "none", "random", "static")
@@ -57,11 +58,11 @@ def with_own(settings: Settings, folder: Path) -> Settings:
     if not path.exists():
         return settings
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_json(path)
         if fields["weights"] != _weights(settings):
             return settings
         own = {name: _read_own(name, each, settings) for name, each in fields["own"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ModelError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ModelError(
             f"{path} does not hold thresholds for kinds of text ({error}). Delete it, and set "
             "them again with `skipviz calibrate`."

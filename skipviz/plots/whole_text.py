@@ -27,7 +27,7 @@ NO_GATES = "This model has no gates: every layer runs for every token."
 def layers_used_histogram(trace: Trace) -> go.Figure:
     """Draw which share of the tokens used how many layers.
 
-    The axis is that of the model, from the fewest to the most layers per token can use, so that
+    The axis is that of the model, from the fewest to the most layers that a token can use, so that
     texts can be compared; the colours are those of the coloured text.
 
     Parameters

@@ -63,6 +63,7 @@ def build_trace(
     policy: str,
     window: int | None = None,
     window_overlap: int | None = None,
+    seed: int | None = None,
 ) -> Trace:
     """Assemble and validate a trace.
 
@@ -78,6 +79,8 @@ def build_trace(
         Who decided.
     window, window_overlap
         Tokens seen at once, and shared by consecutive windows; None where there were no windows.
+    seed
+        What torch drew from in this run; None: what a family's fixed rates draw from, if anything.
     """
     sites = site_frame(model.family.sites(model.model))
     layers = int(model.model.config.num_hidden_layers)
@@ -103,7 +106,7 @@ def build_trace(
         schema=TOKENS,
     )
     return Trace(
-        run=pl.DataFrame([_provenance(model, policy, window, window_overlap)], schema=RUN),
+        run=pl.DataFrame([_provenance(model, policy, window, window_overlap, seed)], schema=RUN),
         sites=sites,
         tokens=tokens,
         matrices=matrices,
@@ -216,7 +219,11 @@ def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
 
 
 def _provenance(
-    model: SkipModel, policy: str, window: int | None, window_overlap: int | None
+    model: SkipModel,
+    policy: str,
+    window: int | None,
+    window_overlap: int | None,
+    seed: int | None,
 ) -> dict[str, Any]:
     flops, family = UnitFlops.of(model.model), model.family
     return {
@@ -230,7 +237,7 @@ def _provenance(
         "runtime": "masked",
         "dtype": model.dtype,
         "device": str(model.device),
-        "seed": family.seed(model.model) if isinstance(family, CanDraw) else None,
+        "seed": family.seed(model.model) if isinstance(family, CanDraw) else seed,
         "window": window,
         "window_overlap": window_overlap,
         "layers": model.model.config.num_hidden_layers,

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skipviz.errors import RecordingError
 from skipviz.families.hooks import after, before, hooked
+from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
 from skipviz.recording.events import GateEvents
@@ -162,6 +163,7 @@ class Recording:
         self._model = model
         self._statistics = statistics
         self._sites = len(model.family.sites(model.model))
+        self._silent = traits_of(model.family, model.model).silent
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
@@ -247,7 +249,7 @@ class Recording:
             ),
             token_id=inputs.ids[keep].cpu().numpy(),
             decode=self._decoded(inputs, keep, before),
-            matrices=self.events.matrices(self._sites, keep),
+            matrices=self.events.matrices(self._sites, keep, silent=self._silent),
             statistics=None,
         )
         if self._statistics:

@@ -25,7 +25,7 @@ from skipviz.families.causal_lm import (
 )
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
-from skipviz.families.powers import force
+from skipviz.families.powers import Traits, force, traits_of
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
@@ -70,6 +70,7 @@ def trace(
     plan: Plan | None = None,
     window: int | None = None,
     overlap: int | None = None,
+    seed: int = 0,
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> Trace:
@@ -94,6 +95,8 @@ def trace(
         Tokens to run at once, at most the model's context, which is the default.
     overlap
         Tokens that consecutive windows share; half a window by default.
+    seed
+        Seed of what routers draw from torch's generator in this run.
     progress
         Called with the share of the work done, 0 to 1.
     stop
@@ -136,11 +139,12 @@ def trace(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
     _check_causal(model)
+    traits, sites = traits_of(model.family, model.model), model.family.sites(model.model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
-    with torch.inference_mode():
-        for batch in _batches(pieces):
-            run = _run(model, [pieces[i] for i in batch], statistics, plan, meter)
+    with torch.inference_mode(), _drawing_from(seed):
+        for batch in _batches(pieces, alone=not traits.batchable):
+            run = _run(model, [pieces[i] for i in batch], statistics, plan, traits, meter)
             recorded.update(zip(batch, run, strict=True))
     windowed = len(pieces) > len(documents)
     return build_trace(
@@ -154,11 +158,21 @@ def trace(
         policy=model.policy if plan is None else "forced",
         window=size if windowed else None,
         window_overlap=shared if windowed else None,
+        seed=seed if any(site.rule == "sample" for site in sites) else None,
     )
 
 
+@contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Let torch draw from a seed in this block, and go on afterwards where it stood."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        yield
+
+
 def _check_causal(model: SkipModel) -> None:
-    if not is_causal(model.model):
+    # Routers may look ahead, or draw; what is asked here is whether the backbone predicts at all.
+    if not model.family.sites(model.model) and not is_causal(model.model):
         raise InputError(
             f"{model.name} is not a causal language model: later tokens change what "
             f"{type(model.model).__name__} predicts for earlier ones, so it has no loss on the "
@@ -179,8 +193,10 @@ def _pieces(document: int, encoding: Encoding, *, window: int, overlap: int) -> 
     ]
 
 
-def _batches(pieces: list[_Piece]) -> list[list[int]]:
-    """Group pieces of like length, so that little is padding."""
+def _batches(pieces: list[_Piece], *, alone: bool) -> list[list[int]]:
+    """Group pieces of like length, so that little is padding; or leave each alone."""
+    if alone:
+        return [[index] for index in range(len(pieces))]
     batches: list[list[int]] = []
     for index in sorted(range(len(pieces)), key=lambda i: len(pieces[i].ids)):
         padded = len(pieces[index].ids)
@@ -204,7 +220,12 @@ def _watching(model: nn.Module, meter: Meter, *, tokens: int) -> Iterator[float]
 
 
 def _run(
-    model: SkipModel, pieces: list[_Piece], statistics: bool, plan: Plan | None, meter: Meter
+    model: SkipModel,
+    pieces: list[_Piece],
+    statistics: bool,
+    plan: Plan | None,
+    traits: Traits,
+    meter: Meter,
 ) -> list[_Recorded]:
     longest = max(len(piece.ids) for piece in pieces)
     ids = torch.zeros((len(pieces), longest), dtype=torch.long)
@@ -217,19 +238,21 @@ def _run(
     events = GateEvents()
     tokens = sum(len(piece.ids) for piece in pieces)
     # Tried before anything is watched.
-    apart = has_logits_apart(model.model)
+    apart = traits.in_backbone and has_logits_apart(model.model)
+    states = traits.in_backbone and (apart or not statistics)
     with (
         _watching(model.model, meter, tokens=tokens) as share,
         model.family.observe(model.model, events),
     ):
-        made = _forward(model, ids, mask, plan, states=apart or not statistics)
+        made = _forward(model, ids, mask, plan, states=states)
     kept = keep.to(model.device)
-    matrices = events.matrices(len(model.family.sites(model.model)), kept)
+    sites = len(model.family.sites(model.model))
+    matrices = events.matrices(sites, kept, silent=traits.silent)
     figures = None
     if statistics:
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
         if figures.entropy.isnan().any():
-            raise _not_finite(model, ids, mask, plan, kept)
+            raise _not_finite(model, ids, mask, plan, kept, states=states)
     meter.advance(share)
     return _cut(pieces, matrices, figures)
 
@@ -267,14 +290,15 @@ def _not_finite(
     mask: Tensor | None,
     plan: Plan | None,
     kept: Bool[Tensor, "b t"],
+    *,
+    states: bool,
 ) -> ModelError:
     """Return an error that says where a forward first gives NaN or infinite numbers."""
     found: list[str] = []
 
     def look(number: int) -> Callable[..., None]:
         def hook(_: Any, args: Any, result: Any) -> None:
-            states = states_made(result)
-            wrong = ~states.isfinite().all(-1) & kept
+            wrong = ~states_made(result).isfinite().all(-1) & kept
             if wrong.any() and not found:
                 row, column = wrong.nonzero()[0].tolist()
                 token = repr(model.tokenizer.decode([int(ids[row, column])]))
@@ -284,7 +308,7 @@ def _not_finite(
 
     layers = list(layer_list(model.model) or ())
     with hooked(after(layer, look(number)) for number, layer in enumerate(layers)):
-        _forward(model, ids, mask, plan, states=True)
+        _forward(model, ids, mask, plan, states=states)
     where = found[0] if found else "behind its last layer"
     return ModelError(
         f"{model.name} gives NaN or infinite numbers {where}. Its weights may be damaged, or "

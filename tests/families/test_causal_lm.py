@@ -13,6 +13,7 @@ import skipviz
 from skipviz.errors import InputError, ModelError
 from skipviz.families import causal_lm
 from skipviz.families.causal_lm import has_logits_apart, last_hidden_states, logits_of
+from skipviz.families.dense import Dense
 from tests import architectures, tiny
 
 TEXT = "The quick brown fox jumps over the lazy dog, and then it sleeps."
@@ -77,7 +78,7 @@ class Odd(type(tiny.backbone(seed=0))):  # type: ignore[misc]
 def test_a_model_whose_head_sees_more_is_traced_whole_and_refused_elsewhere() -> None:
     model = tiny.backbone(seed=0)
     model.__class__ = Odd
-    handle = skipviz.from_parts(model, tiny.tokenizer())
+    handle = skipviz.from_parts(model, tiny.tokenizer(), family=Dense())
     assert not has_logits_apart(model)
     trace = skipviz.trace(handle, TEXT)
     expected = own_losses(model, trace.tokens["token_id"].to_list())

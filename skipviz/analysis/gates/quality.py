@@ -97,7 +97,7 @@ def judged(trace: Trace, cells: pl.DataFrame, *, price: float = 0.0) -> pl.DataF
 
 
 def implied_price(trace: Trace, cells: pl.DataFrame) -> float:
-    """Return the nats per FLOP is worth if the budget was well spent.
+    """Return what a FLOP is worth in nats if the budget was well spent.
 
     It is the price at which executing what is worth it would spend the FLOPs that were spent: the
     utility per FLOP of the last unit that a perfect gate could afford.

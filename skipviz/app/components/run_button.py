@@ -173,6 +173,7 @@ def wait(job: Job[Any], name: str) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
         st.rerun()
+    # The name of a folder is in it.
     st.progress(job.share, text=plain(how_far(job, before=jobs().before(job))))
     if st.button("Stop", key=f"stop {name}"):
         give_up(name)
@@ -191,7 +192,7 @@ def how_far(job: Job[Any], *, before: int) -> str:
     """
     if before:
         return f"Waiting: {before} run{'' if before == 1 else 's'} before yours"
-    words = plain(job.stage)  # a folder's name is in it
+    words = job.stage
     if job.share:
         words += f": {job.share:.1%}"
     if (left := job.seconds_left) is not None:

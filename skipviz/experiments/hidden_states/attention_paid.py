@@ -243,7 +243,7 @@ class _Window:
 
         def look(layer: int) -> Callable[..., None]:
             def hook(attention: Any, args: Any, kwargs: Any, result: Any) -> None:
-                ran = self.events.executed[gated[layer]][0].cpu()
+                ran = self.events.ran(gated[layer])[0].cpu()
                 try:
                     _add(sums[layer], attention, args, kwargs, result, ran, wanted)
                 except (AttributeError, KeyError, RuntimeError, TypeError) as error:
@@ -263,8 +263,8 @@ class _Window:
             hooked(hooks + _advancing(self.model, meter)),
         ):
             losses = self._losses()
-        fired = self.events.executed
-        return torch.stack([fired[site][0] for site in range(len(fired))], dim=-1).cpu(), losses
+        fired = [self.events.ran(site)[0] for site in range(len(self.events.firings))]
+        return torch.stack(fired, dim=-1).cpu(), losses
 
     def run_hidden(
         self, executed: Bool[Tensor, "t s"], gated: dict[int, int], meter: Meter

@@ -17,7 +17,7 @@ from skipviz.families.exits.settings import ExitSettings, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
-from skipviz.families.powers import Exit
+from skipviz.families.powers import Exit, Traits
 from skipviz.schema import Rule, Site
 
 
@@ -55,6 +55,10 @@ class Exits:
             for layer in range(exits.config.exits[0] + 1, len(decoder_layers(model)))
         ]
 
+    def traits(self, model: nn.Module) -> Traits:
+        """Return what holds of exits."""
+        return Traits(batchable=True, in_backbone=True)
+
     def owns(self, fields: Mapping[str, Any]) -> bool:
         """Say whether a ``skipviz.json`` has exits."""
         return "exits" in fields
@@ -76,7 +80,7 @@ class Exits:
                         layer - first_site,
                         score=score,
                         threshold=stay.threshold,
-                        executed=inside,
+                        ran=inside,
                         forced=forced_now(stay),
                     )
 

@@ -1,4 +1,4 @@
-"""Early exits: after some layers per token may leave, and the layers above no longer change it.
+"""Early exits: tokens may leave after some layers, and the layers above no longer change them.
 
 At an exit a low-rank translator turns the hidden state into an estimate of the last one (the tuned
 lens of Belrose et al., "Eliciting latent predictions from transformers with the tuned lens",

@@ -16,7 +16,7 @@ from skipviz.families.gated.settings import Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
-from skipviz.families.powers import SkippableUnit
+from skipviz.families.powers import SkippableUnit, Traits
 from skipviz.families.settings import Setting, Settings
 from skipviz.schema import Rule, Site
 
@@ -48,6 +48,10 @@ class GatedUnits(ABC):
             for layer, unit, gated in gated_units(model)
         ]
 
+    def traits(self, model: nn.Module) -> Traits:
+        """Return what holds of gates on attention and MLPs."""
+        return Traits(batchable=True, in_backbone=True)
+
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``."""
 
@@ -57,7 +61,7 @@ class GatedUnits(ABC):
                     site,
                     score=args[0].detach(),
                     threshold=decide.threshold,
-                    executed=executed,
+                    ran=executed,
                     forced=forced_now(decide),
                 )
 

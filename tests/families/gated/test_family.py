@@ -21,7 +21,7 @@ class Sink:
         self.events: list[tuple[int, torch.Tensor, torch.Tensor, torch.Tensor | None]] = []
 
     def on_gate(self, site: int, **event: Any) -> None:
-        self.events.append((site, event["score"], event["executed"], event["forced"]))
+        self.events.append((site, event["score"], event["ran"], event["forced"]))
 
 
 def hooks(model: Any) -> int:
