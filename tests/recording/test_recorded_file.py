@@ -120,6 +120,21 @@ def test_firings_go_to_the_visits_of_a_layer_or_add_up(tmp_path: Path) -> None:
             model(hidden[:, :1], 4)
 
 
+def test_stacks_of_layers_are_told_apart_by_where_they_begin(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"low": Loop(), "high": Loop()})
+    sites = [{"layer": layer, "unit": "block"} for layer in range(2)]
+    with torch.no_grad(), Recorder(tmp_path / "run.jsonl", sites=sites, layers=2) as r:
+        r.hook(model, "low.layers.{layer}", ran_once, unit="block")
+        r.hook(model, "high.layers.{layer}", ran_once, unit="block", first=1)
+        r.tokens([["a"]], phase=[["draft"]])
+        model["low"](torch.randn(1, 1, WIDTH), 3)
+        model["high"](torch.randn(1, 1, WIDTH), 1)
+    trace, _ = open_recording(tmp_path / "run.jsonl")
+    assert trace.matrix("exec_count").tolist() == [[3, 1]]
+    trace.save(tmp_path / "trace.parquet")
+    assert skipviz.Trace.load(tmp_path / "trace.parquet").tokens["phase"].to_list() == ["draft"]
+
+
 def test_scores_of_tokens_that_were_not_asked_are_unknown(tmp_path: Path) -> None:
     with Recorder(tmp_path / "run.jsonl", sites=SITES, layers=LAYERS) as r:
         r.tokens([["a", "b", "c"]])
