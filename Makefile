@@ -4,7 +4,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: app test quick check unit notebooks-run notebooks browser backbone bench mutation oldest clean
+.PHONY: app test quick check unit notebooks-run notebooks browser backbone bench mutation oldest \
+  external clean
 
 app: backbone
 	$(BIN)/streamlit run app.py
@@ -63,6 +64,10 @@ oldest: $(STAMP)
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 -W default::DeprecationWarning \
 	  -m "not browser and not model and not slow"
+
+# Packages that others wrote, each in an environment of its own, recorded and compared.
+external: $(STAMP)
+	$(BIN)/python external_tests/run.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts

@@ -123,7 +123,7 @@ def _check_tokens(tokens: pl.DataFrame) -> None:
         within(tokens, "tokens", name, least, MOST_NUMBER)
     for name in ("surprisal", "nll", "entropy"):
         within(tokens, "tokens", name, -_ROUNDING, np.inf)
-    _words(tokens, "phase", ("prefill", "decode"))
+    _words(tokens, "phase", ("prefill", "decode", "draft"))
     _refuse(tokens, pl.col("char_start") > pl.col("char_end"), "starts after its end")
     _refuse(
         tokens, pl.col("char_start").is_null() != pl.col("char_end").is_null(),

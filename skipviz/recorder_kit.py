@@ -48,8 +48,9 @@ class Recorder:
         self._sites, self._run, self._path = [dict(site) for site in sites], run, path
         self._file: Any = None
         self._hooks: list[Any] = []
-        self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
+        self._pending: list[tuple[int, dict[str, Any], torch.Tensor | None]] = []
         self._number = torch.zeros(0, dtype=torch.long)  # of each place of the batch, -1: padding
+        self._fired: dict[int, int] = {}  # how often a hook fired for these tokens, by first site
         self._next_token, self._next_sequence = 0, 0
 
     def __enter__(self) -> Recorder:
@@ -95,6 +96,7 @@ class Recorder:
             ``entropy``, ``phase``, ``source``.
         """
         self.flush()
+        self._fired.clear()
         if len({len(row) for row in texts}) > 1:
             raise ValueError(f"Rows have {[len(row) for row in texts]} tokens; pad with None.")
         if sequences is None:
@@ -135,7 +137,7 @@ class Recorder:
             shape, or one for all of them.
         score, threshold, p_execute
             What the gate emitted, what it was compared with, and the probability that it runs;
-            None if there is none.
+            None if there is none, NaN for a token that was not asked.
         tokens
             Places in the flattened batch that were asked; None: all.
         """
@@ -145,11 +147,12 @@ class Recorder:
         count = self._number.numel() if asked is None else asked.numel()
         known = {"ran": ran, "score": score, "threshold": threshold, "p_execute": p_execute}
         known = {name: value for name, value in known.items() if value is not None}
-        for name, value in known.items():  # a copy: the model may write over its own
-            known[name] = torch.as_tensor(value).detach().clone().reshape(-1)
-            if known[name].numel() not in (1, count):
-                got = known[name].numel()
-                raise ValueError(f"site {site}: {name} has {got} values for {count} tokens.")
+        for name, value in known.items():
+            if not isinstance(value, (int, float)):  # a copy: the model may write over its own
+                known[name] = value = torch.as_tensor(value).detach().clone().reshape(-1)
+                if value.numel() not in (1, count):
+                    got = value.numel()
+                    raise ValueError(f"site {site}: {name} has {got} values for {count} tokens.")
         self._pending.append((site, known, asked))
         if len(self._pending) >= PENDING:
             self.flush()
@@ -161,8 +164,12 @@ class Recorder:
         read: Callable[[Any, Any, Any], dict[str, Any]],
         *,
         unit: str,
+        first: int = 0,
     ) -> None:
         """Record modules by name: ``read(module, inputs, output)`` gives the keywords of ``gate``.
+
+        If a module's layer has sites of several visits, its firings for the same tokens go to one
+        after the other; otherwise they add up.
 
         Parameters
         ----------
@@ -174,13 +181,20 @@ class Recorder:
             Called after each forward of such a module.
         unit
             The unit of its sites.
+        first
+            The layer that number 0 of these modules is, where a model has several stacks.
         """
         modules = dict(model.named_modules())
         found = 0
+        visits: dict[int, list[int]] = {}
         for index, site in enumerate(self._sites):
-            module = modules.get(pattern.replace("{layer}", str(site["layer"])))
-            if module is not None and site["unit"] == unit and not site.get("visit"):
-                listen = _listener(self, index, read)
+            if site["unit"] == unit:
+                visits.setdefault(site["layer"], []).append(index)
+        for layer, indices in visits.items():
+            module = modules.get(pattern.replace("{layer}", str(layer - first)))
+            if module is not None:
+                indices.sort(key=lambda index: self._sites[index].get("visit") or 0)
+                listen = _listener(self, indices, read)
                 self._hooks.append(module.register_forward_hook(listen))
                 found += 1
         if not found:
@@ -190,15 +204,14 @@ class Recorder:
     def flush(self) -> None:
         """Write what has been noted; called by ``tokens`` and at the end."""
         pending, self._pending = self._pending, []
+        numbers = self._number.tolist() if pending else []
         for site, known, asked in pending:
-            number = self._number if asked is None else self._number[asked.to("cpu")]
-            kept = number >= 0  # not padding
-            tokens = number[kept].tolist()
-            first = tokens[0] if tokens else 0
-            neighbours = bool(tokens) and tokens == list(range(first, first + len(tokens)))
-            line = {"kind": "gate", "site": site, "token": first if neighbours else tokens}
+            tokens = numbers if asked is None else [numbers[place] for place in asked.tolist()]
+            kept = [at for at, token in enumerate(tokens) if token >= 0]  # not padding
+            line = {"kind": "gate", "site": site, "token": _short([tokens[at] for at in kept])}
             for name, value in known.items():
-                line[name] = _packed(name, value.to("cpu").expand(len(number))[kept])
+                values = value.tolist() if isinstance(value, torch.Tensor) else [value]
+                line[name] = _packed(name, [values[at if len(values) > 1 else 0] for at in kept])
             self._write(line)
         if self._file is not None:
             self._file.flush()
@@ -209,18 +222,28 @@ class Recorder:
         self._file.write(json.dumps(line) + "\n")
 
 
-def _listener(recorder: Recorder, site: int, read: Callable[..., Any]) -> Callable[..., None]:
+def _listener(recorder: Recorder, visits: list[int], read: Any) -> Callable[..., None]:
     def listen(module: Any, inputs: Any, output: Any) -> None:
-        recorder.gate(site, **read(module, inputs, output))
+        fired = recorder._fired.get(visits[0], 0)
+        recorder._fired[visits[0]] = fired + 1
+        if fired >= len(visits) > 1:
+            raise ValueError(f"site {visits[0]} has {len(visits)} visits, and fired once more.")
+        recorder.gate(visits[fired if len(visits) > 1 else 0], **read(module, inputs, output))
 
     return listen
 
 
-def _packed(name: str, values: torch.Tensor) -> dict[str, str]:
+def _short(tokens: list[int]) -> int | list[int]:
+    """Return the first number of neighbouring tokens, else all."""
+    neighbours = bool(tokens) and tokens == list(range(tokens[0], tokens[0] + len(tokens)))
+    return tokens[0] if neighbours else tokens
+
+
+def _packed(name: str, values: list[Any]) -> dict[str, str]:
     """Return numbers as base64 of bytes for times run, else of little-endian float32."""
     if name == "ran":
-        return {"uint8": base64.b64encode(bytes(values.to(torch.uint8).tolist())).decode()}
-    packed = array("f", values.to(torch.float32).tolist())
+        return {"uint8": base64.b64encode(bytes(map(int, values))).decode()}
+    packed = array("f", values)
     if sys.byteorder == "big":
         packed.byteswap()
     return {"float32": base64.b64encode(packed.tobytes()).decode()}

@@ -202,22 +202,22 @@ def _gate(
     if count and tokens.max() >= read.count:
         raise _Wrong(f"it names token {tokens.max()}, and the lines before have {read.count}")
     chance = values.get("p_execute", np.zeros(0))
-    if not ((chance >= 0) & (chance <= 1)).all():
+    if ((chance < 0) | (chance > 1)).any():
         raise _Wrong("p_execute must be from 0 to 1")
     return site, tokens, values
 
 
 def _numbers(value: Any, key: str) -> npt.NDArray[Any]:
-    """Return a list of numbers, or what was packed."""
+    """Return a list of numbers, or what was packed; NaN where a token was not asked."""
     if isinstance(value, list):
-        return np.array(value, dtype=np.float64)
+        return np.array(value, dtype=np.float64)  # null becomes NaN
     ((kind, packed),) = value.items()
     try:
         raw = base64.b64decode(packed, validate=True)
         found = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).astype(np.float64)
     except ValueError as error:
         raise _Wrong(f"{key} cannot be unpacked ({error})") from None
-    if not np.isfinite(found).all():
+    if np.isinf(found).any():
         raise _Wrong(f"{key} has values that are not finite")
     return found
 
@@ -239,7 +239,8 @@ def _trace(read: _Recording, kept: int) -> Trace:
             raise TraceError(f"A unit at site {site} ran more than 255 times for a token.")
         matrices["exec_count"][tokens, site] = ran
         for name in values.keys() - {"exec_count"}:
-            matrices[name][tokens, site] = values[name]
+            known = ~np.isnan(values[name])
+            matrices[name][tokens[known], site] = values[name][known]
     sequence = np.array([number or 0 for number in read.tokens["sequence"][:kept]], dtype=np.int64)
     order = np.argsort(sequence, kind="stable")
     return Trace(
@@ -297,7 +298,7 @@ def _tokens(
             "text": told["text"],
             "char_start": start - start[first],
             "char_end": end - start[first],
-            "span": np.arange(len(order)) - first,
+            "span": np.arange(len(order)),
             "phase": told["phase"],
             **{name: told[name] for name in ("nll", "surprisal", "entropy")},
             "layers_used": used,

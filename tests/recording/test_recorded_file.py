@@ -77,6 +77,72 @@ def test_a_batch_with_padding_and_a_decoded_token_come_back(tmp_path: Path) -> N
     assert (trace.matrix("threshold") == 0).all()
     assert trace.run.row(0, named=True)["mlp_flops"] is None
     assert trace.tokens["nll"].null_count() == len(trace)
+    trace.save(tmp_path / "trace.parquet")
+    assert skipviz.Trace.load(tmp_path / "trace.parquet").tokens.equals(trace.tokens)
+
+
+class Loop(nn.Module):
+    """One layer, run again and again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Linear(WIDTH, WIDTH)])
+
+    def forward(self, hidden: torch.Tensor, times: int) -> torch.Tensor:
+        for _ in range(times):
+            hidden = self.layers[0](hidden)
+        return hidden
+
+
+def ran_once(module: Any, inputs: Any, output: torch.Tensor) -> dict[str, Any]:
+    return {"ran": 1, "score": output[..., 0]}
+
+
+def test_firings_go_to_the_visits_of_a_layer_or_add_up(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    model, hidden = Loop(), torch.randn(1, 2, WIDTH)
+    block: dict[str, Any] = {"layer": 0, "unit": "block"}
+    apart, together = [block | {"visit": visit} for visit in (1, 0, 2)], [block]
+    for sites in (apart, together):
+        with torch.no_grad(), Recorder(tmp_path / "run.jsonl", sites=sites, layers=1) as r:
+            r.hook(model, "layers.{layer}", ran_once, unit="block")
+            for text, times in (("a", 3), ("b", 2)):  # the second token does not visit thrice
+                r.token(text, sequence=0)
+                model(hidden[:, :1], times)
+        trace, _ = open_recording(tmp_path / "run.jsonl")
+        assert trace.tokens["layers_used"].to_list() == [3, 2]
+        ran = trace.matrix("exec_count").tolist()
+        assert ran == ([[1, 1, 1], [1, 1, 0]] if sites is apart else [[3], [2]])
+    with Recorder(tmp_path / "run.jsonl", sites=apart, layers=1) as r:
+        r.hook(model, "layers.{layer}", ran_once, unit="block")
+        r.token("a")
+        with pytest.raises(ValueError, match="has 3 visits, and fired once more"):
+            model(hidden[:, :1], 4)
+
+
+def test_stacks_of_layers_are_told_apart_by_where_they_begin(tmp_path: Path) -> None:
+    model = nn.ModuleDict({"low": Loop(), "high": Loop()})
+    sites = [{"layer": layer, "unit": "block"} for layer in range(2)]
+    with torch.no_grad(), Recorder(tmp_path / "run.jsonl", sites=sites, layers=2) as r:
+        r.hook(model, "low.layers.{layer}", ran_once, unit="block")
+        r.hook(model, "high.layers.{layer}", ran_once, unit="block", first=1)
+        r.tokens([["a"]], phase=[["draft"]])
+        model["low"](torch.randn(1, 1, WIDTH), 3)
+        model["high"](torch.randn(1, 1, WIDTH), 1)
+    trace, _ = open_recording(tmp_path / "run.jsonl")
+    assert trace.matrix("exec_count").tolist() == [[3, 1]]
+    trace.save(tmp_path / "trace.parquet")
+    assert skipviz.Trace.load(tmp_path / "trace.parquet").tokens["phase"].to_list() == ["draft"]
+
+
+def test_scores_of_tokens_that_were_not_asked_are_unknown(tmp_path: Path) -> None:
+    with Recorder(tmp_path / "run.jsonl", sites=SITES, layers=LAYERS) as r:
+        r.tokens([["a", "b", "c"]])
+        r.gate(0, ran=[1, 0, 0], score=[0.5, torch.nan, -0.5], threshold=0.0)
+        r.gate(0, ran=0, score=[torch.nan, torch.nan, 1.5])  # asked again: the last known stands
+    trace, _ = open_recording(tmp_path / "run.jsonl")
+    np.testing.assert_array_equal(trace.matrix("score")[:, 0], [0.5, np.nan, 1.5])
+    assert trace.matrix("exec_count")[:, 0].tolist() == [1, 0, 0]
 
 
 def test_repeats_add_up_and_a_site_that_was_not_asked_did_not_run(tmp_path: Path) -> None:
@@ -123,7 +189,7 @@ def test_a_wrong_number_of_values_is_said_where_it_happens(tmp_path: Path) -> No
 
 HEAD = {"kind": "recording", "format": 1, "layers": 2, "sites": [{"layer": 0, "unit": "mlp"}]}
 TOKENS = {"kind": "tokens", "text": ["a", "b"]}
-GATE = {"kind": "gate", "site": 0, "token": 0, "ran": [1, 0], "score": [0.5, -0.5]}
+GATE = {"kind": "gate", "site": 0, "token": 0, "ran": [1, 0], "score": [0.5, None]}
 END = {"kind": "end"}
 
 
@@ -149,6 +215,8 @@ def written(*lines: Any) -> io.BytesIO:
         ([HEAD, TOKENS, GATE | {"ran": [1, -1]}], "at ran"),
         ([HEAD, TOKENS, GATE | {"p_execute": [0.5, 1.5]}], "at p_execute"),
         ([HEAD, TOKENS, GATE | {"score": {"float32": "AAA"}}], "score cannot be unpacked"),
+        ([HEAD, TOKENS, GATE | {"score": {"float32": "AACAfwAAAAA="}}], "that are not finite"),
+        ([HEAD, TOKENS, GATE | {"ran": [1, None]}], "at ran"),
         ([HEAD, TOKENS, END, TOKENS], "line 4: it stands after the end"),
         ([HEAD, END], "no token whose sites were all recorded"),
         ([[]], "not a JSON object"),

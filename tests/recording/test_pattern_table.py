@@ -1,0 +1,82 @@
+"""A table of published patterns becomes a trace, or a sentence says what it lacks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import skipviz
+from skipviz.errors import TraceError
+from skipviz.recording.pattern_table import read_table
+from tests.cli.runner import run
+
+USED = {"The": [0, 1, 3], " cat": [0], " sat": [0, 1, 2, 2, 3], "A": [0, 3]}
+
+
+def as_csv(path: Path) -> Path:
+    rows = [f'{"AB"[token == "A"]},"{token}","{layers}"' for token, layers in USED.items()]
+    path.write_text("doc,token,path\n" + "\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+def as_json(path: Path) -> Path:
+    rows = [
+        {"doc": "AB"[token == "A"], "token": token, "path": layers}
+        for token, layers in USED.items()
+    ]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("table", [as_csv, as_json])
+def test_a_row_per_token_becomes_a_trace(table: object, tmp_path: Path) -> None:
+    assert callable(table)
+    path = table(tmp_path / ("a.csv" if table is as_csv else "a.jsonl"))
+    outcome = run(
+        "import", path, "-o", tmp_path / "a.parquet", "--layers", "4", "--text", "token",
+        "--used", "path", "--sequence", "doc",
+    )  # fmt: skip
+    assert outcome.exit_code == 0, outcome.stderr
+    trace = skipviz.Trace.load(tmp_path / "a.parquet")
+    assert trace.tokens["text"].to_list() == list(USED)
+    assert trace.tokens["sequence"].to_list() == [0, 0, 0, 1]
+    assert trace.matrix("exec_count").tolist() == [
+        [layers.count(layer) for layer in range(4)] for layers in USED.values()
+    ]
+    assert trace.tokens["layers_used"].to_list() == [len(layers) for layers in USED.values()]
+    assert trace.run["model"].to_list() == [None]
+
+
+def test_layers_may_be_counted_from_1(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,layers\nThe,1 4\n cat,\n", encoding="utf-8")
+    trace = read_table(tmp_path / "a.csv", layers=4, first_layer=1)
+    assert trace.matrix("exec_count").tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ("token,layers\nThe,[0]\n", "no column 'text'; it has token, layers"),
+        ("text,layers\nThe,22\n", "row 1: 'layers' is '22' and must be the numbers of the layers"),
+        ("text,layers\nThe,\"[0, 1.5]\"\n", "row 1: 'layers' is '[0, 1.5]'"),
+        ("text,layers\nThe,[0]\n cat,[4]\n", "row 2: layer 4 is not from 0 to 3"),
+        ("text,layers\n", "has no rows"),
+        ("", "is not a table"),
+    ],
+)  # fmt: skip
+def test_what_a_table_lacks_is_said(written: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(written, encoding="utf-8")
+    with pytest.raises(TraceError) as caught:
+        read_table(tmp_path / "a.csv", layers=4)
+    assert said in str(caught.value)
+
+
+def test_a_number_alone_is_refused_in_json_too(tmp_path: Path) -> None:
+    for value in ("22", "[1, 2.5]", "[[1]]", "{}", "true", '["a"]'):
+        (tmp_path / "a.jsonl").write_text(
+            '{"text": "The", "layers": ' + value + "}\n", encoding="utf-8"
+        )
+        with pytest.raises(TraceError, match="How many ran does not say which"):
+            read_table(tmp_path / "a.jsonl", layers=32)
