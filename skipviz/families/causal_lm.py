@@ -91,7 +91,7 @@ def has_logits_apart(model: Any) -> bool:
 def is_causal(model: Any) -> bool:
     """Return whether a later token leaves the logits of earlier ones alone; tried once."""
     if model not in _CAUSAL:
-        _CAUSAL[model] = _by_itself(_later_tokens_change_nothing, model)
+        _CAUSAL[model] = by_itself(_later_tokens_change_nothing, model)
     return _CAUSAL[model]
 
 
@@ -130,7 +130,7 @@ def _apart(model: Any) -> nn.Module | None:
     with _LOCK:
         if model not in _APART:
             shell = _without_backbone(model)
-            _APART[model] = shell if _by_itself(_gives_the_same, model, shell) else None
+            _APART[model] = shell if by_itself(_gives_the_same, model, shell) else None
         return _APART[model]
 
 
@@ -183,7 +183,7 @@ def _some_tokens(model: Any) -> Int[Tensor, "1 t"]:
     return spread[None].to(next(model.parameters()).device)
 
 
-def _by_itself(work: Any, *arguments: Any) -> Any:
+def by_itself(work: Any, *arguments: Any) -> Any:
     """Do work in a thread of its own, where no recording or forcing of a caller's is on."""
     outcome: list[Any] = []
 
