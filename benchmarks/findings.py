@@ -190,7 +190,8 @@ def main() -> None:
                 (
                     kind, "implied" if priced else "0", whole.worth, whole.right, whole.auroc,
                     blind["shuffled"].auroc, blind["random"].auroc, whole.average_precision,
-                    whole.calibration_error, whole.calibrated, whole.regret / cells["token"].n_unique(),
+                    whole.calibration_error, whole.calibrated,
+                    whole.regret / cells["token"].n_unique(),
                 )
             )  # fmt: skip
     table(

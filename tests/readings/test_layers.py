@@ -86,7 +86,8 @@ def test_probes_are_said_with_their_best_layer() -> None:
         "accuracy, +30 points over its control); casing in the embeddings (80% accuracy, +1 points "
         "over its control, not distinguishable from zero among 4 tests). For tokens that ran "
         "the layer the gain is 10 points higher than for those that skipped it, on average over "
-        "features and gated layers. The two groups also differ in their kinds of token, and no interval is given."
+        "features and gated layers. The two groups also differ in their kinds of token, and no "
+        "interval is given."
     )
 
 
