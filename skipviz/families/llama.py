@@ -79,7 +79,7 @@ def projected(
 def rotated(
     attention: Any,
     heads: Float[Tensor, "*b h c"],
-    rotary: tuple[Float[Tensor, "*b c"], Float[Tensor, "*b c"]],
+    rotary: tuple[Float[Tensor, "*r c"], Float[Tensor, "*r c"]],
     norm: str,
 ) -> Float[Tensor, "*b h c"]:
     """Return queries or keys with their places in them, as an attention makes them.
@@ -91,7 +91,7 @@ def rotated(
     heads
         What a projection made, a row per token.
     rotary
-        Cosines and sines of the tokens' positions.
+        Cosines and sines of the tokens' positions, which texts may share.
     norm
         ``q_norm`` or ``k_norm``, which some models have.
     """
