@@ -13,6 +13,7 @@ from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
+from skipviz.families.looped import Looped
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
 from skipviz.families.published.mixture_of_depths import MixtureOfDepths
@@ -47,7 +48,7 @@ def families() -> tuple[Family, ...]:
         *found,
         *(FixedRates(), Gated(), Exits()),
         *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
-        Dense(),
+        *(Looped(), Dense()),
     )
 
 
@@ -65,7 +66,7 @@ def known_family(model: nn.Module) -> Family:
         If no family recognises it, and it looks as if it skipped.
     """
     family = family_of(model)
-    if isinstance(family, Dense) and (signs := signs_of_skipping(model)):
+    if isinstance(family, Dense | Looped) and (signs := signs_of_skipping(model)):
         raise ModelError(unknown_model(model, signs))
     return family
 

@@ -91,7 +91,7 @@ def has_logits_apart(model: Any) -> bool:
 def is_causal(model: Any) -> bool:
     """Return whether a later token leaves the logits of earlier ones alone; tried once."""
     if model not in _CAUSAL:
-        _CAUSAL[model] = _by_itself(_later_tokens_change_nothing, model)
+        _CAUSAL[model] = by_itself(_later_tokens_change_nothing, model)
     return _CAUSAL[model]
 
 
@@ -130,7 +130,7 @@ def _apart(model: Any) -> nn.Module | None:
     with _LOCK:
         if model not in _APART:
             shell = _without_backbone(model)
-            _APART[model] = shell if _by_itself(_gives_the_same, model, shell) else None
+            _APART[model] = shell if by_itself(_gives_the_same, model, shell) else None
         return _APART[model]
 
 
@@ -149,7 +149,7 @@ def _forward(model: Any, shell: nn.Module, states: Tensor) -> Tensor:
 
 
 def _gives_the_same(model: Any, shell: nn.Module) -> bool:
-    ids = _some_tokens(model)
+    ids = some_tokens(model)
     whole = model(input_ids=ids, use_cache=False).logits
     try:
         apart = _forward(model, shell, last_hidden_states(model, input_ids=ids))
@@ -159,7 +159,7 @@ def _gives_the_same(model: Any, shell: nn.Module) -> bool:
 
 
 def _later_tokens_change_nothing(model: Any) -> bool:
-    ids = _some_tokens(model)
+    ids = some_tokens(model)
     other = ids.clone()
     other[:, -1] = ids[:, 0]
     first = model(input_ids=ids, use_cache=False).logits
@@ -177,14 +177,15 @@ def _same(found: Tensor, wanted: Tensor) -> bool:
     return bool(far <= LOGIT_TOLERANCE.get(wanted.dtype, ROUGH_LOGITS) * largest.clamp(min=1.0))
 
 
-def _some_tokens(model: Any) -> Int[Tensor, "1 t"]:
+def some_tokens(model: Any) -> Int[Tensor, "1 t"]:
+    """Return a few tokens, from all over the vocabulary, to try a model on."""
     count = int(model.config.get_text_config().vocab_size)
     spread = torch.linspace(0, count - 1, TRIED_TOKENS).long()
     return spread[None].to(next(model.parameters()).device)
 
 
-def _by_itself(work: Any, *arguments: Any) -> Any:
-    """Do work in a thread of its own, where no recording or forcing of a caller's is on."""
+def by_itself(work: Any, *arguments: Any) -> Any:
+    """Do a trial in a thread of its own, where no recording or forcing of a caller's is on."""
     outcome: list[Any] = []
 
     def run() -> None:
