@@ -77,7 +77,7 @@ def wilson(hits: int, of: int) -> str:
     return f"{hits / of:.1%} ({low:.1%} to {high:.1%})"
 
 
-def null(draws: int, lengths: list[int]) -> None:
+def null(draws: int, lengths: list[int], only: str) -> None:
     """Print how often two figures that have nothing to do with each other are claimed to."""
     print("figures | tokens | method | claimed at p <= 0.05 | interval without 0, of those given")
     cases: list[tuple[str, list[int] | int, Callable[..., Array], CorrelationMethod]] = [
@@ -92,6 +92,8 @@ def null(draws: int, lengths: list[int]) -> None:
         for name in ("independent", "lines and noise", "autocorrelation 0.9"):
             cases.append((f"{texts}, {name}", sizes, texts_of(NOISE[name], sizes), "spearman"))
     for name, size, made, method in cases:
+        if only not in name:
+            continue
         sizes = size if isinstance(size, list) else [size]
         documents = np.repeat(np.arange(len(sizes)), sizes)
         claimed = given = outside = 0
@@ -117,7 +119,7 @@ def related(random: Random, n: int, *, r: float, persistence: float) -> tuple[Ar
     return x, r * x + np.sqrt(1 - r * r) * other
 
 
-def coverage(draws: int, lengths: list[int]) -> None:
+def coverage(draws: int, lengths: list[int], only: str) -> None:
     """Print how often intervals cover the truth, and how often a true coefficient is found."""
     print("\nfigures | r | tokens | method | truth covered, of those given | found at p <= 0.05")
     kinds: dict[str, tuple[float, Callable[[Array], Array], CorrelationMethod]] = {
@@ -136,6 +138,8 @@ def coverage(draws: int, lengths: list[int]) -> None:
     kinds["Pearson's, skewed"] = (0.0, lambda x: np.exp(x), "pearson")
     kinds["Kendall's"] = (0.0, lambda x: x, "kendall")
     for name, (persistence, shaped, method) in kinds.items():
+        if only not in name:
+            continue
         for r in (0.0, 0.3, 0.6):
             whole = related(np.random.default_rng(0), POPULATION, r=r, persistence=persistence)
             truth = block_correlation(
@@ -193,9 +197,10 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=400)
     parser.add_argument("--tokens", type=int, nargs="*", default=[100, 256, 1000])
     parser.add_argument("--others", action="store_true", help="also schemes that were not taken")
+    parser.add_argument("--only", default="", help="figures with this in their name")
     options = parser.parse_args()
-    null(options.draws, options.tokens)
-    coverage(options.draws, [n for n in options.tokens if n >= 256])
+    null(options.draws, options.tokens, options.only)
+    coverage(options.draws, [n for n in options.tokens if n >= 256], options.only)
     if options.others:
         others(options.draws)
 

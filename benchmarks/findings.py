@@ -25,6 +25,7 @@ from skipviz.analysis.gates.quality import (
     quality_by,
 )
 from skipviz.analysis.gates.score_correlation import correlate
+from skipviz.analysis.statistics.multiple_tests import correlation_found
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.corpora.held_out import reporting_texts
 from skipviz.experiments.attribution.over_depth import attribute_depth
@@ -138,9 +139,11 @@ class Text:
         whole = found.filter(scope="all").sort("controlled")
         cells: list[object] = []
         for each in whole.rows(named=True):
-            cells += [each["r"], f"{each['low']:.3f} to {each['high']:.3f}", each["p"]]
+            none = f"not given ({each['withheld']})"
+            interval = none if each["low"] is None else f"{each['low']:.3f} to {each['high']:.3f}"
+            cells += [each["r"], interval, each["r_detrended"], each["p"]]
         sites = found.filter(scope="site", controlled=True)
-        beyond = sites.filter(pl.col("q") < 0.05)
+        beyond = sites.filter(correlation_found())
         return [*cells, f"{beyond.height} of {sites.height}"]
 
     def depth(self) -> list[object]:
@@ -187,13 +190,14 @@ def main() -> None:
                 (
                     kind, "implied" if priced else "0", whole.worth, whole.right, whole.auroc,
                     blind["shuffled"].auroc, blind["random"].auroc, whole.average_precision,
-                    whole.calibration_error, whole.regret / cells["token"].n_unique(),
+                    whole.calibration_error, whole.calibrated,
+                    whole.regret / cells["token"].n_unique(),
                 )
             )  # fmt: skip
     table(
         "The scores",
         ("text", "price", "worth executing", "decided rightly", "AUROC", "shuffled", "random",
-         "average precision", "calibration error", "regret per token"),
+         "average precision", "calibration error", "if calibrated", "regret per token"),
         rows,
     )  # fmt: skip
     every = pl.concat([t.judged().with_columns(text=pl.lit(kind)) for kind, t in texts.items()])
@@ -222,8 +226,8 @@ def main() -> None:
     )  # fmt: skip
     table(
         "Scores against utilities, Spearman's coefficient, mean of the sites",
-        ("text", "plain", "95%", "p", "covariates controlled for", "95%", "p",
-         "sites with q < 0.05"),
+        ("text", "plain", "95%", "without trends", "p", "covariates controlled for", "95%",
+         "without trends", "p", "sites with q < 0.05"),
         [(kind, *t.correlations()) for kind, t in texts.items()],
     )  # fmt: skip
     table(

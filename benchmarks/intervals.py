@@ -16,7 +16,7 @@ from scipy import stats
 
 from skipviz.evaluation.losses import estimate
 
-COUNTS = (2, 3, 5, 8, 12, 20, 30, 60, 120)
+COUNTS = (2, 3, 5, 8, 12, 20, 30, 40, 50, 60, 99, 120)
 TRUTHS: dict[str, tuple[Callable[[np.random.Generator, int], np.ndarray], float]] = {
     "normal": (lambda random, n: random.normal(1.0, 0.3, n), 1.0),
     "gamma, skewness 1": (lambda random, n: random.gamma(4.0, 0.25, n), 1.0),

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from skipviz.families.described.spec import GateSpec
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
     from skipviz.models.loading import from_parts, load
+    from skipviz.models.runtimes import with_runtime
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
     from skipviz.schema import Site
@@ -92,6 +93,7 @@ __all__ = [
     "record",
     "trace",
     "with_policy",
+    "with_runtime",
 ]
 
 _HOMES = {
@@ -114,6 +116,7 @@ _HOMES = {
     "families.described.spec": ("GateSpec",),
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
     "models.loading": ("from_parts", "load"),
+    "models.runtimes": ("with_runtime",),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
     "schema": ("Site",),

@@ -160,7 +160,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "drift": "A change of texts, or of decisions on them, between two corpora.",
         # Statistics.
         "bootstrap interval": "A 95% interval from computing the figure again on resampled "
-        "documents or blocks of tokens; of fewer than 50 documents, Student's t interval is given.",
+        "documents or blocks of tokens; of fewer than 100 documents, Student's t interval is "
+        "given.",
         "permutation p-value": "A p-value from repeating the computation on data shuffled so that "
         "no relation is left.",
         "block": "Neighbouring tokens resampled or shuffled together, because they are alike.",

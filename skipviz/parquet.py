@@ -63,7 +63,7 @@ def check_regular_file(path: Path | str) -> None:
 
 
 def read_parquet_file(
-    source: Path | str | io.BytesIO, *, most_rows: int, most_values: int
+    source: Path | str | io.BytesIO, *, most_rows: int, most_values: int, key: str | None = None
 ) -> tuple[pl.DataFrame, Mapping[str, str]]:
     """Return the table of a Parquet file, and what is kept beside it.
 
@@ -75,6 +75,8 @@ def read_parquet_file(
         Rows that it may have.
     most_values
         Values that a column may have, those of lists counted one by one.
+    key
+        What must be kept beside the table, if the file is of the right kind.
 
     Raises
     ------
@@ -90,6 +92,8 @@ def read_parquet_file(
             raise InputError(f"It has {size:,} bytes, more than {MOST_FILE_BYTES:,}.")
     with pq.ParquetFile(content) as parquet:
         about = parquet.metadata
+        if key is not None and key.encode() not in (about.metadata or {}):
+            raise InputError("It is a Parquet file of another kind.")
         _check_claims(about, most_rows=most_rows, most_values=most_values)
         table = parquet.read(use_threads=False)
     table.validate(full=True)

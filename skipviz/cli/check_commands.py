@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Remote, check_file, read_all
+from skipviz.cli.inputs import Remote, check_apart, check_file, read_all, to_standard_output
 
 if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp
@@ -39,6 +39,7 @@ def check(
 
     for target in (json_file, html):
         check_file(target)
+    check_apart([json_file, html], [each for each in (text, gates, subject) if each is not None])
     document = None if text is None else read_all([text])[0]
     if subject.endswith(".parquet"):
         traced = skipviz.Trace.load(Path(subject))
@@ -51,13 +52,14 @@ def check(
                 model, document, ignore=ignore or (),
                 progress=lambda share: advance(100 * share),
             )  # fmt: skip
-    out.print(checkup_text(found), soft_wrap=True)
     if json_file is not None:
         with atomic_write(json_file) as path:
             path.write_text(json.dumps(found.to_dict(), indent=1), encoding="utf-8")
     if html is not None:
         with atomic_write(html) as path:
             path.write_text(checkup_html(found), encoding="utf-8")
+    with to_standard_output():
+        out.print(checkup_text(found), soft_wrap=True)
     if not found.passed:
         raise typer.Exit(1)
 
@@ -67,12 +69,12 @@ def inspect(
     text: Annotated[
         str | None, typer.Option(help="A text file, of which 128 tokens are run.")
     ] = None,
-    yaml_file: Annotated[
-        Path | None, typer.Option("--yaml", help="The best proposal, to be edited.")
-    ] = None,
     trust_remote_code: Remote = False,
 ) -> None:
-    """List modules that may be gates, and propose how to describe them."""
+    """Propose a description of a model's gates, as YAML: skipviz inspect MODEL > gates.yaml.
+
+    What comes first is the best; other modules that may be gates follow as comments.
+    """
     import yaml
 
     import skipviz
@@ -80,24 +82,22 @@ def inspect(
     from skipviz.families.described.spec import to_fields
     from skipviz.models.loading import parts_of
 
-    check_file(yaml_file)
     document = None if text is None else read_all([text])[0]
     with err.status(f"Loading {name}"):
         model, tokenizer, *_ = parts_of(name, trust=trust_remote_code)
     proposals = skipviz.inspect(model, tokenizer, text=None if document is None else document.text)
     if not proposals:
-        out.print("No module of a layer emits one to three numbers per token.")
-        raise typer.Exit(1)
-    for each in proposals:
-        agreed = "unknown" if each.agreement is None else f"{each.agreement:.0%}"
-        out.print(
-            f"{each.spec.module}: {each.layers} layers, emits {each.emits}, agreement {agreed}\n"
-            + "".join(f"  {line}\n" for line in yaml.safe_dump(to_fields(each.spec)).splitlines()),
-            soft_wrap=True,
+        raise skipviz.ModelError(
+            f"{name} has no gates that could be found: no module of a layer emits one to three "
+            "numbers per token."
         )
-    if yaml_file is not None:
-        with atomic_write(yaml_file) as path:
-            path.write_text(yaml.safe_dump(to_fields(proposals[0].spec)), encoding="utf-8")
+    with to_standard_output():
+        for place, each in enumerate(proposals):
+            agreed = "unknown" if each.agreement is None else f"{each.agreement:.0%}"
+            head = f"# {each.layers} layers, emits {each.emits}, agreement {agreed}"
+            described = yaml.safe_dump(to_fields(each.spec), sort_keys=False).splitlines()
+            lines = [head, *(line if not place else f"# {line}" for line in described)]
+            out.print("\n".join(lines), soft_wrap=True)
 
 
 def checkup_text(found: CheckUp) -> str:

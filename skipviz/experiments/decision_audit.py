@@ -19,6 +19,7 @@ from skipviz.experiments.flips import flips_of
 from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
+from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.traces import Trace
 
@@ -108,6 +109,7 @@ def audit(
     >>> (cells["utility"] > 0).to_list()  # where executing helps
     [False, False]
     """
+    model = with_runtime(model, "masked")  # whose units can be taken apart
     units = _units(model, trace)
     length = len(trace) - 1
     reach = length if horizon is None else horizon

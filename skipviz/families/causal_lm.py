@@ -185,7 +185,7 @@ def some_tokens(model: Any) -> Int[Tensor, "1 t"]:
 
 
 def by_itself(work: Any, *arguments: Any) -> Any:
-    """Do a trial in a thread of its own, where no recording or forcing of a caller's is on."""
+    """Do work in a thread of its own, where no recording or forcing of a caller's is on."""
     outcome: list[Any] = []
 
     def run() -> None:

@@ -76,6 +76,35 @@ def projected(
     return query, key, attention.v_proj(states).view(shape)
 
 
+def rotated(
+    attention: Any,
+    heads: Float[Tensor, "*b h c"],
+    rotary: tuple[Float[Tensor, "*r c"], Float[Tensor, "*r c"]],
+    norm: str,
+) -> Float[Tensor, "*b h c"]:
+    """Return queries or keys with their places in them, as an attention makes them.
+
+    Parameters
+    ----------
+    attention
+        The attention module of a layer.
+    heads
+        What a projection made, a row per token.
+    rotary
+        Cosines and sines of the tokens' positions, which texts may share.
+    norm
+        ``q_norm`` or ``k_norm``, which some models have.
+    """
+    from transformers.models.llama.modeling_llama import rotate_half
+
+    if getattr(attention, norm, None) is not None:
+        heads = getattr(attention, norm)(heads)
+    cosine, sine = (each.unsqueeze(-2) for each in rotary)
+    turn: Any = rotate_half
+    turned: Tensor = heads * cosine + turn(heads) * sine
+    return turned
+
+
 def attention_scores(
     query: Float[Tensor, "n h c"], key: Float[Tensor, "k g c"], scaling: float
 ) -> Float[Tensor, "n h k"]:

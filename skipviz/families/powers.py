@@ -115,6 +115,14 @@ class CanDraw(Protocol):
         """Let runs from embeddings draw as these tokens do, in this block and thread."""
 
 
+@runtime_checkable
+class CanGather(Protocol):
+    """Can run a unit for executing tokens alone."""
+
+    def gather(self, model: nn.Module, *, gathered: bool) -> None:
+        """Have a model run units for executing tokens alone, or for all and mask them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Traits:
     """What must be known of a way of skipping before a model is run.

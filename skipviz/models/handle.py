@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -19,6 +19,8 @@ from skipviz.families import Family, Setting, Settings
 from skipviz.families.causal_lm import tried_as
 from skipviz.families.hooks import drop_temporary_hooks
 from skipviz.families.powers import CanThreshold
+
+Runtime = Literal["masked", "gathered"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,6 +53,10 @@ class SkipModel:
         SHA-256 of what else decides the output: the backbone's configuration, tokenizer and code;
         empty where that is not known, as of a model handed over in memory.
 
+    runtime
+        How decisions are carried out: ``masked``, where everything is computed and what is skipped
+        discarded, or ``gathered``, where only what runs is computed.
+
     Examples
     --------
     >>> model.policy, model.budget, model.dtype, model.context
@@ -67,6 +73,7 @@ class SkipModel:
     limit: float | None = None
     settings: Settings | None = None
     setting: Setting | None = None
+    runtime: Runtime = "masked"
     setup_sha256: str = ""
 
     def __repr__(self) -> str:

@@ -25,10 +25,11 @@ from skipviz.models.folder_checks import (
     check_tokenizer,
     read_json,
 )
-from skipviz.models.handle import SkipModel, at_limit
+from skipviz.models.handle import Runtime, SkipModel, at_limit
 from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
+from skipviz.models.runtimes import with_runtime
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -40,6 +41,7 @@ def load(
     policy: str | None = None,
     limit: float | None = None,
     gates: GateSpec | Sequence[GateSpec] | Path | None = None,
+    runtime: Runtime = "masked",
     dtype: str | torch.dtype = "float32",
     device: str = "cpu",
     trust_remote_code: bool = False,
@@ -60,6 +62,8 @@ def load(
     gates
         For a model whose gates skipviz does not know: a description of them, several, or a YAML
         file with such.
+    runtime
+        How decisions are carried out: ``masked`` or ``gathered``, where only what runs is computed.
     dtype
         ``float32``, in which traces are exact, or ``bfloat16`` or ``float16``, faster, in which
         some decisions flip; torch's own types are understood too.
@@ -112,7 +116,7 @@ def load(
     if limit is not None:
         loaded = at_limit(loaded, limit)
     loaded.model.to(device)
-    return loaded
+    return with_runtime(loaded, runtime)
 
 
 def _check_name(name: str) -> None:

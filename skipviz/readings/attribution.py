@@ -168,8 +168,10 @@ def depth_reading(cells: pl.DataFrame, found: Agreement | None, *, what: str) ->
             f"Gated units that ran {_lowered(ran)} the loss of {what} by {_total(ran)} nats"
         ]
         if ran.height:
-            best = ran.group_by("label").agg(pl.col("share").sum()).sort("share", descending=True)
-            sentences[0] += f", {best['label'][0]} most ({best['share'][0]:.2f})"
+            # The one that did most of what all did together.
+            sites = ran.group_by("label").agg(pl.col("share").sum())
+            best = sites.sort("share", descending=_lowered(ran) == "lowered").row(0, named=True)
+            sentences[0] += f", {best['label']} most ({abs(best['share']):.2f})"
     if skipped["share"].null_count():
         sentences.append("the shares of those that were skipped do not add up")
     elif skipped.height:

@@ -144,7 +144,7 @@ def probe_reading(table: pl.DataFrame) -> str:
         words.append(
             f"{FEATURE_NAMES.get(feature, feature)} {where} ({best['accuracy']:.0%} accuracy, "
             f"{100 * best['selectivity']:+.0f} points over its control"
-            + ("" if sure else ", not distinguishable from zero")
+            + ("" if sure else f", not distinguishable from zero among {looked_at} tests")
             + ")"
         )
     apart = table.filter(pl.col("part") != "all")
@@ -186,10 +186,12 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         half = "half of the former"
     if read.height:
         before = _mean(read["settled"] < last)
-        median = np.median(read["settled"].to_numpy())
+        # A layer, not halfway between two.
+        median = np.quantile(read["settled"].to_numpy(), 0.5, method="inverted_cdf")
+        of_them = "" if read.height == settled.height else " of these"
         words.append(
             f"For {half} the prediction is settled by layer {median:.0f} (of 0 to {last}); for "
-            f"{before:.0%} the last layer does not change it. On average, "
+            f"{before:.0%}{of_them} the last layer does not change it. On average, "
             f"{_mean(read['layers_after']):.1f} layers run after a prediction is settled."
         )
     gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
@@ -198,10 +200,12 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         gates = gated["layer"].to_numpy()
         # After the last gated layer there is no decision; where none ran, they ended before it.
         chosen = read["exit_depth"].fill_null(gates.min() - 1).to_numpy()
-        early = np.mean(chosen < np.minimum(read["settled"].to_numpy(), gates.max()))
+        ends = read["settled"].to_numpy()
+        early, late = np.mean(chosen < np.minimum(ends, gates.max())), np.mean(ends > gates.max())
         words.append(
-            f"For {early:.0%} of the tokens the last gated layer runs before the prediction is "
-            f"settled."
+            f"For {early:.0%} of the tokens gates skip all that is left to them before the "
+            f"prediction is settled. For {late:.0%} it is settled only after layer {gates.max()}, "
+            "the last with a gate."
         )
     apart = turned.drop_nulls(["executed", "skipped"])
     if apart.height:

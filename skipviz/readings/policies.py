@@ -43,7 +43,8 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
     better = rows.filter(pl.col("over_learned_high") < 0).height
     least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
     span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
-    if rows["over_learned_low"].null_count():
+    unknown = rows["over_learned_low"].null_count()
+    if unknown == rows.height:
         said = "of a single document, so how far another would differ is unknown"
     elif not worse and not better:
         said = "no difference distinguishable from zero"
@@ -53,6 +54,8 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
         counts = {"more": worse, "less": better}
         clear = [f"{word} at {count}" for word, count in counts.items() if count]
         said = f"{' and '.join(clear)} of {rows.height} budgets (95% CI excludes 0)"
+    if 0 < unknown < rows.height:
+        said += f", without an interval at {unknown}"
     left = f", and {outside} not at equal budget, outside their range" if outside else ""
     return f"{model} ({policy}) loses {span} nats, {said}{left}"
 

@@ -236,7 +236,7 @@ def _provenance(
         "budget": model.budget,
         "limit": model.limit,
         "price": None,
-        "runtime": "masked",
+        "runtime": model.runtime,
         "dtype": model.dtype,
         "device": str(model.device),
         "seed": family.seed(model.model) if isinstance(family, CanDraw) else seed,

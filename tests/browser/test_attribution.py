@@ -14,6 +14,7 @@ from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.experiments.attribution.over_depth import attribute_depth, flips_beside
 from skipviz.experiments.attribution.over_tokens import attribute
 from skipviz.experiments.attribution.target import Target
+from skipviz.readings.intervals import coefficient_words, q_words
 from tests.browser.conftest import PageLog, Screenshot
 
 RUN_SECONDS = 300_000
@@ -74,11 +75,13 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
 
     page.get_by_role("button", name="Audit this text").click()
     page.get_by_role("button", name="Correlate scores").click(timeout=RUN_SECONDS)
-    expect(page.get_by_text("fewer than 8 blocks")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("fewer than 8 blocks").first).to_be_visible(timeout=RUN_SECONDS)
     audited = skipviz.audit(model, trace)
     table = correlate(trace, audited, "utility", methods=["spearman"], seed=0)
     over_all = table.row(0, named=True)
-    expect(page.get_by_text(f"Spearman {over_all['r']:.2f}, q {over_all['q']:.3f}")).to_be_visible()
+    expect(
+        page.get_by_text(f"Spearman {coefficient_words(over_all)}, {q_words(over_all['q'])}")
+    ).to_be_visible()
     screenshot(page, "attribution")
     rows = downloaded(page, "Correlations (CSV)")
     assert len(rows) == table.height

@@ -46,7 +46,11 @@ class Covered:
 
 COMMANDS = {
     "trace": Covered(
-        reads={"files": "trace X --model MODEL", "model": "trace TEXT --model X"},
+        reads={
+            "files": "trace X --model MODEL",
+            "model": "trace TEXT --model X",
+            "gates": "trace TEXT --model DENSE --gates X",
+        },
         writes={
             "csv": "trace TEXT --model MODEL --csv X",
             "parquet": "trace TEXT --model MODEL --parquet X",
@@ -57,7 +61,22 @@ COMMANDS = {
     "import": Covered(
         reads={"file": "import X --output made.parquet"},
         writes={"output": "import RECORDING --output X"},
-        others="",
+        others="layers text used sequence first_layer",
+    ),
+    "check": Covered(
+        reads={
+            "subject": "check X",
+            "text": "check MODEL --text X",
+            "gates": "check DENSE --gates X",
+        },
+        writes={"json_file": "check MODEL --json X", "html": "check MODEL --html X"},
+        others="ignore trust_remote_code",
+        prints="check MODEL --ignore SKV013",
+    ),
+    "inspect": Covered(
+        reads={"name": "inspect X", "text": "inspect DENSE --text X"},
+        writes={},
+        others="trust_remote_code",
     ),
     "evaluate": Covered(
         reads={"models": "evaluate X", "texts": "evaluate MODEL --text X"},

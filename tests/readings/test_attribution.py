@@ -99,6 +99,16 @@ def test_depth_says_what_ran_what_was_skipped_and_whether_flips_agree() -> None:
     assert "none was skipped" in depth_reading(cells.filter("executed"), none, what="it")
 
 
+def test_the_unit_named_did_what_all_did_together() -> None:
+    cells = pl.DataFrame(
+        {"label": ["L1.mlp", "L2.mlp"], "executed": [True, True], "share": [-3.0, 1.0]}
+    )
+    said = depth_reading(cells, None, what="it")
+    assert said.startswith(
+        "Gated units that ran raised the loss of it by 2.00 nats, L1.mlp most (3"
+    )
+
+
 def test_coefficients_are_told_with_their_controls_and_counts() -> None:
     def row(scope: str, label: str | None, controlled: bool, r: float | None, q: float) -> dict:
         return {

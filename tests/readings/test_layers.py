@@ -5,6 +5,7 @@ import polars as pl
 from scipy import stats
 
 from skipviz.analysis.layers.specialties import specialties
+from skipviz.plots.prediction_by_depth import settled_histogram
 from skipviz.readings.layers import (
     attention_reading,
     difficulty_reading,
@@ -83,9 +84,10 @@ def test_probes_are_said_with_their_best_layer() -> None:
     assert probe_reading(pl.DataFrame(rows, schema=schema, orient="row")) == (
         "Where probes gain most over their control task: kind of token after layer 3 (90% "
         "accuracy, +30 points over its control); casing in the embeddings (80% accuracy, +1 points "
-        "over its control, not distinguishable from zero). For tokens that ran the layer the gain "
-        "is 10 points higher than for those that skipped it, on average over features and gated "
-        "layers. The two groups also differ in their kinds of token, and no interval is given."
+        "over its control, not distinguishable from zero among 4 tests). For tokens that ran "
+        "the layer the gain is 10 points higher than for those that skipped it, on average over "
+        "features and gated layers. The two groups also differ in their kinds of token, and no "
+        "interval is given."
     )
 
 
@@ -99,9 +101,9 @@ def test_settling_says_when_and_what_runs_after() -> None:
     assert settling_reading(settled, turned) == (
         "For half of the tokens the prediction is settled by layer 2 (of 0 to 3); for 50% the last "
         "layer does not change it. On average, 0.8 layers run after a prediction is settled. For "
-        "25% of the tokens the last gated layer runs before the prediction is settled. At 1 of 2 "
-        "layers the hidden state changes more for tokens that ran the layer than for those that "
-        "skipped it."
+        "25% of the tokens gates skip all that is left to them before the prediction is settled. "
+        "For 50% it is settled only after layer 2, the last with a gate. At 1 of 2 layers the "
+        "hidden state changes more for tokens that ran the layer than for those that skipped it."
     )
 
 
@@ -120,8 +122,8 @@ def test_settling_says_which_predictions_no_layer_reads() -> None:
     assert said.startswith(
         "For 75% of the tokens the logit lens finds the model's prediction after some layer; the "
         "others left early, and only the translator of their exit finds it. For half of the former "
-        "the prediction is settled by layer 3 (of 0 to 3); for 33% the last layer does not change "
-        "it. On average, 0.3 layers run after a prediction is settled. At"
+        "the prediction is settled by layer 3 (of 0 to 3); for 33% of these the last layer does "
+        "not change it. On average, 0.3 layers run after a prediction is settled. At"
     )
     none = settling_reading(settled.filter(pl.col("settled").is_null()), turned)
     assert "For 0% of the tokens" in none
@@ -135,7 +137,7 @@ def test_a_token_that_ran_no_gated_layer_stopped_just_before_the_first() -> None
     turned = pl.DataFrame(
         {"layer": range(3), "executed": [None, 0.2, 0.1], "skipped": [None, 0.1, 0.2]}
     )
-    assert "For 50% of the tokens the last gated layer runs before" in settling_reading(
+    assert "For 50% of the tokens gates skip all that is left" in settling_reading(
         settled.cast({"exit_depth": pl.Int64}), turned
     )
 
@@ -200,3 +202,28 @@ def test_the_best_of_many_layers_is_corrected_for_as_many() -> None:
          "selectivity": 0.2, "error": 0.05, "groups": 500}
     )  # fmt: skip
     assert "not distinguishable" not in probe_reading(sure)
+
+
+def test_half_of_the_tokens_are_settled_by_a_layer_that_there_is() -> None:
+    settled = pl.DataFrame(
+        {"settled": [2, 3], "exit_depth": [3, 3], "layers_after": [1.0, 0.0]},
+    )
+    turned = pl.DataFrame(
+        {"layer": range(4), "executed": [None] * 4, "skipped": [None] * 4},
+        schema_overrides=dict.fromkeys(("executed", "skipped"), pl.Float64),
+    )
+    assert "settled by layer 2 (of 0 to 3)" in settling_reading(settled, turned)
+
+
+def test_what_settles_above_the_last_gate_is_what_the_figure_shows() -> None:
+    settled = pl.DataFrame(
+        {"settled": [3, 3, 1, 1], "exit_depth": [2, 2, 2, 2], "layers_after": [0.0, 0, 2, 2]}
+    )
+    turned = pl.DataFrame(
+        {"layer": range(4), "executed": [None, 0.2, 0.1, None], "skipped": [None, 0.1, 0.2, None]}
+    )
+    said = settling_reading(settled, turned)
+    assert "For 0% of the tokens gates skip all that is left to them before" in said
+    bars = settled_histogram(make_trace(tokens=4, layers=4), settled).data[0]
+    above = sum(share for layer, share in zip(bars.x, bars.y, strict=True) if layer > 2)
+    assert f"For {above:.0%} it is settled only after layer 2" in said

@@ -41,6 +41,14 @@ def test_an_interval_around_zero_is_no_difference() -> None:
     assert said.endswith("loses +0.010 nats, no difference distinguishable from zero.")
 
 
+def test_intervals_that_are_drawn_are_not_said_to_be_missing() -> None:
+    rows = [*ROWS[:2], ("fixed", "static", 0.2, 0.1, 0.3), ("fixed", "static", 0.1, None, None)]
+    said = frontier_reading(pl.DataFrame(rows, schema=NAMES, orient="row"))
+    assert said.endswith("more at 1 of 2 budgets (95% CI excludes 0), without an interval at 1.")
+    alone = frontier_reading(pl.DataFrame([*rows[:2], rows[3]], schema=NAMES, orient="row"))
+    assert "of a single document" in alone
+
+
 def test_missed_budgets_are_named_with_what_helps() -> None:
     columns = {
         "model": ["base", "mine", "mine", "mine"],

@@ -103,9 +103,9 @@ def read_tables(source: Path | str | io.BytesIO) -> dict[str, pl.DataFrame]:
     """
     name = stored_name(source)
     with one_kind_of_error(name, "clusters", "Give a file that Clusters.save wrote."):
-        frame, beside = read_parquet_file(source, most_rows=1, most_values=MOST_CLUSTER_VALUES)
-        if METADATA_KEY not in beside:
-            raise InputError("It is a Parquet file without clusters.")
+        frame, beside = read_parquet_file(
+            source, most_rows=1, most_values=MOST_CLUSTER_VALUES, key=METADATA_KEY
+        )
         written = json.loads(beside[METADATA_KEY])
         if not isinstance(written, dict) or written.get("format") != FORMAT:
             raise InputError(

@@ -11,7 +11,7 @@ from skipviz.analysis.statistics.trends import waves
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 
-MOST_PARTS = 32
+MOST_PARTS = 16
 """Parts that are left out in turn, at most; of a long text they are several blocks each."""
 
 

@@ -37,6 +37,7 @@ from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
+from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
@@ -139,6 +140,7 @@ def attribute(
     >>> found.table.columns, found.table.height
     (['token', 'attribution'], 6)
     """
+    model = with_runtime(model, "masked")  # whose units can be taken apart
     from captum import attr  # slow to import
 
     check_target(model, trace, target)

@@ -41,6 +41,7 @@ from skipviz.families.llama import (
 )
 from skipviz.families.powers import CanFlip, force
 from skipviz.models import SkipModel
+from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import next_token_losses
@@ -133,6 +134,7 @@ def attention_paid(
     Stopped
         If ``stop`` was set.
     """
+    model = with_runtime(model, "masked")  # whose units can be taken apart
     gated = _gated_attention(model)
     if not len(trace):
         raise InputError("The trace has 0 tokens, so nothing attends to anything; trace a text.")

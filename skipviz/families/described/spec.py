@@ -193,6 +193,8 @@ def read_gate_specs(path: Path) -> tuple[GateSpec, ...]:
     import yaml
 
     try:
+        if not path.is_file():
+            raise InputError(f"{path} is no file; give one that describes gates in YAML.")
         if path.stat().st_size > 1 << 20:
             raise InputError(f"{path} is larger than 1 MiB; a description of gates is short.")
         found = yaml.safe_load(path.read_text(encoding="utf-8"))

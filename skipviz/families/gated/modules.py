@@ -108,15 +108,20 @@ class GatedUnit(nn.Module):
         self.decide = Decide()
         self.adapter = adapter
         self.kind = kind
+        self.carry_out: Callable[..., Any] | None = None
+        """Runs the unit for executing tokens alone; None: it runs for all and is masked."""
         self.here = ThreadState()
         """``sloped``: whether this thread's gradients pass through decisions, as in training."""
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
         score = self.gate(hidden_states)
-        execute = self.decide(score).unsqueeze(-1)
+        decided = self.decide(score)
         sloped = self.training or getattr(self.here, "sloped", False)
         learns = sloped and score.requires_grad
+        if self.carry_out is not None and not learns:
+            return self.carry_out(self, hidden_states, decided, *args, **kwargs)
+        execute = decided.unsqueeze(-1)
         keeps = self.kind == "attn" and kwargs.get("past_key_values") is not None
         if not learns and not keeps and not execute.any():
             # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.

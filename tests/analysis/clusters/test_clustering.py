@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
 import skipviz
@@ -268,7 +269,7 @@ def test_more_clusters_than_profiles_are_refused() -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     trace_of(planted(0)[0]).save(tmp_path / "trace.parquet")
-    with pytest.raises(ValueError, match=r"trace.parquet is a Parquet file without clusters"):
+    with pytest.raises(ValueError, match="a Parquet file of another kind"):
         Clusters.load(tmp_path / "trace.parquet")
     (tmp_path / "text").write_text("no table")
     with pytest.raises(ValueError, match="cannot be read as clusters"):
@@ -332,3 +333,16 @@ def test_scores_of_any_scale_count_alike() -> None:
 def test_it_is_part_of_the_package() -> None:
     assert skipviz.cluster is cluster
     assert skipviz.Clusters is Clusters
+
+
+def test_a_continuum_is_as_skewed_as_what_sites_share() -> None:
+    """Most tokens need little and a few much: one mode, and yet no normal demand."""
+    random = np.random.default_rng(0)
+    demand = random.exponential(size=600)
+    scores = (demand - 1)[:, None] * random.uniform(0.5, 1.5, 24) + random.normal(size=(600, 24))
+    profiles = (scores > random.normal(0.0, 0.7, 24)).astype(np.float64)
+    continuum = Continuum(profiles, random)
+    drawn = np.mean([stats.skew(continuum.draw().sum(axis=1)) for _ in range(20)])
+    own = stats.skew(profiles.sum(axis=1))
+    assert own > 0.3
+    assert drawn == pytest.approx(own, abs=0.15)

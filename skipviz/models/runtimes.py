@@ -1,0 +1,134 @@
+"""How decisions are carried out: masked or gathered; the second is tried before it is trusted."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from skipviz.errors import InputError, ModelError
+from skipviz.families import Plan
+from skipviz.families.causal_lm import by_itself
+from skipviz.families.powers import CanForce, CanGather
+from skipviz.models.handle import Runtime, SkipModel, sharing_weights
+
+TRIED_LENGTH = 24
+SAME_LOGITS = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
+"""How far logits of both runtimes may lie apart, over the largest, by type of the weights."""
+
+_LOCK = threading.Lock()
+_TRIED: dict[int, str] = {}
+"""What came of the trial, by the number of the weights, which all handles of a model share."""
+
+
+def with_runtime(model: SkipModel, runtime: Runtime) -> SkipModel:
+    """Return a handle on the same weights that carries decisions out in another way.
+
+    Parameters
+    ----------
+    model
+        A model with gates, as ``load`` returned it.
+    runtime
+        ``masked``: every unit is computed for every token, and what is skipped is discarded.
+        ``gathered``: a unit is computed for the tokens that execute, and keys and values for all.
+
+    Returns
+    -------
+    SkipModel
+        Another handle; the weights are shared.
+
+    Raises
+    ------
+    InputError
+        If there is no such runtime, or the family of the model cannot gather.
+    ModelError
+        If on a few tokens, in a batch or from a cache, both runtimes differ for this model.
+
+    Examples
+    --------
+    >>> fast = skipviz.with_runtime(model, "gathered")
+    >>> fast.runtime, model.runtime
+    ('gathered', 'masked')
+    """
+    if runtime not in get_args(Runtime):
+        raise InputError(f"runtime={runtime!r} is not one of {', '.join(get_args(Runtime))}.")
+    if runtime == model.runtime:
+        return model
+    family = model.family
+    if not isinstance(family, CanGather) or not isinstance(family, CanForce):
+        raise InputError(
+            f"{model.name} is of the family {family.name}, whose units cannot be run for some "
+            "tokens alone; use runtime='masked'."
+        )
+    own = sharing_weights(model.model)
+    family.gather(own, gathered=runtime == "gathered")
+    made = replace(model, model=own, runtime=runtime)
+    if runtime == "gathered":
+        _check_same(model, made)
+    return made
+
+
+def _check_same(masked: SkipModel, gathered: SkipModel) -> None:
+    """Raise ``ModelError`` unless both runtimes give the same logits on a few tokens."""
+    weights = next(masked.model.parameters())
+    with _LOCK:
+        number = id(weights)
+        if number not in _TRIED:
+            _TRIED[number] = by_itself(_difference, masked, gathered)
+            weakref.finalize(weights, _TRIED.pop, number, None)
+        problem = _TRIED[number]
+    if problem:
+        raise ModelError(
+            f"{masked.name} cannot be run gathered: {problem}. Use runtime='masked', which runs "
+            "the model's own units."
+        )
+
+
+def _difference(masked: SkipModel, gathered: SkipModel) -> str:
+    """Return in which way the runtimes differ, or nothing."""
+    count = int(masked.model.config.get_text_config().vocab_size)
+    spread = torch.linspace(0, count - 1, 2 * TRIED_LENGTH).long().view(2, -1).to(masked.device)
+    mask = torch.ones_like(spread)
+    mask[1, : TRIED_LENGTH // 3] = 0  # padding on the left, as in generating
+    ways: dict[str, dict[str, Any]] = {
+        "a text alone": {"input_ids": spread[:1]},
+        "a padded batch": {"input_ids": spread, "attention_mask": mask},
+    }
+    for words, given in ways.items():
+        try:
+            both = [_logits(model, given) for model in (masked, gathered)]
+        except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+            return f"{words} does not run ({type(error).__name__}: {error!s:.120})"
+        kept = given.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
+        far = (both[0] - both[1])[kept].abs().max()
+        allowed = SAME_LOGITS.get(masked.model.dtype, SAME_LOGITS[torch.bfloat16])
+        if not far <= allowed * both[0][kept].abs().max().clamp(min=1.0):
+            return f"on {words} its logits differ from the masked ones by {far:.2g}"
+    return ""
+
+
+def _logits(model: SkipModel, given: dict[str, Int[Tensor, "b t"]]) -> Float[Tensor, "b t v"]:
+    """Return the logits under decisions by lot, in one forward and then two tokens from a cache."""
+    ids = given["input_ids"]
+    rows, length = ids.shape
+    sites = len(model.family.sites(model.model))
+    drawn = np.random.default_rng(0).random((rows, length, sites)) < 0.5
+    first, parts, cache = length - 2, [], None
+    family: Any = model.family
+    with family.force(model.model, Plan(drawn)):
+        for start, stop in ((0, first), (first, first + 1), (first + 1, length)):
+            more = {"input_ids": ids[:, start:stop], "past_key_values": cache, "use_cache": True}
+            if "attention_mask" in given:
+                more["attention_mask"] = given["attention_mask"][:, :stop]
+                places = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+                more["position_ids"] = places[:, start:stop]
+            output = model.model(**more)
+            cache = output.past_key_values
+            parts.append(output.logits.float())
+    return torch.cat(parts, dim=1)

@@ -1,0 +1,195 @@
+"""The gathered runtime gives what the masked one gives, and runs only what executes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import skipviz
+from skipviz.families.gated import gathered
+from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
+from tests import published, tiny
+
+KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
+TEXT = tiny.TEXT * 4
+"""Longer than a block of queries."""
+
+
+def gated_of(kind: str, *, dtype: torch.dtype = torch.float32) -> skipviz.SkipModel:
+    model = tiny.of_kind(kind).to(dtype)  # gates score in float32
+    install_gates(model, GatedConfig(first_layer=1, last_layer=4, gate_hidden=4, adapter_rank=2))
+    torch.manual_seed(1)
+    for _, _, unit in gated_units(model):
+        torch.nn.init.normal_(unit.gate.up.weight, std=1.5)
+        torch.nn.init.normal_(unit.gate.up.bias, mean=-0.5, std=0.2)
+        torch.nn.init.normal_(unit.adapter.up.weight, std=0.3)
+    return skipviz.from_parts(model, tiny.tokenizer(), name=f"gated {kind}")
+
+
+def both(kind: str) -> tuple[skipviz.SkipModel, skipviz.SkipModel]:
+    masked = gated_of(kind)
+    return masked, skipviz.with_runtime(masked, "gathered")
+
+
+def same(first: skipviz.Trace, second: skipviz.Trace) -> None:
+    clear = np.abs(first.margin) > 1e-5
+    counts = [trace.matrix("exec_count") for trace in (first, second)]
+    assert np.array_equal(counts[0][clear], counts[1][clear])
+    assert 0.1 < counts[0].mean() < 0.85
+    losses = [trace.tokens["nll"].to_numpy()[:-1] for trace in (first, second)]
+    np.testing.assert_allclose(*losses, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+def test_a_text_alone(kind: str, attention: str) -> None:
+    masked = gated_of(kind)
+    masked.model.set_attn_implementation(attention)
+    fast = skipviz.with_runtime(masked, "gathered")
+    first, second = (skipviz.trace(model, TEXT) for model in (masked, fast))
+    same(first, second)
+    assert second.run["runtime"].item() == "gathered"
+    assert first.sites["computed_anyway"].all()
+    assert not second.sites["computed_anyway"].any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_unlike_texts_in_a_batch(kind: str) -> None:
+    masked, fast = both(kind)
+    texts = [TEXT, tiny.TEXT[:30], "A", TEXT[5:120]]
+    given = masked.tokenizer(texts, return_tensors="pt", padding=True)
+    places = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+    found = []
+    for model in (masked, fast):
+        with torch.inference_mode():
+            found.append(model.model(**given, position_ids=places).logits)
+    kept = given["attention_mask"].bool()
+    torch.testing.assert_close(found[0][kept], found[1][kept], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_generation_is_the_same_and_goes_on_where_it_stopped(kind: str, cache: str) -> None:
+    masked, fast = both(kind)
+    texts = [tiny.TEXT, tiny.TEXT[:12]]
+    given = masked.tokenizer(texts, return_tensors="pt", padding=True)
+    more: dict[str, Any] = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 2}
+    if cache == "static":
+        more["cache_implementation"] = "static"
+    found = [model.model.generate(**given, **more) for model in (masked, fast)]
+    assert torch.equal(*found)
+    drawn = []
+    for model in (masked, fast):
+        torch.manual_seed(0)
+        drawn.append(model.model.generate(**given, **more | {"do_sample": True}))
+    assert torch.equal(*drawn)
+    # Stopped, and continued from what there is.
+    new = found[0].shape[1] - given["input_ids"].shape[1]
+    mask = torch.nn.functional.pad(given["attention_mask"], (0, new), value=1)
+    further = [
+        model.model.generate(input_ids=found[0], attention_mask=mask, **more)
+        for model in (masked, fast)
+    ]
+    assert torch.equal(*further)
+
+
+def test_recording_on_top_says_the_same() -> None:
+    masked, fast = both("Llama")
+    given = masked.tokenizer(tiny.TEXT, return_tensors="pt")
+    traces = []
+    for model in (masked, fast):
+        with skipviz.record(model) as recording:
+            model.model.generate(**given, do_sample=False, max_new_tokens=10, pad_token_id=2)
+        traces.append(recording.trace)
+    same(*traces)
+    assert (traces[1].tokens["phase"] == "decode").sum() == 9
+
+
+def test_a_plan_is_carried_out() -> None:
+    masked, fast = both("Llama")
+    tokens, sites = len(skipviz.trace(masked, TEXT)), 8
+    for seed in range(4):
+        drawn = np.random.default_rng(seed).random((tokens, sites)) < 0.25 * (seed + 0.5)
+        plan = skipviz.Plan(drawn)
+        losses = [
+            skipviz.trace(model, TEXT, plan=plan).tokens["nll"].to_numpy()[:-1]
+            for model in (masked, fast)
+        ]
+        np.testing.assert_allclose(*losses, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_all_and_none(share: float) -> None:
+    masked, fast = both("Llama")
+    tokens = len(skipviz.trace(masked, TEXT))
+    plan = skipviz.Plan(np.full((tokens, 8), bool(share)))
+    losses = [
+        skipviz.trace(model, TEXT, plan=plan).tokens["nll"].to_numpy()[:-1]
+        for model in (masked, fast)
+    ]
+    np.testing.assert_allclose(*losses, atol=1e-4)
+
+
+def test_skipped_tokens_do_not_go_through_a_unit() -> None:
+    masked, fast = both("Llama")
+    found = [
+        {each.code: each for each in skipviz.check(model, TEXT).findings}
+        for model in (masked, fast)
+    ]
+    assert found[0]["SKV010"].outcome == "tip"
+    assert found[1]["SKV010"].outcome == "passed"
+    assert found[1]["SKV001"].outcome == found[1]["SKV002"].outcome == "passed"
+    assert found[1]["SKV004"].outcome == found[1]["SKV005"].outcome == "passed"
+
+
+def test_a_token_that_skips_alone_costs_its_keys_and_values() -> None:
+    _, fast = both("Llama")
+    unit = fast.model.model.layers[2].self_attn
+    called: list[str] = []
+    for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+        getattr(unit.unit, name).register_forward_hook(lambda *_, name=name: called.append(name))
+    unit.decide.threshold.fill_(1e6)
+    with torch.inference_mode():
+        cache = fast.model(torch.tensor([[5, 6, 7]]), use_cache=True).past_key_values
+        called.clear()
+        fast.model(torch.tensor([[8]]), past_key_values=cache, use_cache=True)
+    assert called == ["k_proj", "v_proj"]
+
+
+def test_bfloat16_stays_near() -> None:
+    masked = gated_of("Llama", dtype=torch.bfloat16)
+    fast = skipviz.with_runtime(masked, "gathered")
+    first, second = (skipviz.trace(model, TEXT) for model in (masked, fast))
+    assert (first.matrix("exec_count") != second.matrix("exec_count")).mean() < 0.02
+
+
+def test_what_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = gathered._attend
+
+    def off(*given: Any, **more: Any) -> torch.Tensor:
+        return honest(*given, **more) * 1.01
+
+    monkeypatch.setattr(gathered, "_attend", off)
+    with pytest.raises(skipviz.ModelError, match="its logits differ from the masked ones"):
+        skipviz.with_runtime(gated_of("Llama"), "gathered")
+
+
+def test_what_cannot_gather_says_so(dense: skipviz.SkipModel) -> None:
+    with pytest.raises(skipviz.InputError, match="is of the family dense, whose units cannot"):
+        skipviz.with_runtime(dense, "gathered")
+    other = skipviz.from_parts(published.flexidepth(), tiny.tokenizer())
+    with pytest.raises(skipviz.InputError, match="flexidepth"):
+        skipviz.with_runtime(other, "gathered")
+
+
+def test_gradients_and_attribution_pass() -> None:
+    masked, fast = both("Llama")
+    target = skipviz.Target(token=6)
+    first, second = (
+        skipviz.attribute_depth(model, skipviz.trace(model, tiny.TEXT), target, steps=2)
+        for model in (masked, fast)
+    )
+    assert repr(first) == repr(second)
