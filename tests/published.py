@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from transformers import HrmTextConfig, HrmTextForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from tests import tiny
@@ -213,6 +214,27 @@ def routed() -> Any:
     torch.manual_seed(1)
     model.model.layers = nn.ModuleList(_RoutedLayer(model.config, n) for n in range(tiny.LAYERS))
     return model.eval()
+
+
+HRM_ROUNDS = {"H_cycles": 2, "L_cycles": 3}
+HRM_RUNS = [6, 6, 2, 2]
+"""Of the two layers of the low stack, and of the high, as these rounds have it."""
+
+
+def hrm_text() -> Any:
+    """Two stacks of two layers that run in rounds, as transformers has them."""
+    torch.manual_seed(0)
+    config = HrmTextConfig(
+        vocab_size=len(tiny.tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        head_dim=8,
+        max_position_embeddings=256,
+        **HRM_ROUNDS,
+    )
+    return HrmTextForCausalLM(config).eval()
 
 
 def truth_of(model: Any) -> dict[tuple[int, str], Tensor]:

@@ -8,34 +8,15 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import HrmTextConfig, HrmTextForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
 import skipviz
 from skipviz.families import family_of
 from skipviz.families.dense import Dense
 from skipviz.families.looped import Looped
-from tests import architectures, tiny
+from tests import architectures, published, tiny
 
-HIGH, LOW, STACK = 2, 3, 2
-RUNS = [HIGH * LOW] * STACK + [HIGH] * STACK
-"""Of the layers of the low and of the high stack, as the configuration has it."""
-
-
-def hrm() -> Any:
-    torch.manual_seed(0)
-    config = HrmTextConfig(
-        vocab_size=len(tiny.tokenizer()),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=STACK,
-        num_attention_heads=4,
-        head_dim=8,
-        H_cycles=HIGH,
-        L_cycles=LOW,
-        max_position_embeddings=256,
-    )
-    return HrmTextForCausalLM(config).eval()
+RUNS = published.HRM_RUNS
 
 
 class _Twice(LlamaModel):
@@ -64,7 +45,7 @@ class _Halves(LlamaDecoderLayer):
 
 
 def test_every_run_of_a_stock_loop_is_counted() -> None:
-    model = skipviz.from_parts(hrm(), tiny.tokenizer(), name="hrm")
+    model = skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm")
     assert (model.family.name, model.policy) == ("looped", "dense")
     trace = skipviz.trace(model, tiny.TEXT)
     assert trace.matrix("exec_count").tolist() == [RUNS] * len(trace)
@@ -80,7 +61,7 @@ def test_every_run_of_a_stock_loop_is_counted() -> None:
 
 
 def test_a_generation_is_recorded_and_left_alone() -> None:
-    model = skipviz.from_parts(hrm(), tiny.tokenizer(), name="hrm")
+    model = skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm")
     ids = tiny.tokenizer()(tiny.TEXT[:20], return_tensors="pt").input_ids
     options = {"max_new_tokens": 5, "do_sample": False, "pad_token_id": 2}
     plain = model.model.generate(ids, **options)
@@ -91,7 +72,7 @@ def test_a_generation_is_recorded_and_left_alone() -> None:
 
 
 def test_the_check_up_finds_no_issue() -> None:
-    found = skipviz.check(skipviz.from_parts(hrm(), tiny.tokenizer(), name="hrm"))
+    found = skipviz.check(skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm"))
     assert [each.code for each in found.findings if each.outcome == "issue"] == []
 
 
