@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import HrmTextConfig, HrmTextForCausalLM
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from tests import tiny
@@ -222,7 +221,9 @@ HRM_RUNS = [6, 6, 2, 2]
 
 
 def hrm_text() -> Any:
-    """Two stacks of two layers that run in rounds, as transformers has them."""
+    """Two stacks of two layers that run in rounds, as transformers has them; the oldest versions do not."""
+    from transformers import HrmTextConfig, HrmTextForCausalLM
+
     torch.manual_seed(0)
     config = HrmTextConfig(
         vocab_size=len(tiny.tokenizer()),

@@ -10,6 +10,8 @@ from docs.make_families import MODELS, PAGE, row
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_the_table_of_families_is_of_today(name: str) -> None:
+    if name == "HRM-Text":
+        pytest.importorskip("transformers.models.hrm_text")
     assert row(name) in PAGE.read_text(encoding="utf-8"), "run python -m docs.make_families"
 
 

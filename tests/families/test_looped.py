@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer, LlamaModel
 
@@ -17,6 +18,9 @@ from skipviz.families.looped import Looped
 from tests import architectures, published, tiny
 
 RUNS = published.HRM_RUNS
+STOCK = pytest.mark.skipif(
+    not hasattr(transformers, "HrmTextForCausalLM"), reason="this transformers has no HRM-Text"
+)
 
 
 class _Twice(LlamaModel):
@@ -44,6 +48,7 @@ class _Halves(LlamaDecoderLayer):
         return torch.cat([again, made[:, half:]], dim=1)
 
 
+@STOCK
 def test_every_run_of_a_stock_loop_is_counted() -> None:
     model = skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm")
     assert (model.family.name, model.policy) == ("looped", "dense")
@@ -60,6 +65,7 @@ def test_every_run_of_a_stock_loop_is_counted() -> None:
     np.testing.assert_allclose(trace.tokens["nll"].to_numpy()[:-1], own.numpy(), atol=1e-5)
 
 
+@STOCK
 def test_a_generation_is_recorded_and_left_alone() -> None:
     model = skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm")
     ids = tiny.tokenizer()(tiny.TEXT[:20], return_tensors="pt").input_ids
@@ -71,6 +77,7 @@ def test_a_generation_is_recorded_and_left_alone() -> None:
     assert recording.trace.matrix("exec_count").tolist() == [RUNS] * len(recording.trace)
 
 
+@STOCK
 def test_the_check_up_finds_no_issue() -> None:
     found = skipviz.check(skipviz.from_parts(published.hrm_text(), tiny.tokenizer(), name="hrm"))
     assert [each.code for each in found.findings if each.outcome == "issue"] == []
