@@ -221,7 +221,7 @@ HRM_RUNS = [6, 6, 2, 2]
 
 
 def hrm_text() -> Any:
-    """Two stacks of two layers that run in rounds, as transformers has them; the oldest versions do not."""
+    """Two stacks of two layers that run in rounds, as transformers has them."""
     from transformers import HrmTextConfig, HrmTextForCausalLM
 
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
-from skipviz.errors import ModelError
+from skipviz.errors import ModelError, UnknownModelError
 from skipviz.families.base import EventSink, Family, Plan
 from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
@@ -62,12 +62,12 @@ def known_family(model: nn.Module) -> Family:
 
     Raises
     ------
-    ModelError
+    UnknownModelError
         If no family recognises it, and it looks as if it skipped.
     """
     family = family_of(model)
     if isinstance(family, Dense | Looped) and (signs := signs_of_skipping(model)):
-        raise ModelError(unknown_model(model, signs))
+        raise UnknownModelError(unknown_model(model, signs))
     return family
 
 
