@@ -50,6 +50,9 @@ def compared(name: str) -> str:
     tokens = recording.trace.tokens["token_id"].to_list()
     if tokens != made[0, : len(tokens)].tolist() or len(tokens) < made.shape[1] - 1:
         return "record: the tokens of a generation are not those that were generated"
+    phases = ["prefill"] * prompt.shape[1] + ["decode"] * (len(tokens) - prompt.shape[1])
+    if recording.trace.tokens["phase"].to_list() != phases:
+        return "record: tokens that were decoded from a cache are not told apart"
     return ""
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skipviz.errors import RecordingError
 from skipviz.families.hooks import after, before, hooked
+from skipviz.families.llama import cache_given
 from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
@@ -221,7 +222,7 @@ class Recording:
             raise RecordingError(
                 "The model was called without input_ids; embeddings have no tokens to record."
             )
-        cache = kwargs.get("past_key_values")
+        cache = cache_given(kwargs)
         self.events.clear()
         self._inputs = _Inputs(
             ids=ids,
