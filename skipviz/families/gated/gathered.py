@@ -14,44 +14,105 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from skipviz.families.gated.modules import GatedUnit
+from skipviz.families.gated.modules import Gate, GatedUnit
 from skipviz.families.llama import cache_given, rotated
 
 CROSSOVER = 0.85
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
-QUERY_BLOCK = 128
+QUERY_BLOCK = 64
 """Queries that share a range of keys."""
 
 
+class Gathering:
+    """Runs one unit for its executing tokens alone; what a ``GatedUnit`` calls instead of masking.
+
+    The first matrices of gate and adapter are kept as one, since both read the same states: for a
+    single token their calls cost more than their arithmetic.
+    """
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._first: tuple[Tensor, Tensor] | None = None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Gathering:
+        return Gathering()
+
+    def __call__(self, unit: GatedUnit, states: Float[Tensor, "b t d"], **given: Any) -> Any:
+        """Score, decide, and carry the decisions out."""
+        score, low = self._look(unit, states)
+        execute = unit.decide(score)
+        carry_out = gathered_attention if unit.kind == "attn" else gathered_mlp
+        return carry_out(unit, states, execute, low, **given)
+
+    def _look(self, unit: GatedUnit, states: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return the scores, and what the adapter makes first of every token, if both are one."""
+        gate, adapter = unit.gate, unit.adapter
+        if not isinstance(gate, Gate) or states.dtype != gate.down.weight.dtype:
+            return unit.gate(states), None
+        weights = (gate.down.weight, gate.down.bias, adapter.down.weight)
+        key = tuple((each.data_ptr(), each._version, each.dtype) for each in weights)
+        if self._first is None or key != self._key:
+            with torch.inference_mode(False), torch.no_grad():
+                bias = F.pad(gate.down.bias, (0, len(adapter.down.weight)))
+                self._first = torch.cat([gate.down.weight, adapter.down.weight]), bias
+            self._key = key
+        both = F.linear(states, *self._first)
+        hidden, low = both.split([len(gate.down.weight), len(adapter.down.weight)], dim=-1)
+        return gate.up(F.gelu(hidden)).squeeze(-1), low
+
+
 def gathered_mlp(
-    unit: GatedUnit, states: Float[Tensor, "b t d"], execute: Bool[Tensor, "b t"]
+    unit: GatedUnit,
+    states: Float[Tensor, "b t d"],
+    execute: Bool[Tensor, "b t"],
+    low: Float[Tensor, "b t r"] | None = None,
 ) -> Float[Tensor, "b t d"]:
-    """Return an MLP's output for executing tokens and its adapter's for the others."""
+    """Return an MLP's output for executing tokens and its adapter's for the others.
+
+    Parameters
+    ----------
+    unit
+        The MLP with its gate and its adapter.
+    states
+        Normalised hidden states.
+    execute
+        True where the MLP runs.
+    low
+        What the adapter's first matrix made of them; None: not known.
+    """
     ran = execute.flatten()
     count = int(ran.sum())
     if count == ran.numel():
         whole: Tensor = unit.unit(states)
         return whole
     if not count:
-        skipped: Tensor = unit.adapter(states)
-        return skipped
+        return _skipped(unit, states, low)
     if count > CROSSOVER * ran.numel():
-        return _adapted(unit, unit.unit(states), states, execute)
+        return _adapted(unit, unit.unit(states), states, execute, low)
     flat, rows = states.flatten(0, 1), ran.nonzero().squeeze(1)
-    made = torch.empty_like(flat).index_copy(0, rows, unit.unit(flat.index_select(0, rows)))
-    return _adapted(unit, made.view_as(states), states, execute)
+    made = torch.empty_like(flat).index_copy_(0, rows, unit.unit(flat.index_select(0, rows)))
+    return _adapted(unit, made.view_as(states), states, execute, low)
 
 
 def gathered_attention(
     unit: GatedUnit,
     states: Float[Tensor, "b t d"],
     execute: Bool[Tensor, "b t"],
+    low: Float[Tensor, "b t r"] | None = None,
     *,
     position_embeddings: tuple[Tensor, Tensor],
     attention_mask: Tensor | None = None,
     **more: Any,
 ) -> tuple[Float[Tensor, "b t d"], None]:
-    """Return an attention's output for executing tokens and its adapter's for the others."""
+    """Return an attention's output for executing tokens and its adapter's for the others.
+
+    Parameters
+    ----------
+    unit, states, execute, low
+        As for ``gathered_mlp``.
+    position_embeddings, attention_mask, more
+        As transformers gives them to an attention.
+    """
     counts = execute.sum(dim=1)
     most = int(counts.max())
     if most > CROSSOVER * states.shape[1]:
@@ -62,18 +123,18 @@ def gathered_attention(
             **more,
         )[0]
         whole = int(counts.sum()) == execute.numel()
-        return (output if whole else _adapted(unit, output, states, execute)), None
+        return (output if whole else _adapted(unit, output, states, execute, low)), None
     attention: Any = unit.unit
     cache = cache_given(more)
     if not most and cache is None:
-        return unit.adapter(states), None  # keys that no token reads
+        return _skipped(unit, states, low), None  # keys that no token reads
     shape = (*states.shape[:2], -1, attention.head_dim)
     key = rotated(attention, attention.k_proj(states).view(shape), position_embeddings, "k_norm")
     key, value = key.transpose(1, 2), attention.v_proj(states).view(shape).transpose(1, 2)
     if cache is not None:
         key, value = cache.update(key, value, attention.layer_idx)
     if not most:
-        return unit.adapter(states), None
+        return _skipped(unit, states, low), None
     # Of each text the executing tokens in order, filled up to the most that a text has.
     picked = execute.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
     given = states.gather(1, picked[..., None].expand(-1, -1, states.shape[-1]))
@@ -88,8 +149,8 @@ def gathered_attention(
     wanted = torch.arange(most, device=states.device) < counts[:, None]
     offset = torch.arange(len(states), device=states.device)[:, None] * states.shape[1]
     flat = torch.empty_like(states).flatten(0, 1)
-    made = flat.index_copy(0, (picked + offset)[wanted], output[wanted])
-    return _adapted(unit, made.view_as(states), states, execute), None
+    made = flat.index_copy_(0, (picked + offset)[wanted], output[wanted])
+    return _adapted(unit, made.view_as(states), states, execute, low), None
 
 
 def _attend(
@@ -133,8 +194,19 @@ def _adapted(
     made: Float[Tensor, "b t d"],
     states: Float[Tensor, "b t d"],
     execute: Bool[Tensor, "b t"],
+    low: Float[Tensor, "b t r"] | None,
 ) -> Float[Tensor, "b t d"]:
-    """Return outputs in which the adapter's stand where the unit was skipped."""
+    """Put the adapter's outputs where the unit was skipped, in place, and return all."""
     rest = (~execute).flatten().nonzero().squeeze(1)
-    skipped = unit.adapter(states.flatten(0, 1).index_select(0, rest))
-    return made.flatten(0, 1).index_copy(0, rest, skipped).view_as(states)
+    few = None if low is None else low.flatten(0, 1).index_select(0, rest)
+    given = states.flatten(0, 1).index_select(0, rest) if few is None else states
+    return made.flatten(0, 1).index_copy_(0, rest, _skipped(unit, given, few)).view_as(states)
+
+
+def _skipped(unit: GatedUnit, states: Tensor, low: Tensor | None) -> Tensor:
+    """Return what stands in for a unit, from normalised states or from the adapter's first part."""
+    if low is None:
+        made: Tensor = unit.adapter(states)
+        return made
+    up = unit.adapter.up
+    return F.linear(low, up.weight, up.bias)

@@ -115,13 +115,12 @@ class GatedUnit(nn.Module):
 
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
-        score = self.gate(hidden_states)
-        decided = self.decide(score)
         sloped = self.training or getattr(self.here, "sloped", False)
+        if self.carry_out is not None and not sloped:
+            return self.carry_out(self, hidden_states, *args, **kwargs)
+        score = self.gate(hidden_states)
+        execute = self.decide(score).unsqueeze(-1)
         learns = sloped and score.requires_grad
-        if self.carry_out is not None and not learns:
-            return self.carry_out(self, hidden_states, decided, *args, **kwargs)
-        execute = decided.unsqueeze(-1)
         keeps = self.kind == "attn" and cache_given(kwargs) is not None
         if not learns and not keeps and not execute.any():
             # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.
