@@ -5,7 +5,7 @@ BIN := .venv/bin
 STAMP := .venv/installed
 
 .PHONY: app test quick check unit notebooks-run notebooks browser backbone bench mutation oldest \
-  external clean
+  external transformers-range clean
 
 app: backbone
 	$(BIN)/streamlit run app.py
@@ -68,6 +68,10 @@ oldest: $(STAMP)
 # Packages that others wrote, each in an environment of its own, recorded and compared.
 external: $(STAMP)
 	$(BIN)/python external_tests/run.py
+
+# Both ends of the versions of transformers that pyproject.toml allows; the rest is shared.
+transformers-range: $(STAMP)
+	$(BIN)/python external_tests/transformers_range.py
 
 clean:
 	rm -rf .venv build dist *.egg-info .*_cache .hypothesis tests/browser/artifacts

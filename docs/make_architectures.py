@@ -37,6 +37,14 @@ NOTES = """
 - **audited**: every decision can be flipped.
 - **attention paid**: needs queries, keys and values as Llama makes them.
 
+**Versions of transformers.** 5.0 or later is supported. `make transformers-range` tests both ends,
+5.0.0 and the newest (5.24.0 in 2026-11): the first two columns on all architectures with recorded
+generation, and the tests of families and recording. Before 5.24 tokens that Mamba decodes from its
+cache are recorded as a prompt's. pip installs no older version; tried by hand in 2026-11, tracing
+and recording agreed on 24 of 25 architectures in 4.57.6 (not Gemma 3) and on 23 of 25 in 4.54.1
+(nor GPT-2). In 4.52.4 and before, generation keeps its cache as tuples on more architectures, in
+4.46.3 on all, which a recording does not follow; in 4.44.2 tracing fails.
+
 BERT and other models whose tokens see what follows have no loss on the next token. `skipviz.record`
 shows what they do; `skipviz.trace` and `skipviz.load` say why they do not.
 """

@@ -30,6 +30,10 @@ class ModelError(SkipvizError, RuntimeError):
     """A model cannot be had."""
 
 
+class UnknownModelError(ModelError):
+    """A model looks as if it skipped, and no family knows how; its gates can be described."""
+
+
 class RecordingError(SkipvizError, RuntimeError):
     """Nothing was recorded, or what ran cannot be recorded."""
 

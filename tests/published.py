@@ -215,6 +215,29 @@ def routed() -> Any:
     return model.eval()
 
 
+HRM_ROUNDS = {"H_cycles": 2, "L_cycles": 3}
+HRM_RUNS = [6, 6, 2, 2]
+"""Of the two layers of the low stack, and of the high, as these rounds have it."""
+
+
+def hrm_text() -> Any:
+    """Two stacks of two layers that run in rounds, as transformers has them."""
+    from transformers import HrmTextConfig, HrmTextForCausalLM
+
+    torch.manual_seed(0)
+    config = HrmTextConfig(
+        vocab_size=len(tiny.tokenizer()),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        head_dim=8,
+        max_position_embeddings=256,
+        **HRM_ROUNDS,
+    )
+    return HrmTextForCausalLM(config).eval()
+
+
 def truth_of(model: Any) -> dict[tuple[int, str], Tensor]:
     """Return which tokens ran in the last forward, by layer and unit, as the layers noted it."""
     found: dict[tuple[int, str], Tensor] = {}

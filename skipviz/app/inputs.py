@@ -10,6 +10,7 @@ import streamlit as st
 from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
+from skipviz.app.gates_input import GATES_OF, choose_gates
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
 from skipviz.app.state import restore, state, widgets
@@ -32,7 +33,7 @@ FIRST = "smollm2-gated"
 TRACE = "Trace"
 FOLDER = "A folder on this machine"
 KEPT = frozenset({"kind", "pasted", "sample", "model", "folder"})
-KEPT_OF = ("policy of ", "budget of ")
+KEPT_OF = ("policy of ", "budget of ", GATES_OF)
 """Keys of the side bar's widgets, and what such keys begin with, but for buttons and uploads."""
 CHARS_PER_TOKEN = 4
 NO_UPLOAD = "No file has been uploaded yet. Choose one, or paste a text."
@@ -62,6 +63,7 @@ def _choose() -> Request | None:
         if kind == TRACE:
             return _choose_stored()
         model = _choose_model()
+        gates = choose_gates(model)
         policy = _choose_policy(model)
         budget = _choose_budget(model, policy)
         documents, problem = _documents(str(kind))
@@ -76,7 +78,7 @@ def _choose() -> Request | None:
     if not (pressed and documents):
         return None
     state().documents = documents
-    return Request(model=model, documents=documents, budget=budget, policy=policy)
+    return Request(model=model, documents=documents, budget=budget, policy=policy, gates=gates)
 
 
 def _choose_stored() -> Request | None:

@@ -17,7 +17,14 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
-from skipviz.app.served import check_token_count, identity, load_served, most_tokens
+from skipviz.app.served import (
+    check_token_count,
+    gates_proposed,
+    identity,
+    load_described,
+    load_served,
+    most_tokens,
+)
 from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
@@ -64,6 +71,8 @@ class Request:
         SHA-256 of what else decided in that run, as a trace has it; None if it may be any.
     stored
         SHA-256 of the file that the trace came from; None if it is run here.
+    gates
+        A description of the model's gates in YAML; None where skipviz knows them.
     """
 
     model: str
@@ -74,6 +83,7 @@ class Request:
     weights: str | None = None
     setup: str | None = None
     stored: str | None = None
+    gates: str | None = None
 
     @property
     def effort(self) -> Effort:
@@ -88,6 +98,7 @@ class Request:
             f"{self.stored} "
             f"{identity(self.model)}".encode()
         )
+        digest.update(repr(self.gates).encode())
         for document in self.documents:
             for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
@@ -223,6 +234,15 @@ class Jobs:
 
         return self._start(f"{name} {request.key}", work)
 
+    def proposal(self, model: str) -> Job[str]:
+        """Look for the gates of a model that skipviz does not know; describe them in YAML."""
+
+        def work(job: Job[Any]) -> str:
+            job.begin(f"Looking for gates in {model}")
+            return gates_proposed(model)
+
+        return self._start(f"gates of {identity(model)}", work)
+
     def _start(self, key: str, work: Work) -> Job[Any]:
         with self._lock:
             known = self._jobs.get(key)
@@ -269,7 +289,7 @@ class Jobs:
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
         job.begin(f"Loading {request.model}")
-        model = self._model(request.model)
+        model = self._model(request.model, request.gates)
         if job.stop.is_set():
             raise Stopped
         if most_tokens() is not None:
@@ -294,8 +314,8 @@ class Jobs:
         job.begin(f"Running {request.model}")
         return model
 
-    def _model(self, name: str) -> SkipModel:
-        key = identity(name)
+    def _model(self, name: str, gates: str | None) -> SkipModel:
+        key = identity(name) if gates is None else f"{identity(name)}\n{gates}"
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # a run that was left behind while it loaded may still be at it
@@ -303,7 +323,7 @@ class Jobs:
                 model = self._models.pop(key, None)
             if model is None:
                 self._make_room()
-                model = load_served(name)
+                model = load_served(name) if gates is None else load_described(name, gates)
             with self._lock:
                 self._models[key] = model
         return model

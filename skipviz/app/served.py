@@ -13,9 +13,12 @@ from pathlib import Path
 import streamlit as st
 
 from skipviz.errors import InputError, ModelError
+from skipviz.experiments.inspection import inspect, proposals_yaml
+from skipviz.families.described.spec import gate_specs_in
 from skipviz.folders import model_folder, sample_folders
 from skipviz.models import SkipModel, load
 from skipviz.models.backbone import NAME as BACKBONE
+from skipviz.models.loading import parts_of
 from skipviz.models.own_thresholds import OWN_FILE
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -67,6 +70,38 @@ def load_served(name: str) -> SkipModel:
     """
     check_known(name)
     return load(name)
+
+
+def load_described(name: str, gates: str) -> SkipModel:
+    """Load a model that this page may run, whose gates are described in YAML.
+
+    Raises
+    ------
+    ModelError
+        If it is not one, or cannot be loaded.
+    InputError
+        If the description does not fit.
+    """
+    check_known(name)
+    return load(name, gates=gate_specs_in(gates, name="The description of gates"))
+
+
+def gates_proposed(name: str) -> str:
+    """Return a description of the gates of a model that this page may run, in YAML.
+
+    Raises
+    ------
+    ModelError
+        If it is not one, cannot be loaded, or has no module that may be a gate.
+    """
+    check_known(name)
+    model, tokenizer, *_ = parts_of(name)
+    if not (proposals := inspect(model, tokenizer)):
+        raise ModelError(
+            f"{name} has no gates that could be found: no module of a layer emits one to three "
+            "numbers per token."
+        )
+    return proposals_yaml(proposals)
 
 
 def most_tokens() -> int | None:

@@ -75,11 +75,9 @@ def inspect(
 
     What comes first is the best; other modules that may be gates follow as comments.
     """
-    import yaml
-
     import skipviz
     from skipviz.cli.console import err, out
-    from skipviz.families.described.spec import to_fields
+    from skipviz.experiments.inspection import proposals_yaml
     from skipviz.models.loading import parts_of
 
     document = None if text is None else read_all([text])[0]
@@ -92,12 +90,7 @@ def inspect(
             "numbers per token."
         )
     with to_standard_output():
-        for place, each in enumerate(proposals):
-            agreed = "unknown" if each.agreement is None else f"{each.agreement:.0%}"
-            head = f"# {each.layers} layers, emits {each.emits}, agreement {agreed}"
-            described = yaml.safe_dump(to_fields(each.spec), sort_keys=False).splitlines()
-            lines = [head, *(line if not place else f"# {line}" for line in described)]
-            out.print("\n".join(lines), soft_wrap=True)
+        out.print(proposals_yaml(proposals), soft_wrap=True)
 
 
 def checkup_text(found: CheckUp) -> str:

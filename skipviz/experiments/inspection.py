@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from skipviz.experiments.checkup.subject import Subject
 from skipviz.experiments.checkup.units import added_by_units
 from skipviz.families.dense import Dense
 from skipviz.families.described.reading import read_gate
-from skipviz.families.described.spec import GateSpec
+from skipviz.families.described.spec import GateSpec, to_fields
 from skipviz.families.hooks import after, hooked
 from skipviz.families.unknown import is_named_like_a_gate
 from skipviz.models import from_parts
@@ -110,6 +110,19 @@ def inspect(model: Any, tokenizer: Any, *, text: str | None = None) -> list[Prop
         for pattern, values in emitted.items()
     ]
     return sorted(found, key=lambda each: (not each.named, -(each.agreement or 0.0), -each.layers))
+
+
+def proposals_yaml(proposals: Sequence[Proposal]) -> str:
+    """Return proposals as YAML, each with what was seen; all but the first are comments."""
+    import yaml
+
+    lines = []
+    for place, each in enumerate(proposals):
+        agreed = "unknown" if each.agreement is None else f"{each.agreement:.0%}"
+        lines.append(f"# {each.layers} layers, emits {each.emits}, agreement {agreed}")
+        described = yaml.safe_dump(to_fields(each.spec), sort_keys=False).splitlines()
+        lines += [f"# {line}" if place else line for line in described]
+    return "\n".join(lines)
 
 
 def _emitted(subject: Subject) -> dict[str, dict[int, Tensor]]:

@@ -7,12 +7,13 @@ from importlib.metadata import entry_points
 
 from torch import nn
 
-from skipviz.errors import ModelError
+from skipviz.errors import ModelError, UnknownModelError
 from skipviz.families.base import EventSink, Family, Plan
 from skipviz.families.dense import Dense
 from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
+from skipviz.families.looped import Looped
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
 from skipviz.families.published.mixture_of_depths import MixtureOfDepths
@@ -47,7 +48,7 @@ def families() -> tuple[Family, ...]:
         *found,
         *(FixedRates(), Gated(), Exits()),
         *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
-        Dense(),
+        *(Looped(), Dense()),
     )
 
 
@@ -61,12 +62,12 @@ def known_family(model: nn.Module) -> Family:
 
     Raises
     ------
-    ModelError
+    UnknownModelError
         If no family recognises it, and it looks as if it skipped.
     """
     family = family_of(model)
-    if isinstance(family, Dense) and (signs := signs_of_skipping(model)):
-        raise ModelError(unknown_model(model, signs))
+    if isinstance(family, Dense | Looped) and (signs := signs_of_skipping(model)):
+        raise UnknownModelError(unknown_model(model, signs))
     return family
 
 

@@ -149,7 +149,7 @@ def _forward(model: Any, shell: nn.Module, states: Tensor) -> Tensor:
 
 
 def _gives_the_same(model: Any, shell: nn.Module) -> bool:
-    ids = _some_tokens(model)
+    ids = some_tokens(model)
     whole = model(input_ids=ids, use_cache=False).logits
     try:
         apart = _forward(model, shell, last_hidden_states(model, input_ids=ids))
@@ -159,7 +159,7 @@ def _gives_the_same(model: Any, shell: nn.Module) -> bool:
 
 
 def _later_tokens_change_nothing(model: Any) -> bool:
-    ids = _some_tokens(model)
+    ids = some_tokens(model)
     other = ids.clone()
     other[:, -1] = ids[:, 0]
     first = model(input_ids=ids, use_cache=False).logits
@@ -177,7 +177,8 @@ def _same(found: Tensor, wanted: Tensor) -> bool:
     return bool(far <= LOGIT_TOLERANCE.get(wanted.dtype, ROUGH_LOGITS) * largest.clamp(min=1.0))
 
 
-def _some_tokens(model: Any) -> Int[Tensor, "1 t"]:
+def some_tokens(model: Any) -> Int[Tensor, "1 t"]:
+    """Return a few tokens, from all over the vocabulary, to try a model on."""
     count = int(model.config.get_text_config().vocab_size)
     spread = torch.linspace(0, count - 1, TRIED_TOKENS).long()
     return spread[None].to(next(model.parameters()).device)

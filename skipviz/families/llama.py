@@ -44,6 +44,15 @@ def states_given(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:
     return states
 
 
+def cache_given(kwargs: Mapping[str, Any]) -> Any:
+    """Return the cache of keys and values that a model or a part of one is called with, or None.
+
+    It was called ``past_key_values`` before transformers 5.24, and may still be.
+    """
+    cache = kwargs.get("cache")
+    return kwargs.get("past_key_values") if cache is None else cache
+
+
 def states_made(result: Any) -> Tensor:
     """Return the hidden states among what it returns: attention returns its weights beside them."""
     states: Tensor = result[0] if isinstance(result, tuple) else result

@@ -162,6 +162,21 @@ def traits_of(family: Family, model: nn.Module) -> Traits:
 
 
 @runtime_checkable
+class CountsLayers(Protocol):
+    """Knows how many layers there are where the configuration counts something else."""
+
+    def layer_count(self, model: nn.Module) -> int:
+        """Return the number of layers, each once."""
+
+
+def layer_count_of(family: Family, model: Any) -> int:
+    """Return how many layers a model has, each counted once."""
+    if isinstance(family, CountsLayers):
+        return family.layer_count(model)
+    return int(model.config.num_hidden_layers)
+
+
+@runtime_checkable
 class CanThreshold(Protocol):
     """Decides by one threshold for every site, above which a token executes."""
 

@@ -83,5 +83,6 @@ def unknown_model(model: nn.Module, signs: list[str]) -> str:
         f"This {type(model).__name__} looks like a skipping model that skipviz does not know: it "
         f"has {', '.join(signs[:SHOWN])}{more}. Describe its gates with a skipviz.GateSpec "
         "(`skipviz.inspect` proposes one), or record it where it runs (docs/trace_format.md). If "
-        "it runs every layer for every token, give family=skipviz.families.dense.Dense()."
+        "it runs every layer for every token, give family=skipviz.families.dense.Dense(), or "
+        "skipviz.families.looped.Looped() where layers run several times."
     )

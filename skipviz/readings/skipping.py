@@ -10,7 +10,7 @@ from skipviz.traces import Trace
 
 RANKED = ("topk", "quantile")
 """Rules that compare tokens with each other, later ones too."""
-SCOPES = {"window": "window", "sequence": "text", "batch": "batch"}
+SCOPE_NAMES = {"window": "window", "sequence": "text", "batch": "batch"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def skipping_notes(trace: Trace) -> list[Note]:
             f"Gates draw their decisions: this is one draw of many{which}. The check-up says how "
             "many decisions another seed changes.",
         ))  # fmt: skip
-    for scope, word in SCOPES.items():
+    for scope, word in SCOPE_NAMES.items():
         share = (sites["scope"] == scope).fill_null(False)
         if share.any():
             where = "" if share.all() else f" at {int(share.sum())} of {sites.height} sites"

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from skipviz.families.llama import UnitFlops
-from skipviz.families.powers import CanDraw, HasExits
+from skipviz.families.powers import CanDraw, HasExits, layer_count_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
@@ -84,7 +84,7 @@ def build_trace(
         What torch drew from in this run; None: what a family's fixed rates draw from, if anything.
     """
     sites = site_frame(model.family.sites(model.model))
-    layers = int(model.model.config.num_hidden_layers)
+    layers = layer_count_of(model.family, model.model)
     exits = isinstance(model.family, HasExits)
     used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
     tokens = pl.DataFrame(
@@ -242,7 +242,7 @@ def _provenance(
         "seed": family.seed(model.model) if isinstance(family, CanDraw) else seed,
         "window": window,
         "window_overlap": window_overlap,
-        "layers": model.model.config.num_hidden_layers,
+        "layers": layer_count_of(family, model.model),
         "attn_fixed_flops": None if flops is None else flops.attn_fixed,
         "attn_per_key_flops": None if flops is None else flops.attn_per_key,
         "mlp_flops": None if flops is None else flops.mlp,

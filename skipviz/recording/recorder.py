@@ -21,6 +21,7 @@ from torch import Tensor
 
 from skipviz.errors import RecordingError
 from skipviz.families.hooks import after, before, hooked
+from skipviz.families.llama import cache_given
 from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
@@ -221,12 +222,12 @@ class Recording:
             raise RecordingError(
                 "The model was called without input_ids; embeddings have no tokens to record."
             )
-        cache = kwargs.get("past_key_values")
+        cache = cache_given(kwargs)
         self.events.clear()
         self._inputs = _Inputs(
             ids=ids,
             attention_mask=kwargs.get("attention_mask"),
-            cached=0 if cache is None else int(cache.get_seq_length()),
+            cached=0 if cache is None else self._held(cache),
             cache=cache,
         )
 
@@ -386,6 +387,14 @@ class Recording:
             self._cached[cache] = known
             self._watch(cache)
         return known
+
+    def _held(self, cache: Any) -> int:
+        """Return how many tokens a cache holds."""
+        try:
+            return int(cache.get_seq_length())
+        except (AttributeError, ValueError):  # it has no keys, as Mamba's
+            known = self._cached.get(cache, [])
+            return max((self._lengths[sequence] for sequence in known), default=0)
 
     def _watch(self, cache: Any) -> None:
         """Note when a cache is reordered or cut; its owner goes on."""

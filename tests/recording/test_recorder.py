@@ -6,6 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+import transformers
 
 import skipviz
 from skipviz.errors import RecordingError
@@ -203,7 +204,8 @@ def test_a_cache_that_was_cut_or_reordered_is_refused(gated: skipviz.SkipModel) 
         gated.model.generate(ids, num_beams=3, **options)
     with pytest.raises(RecordingError, match="The cache was cut"), skipviz.record(gated):  # noqa: PT012
         cache = gated.model(ids, use_cache=True).past_key_values
-        cache.crop(0)
+        if not transformers.__version__.startswith("5.0."):  # where that empties it
+            cache.crop(0)
         cache.crop(-2)
     assert cache.get_seq_length() == ids.shape[1] - 2  # the user's own run went on
     assert "reorder_cache" not in vars(cache)

@@ -70,7 +70,7 @@ def dependent_groups(documents: Ints) -> Ints:
     return groups
 
 
-def parts_of(texts: Sequence[Ints], *, block: int, most: int) -> Ints:
+def block_parts(texts: Sequence[Ints], *, block: int, most: int) -> Ints:
     """Return the part of each token, from 0: blocks of neighbours, or several blocks in a row.
 
     The blocks of a text are equally long.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skipviz.analysis.statistics.blocks import parts_of, tokens_by_text
+from skipviz.analysis.statistics.blocks import block_parts, tokens_by_text
 from skipviz.analysis.statistics.trends import waves
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
@@ -84,5 +84,5 @@ class Resampling:
             texts,
             np.unique(given, return_inverse=True)[1],
             generator.choice([-1.0, 1.0], size=(permutations, count)),
-            parts_of(texts, block=block, most=MOST_PARTS),
+            block_parts(texts, block=block, most=MOST_PARTS),
         )

@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from skipviz.analysis.findings import Answer
 from skipviz.experiments.checkup.meaning import DRAWN
 from skipviz.experiments.checkup.subject import Subject, moved
+from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import traits_of
 
 LOGITS = 1e-3
@@ -91,13 +93,12 @@ def cached_decoding_agrees(subject: Subject) -> Answer:
 
 def _continued(subject: Subject, start: int, stop: int, cache: Any) -> tuple[Any, Any]:
     kept: list[Any] = []
-    handle = subject.model.model.register_forward_hook(
-        lambda _, args, output: kept.append(output.past_key_values)
-    )
-    try:
+
+    def keep(_: nn.Module, args: Any, output: Any) -> None:
+        kept.append(output.past_key_values)
+
+    with hooked([after(subject.model.model, keep)]):
         run = subject.run(subject.ids[:, start:stop], use_cache=True, past_key_values=cache)
-    finally:
-        handle.remove()
     if kept[-1] is None:
         raise TypeError("the model returns no cache")
     return run, kept[-1]

@@ -18,7 +18,10 @@ SAVED = 0.05
 """Share of a skipped unit's rows that may be computed all the same."""
 ROUNDED = 0.01
 """Share of decisions that bfloat16 may flip without a word."""
-PARTS = {"attn": ("q_proj", "o_proj"), "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2")}
+LINEAR_OF = {
+    "attn": ("q_proj", "o_proj"),
+    "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
+}
 """Linear layers of each unit that a skipped token does not need; keys and values it may."""
 
 
@@ -67,7 +70,7 @@ def _rows(subject: Subject) -> dict[tuple[int, str], int]:
     hooks = []
     for number, layer in enumerate(layer_list(subject.model.model) or ()):
         for path, module in layer.named_modules():
-            for unit, names in PARTS.items():
+            for unit, names in LINEAR_OF.items():
                 # What stands in for a skipped unit may be built of the same parts.
                 inside = ("self_attn" if unit == "attn" else "mlp") in path.split(".")
                 if path.rpartition(".")[2] in names and inside and isinstance(module, nn.Linear):

@@ -190,19 +190,41 @@ def read_gate_specs(path: Path) -> tuple[GateSpec, ...]:
     InputError
         If the file cannot be read, or a field is unknown or does not fit.
     """
-    import yaml
-
     try:
         if not path.is_file():
             raise InputError(f"{path} is no file; give one that describes gates in YAML.")
         if path.stat().st_size > 1 << 20:
             raise InputError(f"{path} is larger than 1 MiB; a description of gates is short.")
-        found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as YAML ({error!s:.300}).") from error
+    return gate_specs_in(text, name=str(path))
+
+
+def gate_specs_in(text: str, *, name: str) -> tuple[GateSpec, ...]:
+    """Return the descriptions that a text in YAML gives.
+
+    Parameters
+    ----------
+    text
+        One description, or a list of them.
+    name
+        What the text is called in errors.
+
+    Raises
+    ------
+    InputError
+        If it is no YAML, or a field is unknown or does not fit.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise InputError(f"{name} cannot be read as YAML ({error!s:.300}).") from error
     described = found if isinstance(found, list) else [found]
     if not described:
-        raise InputError(f"{path} describes no gates.")
+        raise InputError(f"{name} describes no gates.")
     return tuple(gate_spec(each) for each in described)
 
 

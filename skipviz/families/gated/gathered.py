@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skipviz.families.gated.modules import Gate, GatedUnit
-from skipviz.families.llama import rotated
+from skipviz.families.llama import cache_given, rotated
 
 CROSSOVER = 0.85
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
@@ -102,7 +102,6 @@ def gathered_attention(
     *,
     position_embeddings: tuple[Tensor, Tensor],
     attention_mask: Tensor | None = None,
-    past_key_values: Any = None,
     **more: Any,
 ) -> tuple[Float[Tensor, "b t d"], None]:
     """Return an attention's output for executing tokens and its adapter's for the others.
@@ -111,7 +110,7 @@ def gathered_attention(
     ----------
     unit, states, execute, low
         As for ``gathered_mlp``.
-    position_embeddings, attention_mask, past_key_values, more
+    position_embeddings, attention_mask, more
         As transformers gives them to an attention.
     """
     counts = execute.sum(dim=1)
@@ -121,19 +120,19 @@ def gathered_attention(
             states,
             position_embeddings=position_embeddings,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             **more,
         )[0]
         whole = int(counts.sum()) == execute.numel()
         return (output if whole else _adapted(unit, output, states, execute, low)), None
     attention: Any = unit.unit
-    if not most and past_key_values is None:
+    cache = cache_given(more)
+    if not most and cache is None:
         return _skipped(unit, states, low), None  # keys that no token reads
     shape = (*states.shape[:2], -1, attention.head_dim)
     key = rotated(attention, attention.k_proj(states).view(shape), position_embeddings, "k_norm")
     key, value = key.transpose(1, 2), attention.v_proj(states).view(shape).transpose(1, 2)
-    if past_key_values is not None:
-        key, value = past_key_values.update(key, value, attention.layer_idx)
+    if cache is not None:
+        key, value = cache.update(key, value, attention.layer_idx)
     if not most:
         return _skipped(unit, states, low), None
     # Of each text the executing tokens in order, filled up to the most that a text has.

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
-from skipviz.families.llama import decoder_layers
+from skipviz.families.llama import cache_given, decoder_layers
 from skipviz.families.thread_state import ThreadState
 
 UNITS = ("attn", "mlp")
@@ -121,7 +121,7 @@ class GatedUnit(nn.Module):
         score = self.gate(hidden_states)
         execute = self.decide(score).unsqueeze(-1)
         learns = sloped and score.requires_grad
-        keeps = self.kind == "attn" and kwargs.get("past_key_values") is not None
+        keeps = self.kind == "attn" and cache_given(kwargs) is not None
         if not learns and not keeps and not execute.any():
             # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.
             skipped = self.adapter(hidden_states)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from skipviz.analysis.statistics.blocks import parts_of
+from skipviz.analysis.statistics.blocks import block_parts
 from skipviz.analysis.statistics.resampling import MOST_PARTS, Resampling
 from skipviz.analysis.statistics.trends import waves
 
@@ -32,9 +32,9 @@ def test_nothing_is_left_of_a_level_a_line_or_a_short_text() -> None:
 
 def test_parts_are_blocks_of_their_text_or_several_in_a_row() -> None:
     texts = [np.arange(50), np.arange(50, 57)]
-    part = parts_of(texts, block=25, most=32)
+    part = block_parts(texts, block=25, most=32)
     assert part.tolist() == [0] * 25 + [1] * 25 + [2] * 7
-    many = parts_of([np.arange(10_000)], block=10, most=32)
+    many = block_parts([np.arange(10_000)], block=10, most=32)
     assert len(np.unique(many)) == 32
     assert (np.diff(many) >= 0).all()
     assert np.bincount(many).min() > 250

@@ -60,6 +60,24 @@ def test_a_skipped_token_keeps_its_keys_and_values() -> None:
     assert [cache.get_seq_length(layer) for layer in range(tiny.LAYERS)] == [9] * tiny.LAYERS
 
 
+@pytest.mark.parametrize("name", ["cache", "past_key_values"])
+def test_an_attention_runs_for_its_keys_whatever_the_cache_is_called(name: str) -> None:
+    class Attention(nn.Module):
+        def forward(self, states: torch.Tensor, **kwargs: object) -> tuple[torch.Tensor, None]:
+            given.append(kwargs)
+            return states, None
+
+    given: list[dict[str, object]] = []
+    unit = next(unit for _, kind, unit in gated_units(tiny.gated(seed=0)) if kind == "attn")
+    unit.decide.threshold.fill_(float("inf"))
+    unit.unit = Attention()
+    unit(STATE)
+    assert not given
+    held = object()
+    unit(STATE, **{name: held})
+    assert given == [{name: held}]
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_gate_scores_in_single_precision(dtype: torch.dtype) -> None:
     gate = Gate(32, 4)

@@ -1,0 +1,103 @@
+"""Fills the table of families in ``docs/families.md``: read, forced and checked on tiny models.
+
+Run it from the repository: ``python -m docs.make_families``. The models have random weights, and
+modules, shapes and rules as the methods' reference code has them (``tests/published.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+import skipviz
+from skipviz.families.powers import CanForce
+from tests import published, tiny
+
+PAGE = Path(__file__).with_name("families.md")
+BEGIN = "<!-- written by python -m docs.make_families -->\n"
+END = "<!-- end -->\n"
+HEAD = """
+| model | family | decides | decisions equal | forced | check-up: issues | check-up: tips |
+|---|---|---|---|---|---|---|
+"""
+LEFT_OUT = ("SKV012",)
+"""bfloat16: how often random weights flip by rounding says nothing of trained ones."""
+ROUTED = skipviz.GateSpec(
+    module="model.layers.{layer}.router",
+    activation="sigmoid",
+    threshold=0.5,
+    skip_path="identity",
+    kv="computed",
+    computed_anyway=True,
+)
+MODELS: dict[str, Callable[[], Any]] = {
+    "FlexiDepth": published.flexidepth,
+    "SkipGPT": published.skipgpt,
+    "Mixture-of-Depths": published.mixture_of_depths,
+    "Router-Tuning, attention by token": published.router_tuning,
+    "Router-Tuning, MLP by token": lambda: published.router_tuning(target="mlp"),
+    "Router-Tuning, block by text": lambda: published.router_tuning(
+        target="block", level="sequence"
+    ),
+    "Dr.LLM": published.dr_llm,
+    "HRM-Text": published.hrm_text,
+    "a router of no known method": published.routed,
+}
+
+
+def table() -> str:
+    """Return the table, a row per model."""
+    return HEAD + "\n".join(row(name) for name in MODELS) + "\n\n"
+
+
+def row(name: str) -> str:
+    """Return what holds of one model."""
+    made = MODELS[name]()
+    spec = ROUTED if name.startswith("a router") else None
+    model = skipviz.from_parts(made, tiny.tokenizer(), name=name, family=spec)
+    sites = model.family.sites(model.model)
+    decides = {f"{site.unit}, `{site.rule}`, by {site.scope}" for site in sites}
+    found = skipviz.check(model, ignore=LEFT_OUT).findings
+    named = {
+        outcome: ", ".join(each.code for each in found if each.outcome == outcome) or "-"
+        for outcome in ("issue", "tip")
+    }
+    family = "`GateSpec`" if spec else f"`{model.family.name}`"
+    forced = "yes" if isinstance(model.family, CanForce) else "no"
+    cells = [name, family, "; ".join(sorted(decides)), _equal(model), forced, *named.values()]
+    return f"| {' | '.join(cells)} |"
+
+
+def _equal(model: skipviz.SkipModel) -> str:
+    """Return how many recorded decisions are those that the layers note themselves."""
+    ids = model.tokenizer(tiny.TEXT, return_tensors="pt").input_ids
+    torch.manual_seed(3)
+    with torch.inference_mode(), skipviz.record(model) as recording:
+        model.model(ids)
+    ran = recording.trace.matrix("exec_count")
+    return f"{int((ran == _noted(model, len(ran))).sum()):,} of {ran.size:,}"
+
+
+def _noted(model: skipviz.SkipModel, tokens: int) -> npt.NDArray[Any]:
+    if model.family.name in ("dr-llm", "looped"):
+        loop = model.family.name == "looped"
+        times = published.HRM_RUNS if loop else model.model.model.truth
+        return np.array([times] * tokens)
+    noted = published.truth_of(model.model)
+    places = [(site.layer, site.unit) for site in model.family.sites(model.model)]
+    return np.stack([noted[place][0].numpy() for place in places], axis=1).astype(np.uint8)
+
+
+def filled(page: str) -> str:
+    """Return the page with the table as it is now."""
+    before, _, rest = page.partition(BEGIN)
+    return before + BEGIN + table() + END + rest.partition(END)[2]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
