@@ -13,8 +13,8 @@ import torch
 from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
-from skipviz.families.described.family import described
-from skipviz.families.described.spec import GateSpec, read_gate_specs
+from skipviz.families.described.family import Described, described
+from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
 from skipviz.families.looped import Looped
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.models import backbone
@@ -282,6 +282,9 @@ def _load_dense(
             f"{type(model).__name__} predicts for earlier ones. Give one that was trained to "
             "predict the next token."
         )
+    if isinstance(made.family, Described):
+        described_as = repr([to_fields(spec) for spec in made.family.specs_of(model)])
+        setup = hashlib.sha256(f"{setup}\n{described_as}".encode()).hexdigest()
     return replace(made, setup_sha256=setup)
 
 

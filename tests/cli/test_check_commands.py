@@ -71,4 +71,8 @@ def test_gates_are_proposed_and_then_read(routed_folder: Path, tmp_path: Path) -
     traced = run("trace", text, "--model", routed_folder, "--gates", proposal, "--parquet", parquet)
     assert traced.exit_code == 0, traced.output
     assert skipviz.Trace.load(parquet).sites.height == tiny.LAYERS
+    other = tmp_path / "other.yaml"
+    other.write_text(proposal.read_text(encoding="utf-8") + "layers: [1, 2]\n", encoding="utf-8")
+    setups = [skipviz.load(routed_folder, gates=path).setup_sha256 for path in (proposal, other)]
+    assert setups[0] != setups[1]
     assert "SKV008 passed" in run("check", routed_folder, "--gates", proposal).stdout
