@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/installed
 
-.PHONY: app test quick check unit notebooks-run notebooks browser backbone bench mutation oldest \
+.PHONY: app test long quick check unit notebooks-run notebooks browser backbone bench mutation oldest \
   external transformers-range clean
 
 app: backbone
@@ -20,14 +20,18 @@ check: $(STAMP)
 
 # Tests of small models run two at a time, one thread each; pages one after the other.
 unit: browser backbone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser and not long"
 	$(BIN)/pytest -q --durations=10 -m browser
+
+# Every command given every kind of bad file, every page hostile names, and simulations.
+long: backbone
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m long
 
 # What needs no weights and no browser. The folder for weights is one
 # that does not exist, so a test that needs them fails here.
 quick: check
 	SKIPVIZ_HOME=$(CURDIR)/build/no-models OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=5 \
-	  -m "not browser and not model and not slow"
+	  -m "not browser and not model and not slow and not long"
 
 # Runs the notebooks and leaves them as they are.
 notebooks-run: backbone
@@ -63,7 +67,7 @@ oldest: $(STAMP)
 	  --all-extras -r pyproject.toml
 	$(OLDEST)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -q -n 2 -W default::DeprecationWarning \
-	  -m "not browser and not model and not slow"
+	  -m "not browser and not model and not slow and not long"
 
 # Packages that others wrote, each in an environment of its own, recorded and compared.
 external: $(STAMP)

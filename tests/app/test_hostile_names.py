@@ -169,6 +169,7 @@ def literally(words: str) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("name", PAGES)
 def test_the_names_in_a_trace_are_text(
     name: str, hostile: skipviz.Trace, uploads: dict[str, Any]
@@ -184,6 +185,7 @@ def test_the_names_in_a_trace_are_text(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_files_and_folders_that_are_uploaded_or_named_are_text(uploads: dict[str, Any]) -> None:
     uploads["stored"] = upload(f"{HOSTILE}.parquet", saved(make_trace(tokens=0)), "2")
     page = AppTest.from_function(page_under_test)
@@ -204,6 +206,7 @@ def test_files_and_folders_that_are_uploaded_or_named_are_text(uploads: dict[str
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_folder_and_its_thresholds_are_text(
     tmp_path: Path, dense_folder: Path, uploads: dict[str, Any]
 ) -> None:
@@ -248,6 +251,7 @@ def press_everything(page: AppTest) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_file_of_clusters_is_text(hostile: skipviz.Trace, uploads: dict[str, Any]) -> None:
     clusters = skipviz.cluster(hostile, clusters=2)
     clusters = dataclasses.replace(clusters, run=clusters.run.with_columns(model=pl.lit(HOSTILE)))

@@ -51,6 +51,7 @@ def test_what_a_value_holds(value: object, expected: int) -> None:
     assert expected <= held_bytes(value) <= expected + TOLERANCE
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_memory_is_steady_over_many_runs(
     gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch

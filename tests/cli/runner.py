@@ -13,7 +13,9 @@ TEXTS = (tiny.TEXT, '=1+1 "quoted"\nand a\ttab', "A third, shorter text.")
 
 
 def run(*arguments: str | Path, stdin: bytes | None = None) -> Result:
-    return CliRunner().invoke(app, [str(argument) for argument in arguments], input=stdin)
+    """Run a command on a terminal so wide that no table cuts off what it holds."""
+    words = [str(argument) for argument in arguments]
+    return CliRunner(env={"COLUMNS": "1000"}).invoke(app, words, input=stdin)
 
 
 def sentence(outcome: Result) -> str:

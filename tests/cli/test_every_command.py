@@ -235,6 +235,7 @@ def named(table: str) -> list[Any]:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("words", named("reads"))
 def test_what_is_no_file_is_refused(words: str, filled: Any, here: Path, tmp_path: Path) -> None:
@@ -250,6 +251,7 @@ def test_what_is_no_file_is_refused(words: str, filled: Any, here: Path, tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("words", named("writes"))
 def test_what_cannot_be_written_is_refused(
@@ -285,6 +287,7 @@ KEEPING = [
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", [*named("writes"), *KEEPING])
 def test_a_full_disk_leaves_nothing(
     words: str,
@@ -345,6 +348,7 @@ def closed_pipe() -> io.FileIO:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("words", PRINTING)
 def test_standard_output_that_takes_nothing(
     words: str, filled: Any, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
@@ -370,6 +374,7 @@ def test_standard_output_that_takes_nothing(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize(
     "words",
     [*(each for each in named("reads") if "folder" not in str(each.id)), *PRINTING],
@@ -387,6 +392,7 @@ def test_standard_input_that_is_closed(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("redirected", [">&-", ">/dev/full", "| true", "< /dev/zero"])
 @pytest.mark.parametrize("words", ["models list", "models --help", "trace - --model none"])

@@ -235,8 +235,8 @@ def test_train_makes_early_exits(
     made = tmp_path / "made"
     command = [
         "train", "--backbone", tiny_model_folder, "--out", made, "--steps", "2", "--batch", "2",
-        "--length", "16", "--objective", "exit", "--budget", "0.8", "--exit-after", "1",
-        "--exit-after", "3",
+        "--length", "16", "--objective", "exit", "--budget", "0.9", "--also", "0.7",
+        "--exit-after", "1", "--exit-after", "3",
     ]  # fmt: skip
     outcome = run(*command)
     assert outcome.exit_code == 0, outcome.output

@@ -17,7 +17,7 @@ from skipviz.evaluation.measured_store import MEASURED_COLUMNS, read_measured, w
 from skipviz.folders import samples_folder
 from tests.damage import damaged_bytes, odd_cells
 
-FAULTS = 300
+FAULTS = 150
 
 
 @pytest.fixture

@@ -60,7 +60,8 @@ PROMPTS = pl.DataFrame({"task": TASKS * 8, "layers": 4.0, "nll": 1.0})
 CORRELATIONS = pl.DataFrame(
     {"scope": ["all", "all", "site", "site"], "layer": [None, None, 1, 1],
      "label": [None, None, "L1.attn", "L1.attn"], "method": "spearman",
-     "controlled": [False, True] * 2, "r": 0.2, "low": 0.1, "high": 0.3, "p": 0.01, "q": 0.02}
+     "controlled": [False, True] * 2, "r": 0.2, "r_detrended": 0.2, "low": 0.1, "high": 0.3,
+     "p": 0.01, "q": 0.02}
 )  # fmt: skip
 CLUSTERS = cluster(TRACE)
 CHANGES = pl.DataFrame(

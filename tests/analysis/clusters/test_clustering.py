@@ -49,6 +49,7 @@ def test_planted_profiles_are_recovered(on: Any, method: Any, metric: Any) -> No
         assert adjusted_rand_score(group[inside], labels[inside]) >= 0.95
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_none_are_claimed_on_shuffled_profiles() -> None:
     claimed = 0
@@ -81,6 +82,7 @@ def test_neighbours_alike_are_not_clusters() -> None:
     assert claimed <= 1
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_continuum_is_told_from_groups() -> None:
     generator = np.random.default_rng(0)

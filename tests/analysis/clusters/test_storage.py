@@ -17,7 +17,7 @@ from skipviz.plots import cluster_criterion, cluster_profiles, cluster_text
 from tests.damage import damaged_bytes, odd_cells
 from tests.profiles import planted, trace_of
 
-FAULTS = 300
+FAULTS = 150
 Change = Callable[[dict[str, pl.DataFrame]], dict[str, pl.DataFrame]]
 
 

@@ -143,6 +143,7 @@ def test_what_scores_owe_to_position_is_taken_out() -> None:
         assert controlled["p"] > 0.05
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_under_the_null_p_is_uniform() -> None:
     p: dict[tuple[str, bool], list[float]] = {}

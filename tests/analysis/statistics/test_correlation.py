@@ -143,6 +143,7 @@ def test_p_of_noise_is_scipys() -> None:
     assert found.p < 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     found = [
@@ -155,6 +156,7 @@ def test_p_values_are_uniform_where_nothing_goes_together() -> None:
     assert stats.kstest(np.array(found) - jitter, "uniform").pvalue > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_the_false_discovery_rate_is_held() -> None:
     false, found = [], []

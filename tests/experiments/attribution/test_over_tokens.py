@@ -165,6 +165,7 @@ def test_depth_gives_each_path_its_cells_and_adds_up(
     assert abs(found.delta) < 0.05
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_steps_grow_until_shares_add_up_or_none_is_given(
     gated: skipviz.SkipModel, traced: skipviz.Trace
