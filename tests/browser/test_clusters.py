@@ -175,7 +175,10 @@ def test_a_text_goes_to_clusters_of_a_file(
     chooser = page.get_by_test_id("stMain").get_by_test_id("stFileUploaderDropzoneInput")
     for name, sentence in (
         ("broken.parquet", "broken.parquet cannot be read as clusters"),
-        ("trace.parquet", "trace.parquet cannot be read as clusters: It is a Parquet file of another kind"),
+        (
+            "trace.parquet",
+            "trace.parquet cannot be read as clusters: It is a Parquet file of another kind",
+        ),
     ):
         chooser.set_input_files(tmp_path / name)
         expect(page.get_by_text(name)).to_be_visible()
