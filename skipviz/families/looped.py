@@ -7,19 +7,18 @@ configuration says, or that have modules of other code than that of transformers
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from contextlib import AbstractContextManager
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from skipviz.errors import ModelError, RecordingError
+from skipviz.errors import ModelError
 from skipviz.families.base import EventSink
 from skipviz.families.causal_lm import backbone_of, by_itself, layer_list, some_tokens
-from skipviz.families.hooks import after, before, hooked
-from skipviz.families.llama import states_made
+from skipviz.families.hooks import hooked
+from skipviz.families.layer_calls import call_hooks, observing_calls
 from skipviz.families.powers import Traits
 from skipviz.schema import Site
 
@@ -63,37 +62,9 @@ class Looped:
         """Return what holds of loops: how long they run may depend on the batch."""
         return Traits(batchable=False, in_backbone=True)
 
-    @contextmanager
-    def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Count how often each layer is called in a forward of the backbone."""
-        layers, backbone = _layers(model), backbone_of(model)
-        calls = [0] * len(layers)
-        given: set[torch.Size] = set()
-
-        def begin(*_: Any) -> None:
-            calls[:] = [0] * len(calls)
-            given.clear()
-
-        def count(layer: int) -> Any:
-            def hook(_: nn.Module, args: Any, result: Any) -> None:
-                calls[layer] += 1
-                given.add(states_made(result).shape[:2])
-
-            return hook
-
-        def tell(_: nn.Module, args: Any, result: Any) -> None:
-            states: Tensor = result[0]
-            if given - {states.shape[:2]}:
-                raise RecordingError(
-                    f"Layers of this {type(model).__name__} ran for some tokens of a forward and "
-                    "not for others; how often each token ran them is not known from their calls."
-                )
-            for site, times in enumerate(calls):
-                sink.on_gate(site, ran=torch.full(states.shape[:2], times, device=states.device))
-
-        counting = [after(layer, count(number)) for number, layer in enumerate(layers)]
-        with hooked([before(backbone, begin), *counting, after(backbone, tell)]):
-            yield
+        return observing_calls(backbone_of(model), _layers(model), sink)
 
 
 def _may_repeat(model: nn.Module) -> bool:
@@ -115,18 +86,10 @@ def _repeats(model: nn.Module) -> bool:
 
 def _called_most(model: Any) -> int:
     """Return how often the layer was called that was called most often in one forward."""
-    layers = _layers(model)
-    calls = [0] * len(layers)
-
-    def count(layer: int) -> Any:
-        def hook(*_: Any) -> None:
-            calls[layer] += 1
-
-        return hook
-
-    with hooked(after(layer, count(number)) for number, layer in enumerate(layers)):
+    calls: Counter[int] = Counter()
+    with hooked(call_hooks(_layers(model), lambda layer, _: calls.update([layer]))):
         model(input_ids=some_tokens(model), use_cache=False)
-    return max(calls)
+    return max(calls.values(), default=0)
 
 
 def _layers(model: nn.Module) -> list[nn.Module]:

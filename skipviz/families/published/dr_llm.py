@@ -8,15 +8,14 @@ number, so that a trace has decisions alone: how often each layer was called.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from skipviz.families.base import EventSink
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.causal_lm import backbone_of
+from skipviz.families.layer_calls import observing_calls
 from skipviz.families.powers import Traits
 from skipviz.schema import Site
 
@@ -58,29 +57,9 @@ class DrLLM:
         """Return what holds of repeated layers."""
         return Traits(batchable=False, in_backbone=True)
 
-    @contextmanager
-    def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
+    def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Count how often each layer is called in a forward of the backbone."""
-        calls = [0] * len(_layers(model))
-        backbone: Any = model.model
-
-        def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
-            calls[:] = [0] * len(calls)
-
-        def count(layer: int) -> Any:
-            def hook(*_: Any) -> None:
-                calls[layer] += 1
-
-            return hook
-
-        def tell(_: nn.Module, args: Any, result: Any) -> None:
-            states: Tensor = result[0]
-            for site, times in enumerate(calls):
-                sink.on_gate(site, ran=torch.full(states.shape[:2], times, device=states.device))
-
-        layers = [after(layer, count(number)) for number, layer in enumerate(_layers(model))]
-        with hooked([before(backbone, begin, with_kwargs=True), *layers, after(backbone, tell)]):
-            yield
+        return observing_calls(backbone_of(model), list(_layers(model)), sink)
 
 
 def _layers(model: Any) -> nn.ModuleList:
