@@ -138,13 +138,16 @@ def trace(
         raise InputError(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
-    _check_causal(model)
     traits, sites = traits_of(model.family, model.model), model.family.sites(model.model)
+    if not sites:  # routers may look ahead, or draw
+        _check_causal(model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
     with torch.inference_mode(), _drawing_from(seed):
         for batch in _batches(pieces, alone=not traits.batchable):
-            run = _run(model, [pieces[i] for i in batch], statistics, plan, traits, meter)
+            run = _run(
+                model, [pieces[i] for i in batch], statistics, plan, traits, len(sites), meter
+            )
             recorded.update(zip(batch, run, strict=True))
     windowed = len(pieces) > len(documents)
     return build_trace(
@@ -171,8 +174,7 @@ def _drawing_from(seed: int) -> Iterator[None]:
 
 
 def _check_causal(model: SkipModel) -> None:
-    # Routers may look ahead, or draw; what is asked here is whether the backbone predicts at all.
-    if not model.family.sites(model.model) and not is_causal(model.model):
+    if not is_causal(model.model):
         raise InputError(
             f"{model.name} is not a causal language model: later tokens change what "
             f"{type(model.model).__name__} predicts for earlier ones, so it has no loss on the "
@@ -225,6 +227,7 @@ def _run(
     statistics: bool,
     plan: Plan | None,
     traits: Traits,
+    sites: int,
     meter: Meter,
 ) -> list[_Recorded]:
     longest = max(len(piece.ids) for piece in pieces)
@@ -246,7 +249,6 @@ def _run(
     ):
         made = _forward(model, ids, mask, plan, states=states)
     kept = keep.to(model.device)
-    sites = len(model.family.sites(model.model))
     matrices = events.matrices(sites, kept, silent=traits.silent)
     figures = None
     if statistics:

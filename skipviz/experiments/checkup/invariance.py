@@ -139,8 +139,7 @@ def alone_as_in_a_batch(subject: Subject) -> Answer:
 
 def seeds_agree(subject: Subject) -> Answer:
     """Run the text under several seeds."""
-    others = [subject.run(subject.ids, seed=seed) for seed in (1, 2, 3)]
-    shares = [moved(subject.own, other)[0] / max(other.count.size, 1) for other in others]
+    shares = [moved(subject.own, other)[0] / max(other.count.size, 1) for other in subject.reseeded]
     largest = max(shares)
     return Answer(
         outcome="issue" if largest else "passed",

@@ -8,7 +8,6 @@ from torch.nn import functional as F
 
 from skipviz.analysis.findings import Answer
 from skipviz.experiments.checkup.subject import TIED, Subject, moved
-from skipviz.experiments.checkup.units import added_by_units
 from skipviz.traces import Trace
 
 LOSS_APART = 1e-3
@@ -90,7 +89,7 @@ def skipped_units_add_nothing(subject: Subject) -> Answer:
     ]
     if not sites:
         return Answer(outcome="not applicable", evidence="An adapter stands in for skipped units.")
-    added = added_by_units(subject)
+    added = subject.added
     known = [(number, added[place]) for number, site in sites
              if (place := (site.layer, site.unit)) in added]  # fmt: skip
     if not known:

@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
-from torch import nn
 
 from skipviz.analysis.findings import Answer, Outcome
 from skipviz.experiments.checkup.subject import Subject
-from skipviz.families.causal_lm import layer_list
-from skipviz.families.hooks import after, hooked
 from skipviz.traces import Trace
 
 SAVED = 0.05
 """Share of a skipped unit's rows that may be computed all the same."""
 ROUNDED = 0.01
 """Share of decisions that bfloat16 may flip without a word."""
-LINEAR_OF = {
-    "attn": ("q_proj", "o_proj"),
-    "mlp": ("gate_proj", "up_proj", "down_proj", "fc1", "fc2"),
-}
-"""Linear layers of each unit that a skipped token does not need; keys and values it may."""
 
 
 def skipped_is_not_computed(subject: Subject) -> Answer:
@@ -30,7 +20,7 @@ def skipped_is_not_computed(subject: Subject) -> Answer:
     ran = subject.own.count > 0
     if not subject.sites or ran.all():
         return Answer(outcome="not applicable", evidence="Nothing was skipped in this text.")
-    given = _rows(subject)
+    given = subject.rows
     if not given:
         return Answer(outcome="skipped", evidence="No linear layers of its units were found.")
     skipped = computed = 0
@@ -54,33 +44,6 @@ def skipped_is_not_computed(subject: Subject) -> Answer:
                "The sites leave it open.")
         ),
     )  # fmt: skip
-
-
-def _rows(subject: Subject) -> dict[tuple[int, str], int]:
-    """Return the largest number of tokens that a linear layer of each unit was given."""
-    seen: dict[tuple[int, str, str], int] = {}
-
-    def count(layer: int, unit: str, name: str) -> Any:
-        def hook(_: nn.Module, args: Any, result: torch.Tensor) -> None:
-            rows = result.shape[:-1].numel()
-            seen[layer, unit, name] = seen.get((layer, unit, name), 0) + rows
-
-        return hook
-
-    hooks = []
-    for number, layer in enumerate(layer_list(subject.model.model) or ()):
-        for path, module in layer.named_modules():
-            for unit, names in LINEAR_OF.items():
-                # What stands in for a skipped unit may be built of the same parts.
-                inside = ("self_attn" if unit == "attn" else "mlp") in path.split(".")
-                if path.rpartition(".")[2] in names and inside and isinstance(module, nn.Linear):
-                    hooks.append(after(module, count(number, unit, path)))
-    with hooked(hooks):
-        subject.run(subject.ids)
-    found: dict[tuple[int, str], int] = {}
-    for (number, unit, _), rows in seen.items():
-        found[number, unit] = max(found.get((number, unit), 0), rows)
-    return found
 
 
 def bfloat16_decides_the_same(subject: Subject) -> Answer:
@@ -141,7 +104,7 @@ def gates_choose(trace: Trace) -> Answer:
 
 def repeats_are_counted(subject: Subject) -> Answer:
     """Compare the tokens that went through each unit with how often it is said to have run."""
-    given, length = _rows(subject), subject.ids.shape[1]
+    given, length = subject.rows, subject.ids.shape[1]
     short = []
     for number, site in enumerate(subject.sites):
         units = ("attn", "mlp") if site.unit == "block" else (site.unit,)

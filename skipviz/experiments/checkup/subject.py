@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from skipviz.experiments.checkup.units import added_by_units, rows_by_unit
 from skipviz.families import Plan
 from skipviz.families.powers import CanForce, traits_of
 from skipviz.models import SkipModel
@@ -83,9 +84,24 @@ class Subject:
         return self.run(self.ids)
 
     @cached_property
+    def reseeded(self) -> list[Run]:
+        """The text under the seeds 1, 2 and 3; its own run is under 0."""
+        return [self.run(self.ids, seed=seed) for seed in (1, 2, 3)]
+
+    @property
     def drawn(self) -> bool:
         """Whether decisions change with the seed, so that no two other runs can be compared."""
-        return moved(self.own, self.run(self.ids, seed=1))[0] > 0
+        return any(moved(self.own, other)[0] for other in self.reseeded)
+
+    @cached_property
+    def rows(self) -> dict[tuple[int, str], int]:
+        """How many tokens linear layers of each unit are given, by layer and unit."""
+        return rows_by_unit(self.model.model, lambda: self.run(self.ids))
+
+    @cached_property
+    def added(self) -> dict[tuple[int, str], npt.NDArray[np.bool_]]:
+        """For which tokens each unit adds anything to the hidden states, by layer and unit."""
+        return added_by_units(self.model.model, lambda: self.run(self.ids))
 
     @property
     def forcible(self) -> bool:
