@@ -34,7 +34,7 @@ from skipviz.invariants import (
     check_tables,
     check_values,
 )
-from skipviz.parquet import check_regular_file
+from skipviz.parquet import check_regular_file, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
@@ -213,7 +213,7 @@ class Trace:
         TraceError
             If the file is not a trace, or a trace of another format.
         """
-        name = _name(source)
+        name = stored_name(source)
         try:
             return _loaded(source, name)
         except TraceError:
@@ -381,7 +381,3 @@ def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:
         matrix = matrix.copy()
         matrix.setflags(write=False)
     return matrix
-
-
-def _name(source: Path | str | io.BytesIO) -> str:
-    return "The data" if isinstance(source, io.BytesIO) else str(source)

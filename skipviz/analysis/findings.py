@@ -88,6 +88,11 @@ class Finding:
     def __repr__(self) -> str:
         return f"Finding({self.code}, {self.outcome}: {self.title}; {self.figure})"
 
+    @property
+    def said(self) -> str:
+        """The title, as what was expected where it does not hold."""
+        return f"Expected: {self.title}" if self.outcome in ("issue", "tip") else self.title
+
     @classmethod
     def of(cls, check: Check, verdict: Answer) -> Finding:
         """Return what a check found, with what it means where it is no pass."""

@@ -13,12 +13,11 @@ from pathlib import Path
 import streamlit as st
 
 from skipviz.errors import InputError, ModelError
-from skipviz.experiments.inspection import inspect, proposals_yaml
+from skipviz.experiments.inspection import proposed_gates
 from skipviz.families.described.spec import gate_specs_in
 from skipviz.folders import model_folder, sample_folders
 from skipviz.models import SkipModel, load
 from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.loading import parts_of
 from skipviz.models.own_thresholds import OWN_FILE
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -95,13 +94,7 @@ def gates_proposed(name: str) -> str:
         If it is not one, cannot be loaded, or has no module that may be a gate.
     """
     check_known(name)
-    model, tokenizer, *_ = parts_of(name)
-    if not (proposals := inspect(model, tokenizer)):
-        raise ModelError(
-            f"{name} has no gates that could be found: no module of a layer emits one to three "
-            "numbers per token."
-        )
-    return proposals_yaml(proposals)
+    return proposed_gates(name)
 
 
 def most_tokens() -> int | None:

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Remote, check_apart, check_file, read_all, to_standard_output
+from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, read_all, to_standard_output
 
 if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp
-
-Gates = Annotated[Path | None, typer.Option(help="A YAML file that describes the model's gates.")]
 
 
 def check(
@@ -75,22 +73,16 @@ def inspect(
 
     What comes first is the best; other modules that may be gates follow as comments.
     """
-    import skipviz
     from skipviz.cli.console import err, out
-    from skipviz.experiments.inspection import proposals_yaml
-    from skipviz.models.loading import parts_of
+    from skipviz.experiments.inspection import proposed_gates
 
     document = None if text is None else read_all([text])[0]
-    with err.status(f"Loading {name}"):
-        model, tokenizer, *_ = parts_of(name, trust=trust_remote_code)
-    proposals = skipviz.inspect(model, tokenizer, text=None if document is None else document.text)
-    if not proposals:
-        raise skipviz.ModelError(
-            f"{name} has no gates that could be found: no module of a layer emits one to three "
-            "numbers per token."
+    with err.status(f"Looking for gates in {name}"):
+        found = proposed_gates(
+            name, text=None if document is None else document.text, trust=trust_remote_code
         )
     with to_standard_output():
-        out.print(proposals_yaml(proposals), soft_wrap=True)
+        out.print(found, soft_wrap=True)
 
 
 def checkup_text(found: CheckUp) -> str:
@@ -98,7 +90,7 @@ def checkup_text(found: CheckUp) -> str:
     lines = []
     for each in found.findings:
         figure = f" {each.figure}." if each.figure else ""
-        lines.append(f"{each.code} {each.outcome:<14} {each.title}.{figure}")
+        lines.append(f"{each.code} {each.outcome:<14} {each.said}.{figure}")
         if each.outcome in ("issue", "tip", "skipped"):
             lines += [f"    {part}" for part in (each.evidence, each.matters, each.advice) if part]
     return "\n".join(lines)

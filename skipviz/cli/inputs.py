@@ -27,6 +27,8 @@ Remote = Annotated[
     typer.Option("--trust-remote-code", help="Let Python code that comes with the model run."),
 ]
 
+Gates = Annotated[Path | None, typer.Option(help="A YAML file that describes the model's gates.")]
+
 
 def visible(text: str) -> str:
     """Return a text whose control characters are spelt out, but for line ends and tabs.

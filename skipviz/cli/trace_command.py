@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Remote, check_apart, check_file, print_bytes, read_all
+from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, print_bytes, read_all
 
 
 def trace(
@@ -34,9 +34,7 @@ def trace(
     limit: Annotated[
         float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
     ] = None,
-    gates: Annotated[
-        Path | None, typer.Option(help="A YAML file that describes the model's gates.")
-    ] = None,
+    gates: Gates = None,
     dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
     bos: Annotated[
         bool | None,

@@ -12,16 +12,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from skipviz.errors import ModelError, RecordingError
+from skipviz.errors import ModelError
 from skipviz.experiments.checkup.running import short_text
 from skipviz.experiments.checkup.subject import Subject
-from skipviz.experiments.checkup.units import added_by_units
 from skipviz.families.dense import Dense
 from skipviz.families.described.reading import read_gate
 from skipviz.families.described.spec import GateSpec, to_fields
 from skipviz.families.hooks import after, hooked
 from skipviz.families.unknown import is_named_like_a_gate
 from skipviz.models import from_parts
+from skipviz.models.loading import parts_of
 
 MOST_NUMBERS = 3
 """Numbers per token that a gate may emit: a score, or skip and run, or skip, run and repeat."""
@@ -99,7 +99,7 @@ def inspect(model: Any, tokenizer: Any, *, text: str | None = None) -> list[Prop
     subject = Subject(model=handle, ids=ids)
     try:
         emitted = _emitted(subject)
-        added = added_by_units(subject)
+        added = subject.added
     except Exception as error:  # whatever the model's own code raises
         raise ModelError(
             f"The model does not run a text of {ids.shape[1]} tokens ({type(error).__name__}: "
@@ -110,6 +110,33 @@ def inspect(model: Any, tokenizer: Any, *, text: str | None = None) -> list[Prop
         for pattern, values in emitted.items()
     ]
     return sorted(found, key=lambda each: (not each.named, -(each.agreement or 0.0), -each.layers))
+
+
+def proposed_gates(name: str, *, text: str | None = None, trust: bool = False) -> str:
+    """Load a model that skipviz may not know, and return a description of its gates in YAML.
+
+    Parameters
+    ----------
+    name
+        A folder or a hub name.
+    text
+        As of ``inspect``.
+    trust
+        Whether Python code that comes with it may run.
+
+    Raises
+    ------
+    ModelError
+        If it cannot be loaded or run, or has no module that may be a gate.
+    """
+    model, tokenizer, *_ = parts_of(name, trust=trust)
+    proposals = inspect(model, tokenizer, text=text)
+    if not proposals:
+        raise ModelError(
+            f"{name} has no gates that could be found: no module of a layer emits one to three "
+            "numbers per token."
+        )
+    return proposals_yaml(proposals)
 
 
 def proposals_yaml(proposals: Sequence[Proposal]) -> str:
@@ -134,7 +161,7 @@ def _emitted(subject: Subject) -> dict[str, dict[int, Tensor]]:
         def hook(_: nn.Module, args: Any, result: Any) -> None:
             for path, value in _tensors(result):
                 per_token = value.shape[:2] == (rows, tokens)
-                few = value.ndim == 2 or (value.ndim == 3 and value.shape[2] <= MOST_NUMBERS)
+                few = value.ndim == 2 or (value.ndim == 3 and 1 <= value.shape[2] <= MOST_NUMBERS)
                 if value.is_floating_point() and per_token and few:
                     found.setdefault(f"{pattern} {path}", {})[layer] = value.detach().clone()
 
@@ -174,20 +201,18 @@ def _proposal(
     first = next(iter(values.values()))
     numbers = first.shape[2] if first.ndim == 3 else 1
     inside = bool(((every >= 0) & (every <= 1)).all())
-    best: tuple[float, GateSpec] | None = None
-    for spec in _ways(module, read, numbers, inside=inside):
-        agreement = _agreement(spec, values, added, tokens=tokens)
-        if best is None or (agreement or 0.0) > best[0]:
-            best = (agreement or 0.0, spec)
-    if best is None:
-        raise RecordingError(f"{module} emits {numbers} numbers per token.")
+    agreements = {
+        spec: _agreement(spec, values, added, tokens=tokens)
+        for spec in _ways(module, read, numbers, inside=inside)
+    }
+    best = max(agreements, key=lambda spec: agreements[spec])
     known = any(not ran.all() for ran in added.values())
     return Proposal(
-        spec=best[1],
+        spec=best,
         layers=len(values),
         emits=f"{list(first.shape)}, {every.min():.3g} to {every.max():.3g}",
         named=is_named_like_a_gate(module.rpartition(".")[2]),
-        agreement=best[0] if known else None,
+        agreement=agreements[best] if known else None,
     )
 
 
@@ -213,11 +238,14 @@ def _agreement(
     added: dict[tuple[int, str], npt.NDArray[np.bool_]],
     *,
     tokens: int,
-) -> float | None:
-    """Return for which share of tokens a unit added something just where it is said to run."""
+) -> float:
+    """Return for which share of tokens a unit added something just where it is said to run.
+
+    0 where nothing is known of such a unit.
+    """
     agreed: list[npt.NDArray[np.bool_]] = []
     for layer, value in values.items():
         if (layer, spec.unit) in added:
             given = read_gate(spec, value, shape=(1, tokens), threshold=spec.threshold)
             agreed.append(given.ran[0].cpu().numpy() == added[layer, spec.unit])
-    return float(np.concatenate(agreed).mean()) if agreed else None
+    return float(np.concatenate(agreed).mean()) if agreed else 0.0

@@ -47,7 +47,7 @@ def _article(finding: Finding) -> str:
     sign, colour = _SIGNS.get(finding.outcome, ("\u2013", "#666"))
     lines = [
         f'<h2><b style="color: {colour}">{sign} {escape(finding.outcome)}</b> '
-        f'{escape(finding.title)} <span class="code">{finding.code}</span></h2>',
+        f'{escape(finding.said)} <span class="code">{finding.code}</span></h2>',
         f"<p><strong>{escape(finding.figure)}</strong></p>" if finding.figure else "",
         f"<p>{escape(finding.evidence)}</p>",
         f"<p>{escape(finding.matters)} {escape(finding.advice)}</p>" if finding.advice else "",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Literal
 
 import streamlit as st
 
@@ -17,7 +18,8 @@ from skipviz.app.one_text import text_caption, traced_text
 from skipviz.experiments.checkup.running import CHECKED_TOKENS, check
 from skipviz.plots.checkup_page import checkup_html
 
-SIGNS = {
+Colour = Literal["red", "orange", "green", "gray"]
+SIGNS: dict[str, tuple[str, Colour]] = {
     "issue": ("✖ issue", "red"),
     "tip": ("▲ tip", "orange"),
     "passed": ("✔ passed", "green"),
@@ -98,8 +100,8 @@ def _line(finding: Finding) -> None:
     label, colour = SIGNS.get(finding.outcome, (finding.outcome, "gray"))
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(label, color=colour)  # type: ignore[arg-type]
-            st.markdown(f"**{plain(finding.title)}**", width="content")
+            st.badge(label, color=colour)
+            st.markdown(f"**{plain(finding.said)}**", width="content")
             st.caption(finding.code, width="content")
         figure = f"**{plain(finding.figure)}.** " if finding.figure else ""
         st.markdown(figure + plain(finding.evidence))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 from skipviz.errors import InputError
 from skipviz.schema import KeyValue, SkipPath, Unit
 
-RULES = ("gt", "ge", "argmax", "topk", "quantile", "sample")
+DescribedRule = Literal["gt", "ge", "argmax", "topk", "quantile", "sample"]
+Activation = Literal["sigmoid", "tanh", "softmax"]
 PATH = re.compile(r"(output|input)(\.|$)|.*:.")
 
 
@@ -23,9 +24,9 @@ def check_fields(spec: Any) -> None:
         Names the field, its value, and what it may be.
     """
     _one_of("unit", spec.unit, get_args(Unit))
-    _one_of("rule", spec.rule, RULES)
+    _one_of("rule", spec.rule, get_args(DescribedRule))
     _one_of("scope", spec.scope, ("token", "sequence", "batch"))
-    _one_of("activation", spec.activation, (None, "sigmoid", "tanh", "softmax"))
+    _one_of("activation", spec.activation, (None, *get_args(Activation)))
     _one_of("skip_path", spec.skip_path, (None, *get_args(SkipPath)))
     _one_of("kv", spec.kv, (None, *get_args(KeyValue)))
     _one_of("mask_executes", spec.mask_executes, (0, 1))

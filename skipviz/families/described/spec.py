@@ -13,11 +13,9 @@ from typing import Any, Literal
 from torch import nn
 
 from skipviz.errors import InputError
-from skipviz.families.described.checks import check_fields
+from skipviz.families.described.checks import Activation, DescribedRule, check_fields
 from skipviz.schema import KeyValue, Scope, SkipPath, Unit
 
-DescribedRule = Literal["gt", "ge", "argmax", "topk", "quantile", "sample"]
-Activation = Literal["sigmoid", "tanh", "softmax"]
 SIMILAR_SHOWN = 8
 """Modules that an error names."""
 
