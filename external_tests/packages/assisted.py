@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from recorder_kit import Recorder
-from tiny import END, TEXTS, VOCABULARY, decode, encode, write_reading
+from tiny import END, SIZES, TEXTS, decode, encode, write_reading
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 from transformers.generation.candidate_generator import EarlyExitCandidateGenerator
@@ -46,14 +46,9 @@ Pass = tuple[bool, list[int], int, list[int]]
 def tiny() -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
+        **SIZES,
         num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.2,
         eos_token_id=None,
         bos_token_id=None,
         pad_token_id=END,

@@ -25,7 +25,7 @@ from economize.techniques.dynamic_depth import (
     SkipDecodeConfig,
 )
 from recorder_kit import Recorder
-from tiny import TEXTS, VOCABULARY, decode, encode, write_reading
+from tiny import SIZES, TEXTS, VOCABULARY, decode, encode, write_reading
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -61,14 +61,9 @@ def model_of(way: Any) -> Any:
     """Return a random Llama with a way of skipping whose gates are random too."""
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
+        **SIZES,
         num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.2,
         eos_token_id=None,
         bos_token_id=None,
     )

@@ -15,7 +15,7 @@ import torch
 from MoD import MoD, apply_mod_to_hf
 from MoD.modeling.models.LlamaMoD import LlamaMoDForCausalLM
 from recorder_kit import Recorder
-from tiny import TEXTS, VOCABULARY, decode, encode, write_reading
+from tiny import SIZES, TEXTS, VOCABULARY, decode, encode, write_reading
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -38,14 +38,9 @@ SITES = [
 
 def config(attention: str) -> LlamaConfig:
     made = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
+        **SIZES,
         num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
         max_position_embeddings=256,
-        initializer_range=0.2,
         architectures=["LlamaForCausalLM"],
         mlp_bias=False,  # the package's own Llama asks for it; this transformers has no such field
     )

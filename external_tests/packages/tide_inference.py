@@ -15,7 +15,7 @@ import torch
 from recorder_kit import Recorder
 from TIDE.config import TIDEConfig
 from TIDE.router import RouterCheckpoint, TokenRouter
-from tiny import TEXTS, VOCABULARY, decode, encode, write_reading
+from tiny import SIZES, TEXTS, decode, encode, write_reading
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -41,13 +41,8 @@ SITES = [
 def engine(folder: Path, *, threshold: float) -> Any:
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=VOCABULARY,
-        hidden_size=32,
-        intermediate_size=64,
+        **SIZES,
         num_hidden_layers=LAYERS,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        initializer_range=0.2,
         eos_token_id=None,
     )
     model = LlamaForCausalLM(config).eval()

@@ -18,6 +18,15 @@ TEXTS = [
 VOCABULARY = 96
 """Printable ASCII; the last is the end of a text."""
 END = 95
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "initializer_range": 0.2,
+}
+"""Of every random Llama here, but for its layers."""
 
 
 def encode(text: str) -> list[int]:
