@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
 Outcome = Literal["issue", "tip", "passed", "not applicable", "skipped", "ignored"]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+SIGNS: Mapping[Outcome, str] = {"issue": "\u2716", "tip": "\u25b2", "passed": "\u2714"}
+"""What stands before the word where colours tell outcomes apart; the others have none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +136,11 @@ class CheckUp:
             if (count := sum(each.outcome == outcome for each in self.findings))
         ]
         return f"CheckUp({self.subject!r}, {', '.join(counts)})"
+
+    @property
+    def ordered(self) -> list[Finding]:
+        """The findings, issues first."""
+        return sorted(self.findings, key=lambda each: OUTCOMES.index(each.outcome))
 
     @property
     def passed(self) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Literal
 
 import streamlit as st
 
-from skipviz.analysis.findings import OUTCOMES, CheckUp, Finding
+from skipviz.analysis.findings import SIGNS, CheckUp, Finding
 from skipviz.app.components.durations import takes
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
@@ -19,12 +20,8 @@ from skipviz.experiments.checkup.running import CHECKED_TOKENS, check
 from skipviz.plots.checkup_page import checkup_html
 
 Colour = Literal["red", "orange", "green", "gray"]
-SIGNS: dict[str, tuple[str, Colour]] = {
-    "issue": ("✖ issue", "red"),
-    "tip": ("▲ tip", "orange"),
-    "passed": ("✔ passed", "green"),
-}
-"""What stands on the badge of an outcome, and its colour; the others are grey."""
+COLOURS: dict[str, Colour] = {"issue": "red", "tip": "orange", "passed": "green"}
+"""The colour of the badge of an outcome; the others are grey."""
 
 
 def page() -> None:
@@ -39,9 +36,10 @@ def page() -> None:
     if known is None:
         return
     request, trace = known
+    sequence = trace.tokens["sequence"]  # the first text is run
     text_caption(
         trace,
-        f"of which {min(len(trace), CHECKED_TOKENS)} are run",
+        f"of which {min(int((sequence == sequence[0]).sum()), CHECKED_TOKENS)} are run",
         takes(jobs().costs.seconds(_effort(request))),
     )
     found = tried(
@@ -68,14 +66,13 @@ def _effort(request: Request) -> Effort:
 
 
 def _show(found: CheckUp) -> None:
-    issues = sum(each.outcome == "issue" for each in found.findings)
-    tips = sum(each.outcome == "tip" for each in found.findings)
-    passed = sum(each.outcome == "passed" for each in found.findings)
+    counts = Counter(each.outcome for each in found.findings)
+    issues, tips = counts["issue"], counts["tip"]
     st.markdown(
         f"**{issues or 'No'} issue{'' if issues == 1 else 's'}**, {tips} "
-        f"tip{'' if tips == 1 else 's'}, {passed} passed of {len(found.findings)} checks."
+        f"tip{'' if tips == 1 else 's'}, {counts['passed']} passed of {len(found.findings)} checks."
     )
-    for each in sorted(found.findings, key=lambda each: OUTCOMES.index(each.outcome)):
+    for each in found.ordered:
         _line(each)
     left, right, _ = st.columns(3)
     left.download_button(
@@ -97,10 +94,10 @@ def _show(found: CheckUp) -> None:
 
 
 def _line(finding: Finding) -> None:
-    label, colour = SIGNS.get(finding.outcome, (finding.outcome, "gray"))
+    label = f"{SIGNS.get(finding.outcome, '')} {finding.outcome}".strip()
     with st.container(border=True):
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.badge(label, color=colour)
+            st.badge(label, color=COLOURS.get(finding.outcome, "gray"))
             st.markdown(f"**{plain(finding.said)}**", width="content")
             st.caption(finding.code, width="content")
         figure = f"**{plain(finding.figure)}.** " if finding.figure else ""
