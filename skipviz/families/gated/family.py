@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.gathered import Gathering
-from skipviz.families.gated.one_token import Turns
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.gated.one_token import Turns
 from skipviz.families.gated.settings import Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops

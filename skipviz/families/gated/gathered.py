@@ -27,7 +27,7 @@ QUERY_BLOCK = 64
 
 
 class Gathering:
-    """Runs one unit for its executing tokens alone; what a ``GatedUnit`` calls instead of masking."""
+    """Runs one unit for its executing tokens alone: what a ``GatedUnit`` calls, not masking."""
 
     def __init__(self, turns: Turns) -> None:
         self._look = Look()

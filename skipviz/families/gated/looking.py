@@ -16,7 +16,8 @@ class Look:
     """Scores tokens and starts on their stand-ins, in one matrix where gate and adapter allow it.
 
     Both read the same states, and for a single token calling them costs more than their
-    arithmetic. The matrix is a copy: it is made anew when the weights have changed since.
+    arithmetic. The matrix is made anew when the weights have changed since, and they are views
+    of it, so that they are in memory once.
     """
 
     def __init__(self) -> None:
@@ -60,15 +61,32 @@ class Look:
         own = gate._modules["down"]._parameters
         weight, bias = own["weight"], own["bias"]
         other = adapter._modules["down"]._parameters["weight"]
-        versions = (weight._version, bias._version, other._version)
-        places = (weight.data_ptr(), bias.data_ptr(), other.data_ptr())
-        if self._made is None or (versions, places) != self._known:
+        if self._made is None or _identity(weight, bias, other) != self._known:
             with torch.inference_mode(False), torch.no_grad():
-                matrix = torch.cat([weight, other.to(weight.dtype)])
-                self._made = len(weight), matrix, F.pad(bias, (0, len(other)))
-            self._known = versions, places
-            self._held = [each.detach() for each in (weight, bias, other)]
+                self._made = len(weight), _joined(weight, other), F.pad(bias, (0, len(other)))
+                self._held = [each.detach() for each in (weight, bias, other)]
+            self._known = _identity(weight, bias, other)
         return self._made
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Return both matrices as one; they become views of it, so that they are in memory once.
+
+    Handles share weights: what another has joined is joined for this one.
+    """
+    if first.dtype != second.dtype:
+        return torch.cat([first, second.to(first.dtype)])
+    follows = first.storage_offset() + first.numel() == second.storage_offset()
+    if not follows or first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr():
+        both = torch.cat([first, second])
+        first.data, second.data = both[: len(first)], both[len(first) :]
+    size = (len(first) + len(second), first.shape[1])
+    return first.detach().as_strided(size, (first.shape[1], 1), first.storage_offset())
+
+
+def _identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:
+    """Return what changes when weights are written to or exchanged."""
+    return tuple((each._version, each.data_ptr()) for each in weights)
 
 
 def stand_in(
