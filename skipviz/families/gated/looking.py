@@ -43,7 +43,8 @@ class Look:
         if type(gate) is not Gate:
             score: Tensor = gate(states[None])[0]
             return score, None
-        up = gate._modules["up"]._parameters
+        last: Any = gate._modules["up"]
+        up = last._parameters
         width, matrix, bias = self._first(gate, unit._modules["adapter"])
         states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
         if len(states) == 1:
