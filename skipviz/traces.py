@@ -358,7 +358,8 @@ def depth_columns(
     -------
     tuple
         ``layers_used``, where attention and MLP count half each if gated apart and ungated
-        layers count as run; and the deepest gated layer that ran for the token, or None.
+        layers count as run; and the deepest gated layer that ran for the token, or None. Where
+        layers are visited again, it is the last of ``running_steps`` that ran.
     """
     layer = sites["layer"].to_numpy()
     unit = sites["unit"].to_numpy()
@@ -370,9 +371,39 @@ def depth_columns(
         used += layers - weight[first_visit].sum()
     if not len(layer):
         return used.astype(np.float32), [None] * len(exec_count)
-    none_ran = layer.min() - 1 if exits else -1
-    deepest = np.where(exec_count > 0, layer, none_ran).max(axis=1)
+    step = running_steps(sites)
+    none_ran = step.min() - 1 if exits else -1
+    deepest = np.where(exec_count > 0, step, none_ran).max(axis=1)
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
+
+
+def running_steps(sites: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Return at which run of a layer each site stands, counted from 0 in running order.
+
+    That is its layer, unless layers are visited again: then the first layer of a second visit
+    comes after all of the first. Layers without sites run once, before higher layers are reached.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table, in running order.
+    """
+    layer, visit = sites["layer"].to_numpy(), sites["visit"].to_numpy()
+    if not visit.any():
+        return layer
+    runs = list(dict.fromkeys(zip(layer.tolist(), visit.tolist(), strict=True)))
+    gated = np.unique(layer)
+    before = [number + each - int(np.searchsorted(gated, each)) for number, (each, _) in
+              enumerate(runs)]  # fmt: skip
+    place = dict(zip(runs, before, strict=True))
+    return np.array([place[run] for run in zip(layer.tolist(), visit.tolist(), strict=True)])
+
+
+def layer_runs(trace: Trace) -> int:
+    """Return how many layers stand one after another, each visit of a layer counted."""
+    again = trace.sites.filter(pl.col("visit") > 0).select("layer", "visit").n_unique()
+    layers: int = trace.run["layers"].item()
+    return layers + again
 
 
 def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:

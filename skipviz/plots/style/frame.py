@@ -117,6 +117,20 @@ def ungated_layers(trace: Trace, unit: str) -> list[int]:
     return sorted(set(range(trace.run["layers"][0])) - set(gated))
 
 
+def ungated_steps(trace: Trace, unit: str) -> list[int]:
+    """Return at which run of a layer those of ``ungated_layers`` stand, in running order.
+
+    That is the layer, unless lower layers are visited again.
+    """
+    again = trace.sites.filter(pl.col("visit") > 0).unique(["layer", "visit"])["layer"].to_numpy()
+    return [layer + int((again < layer).sum()) for layer in ungated_layers(trace, unit)]
+
+
+def run_axis(trace: Trace) -> str:
+    """Return what an axis of layers in running order is called."""
+    return "layer run" if trace.sites["visit"].any() else "layer"
+
+
 def margin_limit(trace: Trace, *, share: float) -> float:
     """Return the distance from the threshold, above 0, that a share of all decisions stay within.
 
