@@ -377,33 +377,44 @@ def depth_columns(
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
 
 
+def layer_order(sites: pl.DataFrame, *, layers: int | None) -> list[tuple[int, int]]:
+    """Return every run of a layer, as its layer and visit, in running order.
+
+    Layers without sites run once, before a higher layer is reached.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table, in running order.
+    layers
+        Number of layers of the backbone; None: unknown, as many as sites name.
+    """
+    gated = list(dict.fromkeys(sites.select("layer", "visit").rows()))
+    known = max((layer for layer, _ in gated), default=-1) + 1
+    free = sorted(set(range(known if layers is None else layers)) - {layer for layer, _ in gated})
+    order: list[tuple[int, int]] = []
+    for layer, visit in gated:
+        while free and free[0] < layer:
+            order.append((free.pop(0), 0))
+        order.append((layer, visit))
+    return order + [(layer, 0) for layer in free]
+
+
 def running_steps(sites: pl.DataFrame) -> npt.NDArray[np.int64]:
     """Return at which run of a layer each site stands, counted from 0 in running order.
 
     That is its layer, unless layers are visited again: then the first layer of a second visit
-    comes after all of the first. Layers without sites run once, before higher layers are reached.
+    comes after all of the first.
 
     Parameters
     ----------
     sites
         The ``sites`` table, in running order.
     """
-    layer, visit = sites["layer"].to_numpy(), sites["visit"].to_numpy()
-    if not visit.any():
-        return layer
-    runs = list(dict.fromkeys(zip(layer.tolist(), visit.tolist(), strict=True)))
-    gated = np.unique(layer)
-    before = [number + each - int(np.searchsorted(gated, each)) for number, (each, _) in
-              enumerate(runs)]  # fmt: skip
-    place = dict(zip(runs, before, strict=True))
-    return np.array([place[run] for run in zip(layer.tolist(), visit.tolist(), strict=True)])
-
-
-def layer_runs(trace: Trace) -> int:
-    """Return how many layers stand one after another, each visit of a layer counted."""
-    again = trace.sites.filter(pl.col("visit") > 0).select("layer", "visit").n_unique()
-    layers: int = trace.run["layers"].item()
-    return layers + again
+    if not (sites["visit"] > 0).any():
+        return sites["layer"].to_numpy()
+    place = {run: step for step, run in enumerate(layer_order(sites, layers=None))}
+    return np.array([place[run] for run in sites.select("layer", "visit").rows()], dtype=np.int64)
 
 
 def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ from skipviz.plots.style.frame import (
 )
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import ALWAYS_RUNS, INK, UNIT_COLOURS, UNIT_NAMES
-from skipviz.traces import Trace, layer_runs, running_steps
+from skipviz.traces import Trace, layer_order, running_steps
 
 
 def token_path(trace: Trace, token: int) -> go.Figure:
@@ -79,7 +79,10 @@ def token_path(trace: Trace, token: int) -> go.Figure:
     own = sites.filter(pl.col("margin").is_finite())["margin"].abs().to_numpy().max(initial=0.0)
     limit = max(1.2 * margin_limit(trace, share=0.99), 1.1 * float(own))
     figure.update_yaxes(range=[-limit, limit], zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_xaxes(range=[-0.7, layer_runs(trace) - 0.3], tickformat="d")
+    figure.update_xaxes(
+        range=[-0.7, len(layer_order(trace.sites, layers=trace.run["layers"].item())) - 0.3],
+        tickformat="d",
+    )
     figure.update_xaxes(title=run_axis(trace), row=len(shown))
     dress(figure, trace, title=_path_title(trace, row), height=190 + 150 * len(shown))
     figure.update_layout(margin={"l": 80})

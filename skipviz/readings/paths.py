@@ -65,7 +65,7 @@ def token_reading(trace: Trace, token: int) -> str:
 def _depth(trace: Trace, layer: int | None) -> str:
     if layer is None:
         return "no gated layer ran"
-    if trace.sites["visit"].any():
+    if (trace.sites["visit"] > 0).any():
         ran = running_steps(trace.sites) == layer
         last = trace.sites.filter(pl.Series(ran)).row(0, named=True)
         return f"last gated run {site_label(last['layer'], last['unit'], last['visit'])}"

@@ -27,7 +27,7 @@ from skipviz.plots.style.palette import (
     layers_used_range,
     margin_end,
 )
-from skipviz.traces import Trace, layer_runs, running_steps
+from skipviz.traces import Trace, layer_order, running_steps
 
 TEXT_HEIGHT = 340
 """Height of the text, in pixels; longer texts scroll."""
@@ -81,7 +81,7 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         ).to_pandas(),
         "sites": sites.to_pandas(),
         "layers": int(trace.run["layers"].item()),
-        "rows": layer_runs(trace),
+        "rows": len(layer_order(trace.sites, layers=trace.run["layers"].item())),
         "fewest": fewest,
         "most": most,
         "margin": margin_end(trace),
