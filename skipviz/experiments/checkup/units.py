@@ -71,8 +71,8 @@ def rows_by_site(
         numbers = groups[group]
         for call, given in enumerate(rows):
             # Visits of a module are its calls, one after the other.
-            place_of = numbers[min(call, len(numbers) - 1)], name
-            seen[place_of] = seen.get(place_of, 0) + given
+            key = numbers[min(call, len(numbers) - 1)], name
+            seen[key] = seen.get(key, 0) + given
     found: dict[int, int] = {}
     for (number, _), total in seen.items():
         found[number] = max(found.get(number, 0), total)

@@ -55,8 +55,8 @@ class DeeBERT:
         def ask(layer: int) -> Hook:
             def hook(_: nn.Module, args: Any, result: Any) -> None:
                 limit = torch.as_tensor(float(encoder.early_exit_entropy[layer]))
-                shape = tuple(args[0][0].shape[:2])
-                asked(sink, layer, entropy(result[0]), limit, shape=shape)
+                texts, tokens, _ = args[0][0].shape
+                asked(sink, layer, entropy(result[0]), limit, shape=(texts, tokens))
 
             return after(encoder.highway[layer], hook)
 
