@@ -71,6 +71,9 @@ class _HighwayBert(nn.Module):
         self.embeddings, self.pooler = stock.embeddings, stock.pooler
         self.encoder = _HighwayEncoder(config, stock.encoder.layer)
 
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
+
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Any:
         states = self.encoder(self.embeddings(input_ids=input_ids), _extended(attention_mask))
         return states, self.pooler(states)
@@ -107,6 +110,9 @@ class _PatientBert(nn.Module):
         stock = BertModel(config)
         self.embeddings, self.encoder, self.pooler = stock.embeddings, stock.encoder, stock.pooler
         self.patience, self.regression_threshold, self.truth = 0, 0.0, 0
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.embeddings.word_embeddings
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None, classifiers: Any, regression: bool

@@ -81,7 +81,7 @@ def rows_by_site(
 
 def _linear(layer: nn.Module, unit: str) -> list[tuple[str, nn.Module]]:
     """Return the linear layers of a unit; of a block whose parts have other names, all."""
-    linear = {
+    linear: dict[str, nn.Module] = {
         path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)
     }
     parts = LINEAR_OF if unit == "block" else {unit: LINEAR_OF[unit]}

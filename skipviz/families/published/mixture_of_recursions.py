@@ -174,8 +174,10 @@ def _compared(router: Any, emitted: Float[Tensor, "b t r"]) -> Float[Tensor, "b 
         chances = torch.sigmoid(emitted) * settings.get("alpha", 0.1)
     else:
         chances = emitted.softmax(dim=-1) * settings.get("alpha", 1.0)
-    balanced = settings.balancing == "loss_free"
-    return chances + router.router_bias if balanced else chances
+    if settings.balancing == "loss_free":
+        chances = chances + router.router_bias
+    found: Tensor = chances
+    return found
 
 
 def _recursions(model: nn.Module) -> list[_Recursion]:

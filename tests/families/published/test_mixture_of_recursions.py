@@ -13,6 +13,7 @@ from torch import nn
 import skipviz
 from skipviz.app.components.token_view import payload
 from skipviz.families.published import mixture_of_recursions as family
+from skipviz.plots.layer_heatmap import layer_map
 from skipviz.readings.paths import token_reading
 from skipviz.readings.skipping import skipping_notes
 from skipviz.traces import running_steps
@@ -79,7 +80,7 @@ def test_pages_show_visits_in_running_order() -> None:
     sent = payload(trace, key="k")
     assert (sent["layers"], sent["rows"], sent["most"]) == (4, 8, 8.0)
     assert sent["sites"]["row"].tolist() == [1, 2, 3, 4, 5, 6]
-    shown = skipviz.plots.layer_heatmap(trace).layout.yaxis.ticktext
+    shown = layer_map(trace).layout.yaxis.ticktext
     assert shown == ("0", "1", "2", "1.v1", "2.v1", "1.v2", "2.v2", "3")
     token = int(trace.tokens["layers_used"].arg_max() or 0)
     path = skipviz.plots.token_path(trace, token)
@@ -132,7 +133,7 @@ def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch)
     def faulty(recursions: Any, emitted: Any, kwargs: Any, result: Any, sink: Any) -> None:
         class Sink:
             def on_gate(self, site: int, **given: Any) -> None:
-                if fault == "lost positions" and given["ran"].shape[1] < 20:
+                if fault == "lost positions" and given["ran"].shape[1] < 40:
                     given["positions"] = torch.arange(given["ran"].shape[1])[None]
                 if fault == "a visit early":
                     site = (site + SHARED) % (SHARED * VISITS)
