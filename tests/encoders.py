@@ -171,7 +171,7 @@ def _config(classes: int) -> BertConfig:
     )  # fmt: skip
 
 
-def deebert(*, entropy: float = 0.6) -> Any:
+def deebert(*, entropy: float = 0.8) -> Any:
     """An encoder with exits behind every layer."""
     torch.manual_seed(0)
     model = HighwayBertForSequenceClassification(_config(CLASSES)).eval()
@@ -179,7 +179,7 @@ def deebert(*, entropy: float = 0.6) -> Any:
     return model
 
 
-def pabee(*, patience: int = 2, classes: int = CLASSES) -> Any:
+def pabee(*, patience: int = 1, classes: int = CLASSES) -> Any:
     """An encoder with a classifier behind every layer."""
     torch.manual_seed(0)
     model = BertForSequenceClassificationWithPabee(_config(classes)).eval()
