@@ -136,11 +136,14 @@ class Traits:
         hidden states. Otherwise they come from the whole model's forward.
     silent
         Whether a site may stay silent in a forward, as where a text has left before it.
+    decides
+        Whether anything is decided; False where layers run as often as the configuration says.
     """
 
     batchable: bool
     in_backbone: bool
     silent: bool = False
+    decides: bool = True
 
 
 @runtime_checkable

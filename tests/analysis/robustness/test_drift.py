@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from skipviz.analysis.robustness import drift as module
 from skipviz.analysis.robustness.drift import LAYERS_USED, drift
+from skipviz.analysis.robustness.two_corpora import MIN_BLOCKS_PER_SIDE
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import TraceError
 from skipviz.traces import Trace
@@ -220,4 +220,4 @@ def test_whole_text_decisions_have_no_p_while_blocks_change_places() -> None:
 
     table = drift(of_texts(corpus(0, 256)), of_texts(corpus(1, 256)), permutations=9, seed=0)
     assert table["p"].null_count() == SITES
-    assert module.MIN_BLOCKS_PER_SIDE * 32 == 128
+    assert MIN_BLOCKS_PER_SIDE * 32 == 128
