@@ -352,8 +352,11 @@ def main() -> None:
         every = [fault for file in files for fault in faults(file)]
         sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
         print(f"\n{room}: {len(sample)} of {len(every)} faults, seed {options.seed}", flush=True)
-        outcomes[room] = collections.Counter(outcome(fault, chosen) for fault in sample)
-        report(room, outcomes[room])
+        outcomes[room] = collections.Counter()
+        for number, fault in enumerate(sample, start=1):
+            outcomes[room][outcome(fault, chosen)] += 1
+            if not number % 10 or number == len(sample):
+                report(room, outcomes[room])
     report("all", sum(outcomes.values(), collections.Counter()))
 
 
@@ -374,7 +377,7 @@ def report(room: str, counts: collections.Counter[str]) -> None:
     total, found = counts.total(), counts.total() - counts["survived"]
     low, high = stats.binomtest(found, total).proportion_ci(method="wilson")
     print(
-        f"\n{room:12} killed {counts['killed']:4}  timeout {counts['timeout']:3}  survived "
+        f"{room:12} killed {counts['killed']:4}  timeout {counts['timeout']:3}  survived "
         f"{counts['survived']:3}  found {found / total:.1%} (95% CI {low:.1%} to {high:.1%})",
         flush=True,
     )

@@ -179,6 +179,7 @@ def test_what_cannot_be_compared_gets_a_sentence() -> None:
         drift([], first, seed=0)
     with pytest.raises(ValueError, match="permutations=0"):
         drift(first, first, permutations=0, seed=0)
+    assert set(drift(first, first, permutations=1, seed=0)["p"]) == {1.0}
 
 
 def at_thresholds(trace: Trace, thresholds: npt.ArrayLike) -> Trace:
