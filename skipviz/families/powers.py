@@ -139,12 +139,15 @@ class Traits:
     predicts
         Whether the model predicts the next token. Encoders do not: they have no loss of tokens, and
         a text is run as the tokenizer writes it, with the tokens that it puts around it.
+    decides
+        Whether anything is decided; False where layers run as often as the configuration says.
     """
 
     batchable: bool
     in_backbone: bool
     silent: bool = False
     predicts: bool = True
+    decides: bool = True
 
 
 @runtime_checkable

@@ -15,7 +15,7 @@ from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import Described, described
 from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
-from skipviz.families.looped import Looped
+from skipviz.families.powers import traits_of
 from skipviz.folders import CONFIG, model_folder, sample_folders
 from skipviz.models import backbone
 from skipviz.models.backbone import GGUF_SHA256
@@ -190,7 +190,7 @@ def from_parts(
         family=family,
         weights_sha256=weights_sha256,
         budget=budget,
-        policy="learned" if family.sites(model) and not isinstance(family, Looped) else "dense",
+        policy="learned" if family.sites(model) and traits_of(family, model).decides else "dense",
     )
 
 
