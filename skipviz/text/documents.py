@@ -86,6 +86,11 @@ class Document:
     encoding: str = "utf-8"
     messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
 
+    @property
+    def characters(self) -> int:
+        """How many there are in the text, or in all that is said in the conversation."""
+        return len(self.text) + sum(len(message["content"]) for message in self.messages)
+
     def __repr__(self) -> str:
         if self.messages:
             return f"Document({self.source!r}, {len(self.messages):,} messages)"
@@ -118,6 +123,22 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
         if not document.messages:
             check_text(document.text)
     return documents
+
+
+def check_no_conversation(documents: Sequence[Document]) -> None:
+    """Check that each document is a text, whose words can be changed.
+
+    Raises
+    ------
+    InputError
+        Names the one that is a conversation.
+    """
+    for document in documents:
+        if document.messages:
+            raise InputError(
+                f"{document.source} is a conversation, and this changes the words of texts. Trace "
+                "what was said in it as a text."
+            )
 
 
 def check_text(text: str) -> str:
@@ -224,7 +245,7 @@ def read_stream(data: bytes, *, limit: int | None = None) -> list[Document]:
 
 
 def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
-    """Read the documents in an uploaded file.
+    """Read the documents in an uploaded file; rows of JSON Lines may be conversations.
 
     Parameters
     ----------
@@ -247,7 +268,7 @@ def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
         the number of the line.
     """
     extension = _check_extension(name)
-    return _read(data, name=name, limit=limit, rows=extension == ".jsonl")
+    return _read(data, name=name, limit=limit, rows=extension == ".jsonl", chat=True)
 
 
 def decode(data: bytes, *, source: str) -> tuple[str, str]:
