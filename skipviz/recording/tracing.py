@@ -33,6 +33,7 @@ from skipviz.recording.events import GateEvents
 from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
+from skipviz.seeds import check_seed
 from skipviz.text.documents import Document
 from skipviz.text.spans import Encoding, group_spans, span_bounds
 from skipviz.traces import Trace
@@ -124,6 +125,7 @@ def trace(
     >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
     True
     """
+    check_seed(seed)
     documents, encodings = encoded(model, texts, bos=bos)
     size = model.context if window is None else window
     if not 1 < size <= model.context:

@@ -6,13 +6,13 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 from skipviz.errors import InputError, TextError
-from skipviz.text.encodings import guess_legacy, guess_utf16
+from skipviz.text.encodings import guess_escaped, guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
@@ -113,9 +113,18 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
     TextError
         If one is blank or cannot be encoded.
     """
-    given = [texts] if isinstance(texts, str | Document) else list(texts)
+    given = [texts] if isinstance(texts, str | Document) else texts
+    if not isinstance(given, Iterable):
+        raise InputError(f"{given!r:.60} is no text; give a text, a Document, or several.")
+    given = list(given)
     if not given:
         raise InputError("There is no text; give at least one.")
+    for number, text in enumerate(given, start=1):
+        if not isinstance(text, str | Document):
+            raise InputError(
+                f"Text {number} is {text!r:.60}, of type {type(text).__name__}; give each as a "
+                "text or a Document."
+            )
     documents = [
         text if isinstance(text, Document) else Document(source="text", text=text) for text in given
     ]
@@ -301,6 +310,8 @@ def decode(data: bytes, *, source: str) -> tuple[str, str]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _decode_marked(data[len(mark) :], encoding, source=source), encoding
+    if (escaped := guess_escaped(data)) is not None:
+        return data.decode(escaped), escaped
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

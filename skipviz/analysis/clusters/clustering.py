@@ -42,6 +42,7 @@ from skipviz.analysis.clusters.storage import (
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
+from skipviz.seeds import check_seed
 from skipviz.traces import Trace
 
 MAX_CLUSTERS = 8
@@ -247,6 +248,7 @@ def cluster(
     >>> found.run["p"].item() < 0.05  # whether the tokens form groups at all
     True
     """
+    check_seed(seed)
     several = traces_of_one_model(traces)
     raw = raw_profiles(several, on)
     chosen_metric = _metric(on, method, metric)
