@@ -14,7 +14,7 @@ import typer
 from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import check_apart, check_file, read_all
 from skipviz.errors import InputError
-from skipviz.seeds import LARGEST_SEED
+from skipviz.progress import LARGEST_SEED
 
 if TYPE_CHECKING:
     from skipviz.progress import Progress

@@ -10,7 +10,7 @@ from typer.core import TyperCommand
 
 from skipviz.cli.inputs import check_folder
 from skipviz.errors import InputError
-from skipviz.seeds import LARGEST_SEED
+from skipviz.progress import LARGEST_SEED
 
 ONLY = {
     "start": {"cost", "policy-gradient", "static", "random"},

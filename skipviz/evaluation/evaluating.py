@@ -12,8 +12,7 @@ from skipviz.corpora import held_out
 from skipviz.errors import InputError
 from skipviz.evaluation.candidates import candidates_of, guarded_candidates, training_tokens
 from skipviz.evaluation.frontier import frontier, measure
-from skipviz.progress import Progress, Say, no_progress, say_nothing
-from skipviz.seeds import check_seed
+from skipviz.progress import Progress, Say, check_seed, no_progress, say_nothing
 from skipviz.text.documents import Document, as_documents
 
 

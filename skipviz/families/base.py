@@ -89,12 +89,6 @@ class Plan:
         return f"Plan({self.execute.shape}, {self.execute.mean():.0%} run, forced {where})"
 
     def __post_init__(self) -> None:
-        for name in ("execute", "forced"):
-            if (given := getattr(self, name)) is not None and not isinstance(given, np.ndarray):
-                raise InputError(
-                    f"{name} of a plan is a {type(given).__name__}; give a NumPy array, as "
-                    "numpy.array(..., dtype=bool)."
-                )
         if self.execute.ndim not in (2, 3) or self.execute.dtype != np.bool_:
             raise InputError(
                 f"A plan is a boolean array [tokens, sites] or [batch, tokens, sites]; this one "

@@ -27,13 +27,12 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits, force, traits_of
 from skipviz.models import SkipModel
-from skipviz.progress import Meter, Progress, no_progress
+from skipviz.progress import Meter, Progress, check_seed, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
-from skipviz.seeds import check_seed
 from skipviz.text.documents import Document
 from skipviz.text.spans import Encoding, group_spans, span_bounds
 from skipviz.traces import Trace

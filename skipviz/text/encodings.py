@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -21,6 +22,7 @@ _EAST_ASIAN = {
 }
 """The first bytes under which a national standard keeps its everyday characters."""
 _ESCAPED = ("iso2022_jp", "iso2022_kr", "iso2022_jp_3", "iso2022_jp_ext")
+_SWITCH = re.compile(rb"\x1b\$[@AB()]")
 _RARE_SHARE = 0.2
 """Names and classical words make a few per cent; random bytes nearly all."""
 
@@ -66,7 +68,7 @@ def guess_escaped(data: bytes) -> str | None:
     str or None
         A name that ``bytes.decode`` takes, or None if no character set is switched to.
     """
-    switched = b"\x1b$" in data and data.isascii()
+    switched = data.isascii() and _SWITCH.search(data)
     return next((name for name in _ESCAPED if switched and _decodes(data, name)), None)
 
 

@@ -41,8 +41,7 @@ from skipviz.analysis.clusters.storage import (
 )
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
-from skipviz.progress import Progress, no_progress
-from skipviz.seeds import check_seed
+from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.traces import Trace
 
 MAX_CLUSTERS = 8

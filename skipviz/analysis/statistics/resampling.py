@@ -10,7 +10,7 @@ from skipviz.analysis.statistics.blocks import block_parts, tokens_by_text
 from skipviz.analysis.statistics.trends import waves
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
-from skipviz.seeds import check_seed
+from skipviz.progress import check_seed
 
 MOST_PARTS = 16
 """Parts that are left out in turn, at most; of a long text they are several blocks each."""

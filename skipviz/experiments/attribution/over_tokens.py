@@ -38,8 +38,7 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
 from skipviz.models.runtimes import with_runtime
-from skipviz.progress import Progress, no_progress
-from skipviz.seeds import check_seed
+from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.traces import Trace
 
 Method = Literal[

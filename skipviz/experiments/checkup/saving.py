@@ -14,7 +14,7 @@ from skipviz.traces import Trace
 
 SAVED = 0.05
 """Share of a skipped unit's rows that may be computed all the same."""
-PAIRS = 6
+TIMED_PAIRS = 6
 """Pairs of runs that time is measured by: their median lies between the smallest and the largest
 in 97 of 100 measurements."""
 ROUNDED = 0.01
@@ -65,7 +65,7 @@ def _time_measured(subject: Subject) -> str:
     own = subject.own.count > 0
     plans = (own, np.ones_like(own))
     ratios = []
-    for pair in range(PAIRS + 1):
+    for pair in range(TIMED_PAIRS + 1):
         # In turns, so that neither always comes first.
         order = (0, 1) if pair % 2 else (1, 0)
         seconds = {each: subject.seconds(plans[each]) for each in order}
