@@ -179,7 +179,7 @@ def _text_bytes(array: Any) -> int:
     kind = array.type
     if pa.types.is_dictionary(kind):
         lengths = pc.take(pc.binary_length(array.dictionary), array.indices)
-        return pc.sum(lengths.cast(pa.int64())).as_py() or 0
+        return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)
     if pa.types.is_struct(kind):
         return sum(map(_text_bytes, array.flatten()))
     if pa.types.is_nested(kind):

@@ -47,7 +47,7 @@ def check_seed(seed: int) -> int:
     InputError
         If it is no whole number from 0 to 4,294,967,295.
     """
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or not 0 <= seed <= LARGEST_SEED:
+    if isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
         raise InputError(f"seed={seed!r:.40} must be a whole number from 0 to {LARGEST_SEED:,}.")
     return seed
 

@@ -113,7 +113,7 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
     TextError
         If one is blank or cannot be encoded.
     """
-    given = [texts] if isinstance(texts, str | Document) else texts
+    given: Any = [texts] if isinstance(texts, str | Document) else texts
     if not isinstance(given, Iterable):
         raise InputError(f"{given!r:.60} is no text; give a text, a Document, or several.")
     given = list(given)
