@@ -34,7 +34,7 @@ from skipviz.invariants import (
     check_tables,
     check_values,
 )
-from skipviz.parquet import check_regular_file, stored_name
+from skipviz.parquet import check_regular_file, check_unpacked, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
@@ -290,6 +290,7 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
             f"{name} says that it has {rows:,} tokens and {sites.height:,} sites, which is more "
             f"than {MOST_TOKENS:,} tokens or {MOST_CELLS:,} decisions. Trace the text in parts."
         )
+    check_unpacked(source, most_values=MOST_CELLS)
     table = parquet.read()
     table.validate(full=True)
     frame = pl.DataFrame(pl.from_arrow(table))

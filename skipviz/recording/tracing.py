@@ -27,7 +27,7 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits, force, traits_of
 from skipviz.models import SkipModel
-from skipviz.progress import Meter, Progress, no_progress
+from skipviz.progress import Meter, Progress, check_seed, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.inputs import encoded
@@ -125,6 +125,7 @@ def trace(
     >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
     True
     """
+    check_seed(seed)
     documents, encodings = encoded(model, texts, bos=bos)
     size = model.context if window is None else window
     if not 1 < size <= model.context:

@@ -35,7 +35,7 @@ from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, 
 from skipviz.analysis.clusters.storage import CLUSTER_RUN
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.traces import Trace
 
 MAX_CLUSTERS = 8
@@ -103,6 +103,7 @@ def cluster(
     >>> found.run["p"].item() < 0.05  # whether the tokens form groups at all
     True
     """
+    check_seed(seed)
     several = traces_of_one_model(traces)
     raw = raw_profiles(several, on)
     chosen_metric = _metric(on, method, metric)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -112,6 +113,16 @@ class Subject:
     def predicts(self) -> bool:
         """Whether the model predicts the next token."""
         return traits_of(self.model.family, self.model.model).predicts
+
+    def seconds(self, plan: npt.NDArray[np.bool_]) -> float:
+        """Return how long one forward with forced decisions, [tokens, sites], takes."""
+        model, family = self.model.model, self.model.family
+        assert isinstance(family, CanForce)
+        with torch.inference_mode(), family.force(model, Plan(plan)):
+            began = time.perf_counter()
+            logits = model(input_ids=self.ids, use_cache=False).logits
+            logits[0, -1, -1].item()  # waits for the device
+            return time.perf_counter() - began
 
     @property
     def forcible(self) -> bool:
