@@ -107,7 +107,8 @@ class Subject:
     @cached_property
     def added(self) -> dict[int, npt.NDArray[np.bool_]]:
         """For which tokens the unit of each site adds anything, where that is known."""
-        return added_by_units(self.sites, self.places, lambda: self.run(self.ids))
+        units = [site.unit for site in self.sites]
+        return added_by_units(units, self.places, lambda: self.run(self.ids))
 
     @property
     def predicts(self) -> bool:

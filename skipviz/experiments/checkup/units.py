@@ -97,19 +97,19 @@ def _linear(layer: nn.Module, unit: str) -> list[tuple[str, nn.Module]]:
 
 
 def added_by_units(
-    sites: Sequence[Site], places: Sequence[Place], run: Callable[[], object]
+    units: Sequence[str], places: Sequence[Place], run: Callable[[], object]
 ) -> dict[int, npt.NDArray[np.bool_]]:
-    """Return for which tokens of a run the unit of each site added anything, where that is known.
+    """Return for which tokens of a run each unit added anything, by its number, where known.
 
     What an MLP added is known where a layer has a norm called ``post_attention_layernorm``, which
     stands between attention and MLP.
 
     Parameters
     ----------
-    sites
-        The sites.
+    units
+        ``block``, ``attn`` or ``mlp``.
     places
-        Where the unit of each is.
+        Where each is.
     run
         Runs the model.
     """
@@ -118,12 +118,12 @@ def added_by_units(
     with hooked([hook for module in around.values() for hook in _states(module, seen)]):
         run()
     found: dict[int, npt.NDArray[np.bool_]] = {}
-    for number, (site, place) in enumerate(zip(sites, places, strict=False)):
+    for number, (unit, place) in enumerate(zip(units, places, strict=False)):
         start, between, end = (
             seen.get((id(place.around), when)) for when in ("before", "between", "after")
         )
-        if site.unit != "block":
-            start, end = (start, between) if site.unit == "attn" else (between, end)
+        if unit != "block":
+            start, end = (start, between) if unit == "attn" else (between, end)
         if start is not None and end is not None and start.shape == end.shape:
             found[number] = (start != end).any(-1)[0].cpu().numpy()
     return found
