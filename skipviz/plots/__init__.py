@@ -13,6 +13,7 @@ from skipviz.plots.attribution import (
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
 from skipviz.plots.colored_text import token_html
+from skipviz.plots.counterfactual import loss_change_figure, text_frontier_figure
 from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
 from skipviz.plots.difficulty import difficulty_curve, task_figure
 from skipviz.plots.frontier import frontier_figure
@@ -47,6 +48,7 @@ __all__ = [
     "influence_bars",
     "layer_map",
     "layers_used_histogram",
+    "loss_change_figure",
     "next_tokens",
     "probe_accuracy",
     "probe_selectivity",
@@ -57,6 +59,7 @@ __all__ = [
     "specialty_map",
     "tails_figure",
     "task_figure",
+    "text_frontier_figure",
     "token_html",
     "token_path",
     "utility_map",

@@ -93,6 +93,9 @@ def text_frontier_figure(
                 hovertemplate=f"{name}: budget %{{x:.3f}}, loss %{{y:.4f}} nats<extra></extra>",
             )
         )  # fmt: skip
-    figure.update_xaxes(title="budget realised on this text", tickformat=".0%")
+    figure.update_xaxes(
+        title="budget realised on this text<br>(share of dense attention and MLP FLOPs)",
+        tickformat=".0%",
+    )
     figure.update_yaxes(title="loss (nats per token)")
     return dress(figure, trace, title="What this text loses at each budget", height=420)

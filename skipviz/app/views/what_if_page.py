@@ -170,9 +170,10 @@ def _force_by_name(forced: list[Any], traced: Trace) -> None:
 
 
 def _in_words(traced: Trace, token: int | None, place: Any, run: bool) -> str:
-    where = "all layers" if place is None else f"layer {place}" if isinstance(place, int) else place
-    whom = "all tokens" if token is None else f"token {token} ({traced.tokens['text'][token]!r})"
-    return f"{where} {'runs' if run else 'is skipped'} for {whom}"
+    where = f"layer {place}" if isinstance(place, int) else place or "all layers with gates"
+    if token is None:
+        return f"all tokens {'run' if run else 'skip'} {where}"
+    return f"token {token} ({traced.tokens['text'][token]!r}) {'runs' if run else 'skips'} {where}"
 
 
 def _answer(request: Request, traced: Trace, asked: _Asked) -> WhatIf | None:

@@ -190,15 +190,15 @@ def check_trace(model: SkipModel, trace: Trace) -> None:
         raise InputError("The trace is of other sites than this model's; trace with this model.")
     if trace.tokens["entropy"].null_count():
         raise InputError("The trace has no losses; trace the text with statistics=True.")
-    for name, here in (
-        ("weights", model.weights_sha256),
-        ("setup", run_setup_sha256(model)),
+    for column, here, what in (
+        ("weights_sha256", model.weights_sha256, "other weights"),
+        ("setup_sha256", run_setup_sha256(model), "another configuration or other thresholds"),
     ):
-        traced = trace.run[f"{name}_sha256"].item()
+        traced = trace.run[column].item()
         if traced and here and traced != here:
             raise InputError(
-                f"The trace was made with another {name} ({traced[:12]}) than that of the model "
-                f"given ({here[:12]}). Give the model that was traced, at the same budget."
+                f"The trace was made with {what} ({traced[:12]}) than the model given has "
+                f"({here[:12]}). Give the model that was traced, at the same budget."
             )
     family = model.family
     if isinstance(family, CanMoveThresholds):
