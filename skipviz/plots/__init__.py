@@ -13,10 +13,14 @@ from skipviz.plots.attribution import (
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
 from skipviz.plots.colored_text import token_html
-from skipviz.plots.counterfactual import loss_change_figure, text_frontier_figure
-from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
+from skipviz.plots.decision_audit import (
+    loss_change_figure,
+    ranking_by_layer,
+    reliability_figure,
+    utility_map,
+)
 from skipviz.plots.difficulty import difficulty_curve, task_figure
-from skipviz.plots.frontier import frontier_figure
+from skipviz.plots.frontier import frontier_figure, text_frontier_figure
 from skipviz.plots.layer_heatmap import layer_map
 from skipviz.plots.one_token import next_tokens, token_path
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram

@@ -17,11 +17,11 @@ from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
+from skipviz.app.components.text_frontier import choose_budget
 from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
 from skipviz.app.state import state, widget
-from skipviz.app.views.text_frontier import choose_budget
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.glossary import GLOSSARY
 from skipviz.readings.budgets import has_thresholds
@@ -32,12 +32,13 @@ MAP = "what if map"
 RUN = "what if"
 GATES = ["As traced", "Another threshold", "A budget"]
 PLACES = ["One cell", "A whole token", "A whole layer"]
+RUNS = "Run"
 MOST_SHOWN = 20_000
 """Tokens that the map of this page shows."""
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Controls:
     """What the controls ask for."""
 
     threshold: float | Mapping[str | int, float] | None
@@ -78,7 +79,7 @@ def page() -> None:
         "back. Or force a whole token or layer, or let the gates decide by another threshold."
     )
     text_caption(traced)
-    asked = _controls(request, traced)
+    asked = _read_controls(request, traced)
     answer = _answer(request, traced, asked) if asked.anything else None
     if answer is not None:
         _show(answer)
@@ -91,7 +92,7 @@ def page() -> None:
         _details(answer)
 
 
-def _controls(request: Request, traced: Trace) -> _Asked:
+def _read_controls(request: Request, traced: Trace) -> _Controls:
     threshold: float | Mapping[str | int, float] | None = None
     budget = None
     if has_thresholds(traced):
@@ -102,7 +103,7 @@ def _controls(request: Request, traced: Trace) -> _Asked:
             threshold = _choose_threshold(traced)
         elif how == GATES[2]:
             budget = choose_budget(request, traced, latest=_latest(request))
-    return _Asked(threshold, budget, _choose_forced(request, traced))
+    return _Controls(threshold, budget, _choose_forced(request, traced))
 
 
 def _choose_threshold(traced: Trace) -> float | Mapping[str | int, float]:
@@ -147,26 +148,28 @@ def _force_by_name(forced: list[Any], traced: Trace) -> None:
     what = st.segmented_control(
         "What to force", PLACES, default=PLACES[0], required=True, key="what if kind"
     )
-    token, place = None, None
     columns = st.columns(3)
     if what != PLACES[2]:
-        token = int(
-            columns[0].number_input(
-                "Token", min_value=0, max_value=len(traced) - 1, value=0, key="what if token"
-            )
+        columns[0].number_input(
+            "Token", min_value=0, max_value=len(traced) - 1, value=0, key="what if token"
         )
     if what == PLACES[0]:
-        place = columns[1].selectbox("Site", traced.sites["label"].to_list(), key="what if site")
+        columns[1].selectbox("Site", traced.sites["label"].to_list(), key="what if site")
     elif what == PLACES[2]:
         layers = sorted(set(traced.sites["layer"]))
-        place = columns[1].selectbox("Layer", layers, key="what if layer")
-    run = columns[2].segmented_control(
-        "It is to", ["Run", "Be skipped"], default="Be skipped", required=True, key="what if run"
+        columns[1].selectbox("Layer", layers, key="what if layer")
+    columns[2].segmented_control(
+        "It is to", [RUNS, "Be skipped"], default="Be skipped", required=True, key="what if run"
     )
-    st.button(
-        "Force it", key="what if force",
-        on_click=lambda: forced.append((token, place, run == "Run")),
-    )  # fmt: skip
+
+    def add() -> None:
+        # As they are now: what is typed last comes together with the click.
+        kind, run = widget("what if kind"), widget("what if run") == RUNS
+        token = None if kind == PLACES[2] else int(widget("what if token"))
+        place = {PLACES[0]: widget("what if site"), PLACES[2]: widget("what if layer")}.get(kind)
+        forced.append((token, place, run))
+
+    st.button("Force it", key="what if force", on_click=add)
 
 
 def _in_words(traced: Trace, token: int | None, place: Any, run: bool) -> str:
@@ -176,7 +179,7 @@ def _in_words(traced: Trace, token: int | None, place: Any, run: bool) -> str:
     return f"token {token} ({traced.tokens['text'][token]!r}) {'runs' if run else 'skips'} {where}"
 
 
-def _answer(request: Request, traced: Trace, asked: _Asked) -> WhatIf | None:
+def _answer(request: Request, traced: Trace, asked: _Controls) -> WhatIf | None:
     return computed(
         RUN,
         "Ask again",

@@ -149,7 +149,7 @@ class Asking:
                 matrices = _under(question, trace)
                 return _Rerun(matrices=matrices, token=len(trace), made=None, reused="nothing")
             tokens, sites = np.nonzero(question.asked)
-            layer, token = int(trace.sites["layer"][sites.min()]), int(tokens.min())
+            layer, token = int(trace.sites["layer"][int(sites.min())]), int(tokens.min())
         meter = Meter(self._layers - layer + 1, self._progress, self._stop)
         ran = run.run(
             question.model, trace, question.plan, layer=layer, token=token, each_layer=meter.advance
