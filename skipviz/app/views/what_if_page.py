@@ -29,9 +29,9 @@ from skipviz.readings.counterfactual import caveat_reading, what_if_reading
 from skipviz.traces import Trace
 
 MAP = "what if map"
-RUN = "what if"
-GATES = ["As traced", "Another threshold", "A budget"]
-PLACES = ["One cell", "A whole token", "A whole layer"]
+WHAT_IF_RUN = "what if"
+DECIDED_BY = ["As traced", "Another threshold", "A budget"]
+FORCED_PARTS = ["One cell", "A whole token", "A whole layer"]
 RUNS = "Run"
 MOST_SHOWN = 20_000
 """Tokens that the map of this page shows."""
@@ -97,11 +97,11 @@ def _read_controls(request: Request, traced: Trace) -> _Controls:
     budget = None
     if has_thresholds(traced):
         how = st.segmented_control(
-            "Gates decide by", GATES, default=GATES[0], required=True, key="what if gates"
+            "Gates decide by", DECIDED_BY, default=DECIDED_BY[0], required=True, key="what if gates"
         )
-        if how == GATES[1]:
+        if how == DECIDED_BY[1]:
             threshold = _choose_threshold(traced)
-        elif how == GATES[2]:
+        elif how == DECIDED_BY[2]:
             budget = choose_budget(request, traced, latest=_latest(request))
     return _Controls(threshold, budget, _choose_forced(request, traced))
 
@@ -146,16 +146,16 @@ def _choose_forced(request: Request, traced: Trace) -> list[Any]:
 
 def _force_by_name(forced: list[Any], traced: Trace) -> None:
     what = st.segmented_control(
-        "What to force", PLACES, default=PLACES[0], required=True, key="what if kind"
+        "What to force", FORCED_PARTS, default=FORCED_PARTS[0], required=True, key="what if kind"
     )
     columns = st.columns(3)
-    if what != PLACES[2]:
+    if what != FORCED_PARTS[2]:
         columns[0].number_input(
             "Token", min_value=0, max_value=len(traced) - 1, value=0, key="what if token"
         )
-    if what == PLACES[0]:
+    if what == FORCED_PARTS[0]:
         columns[1].selectbox("Site", traced.sites["label"].to_list(), key="what if site")
-    elif what == PLACES[2]:
+    elif what == FORCED_PARTS[2]:
         layers = sorted(set(traced.sites["layer"]))
         columns[1].selectbox("Layer", layers, key="what if layer")
     columns[2].segmented_control(
@@ -165,8 +165,11 @@ def _force_by_name(forced: list[Any], traced: Trace) -> None:
     def add() -> None:
         # As they are now: what is typed last comes together with the click.
         kind, run = widget("what if kind"), widget("what if run") == RUNS
-        token = None if kind == PLACES[2] else int(widget("what if token"))
-        place = {PLACES[0]: widget("what if site"), PLACES[2]: widget("what if layer")}.get(kind)
+        token = None if kind == FORCED_PARTS[2] else int(widget("what if token"))
+        place = {
+            FORCED_PARTS[0]: widget("what if site"),
+            FORCED_PARTS[2]: widget("what if layer"),
+        }.get(kind)
         forced.append((token, place, run))
 
     st.button("Force it", key="what if force", on_click=add)
@@ -181,7 +184,7 @@ def _in_words(traced: Trace, token: int | None, place: Any, run: bool) -> str:
 
 def _answer(request: Request, traced: Trace, asked: _Controls) -> WhatIf | None:
     return computed(
-        RUN,
+        WHAT_IF_RUN,
         "Ask again",
         request,
         lambda: jobs().experiment(
@@ -197,7 +200,7 @@ def _answer(request: Request, traced: Trace, asked: _Controls) -> WhatIf | None:
 
 def _latest(request: Request) -> WhatIf | None:
     """Return the last answer about this text, while another is under way."""
-    run = state().runs.get(RUN)
+    run = state().runs.get(WHAT_IF_RUN)
     found = None if run is None else run.finished
     if found is None or found.request.key != request.key:
         return None

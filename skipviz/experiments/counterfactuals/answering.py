@@ -23,7 +23,7 @@ from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.traces import Trace
 
-MET = 0.005
+NEAR_BUDGET = 0.005
 """How near to a budget that was asked for a text is to come."""
 SEARCHED = 8
 """Runs in search of a threshold, at most."""
@@ -128,7 +128,7 @@ def _at_budget(
         if nearest is None or off < nearest[0]:
             nearest = (off, question)
         progress(1 - 0.5 ** (attempt + 1))
-        if off <= MET:
+        if off <= NEAR_BUDGET:
             break
     if nearest is None:
         raise InputError(f"No threshold was found for budget={budget:g}.")
