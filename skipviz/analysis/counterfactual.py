@@ -50,10 +50,10 @@ class WhatIf:
 
     Examples
     --------
-    >>> skipped = skipviz.what_if(model, trace, sites={(2, "L3.mlp"): False})
-    >>> skipped.changed.select("token", "label", "executed", "asked").rows()
-    [(2, 'L3.mlp', False, True), (6, 'L4.mlp', False, False), (13, 'L4.attn', False, False)]
-    >>> skipped.kl[:2].tolist()  # a token changes no prediction before its own
+    >>> answer = skipviz.what_if(model, trace, sites={(2, "L3.mlp"): True})
+    >>> answer.changed.filter("asked").select("token", "label", "executed").rows()
+    [(2, 'L3.mlp', True)]
+    >>> answer.kl[:2].tolist()  # a token changes no prediction before its own
     [0.0, 0.0]
     """
 

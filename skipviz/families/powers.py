@@ -140,12 +140,16 @@ class Traits:
     resumable
         Whether a forward may begin at any layer, from hidden states, keys and values of another:
         nothing else is carried from layer to layer or from token to token.
+    predicts
+        Whether the model predicts the next token. Encoders do not: they have no loss of tokens, and
+        a text is run as the tokenizer writes it, with the tokens that it puts around it.
     """
 
     batchable: bool
     in_backbone: bool
     silent: bool = False
     resumable: bool = False
+    predicts: bool = True
 
 
 @runtime_checkable
@@ -179,6 +183,31 @@ def layer_count_of(family: Family, model: Any) -> int:
     if isinstance(family, CountsLayers):
         return family.layer_count(model)
     return int(model.config.num_hidden_layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where in a model the unit of a site is.
+
+    Attributes
+    ----------
+    layer
+        The layer that holds it.
+    around
+        What is given the states of all tokens and returns them: those differ that the unit added
+        something to. None: there is nothing of the kind.
+    """
+
+    layer: nn.Module
+    around: nn.Module | None
+
+
+@runtime_checkable
+class KnowsPlaces(Protocol):
+    """Knows the layer of each site where it is not that of its number in one list."""
+
+    def places(self, model: nn.Module) -> list[Place]:
+        """Return the place of each site, in the order of ``Family.sites``."""
 
 
 @runtime_checkable

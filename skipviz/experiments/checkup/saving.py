@@ -24,12 +24,10 @@ def skipped_is_not_computed(subject: Subject) -> Answer:
     if not given:
         return Answer(outcome="skipped", evidence="No linear layers of its units were found.")
     skipped = computed = 0
-    for number, site in enumerate(subject.sites):
-        units = ("attn", "mlp") if site.unit == "block" else (site.unit,)
-        rows = [given.get((site.layer, unit), 0) for unit in units]
+    for number in range(len(subject.sites)):
         needed = int(subject.own.count[:, number].sum())
         skipped += len(ran) - int(ran[:, number].sum())
-        computed += max(max(rows) - needed, 0)
+        computed += max(given.get(number, 0) - needed, 0)
     share = min(computed / skipped, 1.0)
     said = {site.computed_anyway for site in subject.sites}
     outcome: Outcome = "passed" if share <= SAVED else "issue" if False in said else "tip"
@@ -107,8 +105,7 @@ def repeats_are_counted(subject: Subject) -> Answer:
     given, length = subject.rows, subject.ids.shape[1]
     short = []
     for number, site in enumerate(subject.sites):
-        units = ("attn", "mlp") if site.unit == "block" else (site.unit,)
-        rows = max(given.get((site.layer, unit), 0) for unit in units)
+        rows = given.get(number, 0)
         # A unit that is computed for all tokens and masked is given each once.
         if rows > max(length, int(subject.own.count[:, number].sum())):
             short.append(f"{site.label} ({rows} tokens)")

@@ -86,9 +86,9 @@ def what_if(
 
     Examples
     --------
-    >>> answer = skipviz.what_if(model, trace, sites={(2, "L3.mlp"): False})
-    >>> answer.changed.height, answer.trace.run["policy"].item()
-    (3, 'forced')
+    >>> answer = skipviz.what_if(model, trace, sites={(2, "L3.mlp"): True})
+    >>> answer.changed["asked"].sum(), answer.trace.run["policy"].item()
+    (1, 'forced')
     >>> cheaper = skipviz.what_if(model, trace, budget=0.8)
     >>> abs(cheaper.costs[1].budget - 0.8) < 0.005
     True

@@ -189,7 +189,10 @@ def check_trace(model: SkipModel, trace: Trace) -> None:
     if not labels or trace.sites["label"].to_list() != labels:
         raise InputError("The trace is of other sites than this model's; trace with this model.")
     if trace.tokens["entropy"].null_count():
-        raise InputError("The trace has no losses; trace the text with statistics=True.")
+        raise InputError(
+            "The trace has no losses; trace the text with statistics=True, and a model that predicts "
+            "the next token."
+        )
     for column, here, what in (
         ("weights_sha256", model.weights_sha256, "other weights"),
         ("setup_sha256", run_setup_sha256(model), "another configuration or other thresholds"),

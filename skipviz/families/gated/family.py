@@ -13,7 +13,12 @@ from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.gathered import Gathering
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+<<<<<<< HEAD
 from skipviz.families.gated.settings import SiteThresholds, Threshold, settings_of
+=======
+from skipviz.families.gated.one_token import Turns
+from skipviz.families.gated.settings import Threshold, settings_of
+>>>>>>> main
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
@@ -98,8 +103,9 @@ class GatedUnits(ABC):
 
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have a model run units for executing tokens alone, or for all and mask them."""
+        turns = Turns()
         for _, _, unit in gated_units(model):
-            unit.carry_out = Gathering() if gathered else None
+            unit.carry_out = Gathering(turns) if gathered else None
 
     def units(self, model: nn.Module) -> list[SkippableUnit]:
         """Return each gated unit with its parts, in running order."""
