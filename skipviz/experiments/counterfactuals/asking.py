@@ -190,8 +190,8 @@ def check_trace(model: SkipModel, trace: Trace) -> None:
         raise InputError("The trace is of other sites than this model's; trace with this model.")
     if trace.tokens["entropy"].null_count():
         raise InputError(
-            "The trace has no losses; trace the text with statistics=True, and a model that predicts "
-            "the next token."
+            "The trace has no losses; trace the text with statistics=True, by a model that "
+            "predicts the next token."
         )
     for column, here, what in (
         ("weights_sha256", model.weights_sha256, "other weights"),

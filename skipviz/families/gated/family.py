@@ -13,12 +13,8 @@ from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.gathered import Gathering
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
-<<<<<<< HEAD
-from skipviz.families.gated.settings import SiteThresholds, Threshold, settings_of
-=======
 from skipviz.families.gated.one_token import Turns
-from skipviz.families.gated.settings import Threshold, settings_of
->>>>>>> main
+from skipviz.families.gated.settings import SiteThresholds, Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
