@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
     from skipviz.analysis.clusters.clustering import cluster
+    from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.errors import (
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from skipviz.experiments.attribution.over_tokens import attribute
     from skipviz.experiments.attribution.target import Attribution, Target
     from skipviz.experiments.checkup.running import check
+    from skipviz.experiments.counterfactuals.answering import what_if
     from skipviz.experiments.decision_audit import audit
     from skipviz.experiments.inspection import Proposal, inspect
     from skipviz.families.base import Plan
@@ -77,6 +79,7 @@ __all__ = [
     "Trace",
     "TraceError",
     "TrainingError",
+    "WhatIf",
     "__version__",
     "at_budget",
     "at_limit",
@@ -93,6 +96,7 @@ __all__ = [
     "plots",
     "record",
     "trace",
+    "what_if",
     "with_policy",
     "with_runtime",
 ]
@@ -101,6 +105,7 @@ _HOMES = {
     "analysis.clusters.clustered": ("Clusters",),
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.counterfactual": ("WhatIf",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",
@@ -112,6 +117,7 @@ _HOMES = {
     "experiments.attribution.target": ("Attribution", "Target"),
     "analysis.findings": ("CheckUp", "Finding"),
     "experiments.checkup.running": ("check",),
+    "experiments.counterfactuals.answering": ("what_if",),
     "experiments.decision_audit": ("audit",),
     "experiments.inspection": ("Proposal", "inspect"),
     "families.base": ("Plan",),

@@ -68,6 +68,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "budget.",
         "regret": "How much loss a decision cost compared with the better choice, at the stated "
         "price.",
+        "downstream": "A decision that changed although it was not asked to, because its gate "
+        "saw other hidden states.",
         "later margin": "After a flip, the smallest distance from its threshold of a gate that "
         "decides anew: where it is below what rounding moves a score by, rounding decides.",
         "AUROC": "The probability that a unit worth running scores higher than one that is not: "
@@ -132,7 +134,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "what was spent on the text at hand.",
         "FLOP share": "The FLOPs of a run as a share of the dense model's, with keys, values and "
         "the output head counted too.",
-        "KL divergence": "How far predictions are from the dense model's, in nats per token; 0 "
+        "KL divergence": "How far predictions are from the dense model's, or from those before a "
+        "change, in nats per token; 0 "
         "means equal.",
         "top-1 agreement": "How often the most likely next token is the same as the dense model's.",
         "perplexity": "The exponential of the mean loss; as uncertain as a choice among that many "

@@ -117,6 +117,7 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
         found.findings[0],
         *skipviz.inspect(published.routed(), tiny.tokenizer())[:1],
         skipviz.attribute_depth(gated, own, target, steps=2),
+        skipviz.what_if(gated, own, sites={(1, None): False}),
     ]  # fmt: skip
     with skipviz.record(gated) as recording:
         shown.append(recording)

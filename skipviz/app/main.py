@@ -13,10 +13,12 @@ from skipviz.app.views import (
     paths_page,
     policies_page,
     robustness_page,
+    what_if_page,
 )
 
 PAGES = {
     "Skip paths": paths_page,
+    "What if": what_if_page,
     "Audit": audit_page,
     "Attribution": attribution_page,
     "Clusters": clusters_page,

@@ -66,6 +66,11 @@ def unfit(traced: Trace) -> str | None:
             f"{plain(run['model'])} has no gates on single units (family {plain(run['family'])}), "
             "so its decisions cannot be examined one by one. Trace the text with another model."
         )
+    return one_window(traced)
+
+
+def one_window(traced: Trace) -> str | None:
+    """Return why what was traced is not one text that fits one window, or None."""
     if traced.tokens["sequence"].n_unique() != 1:
         return "Several texts were traced; this page takes one. Trace one of them alone."
     if traced.tokens["context"].to_list() != list(range(1, len(traced) + 1)):

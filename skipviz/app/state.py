@@ -88,6 +88,9 @@ class State:
         The policy that was chosen last.
     points
         Selected points of cluster maps, by the key of the map.
+    forced
+        What is to be forced on the page of questions, in order, by the key of the trace: a token,
+        or None for all; a site, a layer, or None for all; and whether it is to run.
     """
 
     runs: dict[str, StartedRun] = field(default_factory=dict)
@@ -98,6 +101,7 @@ class State:
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)
+    forced: dict[str, list[tuple[int | None, str | int | None, bool]]] = field(default_factory=dict)
 
 
 def state() -> State:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-
-import numpy as np
-from scipy import optimize
 
 from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
 from skipviz.models import SkipModel, at_threshold
@@ -81,40 +78,3 @@ def calibrate(
 
 def _part(progress: Progress, number: int, count: int) -> Progress:
     return lambda share: progress((number + share) / count)
-
-
-def threshold_for(seen: Trace, budget: float, *, counted: Bools | None = None) -> float:
-    """Return the threshold that would realise the budget if no score changed with it.
-
-    Scores do change, downstream of other decisions, so the caller runs again and looks.
-
-    Parameters
-    ----------
-    seen
-        A trace of learned gates.
-    budget
-        The budget to realise.
-    counted
-        True for each token that the budget is of, of shape [tokens]; all of them if None.
-
-    Raises
-    ------
-    ValueError
-        If running or skipping everything does not get there.
-    """
-    score = seen.matrix("score")
-
-    def excess(threshold: float) -> float:
-        executed = (score > threshold).astype(np.uint8)
-        decided = replace(seen, matrices={**seen.matrices, "exec_count": executed})
-        return realised_budget(decided, counted=counted) - budget
-
-    low, high = float(score.min()) - 1, float(score.max())
-    if not excess(high) <= 0 <= excess(low):
-        raise InputError(
-            f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
-            f"and running everything {excess(low) + budget:.3f}. Choose one in between."
-        )
-    # Scores have no scale of their own: as near as their float32 tells apart.
-    near = float(np.finfo(np.float32).eps) * (high - low)
-    return float(optimize.brentq(excess, low, high, xtol=near))

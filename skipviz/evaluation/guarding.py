@@ -29,10 +29,10 @@ import polars as pl
 from scipy import stats
 
 from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.evaluation.bounded_means import betting_p_value
-from skipviz.evaluation.calibration import threshold_for
 from skipviz.evaluation.losses import document_losses
 from skipviz.models import SkipModel, at_threshold
 from skipviz.progress import Say, say_nothing

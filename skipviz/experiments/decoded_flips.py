@@ -134,7 +134,7 @@ def rescored(
     """
     scores: list[Tensor] = []
     hooks = [before(unit.decide, lambda _, args: scores.append(args[0][0, 0])) for unit in units]
-    cache = Cache(layers=[_Before(layer, token) for layer in base.cache.layers])
+    cache = Cache(layers=[TextBefore(layer, token) for layer in base.cache.layers])
     plan = Plan(base.decided[token : token + 1])
     with force(model.family, model.model, plan, name=model.name), hooked(hooks):
         ids = base.ids[:, token : token + 1]
@@ -176,14 +176,14 @@ def _flipped(
         held &= (np.arange(len(units)) <= np.array(sites)[:, None])[:, None] | ~looks
     ids = base.ids[:, token:stop].expand(len(sites), -1)
     targets = base.ids[0, token + 1 : stop + 1].repeat(len(sites))
-    cache = Cache(layers=[_Before(layer, token) for layer in base.cache.layers])
+    cache = Cache(layers=[TextBefore(layer, token) for layer in base.cache.layers])
     with force(model.family, model.model, Plan(execute, held), name=model.name):
         states = backbone_of(model.model)(ids, past_key_values=cache, use_cache=True)[0]
     losses = next_token_losses(model.model, states.flatten(0, 1), targets)
     return losses.view(len(sites), -1).double().sum(1)
 
 
-class _Before(DynamicLayer):  # type: ignore[no-untyped-call]
+class TextBefore(DynamicLayer):  # type: ignore[no-untyped-call]
     """A layer's keys and values of the text before a token, for every row; nothing is added."""
 
     def __init__(self, layer: Any, token: int) -> None:
@@ -194,6 +194,7 @@ class _Before(DynamicLayer):  # type: ignore[no-untyped-call]
     def update(
         self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
+        """Return them with those of the tokens that follow."""
         rows = len(key_states)
         keys: Any = self.keys
         values: Any = self.values

@@ -5,6 +5,7 @@ A family has a power if it has the method: ``isinstance(family, CanFlip)``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -136,6 +137,9 @@ class Traits:
         hidden states. Otherwise they come from the whole model's forward.
     silent
         Whether a site may stay silent in a forward, as where a text has left before it.
+    resumable
+        Whether a forward may begin at any layer, from hidden states, keys and values of another:
+        nothing else is carried from layer to layer or from token to token.
     predicts
         Whether the model predicts the next token. Encoders do not: they have no loss of tokens, and
         a text is run as the tokenizer writes it, with the tokens that it puts around it.
@@ -146,6 +150,7 @@ class Traits:
     batchable: bool
     in_backbone: bool
     silent: bool = False
+    resumable: bool = False
     predicts: bool = True
     decides: bool = True
 
@@ -214,6 +219,31 @@ class CanThreshold(Protocol):
 
     def threshold(self, value: float) -> Setting:
         """Return the setting at which a score above ``value`` executes."""
+
+
+@runtime_checkable
+class CanMoveThresholds(Protocol):
+    """Compares the score of each site with a threshold, which can be set site by site."""
+
+    def thresholds(self, model: nn.Module) -> list[float]:
+        """Return the threshold of each site, in the order of ``Family.sites``."""
+
+    def at_thresholds(self, model: nn.Module, thresholds: Sequence[float]) -> Setting:
+        """Return the setting that compares each site's scores with a threshold of its own.
+
+        Raises
+        ------
+        InputError
+            If sites that share a decision would have thresholds that differ.
+        """
+
+
+@runtime_checkable
+class SharesDecisions(Protocol):
+    """Takes one decision for several sites."""
+
+    def decided_together(self, model: nn.Module) -> list[list[int]]:
+        """Return the sites of each decision, by their index in ``Family.sites``."""
 
 
 @dataclass(frozen=True, eq=False)

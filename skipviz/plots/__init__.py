@@ -13,9 +13,14 @@ from skipviz.plots.attribution import (
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
 from skipviz.plots.colored_text import token_html
-from skipviz.plots.decision_audit import ranking_by_layer, reliability_figure, utility_map
+from skipviz.plots.decision_audit import (
+    loss_change_figure,
+    ranking_by_layer,
+    reliability_figure,
+    utility_map,
+)
 from skipviz.plots.difficulty import difficulty_curve, task_figure
-from skipviz.plots.frontier import frontier_figure
+from skipviz.plots.frontier import frontier_figure, text_frontier_figure
 from skipviz.plots.layer_heatmap import layer_map
 from skipviz.plots.one_token import next_tokens, token_path
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
@@ -47,6 +52,7 @@ __all__ = [
     "influence_bars",
     "layer_map",
     "layers_used_histogram",
+    "loss_change_figure",
     "next_tokens",
     "probe_accuracy",
     "probe_selectivity",
@@ -57,6 +63,7 @@ __all__ = [
     "specialty_map",
     "tails_figure",
     "task_figure",
+    "text_frontier_figure",
     "token_html",
     "token_path",
     "utility_map",

@@ -1,4 +1,4 @@
-"""What decisions were worth: maps over text and depth, and how well scores predict it."""
+"""What decisions were worth, and what others would change: by cell, by score, by token."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
+from skipviz.analysis.counterfactual import WhatIf
 from skipviz.errors import InputError
 from skipviz.plots.style.cell_map import NATS_SHOWN, cell_map
 from skipviz.plots.style.frame import dress, units
-from skipviz.plots.style.palette import INK, UNIT_COLOURS, UNIT_NAMES, margin_end
+from skipviz.plots.style.labels import token_label
+from skipviz.plots.style.palette import BLUE, INK, UNIT_COLOURS, UNIT_NAMES, VERMILION, margin_end
 from skipviz.traces import Trace
 
 Shown = Literal["net", "margin", "regret"]
@@ -157,3 +159,38 @@ def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(title="regret per token (nats)")
     dress(figure, trace, title="Which tokens lose the most", height=170 + 32 * len(names))
     return figure.update_layout(showlegend=False, margin={"l": 120, "b": 60})
+
+
+def loss_change_figure(answer: WhatIf) -> go.Figure:
+    """Draw by how much the loss after each token would change.
+
+    Parameters
+    ----------
+    answer
+        What ``skipviz.what_if`` returned.
+    """
+    tokens = answer.tokens.drop_nulls("nll_change")
+    change = tokens["nll_change"].to_list()
+    names = [token_label(text) for text in tokens["text"]]
+    shown = tokens.select("nll_before", "nll", "kl", "asked", "downstream").rows()
+    figure = go.Figure(
+        go.Bar(
+            x=tokens["token"].to_list(),
+            y=change,
+            marker={
+                "color": [VERMILION if value > 0 else BLUE for value in change],
+                "line": {"width": 0},
+            },
+            customdata=[(name, *row) for name, row in zip(names, shown, strict=True)],
+            hovertemplate=(
+                "token %{x}: %{customdata[0]}<br>loss on the next token %{y:+.4f} nats<br>"
+                "%{customdata[1]:.3f} before, %{customdata[2]:.3f} now<br>"
+                "KL %{customdata[3]:.2g} nats<br>decisions changed: %{customdata[4]} asked for, "
+                "%{customdata[5]} downstream<extra></extra>"
+            ),
+        )
+    )
+    figure.update_xaxes(title="token")
+    figure.update_yaxes(title="change in loss (nats)")
+    dress(figure, answer.trace, title="Which predictions would change", height=340)
+    return figure.update_layout(showlegend=False, bargap=0.05, margin={"b": 60})

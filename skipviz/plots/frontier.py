@@ -1,4 +1,4 @@
-"""The frontier: what each policy loses at each budget."""
+"""Frontiers: what each policy loses at each budget, and what one text loses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.analysis.cost import BUDGET_TOLERANCE
+from skipviz.analysis.counterfactual import WhatIf
 from skipviz.plots.style.frame import dress
-from skipviz.plots.style.palette import INK, POLICY_COLOURS
+from skipviz.plots.style.palette import BLUE, INK, ORANGE, POLICY_COLOURS
+from skipviz.traces import Trace
 
 POLICY_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
 
@@ -88,3 +90,57 @@ def _asked() -> pl.Expr:
         .otherwise(pl.lit(""))
         .alias("asked")
     )
+
+
+def text_frontier_figure(
+    trace: Trace, points: pl.DataFrame, *, chosen: WhatIf | None = None
+) -> go.Figure:
+    """Draw loss against budget on one text, with what was traced and what is chosen.
+
+    Parameters
+    ----------
+    trace
+        The trace of the text.
+    points
+        Rows of ``skipviz.experiments.counterfactuals.text_frontier``, as many as there are.
+    chosen
+        An answer to mark.
+    """
+    points = points.sort("realised")
+    figure = go.Figure(
+        go.Scatter(
+            x=points["realised"].to_list(),
+            y=points["loss"].to_list(),
+            customdata=points.select("threshold", "kl", "same_top", "flop_share").rows(),
+            mode="lines+markers",
+            name="one threshold for all sites",
+            line={"color": BLUE},
+            hovertemplate=(
+                "budget %{x:.3f}<br>loss %{y:.4f} nats per token<br>threshold %{customdata[0]:.6f}"
+                "<br>KL %{customdata[1]:.3g} nats, same top prediction %{customdata[2]:.1%}"
+                "<br>%{customdata[3]:.1%} of the dense FLOPs<extra></extra>"
+            ),
+        )
+    )
+    marked = [] if chosen is None else [("chosen", "diamond", ORANGE, chosen.costs[1])]
+    if chosen is not None:
+        marked.insert(0, ("as traced", "circle-open", INK, chosen.costs[0]))
+    for name, symbol, colour, cost in marked:
+        figure.add_trace(
+            go.Scatter(
+                x=[cost.budget],
+                y=[cost.loss],
+                mode="markers",
+                name=name,
+                marker={
+                    "symbol": symbol, "size": 13, "color": colour, "line": {"width": 2}
+                },
+                hovertemplate=f"{name}: budget %{{x:.3f}}, loss %{{y:.4f}} nats<extra></extra>",
+            )
+        )  # fmt: skip
+    figure.update_xaxes(
+        title="budget realised on this text<br>(share of dense attention and MLP FLOPs)",
+        tickformat=".0%",
+    )
+    figure.update_yaxes(title="loss (nats per token)")
+    return dress(figure, trace, title="What this text loses at each budget", height=420)

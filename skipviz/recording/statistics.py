@@ -40,6 +40,15 @@ class TokenStatistics:
     top_ids: Int[Tensor, "n k"]
     top_probs: Float[Tensor, "n k"]
 
+    def to(self, device: torch.device) -> TokenStatistics:
+        """Return the same on another device."""
+        return TokenStatistics(
+            nll=self.nll.to(device),
+            entropy=self.entropy.to(device),
+            top_ids=self.top_ids.to(device),
+            top_probs=self.top_probs.to(device),
+        )
+
     def rows(self, which: slice | Tensor) -> TokenStatistics:
         """Return the statistics of some of the tokens."""
         return TokenStatistics(

@@ -12,6 +12,7 @@ import pytest
 from skipviz import plots
 from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.maps import map_profiles
+from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
 from skipviz.analysis.gates.quality import judged, quality_by, reliability
 from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty
@@ -69,6 +70,18 @@ CHANGES = pl.DataFrame(
      "moved": 0.1, "apart": 0.3, "layers_before": 4.0, "layers_after": 3.0, "loss_before": 1.0,
      "loss_after": 2.0}
 )  # fmt: skip
+ANSWER = WhatIf(
+    question="a question",
+    before=TRACE,
+    trace=make_trace(tokens=40, seed=1),
+    asked=np.zeros(TRACE.matrix("score").shape, dtype=bool),
+    kl=np.full(40, 0.1),
+    reused="",
+)
+TEXT_POINTS = pl.DataFrame(
+    {"asked": [0.5, 0.6], "realised": [0.5, 0.6], "threshold": 0.1, "loss": [4.0, 3.0], "kl": 0.1,
+     "same_top": 0.9, "flop_share": 0.8}
+)  # fmt: skip
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "attention_figure": lambda: plots.attention_figure(TRACE, ATTENTION),
     "change_figure": lambda: plots.change_figure(TRACE, shift_of_decisions(CHANGES)),
@@ -92,6 +105,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "influence_bars": lambda: plots.influence_bars(TRACE, TURNED),
     "layer_map": lambda: plots.layer_map(TRACE),
     "layers_used_histogram": lambda: plots.layers_used_histogram(TRACE),
+    "loss_change_figure": lambda: plots.loss_change_figure(ANSWER),
     "next_tokens": lambda: plots.next_tokens(TRACE, 3),
     "probe_accuracy": lambda: plots.probe_accuracy(TRACE, PROBES, feature="kind"),
     "probe_selectivity": lambda: plots.probe_selectivity(TRACE, PROBES, feature="kind"),
@@ -105,6 +119,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
         TRACE, specialties(TRACE, pl.DataFrame({"kind": KIND}), seed=0), feature="kind"
     ),
     "tails_figure": lambda: plots.tails_figure(TRACE, tails(TRACE)),
+    "text_frontier_figure": lambda: plots.text_frontier_figure(TRACE, TEXT_POINTS, chosen=ANSWER),
     "task_figure": lambda: plots.task_figure(TRACE, layers_by_task(PROMPTS, layers=6)),
     "token_path": lambda: plots.token_path(TRACE, 3),
     "utility_map": lambda: plots.utility_map(TRACE, CELLS),

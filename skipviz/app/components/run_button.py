@@ -127,18 +127,23 @@ def tried(
 
 
 def computed(
-    name: str, label: str, request: Request, start: Callable[[], Job[Result]]
+    name: str,
+    label: str,
+    request: Request,
+    start: Callable[[], Job[Result]],
+    *,
+    settings: str = "",
 ) -> Result | None:
     """Start a run without being asked; return the result, once it is there.
 
     Parameters
     ----------
-    name, request, start
+    name, request, start, settings
         As for ``tried``.
     label
         On the button that starts it again if it failed or was stopped.
     """
-    asked = request.key
+    asked = (request.key, settings)
 
     def begin() -> None:
         follow(name, start, asked=asked, request=request)

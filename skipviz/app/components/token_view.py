@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
@@ -21,6 +22,7 @@ from skipviz.plots.style.palette import (
     LOSS,
     LOSS_RANGE,
     MARGINS,
+    PINK,
     SKIPPED_SHARE,
     UNIT_COLOURS,
     UNIT_NAMES,
@@ -42,12 +44,19 @@ PALETTE: dict[str, Any] = {
     "lossTop": LOSS_RANGE[1],
     "skipped": (GREY, SKIPPED_SHARE),
     "alwaysRuns": (GREY, ALWAYS_RUNS_SHARE),
+    "downstream": PINK,
 }
 """The colours and scales of all figures, as the component takes them."""
 _COMPONENT = component("token_view")
 
 
-def payload(trace: Trace, *, key: str) -> dict[str, Any]:
+def payload(
+    trace: Trace,
+    *,
+    key: str,
+    marks: npt.NDArray[np.uint8] | None = None,
+    picks: bool = False,
+) -> dict[str, Any]:
     """Return what the component needs of a trace.
 
     Parameters
@@ -56,6 +65,11 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         The trace.
     key
         Changes exactly when the trace does: the component redraws when it sees another.
+    marks
+        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
+        downstream, 0 elsewhere; None where nothing is compared.
+    picks
+        Whether a click on the map picks a cell.
     """
     tokens = span_texts(trace)
     executed, score = trace.matrix("exec_count"), trace.matrix("score")
@@ -64,6 +78,8 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
     columns = {f"e{site}": executed[:, site] for site in range(trace.sites.height)}
     columns |= {f"s{site}": score[:, site] for site in range(trace.sites.height)}
     columns |= {f"t{site}": limits[:, site] for site, same in enumerate(constant) if not same}
+    if marks is not None:
+        columns |= {f"m{site}": marks[:, site] for site in range(trace.sites.height)}
     thresholds = [
         float(limits[0, site]) if same and len(limits) else float("nan")
         for site, same in enumerate(constant)
@@ -87,6 +103,7 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         "margin": margin_end(trace),
         "palette": PALETTE,
         "height": TEXT_HEIGHT,
+        "picks": picks,
     }
 
 
@@ -111,6 +128,7 @@ def token_view(
     key: str,
     start: int | None,
     on_select: Callable[[], None],
+    on_pick: Callable[[], None] | None = None,
 ) -> int | None:
     """Show the component and return the selected token.
 
@@ -124,6 +142,9 @@ def token_view(
         Token to select at first; read once.
     on_select
         Called before the page reruns with another selection.
+    on_pick
+        Called before the page reruns with a cell that was clicked, where ``data`` has them picked;
+        it is in Streamlit's state under ``key``, as ``cell``.
 
     Returns
     -------
@@ -135,6 +156,7 @@ def token_view(
         data=data if start is None else {**data, "start": start},
         default={"selected": None if start is None else [data["key"], start]},
         on_selected_change=on_select,
+        **({} if on_pick is None else {"on_cell_change": on_pick}),
     )
     return selected_of(result.selected, data["key"])
 

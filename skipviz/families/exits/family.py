@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -13,11 +13,12 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.exits.modules import EarlyExits, Stay
-from skipviz.families.exits.settings import ExitSettings, settings_of
+from skipviz.families.exits.settings import ExitsAt, ExitSettings, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, decoder_layers
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import Exit, Traits
+from skipviz.families.settings import Setting
 from skipviz.schema import Rule, Site
 
 
@@ -114,6 +115,37 @@ class Exits:
 
         pairs = zip(stays, segments, strict=True)
         return forcing(run, [(stay, override(first - first_site)) for stay, (first, _) in pairs])
+
+    def thresholds(self, model: nn.Module) -> list[float]:
+        """Return, for each layer above an exit, the threshold of that exit."""
+        pairs = zip(_stays(_exits(model)), _segments(model), strict=True)
+        return [float(stay.threshold) for stay, (low, high) in pairs for _ in range(low, high)]
+
+    def at_thresholds(self, model: nn.Module, thresholds: Sequence[float]) -> Setting:
+        """Return a threshold for each exit.
+
+        Raises
+        ------
+        InputError
+            If the layers of an exit have thresholds that differ.
+        """
+        each = []
+        for together in self.decided_together(model):
+            found = {thresholds[site] for site in together}
+            if len(found) > 1:
+                layers = [self.sites(model)[site].layer for site in together]
+                raise InputError(
+                    f"Layers {layers[0]} to {layers[-1]} have one exit in front of them, and so "
+                    "one threshold; give the same for all of them."
+                )
+            each.append(found.pop())
+        return ExitsAt(_stays(_exits(model))[0].rule, tuple(each))
+
+    def decided_together(self, model: nn.Module) -> list[list[int]]:
+        """Return the layers up to the next exit, as sites."""
+        segments = _segments(model)
+        first = segments[0][0]
+        return [list(range(low - first, high - first)) for low, high in segments]
 
     def exits(self, model: nn.Module) -> list[Exit]:
         """Return where tokens may leave, each with its translator."""

@@ -249,7 +249,7 @@ def install_exits(model: Any, config: ExitConfig) -> EarlyExits:
     return exits
 
 
-def set_exit_rule(model: Any, rule: ExitRule, threshold: float) -> None:
+def set_exit_rule(model: Any, rule: ExitRule, threshold: float, *, only: int | None = None) -> None:
     """Say when tokens leave.
 
     Parameters
@@ -260,6 +260,8 @@ def set_exit_rule(model: Any, rule: ExitRule, threshold: float) -> None:
         ``confidence``, ``entropy`` or ``patience``.
     threshold
         A probability, nats, or a number of agreeing exits after the first.
+    only
+        The exit whose threshold it is, counted from 0; None: every one.
 
     Raises
     ------
@@ -267,9 +269,10 @@ def set_exit_rule(model: Any, rule: ExitRule, threshold: float) -> None:
         If there is no such rule.
     """
     exit_rule(rule)
-    for stay in model.exits.stays:
+    for number, stay in enumerate(model.exits.stays):
         stay.rule = rule
-        stay.threshold.fill_(threshold)
+        if only in (None, number):
+            stay.threshold.fill_(threshold)
 
 
 def exit_rule(name: str) -> ExitRule:

@@ -51,6 +51,31 @@ class ExitAt:
         return f"{self.rule} {self.threshold:.4f}"
 
 
+@dataclass(frozen=True)
+class ExitsAt:
+    """A rule, and a threshold of its own for each exit."""
+
+    rule: ExitRule
+    thresholds: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in self.thresholds:
+            ExitAt(self.rule, value)
+
+    @property
+    def key(self) -> str:
+        """The thresholds, whole; the rule is the policy."""
+        return repr(list(self.thresholds))
+
+    def apply(self, model: nn.Module) -> None:
+        """Set rule and thresholds on the exits of a model."""
+        for number, value in enumerate(self.thresholds):
+            set_exit_rule(model, self.rule, value, only=number)
+
+    def __str__(self) -> str:
+        return f"{self.rule} {', '.join(f'{value:.4f}' for value in self.thresholds)}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExitSettings(Settings):
     """What is written beside the translators of early exits.

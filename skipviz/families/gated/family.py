@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.gathered import Gathering
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
 from skipviz.families.gated.one_token import Turns
-from skipviz.families.gated.settings import Threshold, settings_of
+from skipviz.families.gated.settings import SiteThresholds, Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
 from skipviz.families.plan_run import PlanRun
@@ -52,7 +52,7 @@ class GatedUnits(ABC):
 
     def traits(self, model: nn.Module) -> Traits:
         """Return what holds of gates on attention and MLPs."""
-        return Traits(batchable=True, in_backbone=True)
+        return Traits(batchable=True, in_backbone=True, resumable=True)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Pass every decision made in this thread to ``sink``."""
@@ -144,6 +144,15 @@ class Gated(GatedUnits):
     def threshold(self, value: float) -> Setting:
         """Return one threshold for every gate."""
         return Threshold(value)
+
+    def thresholds(self, model: nn.Module) -> list[float]:
+        """Return the threshold of each gate."""
+        return [float(unit.decide.threshold) for _, _, unit in gated_units(model)]
+
+    def at_thresholds(self, model: nn.Module, thresholds: Sequence[float]) -> Setting:
+        """Return a threshold for each gate."""
+        same = len(set(thresholds)) == 1
+        return Threshold(thresholds[0]) if same else SiteThresholds(tuple(thresholds))
 
     @contextmanager
     def straight_through(self, model: nn.Module) -> Iterator[None]:

@@ -8,7 +8,7 @@ skipped token as they would see an executed one, and cached decoding equals a fu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -260,3 +260,9 @@ def set_threshold(model: nn.Module, threshold: float) -> None:
     """Set the threshold of every gate."""
     for _, _, module in gated_units(model):
         module.decide.threshold.fill_(threshold)
+
+
+def set_thresholds(model: nn.Module, thresholds: Sequence[float]) -> None:
+    """Set the threshold of each gate, in running order."""
+    for (_, _, module), value in zip(gated_units(model), thresholds, strict=True):
+        module.decide.threshold.fill_(value)

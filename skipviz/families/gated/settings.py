@@ -12,7 +12,7 @@ from torch import nn
 
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError, ModelError
-from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold
+from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold, set_thresholds
 from skipviz.families.gated.weights import read_gates
 from skipviz.families.settings import (
     Setting,
@@ -47,6 +47,29 @@ class Threshold:
 
     def __str__(self) -> str:
         return f"threshold {self.value:.6f}"
+
+
+@dataclass(frozen=True)
+class SiteThresholds:
+    """A threshold for each gate, in running order."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for value in self.values:
+            Threshold(value)
+
+    @property
+    def key(self) -> str:
+        """All numbers, whole."""
+        return repr(list(self.values))
+
+    def apply(self, model: nn.Module) -> None:
+        """Set them on the gates of a model."""
+        set_thresholds(model, self.values)
+
+    def __str__(self) -> str:
+        return f"{len(self.values)} thresholds, {min(self.values):.6f} to {max(self.values):.6f}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ const MODES = {
 };
 
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setStateValue, setTriggerValue } = component;
   let view = VIEWS.get(parentElement);
   if (!view) {
     view = mount(parentElement);
@@ -22,6 +22,7 @@ export default function (component) {
     view.kept.set(data.key, view.selected);
   }
   view.send = (token) => setStateValue("selected", [view.key, token]);
+  view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
   load(view, data);
   return () => {
     view.resizes.disconnect();
@@ -73,6 +74,7 @@ function load(view, data) {
     polarity: Number(data.sites.getChild("polarity").get(i)),
     skipPath: String(data.sites.getChild("skip_path").get(i)),
     executed: column(data.tokens, "e" + i),
+    marks: column(data.tokens, "m" + i),
     score: column(data.tokens, "s" + i),
     threshold: column(data.tokens, "t" + i) ?? Number(data.sites.getChild("threshold").get(i)),
   }));
@@ -344,6 +346,7 @@ function otherLine(view, direction) {
 // ---- the map -------------------------------------------------------------------------------
 
 const LEFT = 46, TOP = 4, GAP = 30, BOTTOM = 22;
+const ASKED = 1; // a mark of a decision that was asked for; others follow from those
 
 function panels(view) {
   const units = [...new Set(view.trace.sites.map((site) => site.unit))];
@@ -412,6 +415,9 @@ function paintPanel(view, context, unit, top) {
       const colour = byScore ? scored : site.executed[i] ? on : off;
       context.fillStyle = css(colour);
       context.fillRect(LEFT + k * cell, y, cell + 0.5, row - 0.5);
+      if (!site.marks?.[i]) continue;
+      context.fillStyle = css(site.marks[i] === ASKED ? ink : rgb(trace.palette.downstream));
+      context.fillRect(LEFT + k * cell, y, cell + 0.5, row / 2);
     }
   }
   context.fillStyle = css(ink);
@@ -461,6 +467,8 @@ function mapHead(view, units, size) {
   const legend = view.colour.value === "score"
     ? [item(css(along(trace.palette.margins, 0)), `skipped by a margin of ${trace.margin} or more`), item(css(along(trace.palette.margins, 1)), `ran by a margin of ${trace.margin} or more`)]
     : [...units.map((unit) => item(trace.palette.units[unit], `${trace.palette.names[unit]} ran`)), item(css(blend(page, ...trace.palette.skipped)), "skipped")];
+  if (trace.sites.some((site) => site.marks))
+    legend.push(item(css(pageColours(view).ink), "upper half: changed as asked"), item(trace.palette.downstream, "upper half: changed downstream"));
   view.head.replaceChildren(item(null, range), ...legend, item(css(blend(page, ...trace.palette.alwaysRuns)), "always runs (no gate)"));
 }
 
@@ -486,4 +494,5 @@ function clickMap(view, event) {
   const bySite = view.colour.value === "decision" || view.colour.value === "score";
   if (bySite && site !== undefined) { view.site.value = String(site); recolour(view); }
   select(view, Number(view.spans[token].dataset.token));
+  if (view.pick && site !== undefined) view.pick(token, site);
 }

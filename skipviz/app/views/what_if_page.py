@@ -1,0 +1,311 @@
+"""The page of questions: other thresholds, another budget, or decisions forced by hand."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import streamlit as st
+
+from skipviz import plots
+from skipviz.analysis.counterfactual import WhatIf
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
+from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import computed, jobs
+from skipviz.app.components.text_frontier import choose_budget
+from skipviz.app.components.token_view import payload, token_view
+from skipviz.app.jobs import Request, kept_result
+from skipviz.app.one_text import one_window, text_caption, traced_text
+from skipviz.app.state import state, widget
+from skipviz.experiments.counterfactuals.answering import what_if
+from skipviz.glossary import GLOSSARY
+from skipviz.readings.budgets import has_thresholds
+from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from skipviz.traces import Trace
+
+MAP = "what if map"
+WHAT_IF_RUN = "what if"
+DECIDED_BY = ["As traced", "Another threshold", "A budget"]
+FORCED_PARTS = ["One cell", "A whole token", "A whole layer"]
+RUNS = "Run"
+MOST_SHOWN = 20_000
+"""Tokens that the map of this page shows."""
+
+
+@dataclass(frozen=True)
+class _Controls:
+    """What the controls ask for."""
+
+    threshold: float | Mapping[str | int, float] | None
+    budget: float | None
+    forced: list[tuple[int | None, str | int | None, bool]]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """As ``what_if`` takes them."""
+        sites = {(token, place): run for token, place, run in self.forced}
+        return {
+            "threshold": self.threshold,
+            "budget": self.budget,
+            "sites": sites or None,
+        }
+
+    @property
+    def anything(self) -> bool:
+        """Whether there is a question."""
+        return any(value is not None for value in self.arguments.values())
+
+
+def page() -> None:
+    """Take a question about the text last traced, and show the answer beside what was."""
+    heading(
+        "What if the gates had decided otherwise?", "KL divergence", "downstream", "threshold",
+        "budget", "FLOPs", "loss", "site", "gate score",
+    )  # fmt: skip
+    known = traced_text(gates="there are no decisions to change")
+    if known is None:
+        return
+    request, traced = known
+    if (problem := one_window(traced)) is not None:
+        st.info(problem)
+        return
+    st.markdown(
+        "Click a cell on the map to make its unit run or be skipped; click it again to take that "
+        "back. Or force a whole token or layer, or let the gates decide by another threshold."
+    )
+    text_caption(traced)
+    asked = _read_controls(request, traced)
+    answer = _answer(request, traced, asked) if asked.anything else None
+    if answer is not None:
+        _show(answer)
+    shown = answer or _latest(request)
+    if len(traced) > MOST_SHOWN:
+        st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
+    else:
+        _map(request, traced, shown if asked.anything else None)
+    if answer is not None:
+        _details(answer)
+
+
+def _read_controls(request: Request, traced: Trace) -> _Controls:
+    threshold: float | Mapping[str | int, float] | None = None
+    budget = None
+    if has_thresholds(traced):
+        how = st.segmented_control(
+            "Gates decide by", DECIDED_BY, default=DECIDED_BY[0], required=True, key="what if gates"
+        )
+        if how == DECIDED_BY[1]:
+            threshold = _choose_threshold(traced)
+        elif how == DECIDED_BY[2]:
+            budget = choose_budget(request, traced, latest=_latest(request))
+    return _Controls(threshold, budget, _choose_forced(request, traced))
+
+
+def _choose_threshold(traced: Trace) -> float | Mapping[str | int, float]:
+    sites = traced.sites
+    layers = sorted(set(sites["layer"]))
+    places: dict[str, str | int | None] = {"all sites": None}
+    places |= {f"layer {layer}": layer for layer in layers}
+    places |= {f"only {label}": label for label in sites["label"]}
+    left, right = st.columns(2)
+    name = left.selectbox("Whose threshold", list(places), key="what if place")
+    place = places[str(name)]
+    column = "label" if isinstance(place, str) else "layer"
+    chosen = np.ones(sites.height, dtype=bool) if place is None else sites[column] == place
+    scores = traced.matrix("score")[:, np.asarray(chosen)]
+    now = float(traced.matrix("threshold")[0, np.flatnonzero(chosen)[0]])
+    step = float(f"{max(float(np.std(scores)), 1e-6) / 4:.0e}")
+    value = right.number_input(
+        "Threshold", value=now, step=step, format="%.6f", key=f"what if threshold {name}",
+        help=f"{GLOSSARY['threshold']} Scores there lie between {scores.min():.6f} and "
+        f"{scores.max():.6f} on this text; {now:.6f} is what it was traced with.",
+    )  # fmt: skip
+    return float(value) if place is None else {place: float(value)}
+
+
+def _choose_forced(request: Request, traced: Trace) -> list[Any]:
+    """Show what is forced, and ways to add to it and to take back."""
+    forced = state().forced.setdefault(request.key, [])
+    with st.expander("Force without the map"):
+        _force_by_name(forced, traced)
+    if not forced:
+        return []
+    said = [_in_words(traced, *each) for each in forced]
+    more = f" and {len(said) - 6:,} more" if len(said) > 6 else ""
+    st.caption(f"Forced: {plain(', '.join(said[-6:]))}{more}.")
+    with st.container(horizontal=True):
+        st.button("Undo the last", on_click=forced.pop, key="what if undo")
+        st.button("Take all back", on_click=forced.clear, key="what if reset")
+    return list(forced)
+
+
+def _force_by_name(forced: list[Any], traced: Trace) -> None:
+    what = st.segmented_control(
+        "What to force", FORCED_PARTS, default=FORCED_PARTS[0], required=True, key="what if kind"
+    )
+    columns = st.columns(3)
+    if what != FORCED_PARTS[2]:
+        columns[0].number_input(
+            "Token", min_value=0, max_value=len(traced) - 1, value=0, key="what if token"
+        )
+    if what == FORCED_PARTS[0]:
+        columns[1].selectbox("Site", traced.sites["label"].to_list(), key="what if site")
+    elif what == FORCED_PARTS[2]:
+        layers = sorted(set(traced.sites["layer"]))
+        columns[1].selectbox("Layer", layers, key="what if layer")
+    columns[2].segmented_control(
+        "It is to", [RUNS, "Be skipped"], default="Be skipped", required=True, key="what if run"
+    )
+
+    def add() -> None:
+        # As they are now: what is typed last comes together with the click.
+        kind, run = widget("what if kind"), widget("what if run") == RUNS
+        token = None if kind == FORCED_PARTS[2] else int(widget("what if token"))
+        place = {
+            FORCED_PARTS[0]: widget("what if site"),
+            FORCED_PARTS[2]: widget("what if layer"),
+        }.get(kind)
+        forced.append((token, place, run))
+
+    st.button("Force it", key="what if force", on_click=add)
+
+
+def _in_words(traced: Trace, token: int | None, place: Any, run: bool) -> str:
+    where = f"layer {place}" if isinstance(place, int) else place or "all layers with gates"
+    if token is None:
+        return f"all tokens {'run' if run else 'skip'} {where}"
+    return f"token {token} ({traced.tokens['text'][token]!r}) {'runs' if run else 'skips'} {where}"
+
+
+def _answer(request: Request, traced: Trace, asked: _Controls) -> WhatIf | None:
+    return computed(
+        WHAT_IF_RUN,
+        "Ask again",
+        request,
+        lambda: jobs().experiment(
+            request,
+            f"what if {asked}",
+            lambda model, progress, stop: what_if(
+                model, traced, **asked.arguments, progress=progress, stop=stop
+            ),
+        ),
+        settings=repr(asked),
+    )
+
+
+def _latest(request: Request) -> WhatIf | None:
+    """Return the last answer about this text, while another is under way."""
+    run = state().runs.get(WHAT_IF_RUN)
+    found = None if run is None else run.finished
+    if found is None or found.request.key != request.key:
+        return None
+    answer: WhatIf | None = kept_result(found.job)
+    return answer
+
+
+def _show(answer: WhatIf) -> None:
+    st.markdown(plain(answer.question))
+    st.markdown(what_if_reading(answer))
+    was, now = answer.costs
+    asked = int(answer.changed["asked"].sum())
+    cells = [
+        (
+            "Loss",
+            "unknown" if now.loss is None else f"{now.loss:.4f} nats",
+            f"It was {was.loss or 0:.4f} nats per token. {GLOSSARY['loss']}",
+        ),
+        (
+            "Decisions changed",
+            f"{asked:,} + {answer.changed.height - asked:,}",
+            f"As asked, and downstream. {GLOSSARY['downstream']}",
+        ),
+        (
+            "KL divergence",
+            f"{answer.kl.mean():.2g} nats",
+            f"Mean over tokens; {answer.kl.max():.2g} at most. {GLOSSARY['KL divergence']}",
+        ),
+        (
+            "Same top prediction",
+            f"{answer.same_top.mean():.1%}",
+            "Share of tokens after which the most likely next token is the same as before.",
+        ),
+        (
+            "Budget realised",
+            "unknown" if now.budget is None else f"{now.budget:.4f}",
+            f"It was {'unknown' if was.budget is None else f'{was.budget:.4f}'}. "
+            f"{GLOSSARY['budget']}",
+        ),
+    ]
+    key_figures(cells)
+    st.caption(plain(caveat_reading(answer)))
+
+
+def _map(request: Request, traced: Trace, answer: WhatIf | None) -> None:
+    """Show the paths as they are or would be, and take clicks on cells."""
+    trace = traced if answer is None else answer.trace
+    key = f"{request.key} {'' if answer is None else id(answer.trace)}"
+    forced = state().forced.setdefault(request.key, [])
+
+    def pick() -> None:
+        cell = getattr(widget(MAP), "cell", None)
+        if cell is None or cell[0] != key:
+            return
+        token, site = int(cell[1]), int(cell[2])
+        if token < len(trace) and site < trace.sites.height:
+            _toggle(forced, trace, token, site)
+
+    selected = token_view(
+        jobs().made(f"what if view {key}", lambda: _payload(trace, answer, key=key)),
+        key=MAP, start=None, on_select=lambda: None, on_pick=pick,
+    )  # fmt: skip
+    if selected is None or selected >= len(trace):
+        return
+    st.subheader(f"The path of token {selected}")
+    left, right = st.columns(2 if answer is not None else [1, 1])
+    if answer is None:
+        left.plotly_chart(plots.token_path(trace, selected), key="what if path")
+        return
+    left.caption("As it was")
+    left.plotly_chart(plots.token_path(traced, selected), key="what if path before")
+    right.caption("As it would be")
+    right.plotly_chart(plots.token_path(trace, selected), key="what if path after")
+
+
+def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
+    """Force a cell to the other decision, or take back that it is forced."""
+    label = trace.sites["label"][site]
+    before = [each for each in forced if each[:2] == (token, label)]
+    if before:
+        forced[:] = [each for each in forced if each not in before]
+        return
+    forced.append((token, label, not trace.matrix("exec_count")[token, site]))
+
+
+def _payload(trace: Trace, answer: WhatIf | None, *, key: str) -> dict[str, Any]:
+    if answer is None:
+        return payload(trace, key=key, picks=True)
+    ran = [each.matrix("exec_count") > 0 for each in (answer.before, trace)]
+    marks = np.where(ran[0] == ran[1], 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
+    return payload(trace, key=key, marks=marks, picks=True)
+
+
+def _details(answer: WhatIf) -> None:
+    st.plotly_chart(plots.loss_change_figure(answer), key="what if losses")
+    st.subheader("Downloads")
+    csv_buttons(
+        {
+            "Changed decisions": ("what-if-changed", answer.changed),
+            "Every token": ("what-if-tokens", answer.tokens),
+        }
+    )
+    buffer = io.BytesIO()
+    answer.trace.save(buffer)
+    st.download_button(
+        "The new trace", buffer.getvalue(), file_name="what-if.parquet",
+        mime="application/octet-stream", on_click="ignore", key="what if trace",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""What a text would have been under other decisions."""

@@ -1,0 +1,255 @@
+"""Questions about one trace: what must be run for each, and what is kept of them."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from skipviz.analysis.counterfactual import WhatIf
+from skipviz.errors import InputError
+from skipviz.experiments.counterfactuals.compared import compared, known_statistics
+from skipviz.experiments.counterfactuals.kept_run import KeptRun
+from skipviz.experiments.counterfactuals.question import Question
+from skipviz.families.causal_lm import has_logits_apart, layer_list
+from skipviz.families.powers import CanMoveThresholds, traits_of
+from skipviz.models import SkipModel
+from skipviz.models.hashes import run_setup_sha256
+from skipviz.progress import Meter, Progress
+from skipviz.recording.build import TokenColumns, build_trace
+from skipviz.recording.statistics import concatenate
+from skipviz.traces import Trace
+
+ANSWERS_KEPT = 16
+"""Of each trace; the one asked for longest ago goes first."""
+RUNS_KEPT = 2
+"""Texts whose hidden states are kept; the one asked about longest ago goes first."""
+
+
+@dataclass(eq=False)
+class _Memory:
+    """What is kept of a trace: its run, and answers by what was asked."""
+
+    weights: tuple[Any, ...]
+    run: KeptRun | None = None
+    answers: OrderedDict[tuple[str, bytes], dict[str, Any]] = field(default_factory=OrderedDict)
+
+
+_LOCK = threading.Lock()
+_MEMORIES: WeakKeyDictionary[Trace, _Memory] = WeakKeyDictionary()
+_WITH_RUNS: list[_Memory] = []
+"""Those that keep a run, the latest last."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Rerun:
+    """What a question changed.
+
+    Attributes
+    ----------
+    matrices
+        As of the new trace.
+    token
+        The first token that ran.
+    made
+        What ``Ran.made`` is, of the tokens that ran; None if nothing had to be run.
+    reused
+        What was not computed again, in words.
+    """
+
+    matrices: dict[str, npt.NDArray[Any]]
+    token: int
+    made: Float[Tensor, "n d"] | None
+    reused: str
+
+
+class Asking:
+    """Asks a model about a trace.
+
+    Parameters
+    ----------
+    model
+        The model that was traced.
+    trace
+        Of one text.
+    progress, stop
+        As of ``what_if``.
+    """
+
+    def __init__(
+        self,
+        model: SkipModel,
+        trace: Trace,
+        progress: Progress,
+        stop: threading.Event | None,
+    ) -> None:
+        self._model, self._trace, self._progress, self._stop = model, trace, progress, stop
+        self._memory = _memory(model, trace)
+        self._layers = len(layer_list(model.model) or [model.model])
+
+    def answer(self, question: Question) -> WhatIf:
+        """Return the answer, which is kept."""
+        answers = self._memory.answers
+        known = answers.get(question.key)
+        if known is None:
+            known = self._computed(question)
+        with _LOCK:
+            answers[question.key] = known
+            answers.move_to_end(question.key)
+            while len(answers) > ANSWERS_KEPT:
+                answers.popitem(last=False)
+        self._progress(1.0)
+        # The trace that was is not kept with its answers: they would keep each other.
+        return WhatIf(question=question.words, before=self._trace, **known)
+
+    def decisions(self, question: Question) -> Trace:
+        """Return the trace with the decisions that would be made; its statistics stay."""
+        return replace(self._trace, matrices=self._rerun(question).matrices)
+
+    def _computed(self, question: Question) -> dict[str, Any]:
+        """Return what is kept of an answer."""
+        trace, model = self._trace, question.model
+        rerun = self._rerun(question)
+        figures, kl = known_statistics(trace), np.zeros(len(trace))
+        if rerun.made is not None:
+            run, first = self._run(), rerun.token
+            targets = torch.cat([run.ids[0], run.ids.new_tensor([-1])])[first + 1 :]
+            in_backbone = traits_of(model.family, model.model).in_backbone
+            new, divergence = compared(
+                model, run.made[first:], rerun.made, targets,
+                apart=in_backbone and has_logits_apart(model.model),
+            )  # fmt: skip
+            figures = concatenate([figures.rows(slice(first)), new.to(torch.device("cpu"))])
+            kl[first:] = divergence.double().cpu().numpy()
+        made = build_trace(
+            model,
+            _columns(trace),
+            rerun.matrices,
+            statistics=figures,
+            policy=model.policy if question.plan is None else "forced",
+            seed=trace.run["seed"].item(),
+        )
+        return {"trace": made, "asked": question.asked, "kl": kl, "reused": rerun.reused}
+
+    def _rerun(self, question: Question) -> _Rerun:
+        """Run what may differ, or nothing where no decision does."""
+        trace = self._trace
+        run = self._run()
+        layer = token = 0
+        if run.can_resume and question.traceable:
+            if not question.asked.any():
+                matrices = _under(question, trace)
+                return _Rerun(matrices=matrices, token=len(trace), made=None, reused="nothing")
+            tokens, sites = np.nonzero(question.asked)
+            layer, token = int(trace.sites["layer"][int(sites.min())]), int(tokens.min())
+        meter = Meter(self._layers - layer + 1, self._progress, self._stop)
+        ran = run.run(
+            question.model, trace, question.plan, layer=layer, token=token, each_layer=meter.advance
+        )
+        if not (layer or token):
+            return _Rerun(matrices=ran.matrices, token=0, made=ran.made, reused="")
+        matrices = _under(question, trace)
+        above = trace.sites["layer"].to_numpy() >= layer
+        for name, matrix in matrices.items():
+            matrix[token:, above] = ran.matrices[name][:, above]
+        reused = f"layers {layer} to {self._layers - 1}, tokens {token} to {len(trace) - 1}"
+        return _Rerun(matrices=matrices, token=token, made=ran.made, reused=reused)
+
+    def _run(self) -> KeptRun:
+        """Return the run that the trace is of, made again the first time."""
+        if self._memory.run is None:
+            meter = Meter(2 * self._layers, self._progress, self._stop)
+            self._memory.run = KeptRun.of(self._model, self._trace, each_layer=meter.advance)
+        with _LOCK:
+            if self._memory in _WITH_RUNS:
+                _WITH_RUNS.remove(self._memory)
+            _WITH_RUNS.append(self._memory)
+            while len(_WITH_RUNS) > RUNS_KEPT:
+                _WITH_RUNS.pop(0).run = None
+        return self._memory.run
+
+
+def check_trace(model: SkipModel, trace: Trace) -> None:
+    """Raise ``InputError`` unless a trace is one that questions can be asked about."""
+    sequences = trace.tokens["sequence"].n_unique()
+    if sequences != 1 or trace.tokens["context"].to_list() != list(range(1, len(trace) + 1)):
+        raise InputError(
+            f"The trace has {len(trace):,} tokens of {sequences} texts, run in several windows or "
+            "together; a question is about one text that fits one window. Trace a part of it."
+        )
+    labels = [site.label for site in model.family.sites(model.model)]
+    if not labels or trace.sites["label"].to_list() != labels:
+        raise InputError("The trace is of other sites than this model's; trace with this model.")
+    if trace.tokens["entropy"].null_count():
+        raise InputError(
+            "The trace has no losses; trace the text with statistics=True, by a model that "
+            "predicts the next token."
+        )
+    for column, here, what in (
+        ("weights_sha256", model.weights_sha256, "other weights"),
+        ("setup_sha256", run_setup_sha256(model), "another configuration or other thresholds"),
+    ):
+        traced = trace.run[column].item()
+        if traced and here and traced != here:
+            raise InputError(
+                f"The trace was made with {what} ({traced[:12]}) than the model given has "
+                f"({here[:12]}). Give the model that was traced, at the same budget."
+            )
+    family = model.family
+    if isinstance(family, CanMoveThresholds):
+        limits = np.array(family.thresholds(model.model), dtype=np.float32)
+        if not np.array_equal(
+            np.broadcast_to(limits, (len(trace), len(limits))), trace.matrix("threshold")
+        ):
+            raise InputError(
+                "The trace was made at other thresholds than those of the model given. Give the "
+                "model that was traced, at the same budget."
+            )
+
+
+def _memory(model: SkipModel, trace: Trace) -> _Memory:
+    """Return what is kept of a trace, as long as the weights are the same numbers."""
+    weights = (
+        model.runtime,
+        *((each.data_ptr(), 0 if each.is_inference() else each._version)
+          for each in model.model.parameters()),
+    )  # fmt: skip
+    with _LOCK:
+        known = _MEMORIES.get(trace)
+        if known is None or known.weights != weights:
+            known = _MEMORIES[trace] = _Memory(weights)
+        return known
+
+
+def _under(question: Question, trace: Trace) -> dict[str, npt.NDArray[Any]]:
+    """Return the matrices of a trace, to be changed, with a question's thresholds and plan."""
+    matrices = {name: np.array(matrix) for name, matrix in trace.matrices.items()}
+    family, plan = question.model.family, question.plan
+    if isinstance(family, CanMoveThresholds):
+        matrices["threshold"][:] = family.thresholds(question.model.model)
+    matrices["forced"][:] = False if plan is None or plan.forced is None else plan.forced
+    return matrices
+
+
+def _columns(trace: Trace) -> TokenColumns:
+    """Return what is known of a trace's tokens beside their statistics."""
+    tokens = trace.tokens
+    return TokenColumns(
+        source=tokens["source"].to_list(),
+        text=tokens["text"].to_list(),
+        decode=(tokens["phase"] == "decode").to_numpy(),
+        **{
+            name: tokens[name].fill_null(-1).to_numpy()
+            for name in (
+                "sequence", "position", "token_id", "char_start", "char_end", "span", "context"
+            )
+        },
+    )  # fmt: skip

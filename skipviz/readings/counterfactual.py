@@ -1,0 +1,82 @@
+"""The page of questions in sentences: what other decisions would have meant for a text."""
+
+from __future__ import annotations
+
+from skipviz.analysis.counterfactual import WhatIf
+
+_NO_CHANGE = 5e-5
+"""Nats per token below which a change in loss is not told with four decimals."""
+
+
+def what_if_reading(answer: WhatIf) -> str:
+    """Say what would change: the loss first, then decisions, predictions and cost.
+
+    Parameters
+    ----------
+    answer
+        What ``skipviz.what_if`` returned.
+    """
+    changed = answer.changed.height
+    if not changed:
+        return (
+            "**Nothing would change**: every decision is the same as before, and so are the "
+            "predictions."
+        )
+    asked = int(answer.changed["asked"].sum())
+    return " ".join(
+        part
+        for part in (
+            _loss(answer),
+            f"{changed:,} of {answer.trace.matrix('exec_count').size:,} decisions would be others: "
+            f"{asked:,} as asked, and {changed - asked:,} downstream, because their gates would "
+            "see other hidden states.",
+            f"The most likely next token would stay the same after {answer.same_top.mean():.1%} of "
+            f"the tokens; predictions would move by {_small(float(answer.kl.mean()))} nats on "
+            "average (KL divergence).",
+            _cost(answer),
+        )
+        if part
+    )
+
+
+def caveat_reading(answer: WhatIf) -> str:
+    """Say how far an answer reaches.
+
+    Parameters
+    ----------
+    answer
+        What ``skipviz.what_if`` returned.
+    """
+    reused = f" Computed anew: {answer.reused}." if answer.reused else ""
+    return (
+        "This is one text: a lower loss on it does not show that the decisions are better on "
+        "others. It is what a new run under the same decisions gives, up to rounding: a gate very "
+        f"near to its threshold may decide otherwise in another run.{reused}"
+    )
+
+
+def _loss(answer: WhatIf) -> str:
+    was, now = (cost.loss for cost in answer.costs)
+    if was is None or now is None:
+        return ""
+    change = now - was
+    if abs(change) < _NO_CHANGE:
+        return f"**The loss would stay at {now:.4f} nats per token.**"
+    word = "rise" if change > 0 else "fall"
+    return f"**The loss would {word} by {abs(change):.4f} to {now:.4f} nats per token.**"
+
+
+def _cost(answer: WhatIf) -> str:
+    was, now = answer.costs
+    if was.budget is None or now.budget is None:
+        return "What it would cost is unknown, because the FLOPs of this model are."
+    return (
+        f"The budget realised would be {now.budget:.4f} instead of {was.budget:.4f}, and the text "
+        f"would need {now.flop_share:.2%} of the dense model's FLOPs instead of "
+        f"{was.flop_share:.2%}."
+    )
+
+
+def _small(nats: float) -> str:
+    """Return nats with three decimals, or two digits where these would be noughts."""
+    return f"{nats:.3f}" if nats >= 0.001 or not nats else f"{nats:.1e}"

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+
+from skipviz.analysis.counterfactual import WhatIf, decided_by
+from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from tests.synthetic import make_trace
+
+TRACE = make_trace(tokens=20)
+
+
+def answer(*, flips: int, nats: float) -> WhatIf:
+    """A trace in which the first cells are flipped, the very first as asked, and losses move."""
+    counts = TRACE.matrix("exec_count").copy()
+    counts.ravel()[:flips] = 1 - counts.ravel()[:flips]
+    asked = np.zeros(counts.shape, dtype=bool)
+    asked[0, 0] = True
+    moved = TRACE.tokens.with_columns((pl.col("nll") + nats).cast(pl.Float32))
+    after = replace(TRACE, tokens=moved, matrices={**TRACE.matrices, "exec_count": counts})
+    return WhatIf(
+        question="one cell", before=TRACE, trace=after, asked=asked, kl=np.full(20, 0.25),
+        reused="layers 3 to 5",
+    )  # fmt: skip
+
+
+def test_the_loss_comes_first_and_changes_are_told_apart() -> None:
+    said = what_if_reading(answer(flips=4, nats=0.5))
+    assert said.startswith("**The loss would rise by 0.5000 to ")
+    assert "4 of 160 decisions would be others: 1 as asked, and 3 downstream" in said
+    assert "move by 0.250 nats" in said
+    assert "of the dense model's FLOPs instead of" in said
+    assert "fall by 0.5000" in what_if_reading(answer(flips=4, nats=-0.5))
+    assert "The loss would stay at" in what_if_reading(answer(flips=4, nats=0.0))
+
+
+def test_no_change_is_said_so() -> None:
+    assert what_if_reading(answer(flips=0, nats=0.0)).startswith("**Nothing would change**")
+    assert "Computed anew: layers 3 to 5." in caveat_reading(answer(flips=0, nats=0.0))
+
+
+def test_the_table_of_changes_and_the_figures() -> None:
+    found = answer(flips=4, nats=0.5)
+    assert found.changed.select("token", "site", "asked").rows() == [
+        (0, 0, True), (0, 1, False), (0, 2, False), (0, 3, False)
+    ]  # fmt: skip
+    assert (found.changed["executed"] == (TRACE.matrix("exec_count")[0, :4] == 0)).all()
+    row = found.tokens.row(0, named=True)
+    assert (row["asked"], row["downstream"]) == (1, 3)
+    assert row["nll_change"] == pytest.approx(0.5, abs=1e-5)
+    assert found.same_top.all()
+
+
+@pytest.mark.parametrize("polarity", [1, -1])
+def test_what_other_thresholds_decide_about_the_same_scores(polarity: int) -> None:
+    trace = make_trace(tokens=20, polarity=polarity)
+    ran = trace.matrix("exec_count") > 0
+    limits = trace.matrix("threshold")[0].astype(np.float64)
+    assert (decided_by(trace, limits) == ran).all()
+    assert (decided_by(trace, limits - polarity * 1e6)).all()
+    forced = np.zeros(ran.shape, dtype=bool)
+    forced[3] = True
+    held = replace(trace, matrices={**trace.matrices, "forced": forced})
+    assert (decided_by(held, limits - polarity * 1e6)[3] == ran[3]).all()
