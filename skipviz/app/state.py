@@ -6,7 +6,7 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,6 +88,14 @@ class State:
         The policy that was chosen last.
     points
         Selected points of cluster maps, by the key of the map.
+    generations
+        How many texts were asked for.
+    generated
+        The one that was last made the text that all pages show.
+    chat
+        The messages of the conversation so far.
+    clear_message
+        Whether the message that was typed has become a part of it.
     """
 
     runs: dict[str, StartedRun] = field(default_factory=dict)
@@ -98,6 +106,10 @@ class State:
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)
+    generations: int = 0
+    generated: object = None
+    chat: tuple[Mapping[str, str], ...] = ()
+    clear_message: bool = False
 
 
 def state() -> State:

@@ -143,7 +143,7 @@ def trace(
         _check_causal(model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
-    with torch.inference_mode(), _drawing_from(seed):
+    with torch.inference_mode(), drawing_from(seed):
         for batch in _batches(pieces, alone=not traits.batchable):
             run = _run(
                 model, [pieces[i] for i in batch], statistics, plan, traits, len(sites), meter
@@ -166,7 +166,7 @@ def trace(
 
 
 @contextmanager
-def _drawing_from(seed: int) -> Iterator[None]:
+def drawing_from(seed: int) -> Iterator[None]:
     """Let torch draw from a seed in this block, and go on afterwards where it stood."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
