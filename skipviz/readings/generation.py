@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
 from skipviz.recording.generating import Ended, Generation
@@ -77,7 +79,10 @@ def comparison_reading(found: GenerationComparison) -> str:
     if found.token is None:
         where = f"The dense model wrote the same {own['tokens']:,} tokens."
     else:
-        mine, theirs = (f"“{text}”" if text else "the end of the text" for text in found.texts)
+        mine, theirs = (
+            _token_words(row, text, found.token)
+            for row, text in zip((own, dense), found.texts, strict=True)
+        )
         where = (
             f"The texts part at written token {found.token + 1:,}: {mine} here, {theirs} by the "
             "dense model."
@@ -89,3 +94,11 @@ def comparison_reading(found: GenerationComparison) -> str:
         f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
         f"{speeds[0]:.1f}: {speeds[0] / speeds[1]:.2f} times as many."
     )
+
+
+def _token_words(row: dict[str, Any], text: str, token: int) -> str:
+    """Return what a text has in the place of a token."""
+    if text:
+        return f"“{text}”"
+    last = row["tokens"] - (row["ended"] == "end token")
+    return "the end of the text" if token >= last else "a part of a character"

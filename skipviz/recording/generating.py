@@ -44,7 +44,8 @@ class StreamedToken:
     token_id
         The token.
     text
-        The characters that it adds. A character of several tokens comes with the last of them.
+        The characters that it adds. A character of several tokens comes with the last of them, and
+        the token with which the model ends a text adds none.
     phase
         ``prefill`` for the tokens of the prompt, ``decode`` for those that were written.
     layers_used
@@ -116,9 +117,8 @@ class Generation:
 
     @property
     def text(self) -> str:
-        """What it wrote after the prompt, without the token with which it ended."""
-        written = self.written[:-1] if self.ended == "end token" else self.written
-        return "".join(token.text for token in written)
+        """What it wrote after the prompt."""
+        return "".join(token.text for token in self.written)
 
     @property
     def tokens_per_second(self) -> float | None:
@@ -269,6 +269,7 @@ class _Writer:
         self._layers = layer_count_of(model.family, model.model)
         self._exits = isinstance(model.family, HasExits)
         self._characters = _Characters(model.tokenizer)
+        self._ends = _end_ids(model)
         numbers = np.array(ids, dtype=np.int64)
         texts, span = whole_characters(model.tokenizer, numbers, np.zeros_like(numbers))
         first = np.diff(span, prepend=-1) > 0
@@ -295,7 +296,8 @@ class _Writer:
         if not self.written:
             self._first = self._last
         self.written.append(token)
-        self.pieces.append(self._characters.add(token))
+        ends = token in self._ends
+        self.pieces.append(self._characters.rest() if ends else self._characters.add(token))
         self._tell(len(self.ids) + len(self.written) - 1)
         self._meter.advance()
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
 from skipviz.app.components.run_button import jobs
+from skipviz.app.generations import Written
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
 
@@ -29,23 +31,33 @@ def generate_page() -> None:
     page()
 
 
-def current() -> skipviz.Trace:
-    """Return what the other pages would show; called in the script of a page."""
-    from skipviz.app.components.run_button import traced_now
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a token take its time, as that of a larger model does."""
+    told = Written.told
 
-    known = traced_now()
-    assert known is not None
-    return known[1]
+    def slowly(self: Written, side: Any) -> Callable[[skipviz.StreamedToken], None]:
+        take = told(self, side)
+
+        def on_token(token: skipviz.StreamedToken) -> None:
+            time.sleep(0.02 if token.phase == "decode" else 0)
+            take(token)
+
+        return on_token
+
+    monkeypatch.setattr(Written, "told", slowly)
 
 
-def other_page() -> None:
-    """The script of another page: its text, and what was asked to make it."""
-    import streamlit as st
-
-    from skipviz.app.components.run_button import traced_now
-
-    known = traced_now()
-    st.text("none" if known is None else "".join(known[1].tokens["text"]))
+def begun(page: AppTest) -> Any:
+    """Start a long text, and return its job once something is written."""
+    page.text_area(key="generate prompt").set_value(PROMPT)
+    page.number_input(key="generate tokens").set_value(230)
+    page.button(key="write").click().run(timeout=PATIENCE)
+    job = page.session_state["skipviz"].runs["generation"].job
+    end = time.monotonic() + PATIENCE
+    while (job.partial is None or not job.partial.has_begun) and time.monotonic() < end:
+        time.sleep(0.005)
+    return job
 
 
 @pytest.fixture
@@ -122,23 +134,20 @@ def test_the_dense_model_writes_beside_it(page: AppTest, folder: Path, dense_fol
     assert found.token is not None
     assert f"The texts part at written token {found.token + 1}:" in said
     table = page.dataframe[0].value
-    assert table["tokens written"].tolist() == [8, 8]
+    assert table["tokens written"].tolist() == [len(own.written), len(dense.written)]
     assert trace_of(page).run["runtime"].item() == "gathered"
 
 
-def test_a_stopped_text_is_kept(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    page.text_area(key="generate prompt").set_value(PROMPT)
-    page.number_input(key="generate tokens").set_value(230)
-    page.button(key="write").click().run(timeout=PATIENCE)
-    job = page.session_state["skipviz"].runs["generation"].job
-    end = time.monotonic() + PATIENCE
-    while (job.partial is None or not job.partial.has_begun) and time.monotonic() < end:
-        time.sleep(0.005)
-    job.partial.enough = True  # as the button does, before the text is through
+@pytest.mark.usefixtures("slow")
+def test_a_stopped_text_is_kept(page: AppTest) -> None:
+    job = begun(page)
+    page.run(timeout=PATIENCE)
+    page.button(key="stop generation").click()
     until(page, lambda: not any(button.label == "Stop" for button in page.button))
     assert any("it was stopped" in each.value for each in page.markdown)
     traced = trace_of(page)
     assert 0 < traced.tokens.filter(phase="decode").height < 229
+    assert not job.stop.is_set()
 
 
 def test_a_chat_goes_on(page: AppTest, folder: Path, dense_folder: Path) -> None:
@@ -187,14 +196,9 @@ def test_hostile_texts_are_text(page: AppTest) -> None:
     check(page)
 
 
+@pytest.mark.usefixtures("slow")
 def test_a_run_whose_page_is_closed_stops(page: AppTest, monkeypatch: pytest.MonkeyPatch) -> None:
-    page.text_area(key="generate prompt").set_value(PROMPT)
-    page.number_input(key="generate tokens").set_value(230)
-    page.button(key="write").click().run(timeout=PATIENCE)
-    job = page.session_state["skipviz"].runs["generation"].job
-    end = time.monotonic() + PATIENCE
-    while (job.partial is None or not job.partial.has_begun) and time.monotonic() < end:
-        time.sleep(0.005)
+    job = begun(page)
     began = time.monotonic()
     monkeypatch.setattr(jobs()._worker, "_present", lambda _: False)
     job.future.exception(timeout=PATIENCE)

@@ -10,6 +10,12 @@ from skipviz.readings.generation import ENDED, comparison_reading, generation_re
 PROMPT = "The quick brown"
 
 
+@pytest.fixture(autouse=True)
+def _endless(gated: skipviz.SkipModel, dense: skipviz.SkipModel) -> None:
+    for each in (gated, dense):
+        each.model.generation_config.eos_token_id = None
+
+
 def test_the_sentence_has_the_numbers(gated: skipviz.SkipModel, dense: skipviz.SkipModel) -> None:
     made = replace(
         skipviz.generate(gated, PROMPT, max_new_tokens=9), seconds_after=2.0, ended="stopped"
@@ -51,3 +57,5 @@ def test_where_two_texts_part_is_said(gated: skipviz.SkipModel, dense: skipviz.S
     cut = comparison_reading(skipviz.compare_generations(short, own))
     assert cut.startswith("The texts part at written token 2: the end of the text here, “")
     assert "per second" not in cut
+    part = replace(found, texts=("", found.texts[1]), token=2)
+    assert "token 3: a part of a character here" in comparison_reading(part)

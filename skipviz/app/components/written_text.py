@@ -5,30 +5,35 @@ It is HTML, sent anew while the text grows; texts that are there stand in ``toke
 
 from __future__ import annotations
 
-import html
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 
 from skipviz.plots.style.labels import html_text
-from skipviz.plots.style.palette import CIVIDIS, interpolate, readable_on, shares_along
+from skipviz.plots.style.palette import (
+    CIVIDIS,
+    VERMILION,
+    interpolate,
+    readable_on,
+    shares_along,
+)
 from skipviz.recording.generating import StreamedToken
 
-SHOWN = 1000
+SHOWN = 600
 """Tokens of the prompt, and of what was written, that are shown at most: the last ones."""
 TITLES = {"prefill": "Prompt, read at once (prefill)", "decode": "Written token by token (decode)"}
-STYLE = (
-    ".written{line-height:1.75;white-space:pre-wrap;overflow-wrap:anywhere;max-height:22rem;"
-    "overflow-y:auto;padding:.5rem .7rem;border:1px solid rgba(128,128,128,.5);border-radius:.5rem}"
-    ".written span{border-radius:.15rem;padding:.1rem 0}"
-    ".written .unread{border-bottom:2px dotted currentColor}"
-    ".written .parts{outline:2.5px solid #D55E00;outline-offset:1px}"
-    ".written-title{font-size:.85rem;opacity:.8;margin:.6rem 0 .2rem}"
-    ".written-scale{font-size:.85rem;margin:.3rem 0}"
-    ".written-bar{display:inline-block;width:9rem;height:.8rem;margin:0 .4rem;border-radius:.2rem;"
-    "border:1px solid rgba(128,128,128,.6);vertical-align:-.1rem}"
+SMALL = "font-size:.85rem;margin:.6rem 0 .2rem"
+BOX = (
+    "line-height:1.75;white-space:pre-wrap;overflow-wrap:anywhere;max-height:22rem;"
+    "overflow-y:auto;padding:.5rem .7rem;border:1px solid rgba(128,128,128,.5);border-radius:.5rem"
 )
+BAR = (
+    "display:inline-block;width:9rem;height:.8rem;margin:0 .4rem;border-radius:.2rem;"
+    "border:1px solid rgba(128,128,128,.6);vertical-align:-.1rem"
+)
+UNREAD = "border-bottom:2px dotted currentColor"
+PARTING = f";outline:2.5px solid {VERMILION};outline-offset:1px"
 
 
 def written_text(
@@ -51,10 +56,10 @@ def written_text(
 def layers_scale(ends: tuple[float, float]) -> None:
     """Show what the colours mean."""
     low, high = ends
+    gradient = f"background:linear-gradient(to right,{','.join(CIVIDIS)})"
     st.html(
-        f'<style>{STYLE}</style><div class="written-scale">layers used: {low:g}'
-        '<span class="written-bar" style="background:linear-gradient(to right,'
-        f'{",".join(CIVIDIS)})"></span>{high:g}; dotted: written, and not read yet</div>'
+        f'<div style="{SMALL}">layers used: {low:g}<span style="{BAR};{gradient}"></span>{high:g}; '
+        "dotted: written, and not read yet</div>"
     )
 
 
@@ -67,7 +72,7 @@ def written_html(
         ours = [token for token in tokens if token.phase == phase]
         if ours:
             blocks.append(_block(ours, title, ends, parts))
-    return f"<style>{STYLE}</style>{''.join(blocks)}"
+    return "".join(blocks)
 
 
 def _block(
@@ -82,17 +87,14 @@ def _block(
     inks = np.where(readable_on(colours), "#000", "#fff")
     spans = []
     for token, (red, green, blue), ink in zip(shown, colours.tolist(), inks, strict=True):
-        classes = ["parts"] if token.position == parts else []
+        style, tip = f"background:rgb({red},{green},{blue});color:{ink}", "not read yet"
         if token.layers_used is None:
-            style, tip, classes = "", "not read yet", [*classes, "unread"]
+            style = UNREAD
         else:
-            style = f"background:rgb({red},{green},{blue});color:{ink}"
             tip = f"token {token.position}: layers used {token.layers_used:g}"
-        spans.append(
-            f'<span class="{" ".join(classes)}" style="{style}" title="{html.escape(tip)}">'
-            f"{html_text(token.text)}</span>"
-        )
+        style += PARTING if token.position == parts else ""
+        spans.append(f'<span style="{style}" title="{tip}">{html_text(token.text)}</span>')
     return (
-        f'<div class="written-title">{words}</div>'
-        f'<div class="written" dir="auto" tabindex="0">{"".join(spans)}</div>'
+        f'<div style="{SMALL}">{words}</div>'
+        f'<div style="{BOX}" dir="auto" tabindex="0">{"".join(spans)}</div>'
     )

@@ -14,7 +14,7 @@ from skipviz.app.components.run_button import explain, follow, give_up, how_far,
 from skipviz.app.components.written_text import layers_scale, written_text
 from skipviz.app.generations import Writing, Written, WrittenTexts, make_current, write
 from skipviz.app.inputs import choose_model
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import Request, kept_result
 from skipviz.app.served import most_tokens
 from skipviz.app.sessions import this_session
 from skipviz.app.state import restore, set_widget, state, widgets
@@ -58,8 +58,8 @@ def page() -> None:
         _watch(run.job)
         return
     found: WrittenTexts | None = outcome(NAME, asked=run.asked)
-    if found is None and run.finished is not None:
-        found = run.finished.job.future.result()
+    if found is None and run.finished is not None:  # the text before one that was stopped
+        found = kept_result(run.finished.job)
     if found is None:
         return
     if run.finished is run and state().generated != run.asked:
@@ -129,8 +129,7 @@ def _text() -> Document:
 def _chat() -> Document:
     """Take the next message of a conversation, which the chat template writes."""
     said = state().chat
-    if not said:
-        st.text_input("System message (optional)", key=f"{KEYS}system")
+    system = "" if said else st.text_input("System message (optional)", key=f"{KEYS}system")
     for message in said:
         with st.chat_message("user" if message["role"] == "user" else "assistant"):
             st.caption(plain(message["role"]))
@@ -145,7 +144,6 @@ def _chat() -> Document:
     if said and st.button("New chat", key="new chat"):
         state().chat = ()
         st.rerun()
-    system = str(widgets().get(f"{KEYS}system") or "") if not said else ""
     first = ({"role": "system", "content": system},) if system.strip() else ()
     asked = {"role": "user", "content": text}
     return Document(

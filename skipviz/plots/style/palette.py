@@ -109,7 +109,7 @@ def layers_used_range(trace: Trace) -> tuple[float, float]:
     return fewest, max(most, reached)
 
 
-def possible_layers(sites: pl.DataFrame, *, layers: float) -> tuple[float, float]:
+def possible_layers(sites: pl.DataFrame, *, layers: float | int) -> tuple[float, float]:
     """Return the fewest and the most layers that a token can use.
 
     Parameters

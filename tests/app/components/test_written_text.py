@@ -30,8 +30,8 @@ def test_prompt_and_text_stand_apart_and_what_is_not_read_has_no_colour() -> Non
     assert "Prompt, read at once (prefill), 1 token<" in prompt
     assert ">a</span>" in prompt
     assert text.count("<span") == 2
-    assert re.search(r'class="parts"[^>]*>b<', text)
-    assert re.search(r'class="unread" style="" title="not read yet">c<', text)
+    assert re.search(r'outline:[^>]*title="token 1: layers used 6">b<', text)
+    assert re.search(r'style="border-bottom:2px dotted[^>]*title="not read yet">c<', text)
 
 
 def test_texts_are_text() -> None:
