@@ -211,9 +211,10 @@ def generate(
         )
     limit = min(max_new_tokens, room)
     given = torch.tensor([ids], device=model.device)
+    strings = _stopping(model, stop_strings)
     options: dict[str, Any] = {
         "generation_config": _configuration(model, limit, temperature, top_p, top_k),
-        "stopping_criteria": _stopping(model, stop_strings),
+        "stopping_criteria": strings,
     }
     layers = [] if stop is None else list(layer_list(model.model) or ())
     stopped = False
@@ -235,7 +236,7 @@ def generate(
     return Generation(
         tokens=tuple(writer.tokens(recording.trace)),
         trace=_named(recording.trace, seed),
-        ended=_why(model, writer, stopped, limit, max_new_tokens, stop_strings),
+        ended=_why(model, writer, stopped, limit, max_new_tokens, strings),
         seconds_to_first=writer.seconds_to_first,
         seconds_after=writer.seconds_after,
     )
@@ -427,18 +428,14 @@ def _end_ids(model: SkipModel) -> set[int]:
 
 
 def _why(
-    model: SkipModel,
-    writer: _Writer,
-    stopped: bool,
-    limit: int,
-    max_new_tokens: int,
-    stop_strings: Sequence[str],
+    model: SkipModel, writer: _Writer, stopped: bool, limit: int, max_new_tokens: int, strings: Any
 ) -> Ended:
     """Return why a text ended."""
     if stopped:
         return "stopped"
     if writer.written[-1] in _end_ids(model):
         return "end token"
-    if len(writer.written) < limit or any(each in "".join(writer.pieces) for each in stop_strings):
+    ids = torch.tensor([writer.ids + writer.written], device=model.device)
+    if len(strings) and bool(strings(ids, None).any()):
         return "stop string"
     return "max_new_tokens" if limit == max_new_tokens else "context"

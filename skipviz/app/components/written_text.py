@@ -50,7 +50,8 @@ def written_text(
     parts
         The place of the token from which another text differs; None if there is no such.
     """
-    st.html(written_html(tokens, ends, parts=parts))
+    if tokens:
+        st.html(written_html(tokens, ends, parts=parts))
 
 
 def layers_scale(ends: tuple[float, float]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import polars as pl
 import streamlit as st
@@ -30,7 +31,7 @@ from skipviz.text.documents import Document, check_text
 NAME = "generation"
 KEYS = "generate "
 """What the keys of this page's inputs begin with."""
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "kind": "Text", "prompt": "", "system": "", "message": "", "tokens": 64, "temperature": 0.0,
     "top p": 1.0, "top k": 0, "seed": 0, "stop": "", "runtime": "masked", "dense": False,
 }  # fmt: skip
