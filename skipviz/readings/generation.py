@@ -9,7 +9,7 @@ import polars as pl
 from skipviz.recording.generating import Ended, Generation
 from skipviz.recording.generation_comparison import GenerationComparison
 
-ENDED: dict[Ended, str] = {
+WHY_ENDED: dict[Ended, str] = {
     "end token": "it ended where the model wrote its end token",
     "stop string": "it ended at a stop string",
     "max_new_tokens": "it ended at the number of tokens asked for",
@@ -31,7 +31,7 @@ def generation_reading(generation: Generation) -> str:
     count = len(generation.written)
     words = "1 token" if count == 1 else f"{count:,} tokens"
     return (
-        f"The model wrote {words}{_layers(generation)}; {ENDED[generation.ended]}. "
+        f"The model wrote {words}{_layers(generation)}; {WHY_ENDED[generation.ended]}. "
         f"{_speed(generation)}"
     ).strip()
 

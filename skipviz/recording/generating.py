@@ -50,6 +50,12 @@ class StreamedToken:
         ``prefill`` for the tokens of the prompt, ``decode`` for those that were written.
     layers_used
         As in the trace; None where it was not run, as the last token, which nothing reads.
+
+    Examples
+    --------
+    >>> generation = skipviz.generate(model, "The quick brown", max_new_tokens=2)
+    >>> generation.tokens[0].text, generation.tokens[0].phase, generation.tokens[-1].layers_used
+    ('The', 'prefill', None)
     """
 
     position: int
@@ -86,8 +92,8 @@ class Generation:
     >>> generation = skipviz.generate(model, "The quick brown", max_new_tokens=8)
     >>> generation.ended, len(generation.written), generation.tokens_per_second > 0
     ('max_new_tokens', 8, True)
-    >>> generation.trace.tokens["phase"].value_counts(sort=True).rows()
-    [('prefill', 9), ('decode', 7)]
+    >>> [generation.trace.tokens.filter(phase=phase).height for phase in ("prefill", "decode")]
+    [6, 7]
     """
 
     tokens: tuple[StreamedToken, ...]

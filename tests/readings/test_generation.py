@@ -5,7 +5,12 @@ from dataclasses import replace
 import pytest
 
 import skipviz
-from skipviz.readings.generation import ENDED, comparison_reading, generation_reading, mean_layers
+from skipviz.readings.generation import (
+    WHY_ENDED,
+    comparison_reading,
+    generation_reading,
+    mean_layers,
+)
 
 PROMPT = "The quick brown"
 
@@ -36,7 +41,7 @@ def test_the_sentence_has_the_numbers(gated: skipviz.SkipModel, dense: skipviz.S
     assert "wrote 3 tokens and used all 6 layers for each; it ended at the number" in plain
     assert "masked" not in plain
     one = skipviz.generate(gated, PROMPT, max_new_tokens=1)
-    assert generation_reading(one) == f"The model wrote 1 token; {ENDED['max_new_tokens']}."
+    assert generation_reading(one) == f"The model wrote 1 token; {WHY_ENDED['max_new_tokens']}."
 
 
 def test_where_two_texts_part_is_said(gated: skipviz.SkipModel, dense: skipviz.SkipModel) -> None:

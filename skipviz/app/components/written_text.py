@@ -20,9 +20,12 @@ from skipviz.plots.style.palette import (
 )
 from skipviz.recording.generating import StreamedToken
 
-SHOWN = 600
+LAST_SHOWN = 600
 """Tokens of the prompt, and of what was written, that are shown at most: the last ones."""
-TITLES = {"prefill": "Prompt, read at once (prefill)", "decode": "Written token by token (decode)"}
+PHASE_TITLES = {
+    "prefill": "Prompt, read at once (prefill)",
+    "decode": "Written token by token (decode)",
+}
 SMALL = "font-size:.85rem;margin:.6rem 0 .2rem"
 BOX = (
     "line-height:1.75;white-space:pre-wrap;overflow-wrap:anywhere;max-height:22rem;"
@@ -69,7 +72,7 @@ def written_html(
 ) -> str:
     """Return the text as HTML; the rest as for ``written_text``."""
     blocks = []
-    for phase, title in TITLES.items():
+    for phase, title in PHASE_TITLES.items():
         ours = [token for token in tokens if token.phase == phase]
         if ours:
             blocks.append(_block(ours, title, ends, parts))
@@ -79,10 +82,10 @@ def written_html(
 def _block(
     tokens: Sequence[StreamedToken], title: str, ends: tuple[float, float], parts: int | None
 ) -> str:
-    shown = tokens[-SHOWN:]
+    shown = tokens[-LAST_SHOWN:]
     words = f"{title}, {len(tokens):,} token{'' if len(tokens) == 1 else 's'}"
     if len(shown) < len(tokens):
-        words += f", the last {SHOWN:,} shown"
+        words += f", the last {LAST_SHOWN:,} shown"
     used = np.array([np.nan if t.layers_used is None else t.layers_used for t in shown])
     colours = interpolate(CIVIDIS, shares_along(np.nan_to_num(used), ends))
     inks = np.where(readable_on(colours), "#000", "#fff")

@@ -28,7 +28,7 @@ from skipviz.recording.generating import Generation
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
 
-NAME = "generation"
+GENERATION_RUN = "generation"
 KEYS = "generate "
 """What the keys of this page's inputs begin with."""
 DEFAULTS: dict[str, Any] = {
@@ -48,7 +48,7 @@ def page() -> None:
         of_text=False,
     )  # fmt: skip
     _inputs(chosen)
-    run = state().runs.get(NAME)
+    run = state().runs.get(GENERATION_RUN)
     if run is None:
         st.caption(
             "Enter a prompt and press **Generate**: the text comes token by token, each in the "
@@ -58,7 +58,7 @@ def page() -> None:
     if run.under_way:
         _watch(run.job)
         return
-    found: WrittenTexts | None = outcome(NAME, asked=run.asked)
+    found: WrittenTexts | None = outcome(GENERATION_RUN, asked=run.asked)
     if found is None and run.finished is not None:  # the text before one that was stopped
         found = kept_result(run.finished.job)
     if found is None:
@@ -106,9 +106,9 @@ def _inputs(chosen: Request) -> None:
 def _begin(request: Request, asked: Writing) -> None:
     """Start a run of its own: it takes its time, and may be ended early."""
     state().generations += 1
-    name = f"{NAME} {state().generations} of {this_session()}"
+    name = f"{GENERATION_RUN} {state().generations} of {this_session()}"
     follow(
-        NAME,
+        GENERATION_RUN,
         lambda: jobs().writing(
             request,
             name,
@@ -206,9 +206,9 @@ def _watch(job: Job[WrittenTexts]) -> None:
         st.rerun()
     st.progress(job.share, text=plain(how_far(job, before=jobs().before(job))))
     live: Written | None = job.partial
-    if st.button("Stop", key=f"stop {NAME}"):
+    if st.button("Stop", key=f"stop {GENERATION_RUN}"):
         if live is None or not live.has_begun:
-            give_up(NAME)
+            give_up(GENERATION_RUN)
             st.rerun()
         else:
             live.enough = True  # what was written stays

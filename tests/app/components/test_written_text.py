@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from skipviz.app.components.written_text import SHOWN, written_html
+from skipviz.app.components.written_text import LAST_SHOWN, written_html
 from skipviz.plots.style.palette import CIVIDIS
 from skipviz.recording.generating import StreamedToken
 
@@ -42,7 +42,7 @@ def test_texts_are_text() -> None:
 
 
 def test_a_long_text_shows_its_end() -> None:
-    shown = written_html([token(n, f"w{n} ") for n in range(SHOWN + 5)], (2.0, 6.0))
-    assert f"{SHOWN + 5:,} tokens, the last {SHOWN:,} shown" in shown
+    shown = written_html([token(n, f"w{n} ") for n in range(LAST_SHOWN + 5)], (2.0, 6.0))
+    assert f"{LAST_SHOWN + 5:,} tokens, the last {LAST_SHOWN:,} shown" in shown
     assert ">w4 <" not in shown
     assert ">w5 <" in shown
