@@ -219,7 +219,7 @@ def _watch(job: Job[WrittenTexts]) -> None:
     for place, side in zip(st.columns(1 + beside), ("own", "dense"), strict=False):
         with place:
             if beside:
-                st.caption("With gates" if side == "own" else "Dense")
+                st.caption("Skipping" if side == "own" else "Dense")
             written_text(live.tokens["own" if side == "own" else "dense"], live.ends)
 
 
@@ -273,13 +273,13 @@ def _beside(
 ) -> None:
     parts = None if compared.token is None else len(own.read) + compared.token
     for column, side, label in zip(
-        st.columns(2), (own, dense), ("With gates", "Dense"), strict=True
+        st.columns(2), (own, dense), ("Skipping", "Dense"), strict=True
     ):
         with column:
             st.caption(label)
             written_text(side.tokens, ends, parts=parts)
     table = compared.figures.select(
-        pl.Series("", ["with gates", "dense"]),
+        pl.Series("", ["skipping", "dense"]),
         pl.col("tokens").alias("tokens written"),
         pl.col("ended"),
         pl.col("layers_used").round(2).alias("layers used"),
