@@ -272,9 +272,7 @@ def _beside(
     own: Generation, dense: Generation, compared: GenerationComparison, ends: tuple[float, float]
 ) -> None:
     parts = None if compared.token is None else len(own.read) + compared.token
-    for column, side, label in zip(
-        st.columns(2), (own, dense), ("Skipping", "Dense"), strict=True
-    ):
+    for column, side, label in zip(st.columns(2), (own, dense), ("Skipping", "Dense"), strict=True):
         with column:
             st.caption(label)
             written_text(side.tokens, ends, parts=parts)
