@@ -117,6 +117,9 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
         found.findings[0],
         *skipviz.inspect(published.routed(), tiny.tokenizer())[:1],
         skipviz.attribute_depth(gated, own, target, steps=2),
+        (written := skipviz.generate(gated, "A fox.", max_new_tokens=40)),
+        written.tokens[0],
+        skipviz.compare_generations(written, written),
     ]  # fmt: skip
     with skipviz.record(gated) as recording:
         shown.append(recording)

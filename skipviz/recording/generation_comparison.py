@@ -42,6 +42,9 @@ class GenerationComparison:
     texts: tuple[str, str]
     figures: pl.DataFrame
 
+    def __repr__(self) -> str:
+        return f"GenerationComparison(token={self.token}, texts={self.texts})"
+
 
 def compare_generations(first: Generation, second: Generation) -> GenerationComparison:
     """Compare two texts written from one prompt, such as a model's and its backbone's.
