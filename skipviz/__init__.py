@@ -1,8 +1,8 @@
 """See which layers each token of a dynamic-depth transformer used, and why.
 
-``skipviz.load`` gives a model, ``skipviz.trace`` runs it over a text, ``skipviz.record`` listens
-to a run of your own, ``skipviz.audit`` flips every decision to see what it was worth. A
-``Trace`` is four Polars tables.
+``skipviz.load`` gives a model, ``skipviz.trace`` runs it over a text, ``skipviz.generate`` has it
+write one, ``skipviz.record`` listens to a run of your own, ``skipviz.audit`` flips every decision
+to see what it was worth. A ``Trace`` is four Polars tables.
 
 Every name is imported when it is first used: a saved trace is loaded, analysed and drawn without
 torch.
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
     from skipviz.models.loading import from_parts, load
     from skipviz.models.runtimes import with_runtime
+    from skipviz.recording.generating import Generation, StreamedToken, generate
+    from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
     from skipviz.schema import Site
@@ -62,6 +64,8 @@ __all__ = [
     "Document",
     "Finding",
     "GateSpec",
+    "Generation",
+    "GenerationComparison",
     "InputError",
     "MissingExtraError",
     "ModelError",
@@ -74,6 +78,7 @@ __all__ = [
     "SkipvizError",
     "Stopped",
     "StoreError",
+    "StreamedToken",
     "Target",
     "TextError",
     "Trace",
@@ -88,9 +93,11 @@ __all__ = [
     "audit",
     "check",
     "cluster",
+    "compare_generations",
     "correlate",
     "evaluate",
     "from_parts",
+    "generate",
     "inspect",
     "load",
     "plots",
@@ -125,6 +132,8 @@ _HOMES = {
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
     "models.loading": ("from_parts", "load"),
     "models.runtimes": ("with_runtime",),
+    "recording.generating": ("Generation", "StreamedToken", "generate"),
+    "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
     "schema": ("Site",),

@@ -38,6 +38,11 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "for it.",
         "runtime": "How decisions are carried out: masked (everything is computed, skipped results "
         "are discarded) or gathered (only what runs is computed).",
+        "prefill": "The run over a whole prompt at once, before the first token is written.",
+        "decode": "The runs that write a text token by token, each over the newest token and the "
+        "keys and values kept of those before.",
+        "temperature": "How a next token is chosen when a text is written: 0 takes the most likely "
+        "one, and the higher it is, the more often less likely ones are drawn.",
         # What is measured.
         "trace": "The record of one run: every token, every decision, and where they came from.",
         "layers used": "How many layers ran for a token; attention and MLP count half each where "

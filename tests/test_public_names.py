@@ -118,6 +118,9 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
         *skipviz.inspect(published.routed(), tiny.tokenizer())[:1],
         skipviz.attribute_depth(gated, own, target, steps=2),
         skipviz.what_if(gated, own, sites={(1, None): False}),
+        (written := skipviz.generate(gated, "A fox.", max_new_tokens=40)),
+        written.tokens[0],
+        skipviz.compare_generations(written, written),
     ]  # fmt: skip
     with skipviz.record(gated) as recording:
         shown.append(recording)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -47,6 +48,26 @@ def choose() -> Request | None:
     return request
 
 
+def choose_model() -> Request:
+    """Show the side bar of a page that takes a prompt; return a request without a text."""
+    restore(state().sidebar.items())
+    with st.sidebar:
+        st.title("skipviz")
+        st.caption("Which layers did each token use, and why?")
+        request = _chosen()
+    _keep_choices()
+    return request
+
+
+def _chosen() -> Request:
+    """Offer model, policy and budget."""
+    model = _choose_model()
+    gates = choose_gates(model)
+    policy = _choose_policy(model)
+    budget = _choose_budget(model, policy)
+    return Request(model=model, documents=(), budget=budget, policy=policy, gates=gates)
+
+
 def _keep_choices() -> None:
     held = widgets()
     drawn = {key: held[key] for key in held if key in KEPT or key.startswith(KEPT_OF)}
@@ -62,23 +83,24 @@ def _choose() -> Request | None:
         )
         if kind == TRACE:
             return _choose_stored()
-        model = _choose_model()
-        gates = choose_gates(model)
-        policy = _choose_policy(model)
-        budget = _choose_budget(model, policy)
+        request = _chosen()
         documents, problem = _documents(str(kind))
         pressed = st.button(
-            "Trace the text", type="primary", width="stretch", key="run", disabled=model == ""
+            "Trace the text",
+            type="primary",
+            width="stretch",
+            key="run",
+            disabled=request.model == "",
         )
         if documents and not problem:
-            _estimate(model, documents)
+            _estimate(request.model, documents)
     if problem is not None and (pressed or kind == "Upload"):
         (st.info if problem == NO_UPLOAD else st.error)(plain(problem))
         return None
     if not (pressed and documents):
         return None
     state().documents = documents
-    return Request(model=model, documents=documents, budget=budget, policy=policy, gates=gates)
+    return replace(request, documents=documents)
 
 
 def _choose_stored() -> Request | None:

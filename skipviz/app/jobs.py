@@ -29,7 +29,7 @@ from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
-from skipviz.models import SkipModel, at_budget, at_limit, with_policy
+from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
@@ -111,6 +111,10 @@ class Request:
 Experiment: TypeAlias = Callable[[SkipModel, Progress, threading.Event], Result]
 """Takes the model, who is told of progress, and what is set to stop."""
 Analysis: TypeAlias = Callable[[Progress], Result]
+
+
+Writes: TypeAlias = Callable[[SkipModel, Callable[[], SkipModel], Job[Any]], Result]
+"""Takes the model, what loads the dense model under it, and the job."""
 
 
 class ForgottenError(InputError):
@@ -235,6 +239,25 @@ class Jobs:
 
         return self._start(f"{name} {request.key}", work)
 
+    def writing(self, request: Request, name: str, run: Writes[Result]) -> Job[Result]:
+        """Start a run that has a model write a text, and shows what there is meanwhile.
+
+        Parameters
+        ----------
+        request
+            The model, and the prompt as its document.
+        name
+            Of this run alone: it takes its own time, and may be ended early.
+        run
+            Does it.
+        """
+
+        def work(job: Job[Any]) -> Result:
+            model = self._ready(request, job)
+            return run(model, lambda: self._backbone(model), job)
+
+        return self._start(f"{name} {request.key}", work)
+
     def proposal(self, model: str) -> Job[str]:
         """Look for the gates of a model that skipviz does not know; describe them in YAML."""
 
@@ -316,7 +339,21 @@ class Jobs:
         return model
 
     def _model(self, name: str, gates: str | None) -> SkipModel:
-        key = identity(name) if gates is None else f"{identity(name)}\n{gates}"
+        if gates is None:
+            return self._loaded(identity(name), lambda: load_served(name))
+        return self._loaded(f"{identity(name)}\n{gates}", lambda: load_described(name, gates))
+
+    def _backbone(self, model: SkipModel) -> SkipModel:
+        """Return the dense model under a model's gates, which may be run wherever those may."""
+        if model.settings is None:
+            raise InputError(
+                f"Which dense model is under {model.name} is not known, so it cannot be run beside "
+                "it. Choose a model whose gates skipviz trained."
+            )
+        name = model.settings.backbone
+        return self._loaded(identity(name), lambda: load(name))
+
+    def _loaded(self, key: str, make: Callable[[], SkipModel]) -> SkipModel:
         with self._lock:
             loading = self._loading.setdefault(key, threading.Lock())
         with loading:  # a run that was left behind while it loaded may still be at it
@@ -324,7 +361,7 @@ class Jobs:
                 model = self._models.pop(key, None)
             if model is None:
                 self._make_room()
-                model = load_served(name) if gates is None else load_described(name, gates)
+                model = make()
             with self._lock:
                 self._models[key] = model
         return model

@@ -9,6 +9,7 @@ from skipviz.app.views import (
     audit_page,
     checkup_page,
     clusters_page,
+    generate_page,
     layers_page,
     paths_page,
     policies_page,
@@ -19,6 +20,7 @@ from skipviz.app.views import (
 PAGES = {
     "Skip paths": paths_page,
     "What if": what_if_page,
+    "Generate": generate_page,
     "Audit": audit_page,
     "Attribution": attribution_page,
     "Clusters": clusters_page,

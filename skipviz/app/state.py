@@ -6,7 +6,7 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +91,14 @@ class State:
     forced
         What is to be forced on the page of questions, in order, by the key of the trace: a token,
         or None for all; a site, a layer, or None for all; and whether it is to run.
+    generations
+        How many texts were asked for.
+    generated
+        The one that was last made the text that all pages show.
+    chat
+        The messages of the conversation so far.
+    clear_message
+        Whether the message that was typed has become a part of it.
     """
 
     runs: dict[str, StartedRun] = field(default_factory=dict)
@@ -102,6 +110,10 @@ class State:
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)
     forced: dict[str, list[tuple[int | None, str | int | None, bool]]] = field(default_factory=dict)
+    generations: int = 0
+    generated: object = None
+    chat: tuple[Mapping[str, str], ...] = ()
+    clear_message: bool = False
 
 
 def state() -> State:

@@ -66,7 +66,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
     run = trace.run.row(0, named=True)
     return Request(
         model=run["model"],
-        documents=tuple(_documents(trace)),
+        documents=tuple(documents_of(trace)),
         budget=run["budget"],
         policy=None if run["policy"] in FREE else run["policy"],
         weights=run["weights_sha256"],
@@ -75,7 +75,8 @@ def request_of(trace: Trace, *, stored: str) -> Request:
     )
 
 
-def _documents(trace: Trace) -> list[Document]:
+def documents_of(trace: Trace) -> list[Document]:
+    """Return the texts of a trace."""
     ordered = trace.tokens.group_by("sequence", maintain_order=True)
     return [
         Document(source=tokens["source"][0], text=text_of_tokens(tokens))

@@ -50,12 +50,15 @@ class Job(Generic[Result]):
         Set when it is no longer wanted.
     share, stage
         How far it is, 0 to 1, and at what.
+    partial
+        What there is of the result while it is under way, of runs that show it.
     """
 
     future: Future[Result] = field(default_factory=Future)
     stop: threading.Event = field(default_factory=threading.Event)
     share: float = 0.0
     stage: str = "Waiting"
+    partial: Any = None
     _began: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _followers: set[tuple[str, str]] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""The command line: open the page, look at models, trace, train, calibrate, guard and evaluate.
+"""The command line: the page, models, traces, texts, training, thresholds and evaluation.
 
 What a command needs is imported inside it: ``skipviz --help`` waits for the package and for nothing
 else.
@@ -13,6 +13,7 @@ import typer
 from skipviz.cli.app_command import open_app
 from skipviz.cli.check_commands import check, inspect
 from skipviz.cli.evaluate_command import evaluate
+from skipviz.cli.generate_command import generate
 from skipviz.cli.import_command import import_recording
 from skipviz.cli.models_commands import info, list_models, pull
 from skipviz.cli.sentences import Sentences
@@ -45,6 +46,7 @@ models_app.command()(info)
 app.add_typer(models_app, name="models")
 app.command(name="app")(open_app)
 app.command()(trace)
+app.command()(generate)
 app.command()(check)
 app.command()(inspect)
 app.command("import")(import_recording)

@@ -155,16 +155,20 @@ def token_texts(tokenizer: Any, ids: npt.NDArray[np.int64]) -> list[str]:
     each is decoded behind a word. Bytes that are no character alone show as U+FFFD.
     """
     unique, inverse = np.unique(ids, return_inverse=True)
-    known = [[int(token)] if token >= 0 else [] for token in unique]
+    texts = texts_within(tokenizer, [[int(token)] if token >= 0 else [] for token in unique])
+    return [texts[index] for index in inverse]
+
+
+def texts_within(tokenizer: Any, rows: list[list[int]]) -> list[str]:
+    """Return what some tokens, a row each, are in the midst of a text, as for ``token_texts``."""
     behind = tokenizer("a", add_special_tokens=False)["input_ids"][-1:]
-    decoded = _decode(tokenizer, [[*behind, *token] for token in known])
+    decoded = _decode(tokenizer, [[*behind, *row] for row in rows])
     (start,) = _decode(tokenizer, [behind])
-    alone = _decode(tokenizer, known)
-    texts = [
+    alone = _decode(tokenizer, rows)
+    return [
         both.removeprefix(start) if both.startswith(start) else one
         for both, one in zip(decoded, alone, strict=True)
     ]
-    return [texts[index] for index in inverse]
 
 
 def whole_characters(

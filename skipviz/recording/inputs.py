@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -58,6 +59,31 @@ def encoded(
     return [document for document, _ in rows], [encoding for _, encoding in rows]
 
 
+def prompt_ids(model: SkipModel, prompt: Any) -> list[int]:
+    """Return the tokens that a model is to go on from.
+
+    Parameters
+    ----------
+    model
+        For its tokenizer.
+    prompt
+        A text or a document; a conversation, to which an answer is opened as the chat template
+        does; or token ids.
+
+    Raises
+    ------
+    InputError
+        If it is something else, or the tokenizer lacks what it needs.
+    """
+    messages = prompt.messages if isinstance(prompt, Document) and prompt.messages else prompt
+    if _is_conversation(messages):
+        return _conversation(model, messages, answer=True)
+    encodings = encoded(model, prompt, bos=None)[1]
+    if len(encodings) > 1:
+        raise InputError(f"There are {len(encodings)} prompts; give one at a time.")
+    return encodings[0].ids
+
+
 def _encoded_document(
     model: SkipModel, document: Document, *, begin: bool
 ) -> tuple[Document, Encoding]:
@@ -96,28 +122,70 @@ def _is_conversation(texts: Any) -> bool:
     )
 
 
-def _conversation(model: SkipModel, messages: Sequence[Message]) -> list[int]:
+def _conversation(
+    model: SkipModel, messages: Sequence[Message], *, answer: bool = False
+) -> list[int]:
+    """Return a conversation as the chat template writes it, and opens an answer if one is to come.
+
+    The names of control tokens are obeyed where the template has them. In a message they are text.
+    """
     for number, message in enumerate(messages):
         if not all(isinstance(message.get(field), str) for field in ("role", "content")):
             raise InputError(
                 f"Message {number} has the fields {', '.join(map(str, message))}; it needs role "
                 "and content, both text."
             )
-    if not getattr(model.tokenizer, "chat_template", None):
+    tokenizer = model.tokenizer
+    if not getattr(tokenizer, "chat_template", None):
         raise InputError(
             f"The tokenizer of {model.name} has no chat template, so it is not known how it writes "
             "messages. Give the conversation as a text."
         )
+    said = "".join(message[field] for message in messages for field in ("role", "content"))
+    typed = {chr(place): name for place, name in _stand_ins(tokenizer, said)}
+    written = [{key: _replaced(value, typed) for key, value in each.items()} for each in messages]
     try:
-        made = model.tokenizer.apply_chat_template(
-            [dict(message) for message in messages], tokenize=True, return_dict=False
+        made = tokenizer.apply_chat_template(
+            written, tokenize=not typed, return_dict=False, add_generation_prompt=answer
         )
     except Exception as error:  # whatever a template makes of messages
         raise InputError(
             f"The chat template of {model.name} cannot write these messages ({error!s:.200}). Give "
             "roles in the order that it knows."
         ) from error
+    if typed:
+        made = _tokens_apart(tokenizer, made, typed)
     return [int(token) for token in made]
+
+
+def _stand_ins(tokenizer: Any, said: str) -> Iterator[tuple[int, str]]:
+    """Yield the names of control tokens in a text, the longest first, each with a free character.
+
+    Those are of the private use area, which no text has but one that uses it itself.
+    """
+    known = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    names = {token.content for token in known if token.special and token.content in said}
+    free = (place for place in range(0xE000, 0xF900) if chr(place) not in said)
+    return zip(free, sorted(names, key=len, reverse=True), strict=False)
+
+
+def _replaced(value: Any, typed: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for stand_in, name in typed.items():
+            value = value.replace(name, stand_in)
+    return value
+
+
+def _tokens_apart(tokenizer: Any, text: str, typed: Mapping[str, str]) -> list[int]:
+    """Return a text's tokens, names of control tokens spelt out where a character stands in."""
+    made: list[int] = []
+    for part in re.split(f"([{''.join(typed)}])", text):
+        given = typed.get(part, part)
+        if given:
+            made += tokenizer(given, add_special_tokens=False, split_special_tokens=part in typed)[
+                "input_ids"
+            ]
+    return made
 
 
 def _token_ids(texts: Any) -> list[int] | None:

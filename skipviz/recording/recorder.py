@@ -176,8 +176,8 @@ class Recording:
         self._uncached: _Uncached | None = None
         self._ended: set[int] = set()
         generation = getattr(model.model, "generation_config", None) or model.model.config
-        self._ends = _ids(getattr(generation, "eos_token_id", None))
-        self._pads = self._ends | _ids(getattr(generation, "pad_token_id", None))
+        self._ends = id_set(getattr(generation, "eos_token_id", None))
+        self._pads = self._ends | id_set(getattr(generation, "pad_token_id", None))
 
     def noting(self, work: Callable[..., None], *given: Any) -> None:
         """Do work beside the user's forward, which goes on whatever becomes of it."""
@@ -202,6 +202,16 @@ class Recording:
         return found | {
             name: np.concatenate([part.matrices[name] for part in self._parts]) for name in matrices
         }
+
+    @property
+    def latest(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+        """The places of the last forward's tokens, [tokens], and what ran for each.
+
+        That is how often each unit ran, [tokens, sites]. Both are empty before any forward.
+        """
+        if not self._parts:
+            return np.zeros(0, dtype=np.int64), np.zeros((0, self._sites), dtype=np.uint8)
+        return self._parts[-1].position, self._parts[-1].matrices["exec_count"]
 
     @property
     def trace(self) -> Trace:
@@ -487,7 +497,7 @@ def _keep_earlier(part: _Part, earlier: _Part) -> None:
         mine[here[missing]] = other[missing]
 
 
-def _ids(value: Any) -> set[int]:
+def id_set(value: Any) -> set[int]:
     """Return the ids that a generation's configuration holds: none, one or several."""
     if value is None:
         return set()

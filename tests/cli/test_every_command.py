@@ -58,6 +58,20 @@ COMMANDS = {
         others="budget policy limit dtype trust_remote_code bos",
         prints="trace TEXT --model MODEL --csv -",
     ),
+    "generate": Covered(
+        reads={
+            "model": "generate X --prompt a",
+            "file": "generate MODEL --file X",
+            "gates": "generate DENSE --prompt a --gates X",
+        },
+        writes={
+            "output": "generate MODEL --prompt a --max-new-tokens 2 --output X",
+            "csv": "generate MODEL --prompt a --max-new-tokens 2 --csv X",
+        },
+        others="prompt max_new_tokens temperature top_p top_k stop_strings seed budget policy "
+        "runtime dtype trust_remote_code",
+        prints="generate MODEL --prompt a --max-new-tokens 2",
+    ),
     "import": Covered(
         reads={"file": "import X --output made.parquet"},
         writes={"output": "import RECORDING --output X"},
@@ -268,7 +282,7 @@ def test_what_cannot_be_written_is_refused(
         printed = outcome.stdout  # a table may have been shown before its file was written
         outcome.stdout_bytes = b""
         is_a_sentence(outcome)
-        assert not printed or words.startswith("evaluate")
+        assert not printed or words.startswith(("evaluate", "generate"))
         assert {str(each) for each in place.rglob("*")} == before, kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from skipviz.traces import Trace
 
@@ -103,13 +104,24 @@ def layers_used_range(trace: Trace) -> tuple[float, float]:
     tuple of float
         In layers. A model that repeats layers can use more than it has.
     """
-    layers = float(trace.run["layers"][0])
-    weights = np.where(trace.sites["unit"].to_numpy() == "block", 1.0, 0.5)
-    first = trace.sites["visit"].to_numpy() == 0
-    fewest = layers - float(weights[first].sum())
-    most = layers + float(weights[~first].sum())
+    fewest, most = possible_layers(trace.sites, layers=float(trace.run["layers"][0]))
     reached = float(trace.tokens["layers_used"].max() or 0.0)  # type: ignore[arg-type]
     return fewest, max(most, reached)
+
+
+def possible_layers(sites: pl.DataFrame, *, layers: float | int) -> tuple[float, float]:
+    """Return the fewest and the most layers that a token can use.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table of a trace.
+    layers
+        Of the model.
+    """
+    weights = np.where(sites["unit"].to_numpy() == "block", 1.0, 0.5)
+    first = sites["visit"].to_numpy() == 0
+    return layers - float(weights[first].sum()), layers + float(weights[~first].sum())
 
 
 def margin_end(trace: Trace) -> float:

@@ -1,0 +1,104 @@
+"""The page of generating in sentences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from skipviz.recording.generating import Ended, Generation
+from skipviz.recording.generation_comparison import GenerationComparison
+
+WHY_ENDED: dict[Ended, str] = {
+    "end token": "it ended where the model wrote its end token",
+    "stop string": "it ended at a stop string",
+    "max_new_tokens": "it ended at the number of tokens asked for",
+    "context": "it ended where the model's context was full",
+    "stopped": "it was stopped",
+}
+"""Why a text ended, as a part of a sentence."""
+ONE_RUN = "Times are those of this one run; they vary with what else the machine does."
+
+
+def generation_reading(generation: Generation) -> str:
+    """Say how much was written with how many layers, how fast, and why it ended.
+
+    Parameters
+    ----------
+    generation
+        What ``skipviz.generate`` returned.
+    """
+    count = len(generation.written)
+    words = "1 token" if count == 1 else f"{count:,} tokens"
+    return (
+        f"The model wrote {words}{_layers(generation)}; {WHY_ENDED[generation.ended]}. "
+        f"{_speed(generation)}"
+    ).strip()
+
+
+def _layers(generation: Generation) -> str:
+    trace = generation.trace
+    layers = trace.run["layers"].item()
+    written = mean_layers(generation, "decode")
+    if written is None or layers is None:
+        return ""
+    if not trace.sites.height:
+        return f" and used all {layers} layers for each"
+    prompt = mean_layers(generation, "prefill")
+    return (
+        f" and used {written:.1f} of {layers} layers for each on average ({prompt:.1f} for each "
+        "token of the prompt)"
+    )
+
+
+def mean_layers(generation: Generation, phase: str) -> float | None:
+    """Return the mean of layers used by the tokens of one phase; None where none was run."""
+    used = generation.trace.tokens.filter(pl.col("phase") == phase)["layers_used"]
+    return None if used.is_empty() else float(used.to_numpy().mean())
+
+
+def _speed(generation: Generation) -> str:
+    speed = generation.tokens_per_second
+    if speed is None:
+        return ""
+    anyway = generation.trace.sites["computed_anyway"]
+    masked = len(anyway) > 0 and bool(anyway.fill_null(False).all())
+    kept = " Skipped units were computed and discarded here (masked), so skipping saved no time."
+    return f"It wrote {speed:.1f} tokens per second.{kept if masked else ''} {ONE_RUN}"
+
+
+def comparison_reading(found: GenerationComparison) -> str:
+    """Say where the text and the dense model's part, and which was written faster.
+
+    Parameters
+    ----------
+    found
+        What ``skipviz.compare_generations`` returned, the dense model's text second.
+    """
+    own, dense = found.figures.to_dicts()
+    if found.token is None:
+        where = f"The dense model wrote the same {own['tokens']:,} tokens."
+    else:
+        mine, theirs = (
+            _token_words(row, text, found.token)
+            for row, text in zip((own, dense), found.texts, strict=True)
+        )
+        where = (
+            f"The texts part at written token {found.token + 1:,}: {mine} here, {theirs} by the "
+            "dense model."
+        )
+    speeds = own["tokens_per_second"], dense["tokens_per_second"]
+    if None in speeds:
+        return where
+    return (
+        f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
+        f"{speeds[0]:.1f}: {speeds[0] / speeds[1]:.2f} times as many."
+    )
+
+
+def _token_words(row: dict[str, Any], text: str, token: int) -> str:
+    """Return what a text has in the place of a token."""
+    if text:
+        return f"“{text}”"
+    last = row["tokens"] - (row["ended"] == "end token")
+    return "the end of the text" if token >= last else "a part of a character"
