@@ -39,8 +39,15 @@ class Gathering:
 
     def __call__(self, unit: GatedUnit, states: Float[Tensor, "b t d"], **given: Any) -> Any:
         """Score, decide, and carry the decisions out."""
-        score, low = self._look(unit, states)
-        execute = unit.decide(score)
+        # Nothing is asked where a policy decides alike for all and nobody listens or forces.
+        always = None if unit.decide._forward_hooks else getattr(unit.gate, "always", None)
+        if always:
+            return unit.unit(states, **given)
+        if always is None:
+            score, low = self._look(unit, states)
+            execute = unit.decide(score)
+        else:
+            execute, low = torch.zeros_like(states[..., 0], dtype=torch.bool), None
         carry_out = gathered_attention if unit.kind == "attn" else gathered_mlp
         return carry_out(unit, states, execute, low, **given)
 
@@ -144,7 +151,9 @@ def gathered_attention(
     )
     query = attention.q_proj(given).view(*given.shape[:2], -1, attention.head_dim)
     query = rotated(attention, query, (rotary[0], rotary[1]), "q_norm").transpose(1, 2)
-    read = _attend(attention, query, key, value, picked, attention_mask, tokens=states.shape[1])
+    read = attend_gathered(
+        attention, query, key, value, picked, attention_mask, tokens=states.shape[1]
+    )
     output = attention.o_proj(read.transpose(1, 2).flatten(2))
     wanted = torch.arange(most, device=states.device) < counts[:, None]
     offset = torch.arange(len(states), device=states.device)[:, None] * states.shape[1]
@@ -153,7 +162,7 @@ def gathered_attention(
     return _adapted(unit, made.view_as(states), states, execute, low), None
 
 
-def _attend(
+def attend_gathered(
     attention: Any,
     query: Float[Tensor, "b h m c"],
     key: Float[Tensor, "b g k c"],
