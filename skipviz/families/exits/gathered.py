@@ -41,17 +41,17 @@ def gather_layers(model: nn.Module, exits: EarlyExits, *, gathered: bool) -> Non
 
 
 def _run_inside(
-    exits: EarlyExits, layer: Any, hidden_states: Float[Tensor, "b t d"], *args: Any, **given: Any
+    exits: EarlyExits, layer: Any, hidden_states: Float[Tensor, "b t d"], **given: Any
 ) -> Float[Tensor, "b t d"]:
     """Return a layer's output for tokens inside; the others keep their states."""
     found = exits.inside()
     whole = functools.partial(type(layer).forward, layer)
     if found is None:
-        made: Tensor = whole(hidden_states, *args, **given)
+        made: Tensor = whole(hidden_states, **given)
         return made
     inside, rows = found
     if len(rows) > CROSSOVER * inside.numel():
-        made = whole(hidden_states, *args, **given)
+        made = whole(hidden_states, **given)
         return torch.where(inside.unsqueeze(-1), made, hidden_states)
     if not len(rows) and cache_given(given) is None:
         return hidden_states

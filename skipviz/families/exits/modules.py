@@ -213,8 +213,10 @@ class EarlyExits(nn.Module):
             found.append(log.amax(-1).exp() if rule == "confidence" else -(log.exp() * log).sum(-1))
         joined = torch.cat(found)
         if now.rows is not None:
-            unasked = torch.full_like(now.inside, torch.nan, dtype=low.dtype)
-            joined = _put(joined, now.rows, now.predicted if rule == "patience" else unasked)
+            others = now.predicted
+            if rule != "patience":
+                others = torch.full_like(now.inside, torch.nan, dtype=joined.dtype)
+            joined = _put(joined, now.rows, others)
         joined = joined.view(translated.shape[:2])
         return self._agreed(joined) if rule == "patience" else joined
 
