@@ -104,13 +104,14 @@ def rotated(
     norm
         ``q_norm`` or ``k_norm``, which some models have.
     """
-    from transformers.models.llama.modeling_llama import rotate_half
-
     if getattr(attention, norm, None) is not None:
         heads = getattr(attention, norm)(heads)
     cosine, sine = (each.unsqueeze(-2) for each in rotary)
-    turn: Any = rotate_half
-    turned: Tensor = heads * cosine + turn(heads) * sine
+    half = heads.shape[-1] // 2
+    first, second = heads.split([half, half], dim=-1)
+    turned = heads * cosine
+    turned[..., :half].addcmul_(second, sine[..., :half], value=-1)
+    turned[..., half:].addcmul_(first, sine[..., half:])
     return turned
 
 

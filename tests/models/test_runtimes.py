@@ -167,12 +167,12 @@ def test_bfloat16_stays_near() -> None:
 
 
 def test_what_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = gathered.attend_gathered
+    honest = gathered._attend
 
     def off(*given: Any, **more: Any) -> torch.Tensor:
         return honest(*given, **more) * 1.01
 
-    monkeypatch.setattr(gathered, "attend_gathered", off)
+    monkeypatch.setattr(gathered, "_attend", off)
     with pytest.raises(skipviz.ModelError, match="its logits differ from the masked ones"):
         skipviz.with_runtime(gated_of("Llama"), "gathered")
 

@@ -14,6 +14,7 @@ from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.gated.gathered import Gathering
 from skipviz.families.gated.modules import Decide, Gate, GatedUnit, gated_units
+from skipviz.families.gated.one_token import Turns
 from skipviz.families.gated.settings import Threshold, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
 from skipviz.families.llama import adapter_flops, gate_flops
@@ -99,8 +100,9 @@ class GatedUnits(ABC):
 
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have a model run units for executing tokens alone, or for all and mask them."""
+        turns = Turns()
         for _, _, unit in gated_units(model):
-            unit.carry_out = Gathering() if gathered else None
+            unit.carry_out = Gathering(turns) if gathered else None
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
         """Return decisions by lot: half of the units of every token run."""

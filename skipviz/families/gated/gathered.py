@@ -7,35 +7,34 @@ each block over the keys up to its last token only: the keys stay causal in spit
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
-from skipviz.families.gated.modules import Gate, GatedUnit
+from skipviz.families.gated.looking import Look, stand_in
+from skipviz.families.gated.modules import GatedUnit
+from skipviz.families.gated.one_token import Turns, one_token
 from skipviz.families.llama import cache_given, rotated
 
-CROSSOVER = 0.85
+CROSSOVER = 0.9
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
 QUERY_BLOCK = 64
 """Queries that share a range of keys."""
 
 
 class Gathering:
-    """Runs one unit for its executing tokens alone; what a ``GatedUnit`` calls instead of masking.
+    """Runs one unit for its executing tokens alone: what a ``GatedUnit`` calls, not masking."""
 
-    The first matrices of gate and adapter are kept as one, since both read the same states: for a
-    single token their calls cost more than their arithmetic.
-    """
-
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
-        self._first: tuple[Tensor, Tensor] | None = None
+    def __init__(self, turns: Turns) -> None:
+        self._look = Look()
+        self._turns = turns
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gathering:
-        return Gathering()
+        return Gathering(copy.deepcopy(self._turns, memo))
 
     def __call__(self, unit: GatedUnit, states: Float[Tensor, "b t d"], **given: Any) -> Any:
         """Score, decide, and carry the decisions out."""
@@ -43,151 +42,145 @@ class Gathering:
         always = None if unit.decide._forward_hooks else getattr(unit.gate, "always", None)
         if always:
             return unit.unit(states, **given)
-        if always is None:
+        rows = states.flatten(0, 1)
+        if always is False:
+            low = None
+            execute = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
+        elif len(rows) == 1:
+            return one_token(unit, states, self._look, self._turns, **given)
+        else:
             score, low = self._look(unit, states)
             execute = unit.decide(score)
+        executing = execute.flatten().nonzero().squeeze(1)
+        attends = unit.kind == "attn"
+        if len(executing) > CROSSOVER * len(rows):
+            result = unit.unit(states, **given)
+            output = result[0] if attends else result
+            if len(executing) < len(rows):
+                output = _replaced(output, ~execute, unit, rows, low)
+            return (output, None) if attends else output
+        output = stand_in(unit, rows, low)
+        if attends:
+            ran = attention_of(unit.unit, states, execute, executing, **given)
         else:
-            execute, low = torch.zeros_like(states[..., 0], dtype=torch.bool), None
-        carry_out = gathered_attention if unit.kind == "attn" else gathered_mlp
-        return carry_out(unit, states, execute, low, **given)
-
-    def _look(self, unit: GatedUnit, states: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return the scores, and what the adapter makes first of every token, if both are one."""
-        gate, adapter = unit.gate, unit.adapter
-        if not isinstance(gate, Gate) or states.dtype != gate.down.weight.dtype:
-            return unit.gate(states), None
-        weights = (gate.down.weight, gate.down.bias, adapter.down.weight)
-        key = tuple((each.data_ptr(), each._version, each.dtype) for each in weights)
-        if self._first is None or key != self._key:
-            with torch.inference_mode(False), torch.no_grad():
-                bias = F.pad(gate.down.bias, (0, len(adapter.down.weight)))
-                self._first = torch.cat([gate.down.weight, adapter.down.weight]), bias
-            self._key = key
-        both = F.linear(states, *self._first)
-        hidden, low = both.split([len(gate.down.weight), len(adapter.down.weight)], dim=-1)
-        return gate.up(F.gelu(hidden)).squeeze(-1), low
+            ran = unit.unit(rows.index_select(0, executing)) if len(executing) else None
+        if ran is not None:
+            output = output.index_copy_(0, executing, ran)
+        output = output.view(states.shape)
+        return (output, None) if attends else output
 
 
-def gathered_mlp(
+def _replaced(
+    output: Float[Tensor, "b t d"],
+    skip: Bool[Tensor, "b t"],
     unit: GatedUnit,
-    states: Float[Tensor, "b t d"],
-    execute: Bool[Tensor, "b t"],
-    low: Float[Tensor, "b t r"] | None = None,
+    rows: Float[Tensor, "n d"],
+    low: Float[Tensor, "n r"] | None,
 ) -> Float[Tensor, "b t d"]:
-    """Return an MLP's output for executing tokens and its adapter's for the others.
-
-    Parameters
-    ----------
-    unit
-        The MLP with its gate and its adapter.
-    states
-        Normalised hidden states.
-    execute
-        True where the MLP runs.
-    low
-        What the adapter's first matrix made of them; None: not known.
-    """
-    ran = execute.flatten()
-    count = int(ran.sum())
-    if count == ran.numel():
-        whole: Tensor = unit.unit(states)
-        return whole
-    if not count:
-        return _skipped(unit, states, low)
-    if count > CROSSOVER * ran.numel():
-        return _adapted(unit, unit.unit(states), states, execute, low)
-    flat, rows = states.flatten(0, 1), ran.nonzero().squeeze(1)
-    made = torch.empty_like(flat).index_copy_(0, rows, unit.unit(flat.index_select(0, rows)))
-    return _adapted(unit, made.view_as(states), states, execute, low)
+    """Return a unit's output with that of the adapter where it is skipped."""
+    skipped = skip.flatten().nonzero().squeeze(1)
+    few = None if low is None else low.index_select(0, skipped)
+    made = stand_in(unit, rows.index_select(0, skipped), few)
+    return output.flatten(0, 1).index_copy(0, skipped, made).view(output.shape)
 
 
-def gathered_attention(
-    unit: GatedUnit,
+def attention_of(
+    attention: Any,
     states: Float[Tensor, "b t d"],
     execute: Bool[Tensor, "b t"],
-    low: Float[Tensor, "b t r"] | None = None,
+    executing: Int[Tensor, " n"],
     *,
     position_embeddings: tuple[Tensor, Tensor],
     attention_mask: Tensor | None = None,
     **more: Any,
-) -> tuple[Float[Tensor, "b t d"], None]:
-    """Return an attention's output for executing tokens and its adapter's for the others.
+) -> Float[Tensor, "n d"] | None:
+    """Return an attention's output for executing tokens, after keys and values of all are kept.
 
     Parameters
     ----------
-    unit, states, execute, low
-        As for ``gathered_mlp``.
+    attention
+        The attention module of a layer.
+    states
+        Normalised hidden states.
+    execute
+        True where the attention runs.
+    executing
+        The same as places among the tokens of all texts.
     position_embeddings, attention_mask, more
         As transformers gives them to an attention.
+
+    Returns
+    -------
+    Tensor or None
+        A row per executing token; None: no token executes.
     """
-    counts = execute.sum(dim=1)
-    most = int(counts.max())
-    if most > CROSSOVER * states.shape[1]:
-        output = unit.unit(
-            states,
-            position_embeddings=position_embeddings,
-            attention_mask=attention_mask,
-            **more,
-        )[0]
-        whole = int(counts.sum()) == execute.numel()
-        return (output if whole else _adapted(unit, output, states, execute, low)), None
-    attention: Any = unit.unit
     cache = cache_given(more)
-    if not most and cache is None:
-        return _skipped(unit, states, low), None  # keys that no token reads
-    shape = (*states.shape[:2], -1, attention.head_dim)
+    if not len(executing) and cache is None:
+        return None  # keys that no token reads
+    texts, tokens, _ = states.shape
+    shape = (texts, tokens, -1, attention.head_dim)
     key = rotated(attention, attention.k_proj(states).view(shape), position_embeddings, "k_norm")
     key, value = key.transpose(1, 2), attention.v_proj(states).view(shape).transpose(1, 2)
     if cache is not None:
         key, value = cache.update(key, value, attention.layer_idx)
-    if not most:
-        return _skipped(unit, states, low), None
-    # Of each text the executing tokens in order, filled up to the most that a text has.
-    picked = execute.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :most]
-    given = states.gather(1, picked[..., None].expand(-1, -1, states.shape[-1]))
-    rotary = tuple(
-        each.expand(len(states), -1, -1).gather(1, picked[..., None].expand(-1, -1, each.shape[-1]))
+    if not len(executing):
+        return None
+    cosine, sine = (
+        each.expand(texts, -1, -1).flatten(0, 1).index_select(0, executing)
         for each in position_embeddings
     )
-    query = attention.q_proj(given).view(*given.shape[:2], -1, attention.head_dim)
-    query = rotated(attention, query, (rotary[0], rotary[1]), "q_norm").transpose(1, 2)
-    read = attend_gathered(
-        attention, query, key, value, picked, attention_mask, tokens=states.shape[1]
-    )
-    output = attention.o_proj(read.transpose(1, 2).flatten(2))
-    wanted = torch.arange(most, device=states.device) < counts[:, None]
-    offset = torch.arange(len(states), device=states.device)[:, None] * states.shape[1]
-    flat = torch.empty_like(states).flatten(0, 1)
-    made = flat.index_copy_(0, (picked + offset)[wanted], output[wanted])
-    return _adapted(unit, made.view_as(states), states, execute, low), None
+    given = states.flatten(0, 1).index_select(0, executing)
+    query = attention.q_proj(given).view(len(executing), -1, attention.head_dim)
+    query = rotated(attention, query, (cosine, sine), "q_norm")
+    if texts == 1:
+        read = _attend(attention, query[None], key, value, executing[None], attention_mask, tokens)
+        return attention.o_proj(read[0])  # type: ignore[no-any-return]
+    # Attention wants as many queries of every text: filled up to the most that a text has. Texts
+    # without any are left out.
+    some = execute.any(dim=1).nonzero().squeeze(1)
+    if len(some) < texts:
+        execute, key, value = (each.index_select(0, some) for each in (execute, key, value))
+        if attention_mask is not None and len(attention_mask) > 1:
+            attention_mask = attention_mask.index_select(0, some)
+    counts = execute.sum(dim=1)
+    most = int(counts.max())
+    filled = torch.arange(most, device=states.device) < counts[:, None]
+    queries = query.new_zeros(len(some), most, *query.shape[1:])
+    queries[filled] = query
+    places = executing.new_zeros(len(some), most)
+    places[filled] = executing % tokens
+    read = _attend(attention, queries, key, value, places, attention_mask, tokens)
+    return attention.o_proj(read[filled])  # type: ignore[no-any-return]
 
 
-def attend_gathered(
+def _attend(
     attention: Any,
-    query: Float[Tensor, "b h m c"],
+    query: Float[Tensor, "b m h c"],
     key: Float[Tensor, "b g k c"],
     value: Float[Tensor, "b g k c"],
-    picked: Tensor,
+    places: Int[Tensor, "b m"],
     mask: Tensor | None,
-    *,
     tokens: int,
-) -> Float[Tensor, "b h m c"]:
-    """Return what gathered queries read, block by block of queries."""
-    seen = key.shape[2]
-    places = picked + seen - tokens
+) -> Float[Tensor, "b m hc"]:
+    """Return what gathered queries read, block by block of queries.
+
+    ``places`` are the queries' places among the ``tokens`` of this forward.
+    """
+    query, seen = query.transpose(1, 2), key.shape[2]
     parts = []
     for start in range(0, query.shape[2], QUERY_BLOCK):
-        block = slice(start, start + QUERY_BLOCK)
+        block = places[:, start : start + QUERY_BLOCK]
         # A mask may look further than a token's own place, as one of a static cache does not.
-        last = seen if mask is not None else int(places[:, block].max()) + 1
+        last = seen if mask is not None else int(block.max()) + 1 + seen - tokens
         if mask is None:
-            rows = torch.arange(last, device=key.device) <= places[:, None, block, None]
+            own = block[:, None, :, None] + (seen - tokens)
+            rows = torch.arange(last, device=key.device) <= own
         else:
-            index = picked[:, None, block, None].expand(-1, 1, -1, mask.shape[-1])
-            rows = mask.expand(len(picked), -1, -1, -1).gather(2, index)
+            index = block[:, None, :, None].expand(-1, 1, -1, mask.shape[-1])
+            rows = mask.expand(len(places), -1, -1, -1).gather(2, index)
         parts.append(
             F.scaled_dot_product_attention(
-                query[:, :, block],
+                query[:, :, start : start + QUERY_BLOCK],
                 key[:, :, :last],
                 value[:, :, :last],
                 attn_mask=rows,
@@ -195,27 +188,4 @@ def attend_gathered(
                 enable_gqa=True,
             )
         )
-    return torch.cat(parts, dim=2)
-
-
-def _adapted(
-    unit: GatedUnit,
-    made: Float[Tensor, "b t d"],
-    states: Float[Tensor, "b t d"],
-    execute: Bool[Tensor, "b t"],
-    low: Float[Tensor, "b t r"] | None,
-) -> Float[Tensor, "b t d"]:
-    """Put the adapter's outputs where the unit was skipped, in place, and return all."""
-    rest = (~execute).flatten().nonzero().squeeze(1)
-    few = None if low is None else low.flatten(0, 1).index_select(0, rest)
-    given = states.flatten(0, 1).index_select(0, rest) if few is None else states
-    return made.flatten(0, 1).index_copy_(0, rest, _skipped(unit, given, few)).view_as(states)
-
-
-def _skipped(unit: GatedUnit, states: Tensor, low: Tensor | None) -> Tensor:
-    """Return what stands in for a unit, from normalised states or from the adapter's first part."""
-    if low is None:
-        made: Tensor = unit.adapter(states)
-        return made
-    up = unit.adapter.up
-    return F.linear(low, up.weight, up.bias)
+    return torch.cat(parts, dim=2).transpose(1, 2).flatten(2)

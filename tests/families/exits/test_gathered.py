@@ -13,6 +13,7 @@ import skipviz
 from skipviz.families.exits import gathered
 from skipviz.families.exits.family import Exits
 from skipviz.families.exits.modules import ExitConfig, ExitRule, install_exits, set_exit_rule
+from skipviz.families.gated import gathered as carried
 from tests import tiny
 
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
@@ -267,14 +268,17 @@ def test_bfloat16_stays_near() -> None:
 
 @pytest.mark.parametrize("fault", ["what is read", "keys of those that left"])
 def test_what_differs_is_refused(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest, turned = gathered.attend_gathered, gathered.rotated
+    honest, turned = carried.attention_of, carried.rotated
+
+    def off(*given: Any, **more: Any) -> Tensor | None:
+        read = honest(*given, **more)
+        return None if read is None else read * 1.01
+
     if fault == "what is read":
-        monkeypatch.setattr(
-            gathered, "attend_gathered", lambda *given, **more: honest(*given, **more) * 1.01
-        )
+        monkeypatch.setattr(gathered, "attention_of", off)
     else:
         monkeypatch.setattr(
-            gathered,
+            carried,
             "rotated",
             lambda *given: turned(*given) * (1.1 if given[3] == "k_norm" else 1),
         )

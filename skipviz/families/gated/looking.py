@@ -1,0 +1,104 @@
+"""What the gathered runtime makes first of every token: its score, and half of its stand-in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from skipviz.families.gated.modules import Gate, GatedUnit
+
+
+class Look:
+    """Scores tokens and starts on their stand-ins, in one matrix where gate and adapter allow it.
+
+    Both read the same states, and for a single token calling them costs more than their
+    arithmetic. The matrix is made anew when the weights have changed since, and they are views
+    of it, so that they are in memory once.
+    """
+
+    def __init__(self) -> None:
+        self._made: tuple[int, Tensor, Tensor] | None = None
+        self._known: tuple[Any, ...] = ()
+        self._held: list[Tensor] = []
+        """Aliases: the memory of weights that are exchanged is not given to those that come."""
+
+    def __call__(
+        self, unit: GatedUnit, states: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "n r"] | None]:
+        """Return scores, and what the adapter's first matrix makes of the tokens, or None.
+
+        Parameters
+        ----------
+        unit
+            Whose gate and adapter.
+        states
+            Normalised hidden states.
+        """
+        # The dictionaries are asked, since attributes of modules are slow to look up.
+        gate: Any = unit._modules["gate"]
+        if type(gate) is not Gate:
+            score: Tensor = gate(states)
+            return score, None
+        last: Any = gate._modules["up"]
+        up = last._parameters
+        width, matrix, bias = self._first(gate, unit._modules["adapter"])
+        states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
+        if states.shape[:2] == (1, 1):
+            made = torch.addmv(bias, matrix, states.view(-1))
+            # ``F.gelu`` asks a library that takes longer to start than to compute so few.
+            hidden = made[:width]
+            hidden = hidden * torch.special.ndtr(hidden)
+            found = torch.addmv(up["bias"], up["weight"], hidden)
+            return found.view(1, 1), made[None, width:]
+        made = F.linear(states, matrix, bias)
+        hidden = F.gelu(made[..., :width])
+        found = F.linear(hidden, up["weight"], up["bias"]).squeeze(-1)
+        return found, made[..., width:].flatten(0, 1)
+
+    def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor]:
+        """Return how many rows are the gate's, the matrix of both, and its bias."""
+        own = gate._modules["down"]._parameters
+        weight, bias = own["weight"], own["bias"]
+        other = adapter._modules["down"]._parameters["weight"]
+        if self._made is None or _identity(weight, bias, other) != self._known:
+            with torch.inference_mode(False), torch.no_grad():
+                self._made = len(weight), _joined(weight, other), F.pad(bias, (0, len(other)))
+                self._held = [each.detach() for each in (weight, bias, other)]
+            self._known = _identity(weight, bias, other)
+        return self._made
+
+
+def _joined(first: Tensor, second: Tensor) -> Tensor:
+    """Return both matrices as one; they become views of it, so that they are in memory once.
+
+    Handles share weights: what another has joined is joined for this one.
+    """
+    if first.dtype != second.dtype:
+        return torch.cat([first, second.to(first.dtype)])
+    follows = first.storage_offset() + first.numel() == second.storage_offset()
+    if not follows or first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr():
+        both = torch.cat([first, second])
+        first.data, second.data = both[: len(first)], both[len(first) :]
+    size = (len(first) + len(second), first.shape[1])
+    return first.detach().as_strided(size, (first.shape[1], 1), first.storage_offset())
+
+
+def _identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:
+    """Return what changes when weights are written to or exchanged."""
+    return tuple((each._version, each.data_ptr()) for each in weights)
+
+
+def stand_in(
+    unit: GatedUnit, states: Float[Tensor, "n d"], low: Float[Tensor, "n r"] | None
+) -> Float[Tensor, "n d"]:
+    """Return what stands in for a unit, from states or from what the first matrix made of them."""
+    if low is None:
+        made: Tensor = unit.adapter(states)
+        return made
+    adapter: Any = unit._modules["adapter"]
+    up = adapter._modules["up"]._parameters
+    return F.linear(low, up["weight"], up["bias"]).to(states.dtype)

@@ -1,0 +1,105 @@
+"""The gathered runtime for one token of one text, as in decoding: a unit runs or it does not.
+
+Here calls cost more than arithmetic, so that there are few of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from skipviz.families.gated.looking import Look, stand_in
+from skipviz.families.gated.modules import GatedUnit
+from skipviz.families.llama import cache_given
+
+
+class Turns:
+    """The matrix that turns heads to the place of a token, made once for all layers."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Turns:
+        return Turns()
+
+    def at(self, rotary: tuple[Float[Tensor, "1 1 c"], Float[Tensor, "1 1 c"]]) -> Tensor:
+        """Return ``[c, c]`` by which heads are multiplied, from cosines and sines of one place."""
+        known, matrix = self._last
+        if known is not rotary[0]:
+            cosine, sine = (each.flatten() for each in rotary)
+            half = len(cosine) // 2
+            matrix = torch.diag(cosine)
+            matrix.diagonal(-half).copy_(-sine[:half])
+            matrix.diagonal(half).copy_(sine[half:])
+            self._last = rotary[0], matrix
+        return matrix
+
+
+def one_token(
+    unit: GatedUnit, states: Float[Tensor, "1 1 d"], look: Look, turns: Turns, **given: Any
+) -> Any:
+    """Return what a gated unit returns for one token.
+
+    Parameters
+    ----------
+    unit
+        The unit with its gate and its adapter.
+    states
+        Normalised hidden state.
+    look, turns
+        What is kept from token to token.
+    given
+        As transformers gives it to the unit.
+    """
+    score, low = look(unit, states)
+    execute = bool(unit.decide(score))
+    if unit.kind == "mlp":
+        return unit.unit(states) if execute else stand_in(unit, states[0], low).view(states.shape)
+    read = _read(unit.unit, states, turns, execute=execute, **given)
+    if read is None:
+        return stand_in(unit, states[0], low).view(states.shape), None
+    return read, None
+
+
+def _read(
+    attention: Any,
+    states: Float[Tensor, "1 1 d"],
+    turns: Turns,
+    *,
+    execute: bool,
+    position_embeddings: tuple[Tensor, Tensor],
+    attention_mask: Tensor | None = None,
+    **more: Any,
+) -> Float[Tensor, "1 1 d"] | None:
+    """Keep the token's key and value, and return the attention's output if it runs."""
+    cache = cache_given(more)
+    if not execute and cache is None:
+        return None
+    heads = (1, 1, -1, attention.head_dim)
+    turn = turns.at(position_embeddings)
+    key = attention.k_proj(states).view(heads)
+    if "k_norm" in attention._modules:
+        key = attention.k_norm(key)
+    key = torch.matmul(key, turn).transpose(1, 2)
+    value = attention.v_proj(states).view(heads).transpose(1, 2)
+    if cache is not None:
+        key, value = cache.update(key, value, attention.layer_idx)
+    if not execute:
+        return None
+    query = attention.q_proj(states).view(heads)
+    if "q_norm" in attention._modules:
+        query = attention.q_norm(query)
+    read = F.scaled_dot_product_attention(
+        torch.matmul(query, turn).transpose(1, 2),
+        key,
+        value,
+        attn_mask=attention_mask,
+        scale=attention.scaling,
+        enable_gqa=True,
+    )
+    made: Tensor = attention.o_proj(read.view(1, 1, -1))
+    return made
