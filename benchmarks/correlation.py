@@ -77,7 +77,7 @@ def wilson(hits: int, of: int) -> str:
     return f"{hits / of:.1%} ({low:.1%} to {high:.1%})"
 
 
-def null(draws: int, lengths: list[int], only: str) -> None:
+def null(seeds: range, lengths: list[int], only: str) -> None:
     """Print how often two figures that have nothing to do with each other are claimed to."""
     print("figures | tokens | method | claimed at p <= 0.05 | interval without 0, of those given")
     cases: list[tuple[str, list[int] | int, Callable[..., Array], CorrelationMethod]] = [
@@ -97,7 +97,7 @@ def null(draws: int, lengths: list[int], only: str) -> None:
         sizes = size if isinstance(size, list) else [size]
         documents = np.repeat(np.arange(len(sizes)), sizes)
         claimed = given = outside = 0
-        for seed in range(draws):
+        for seed in seeds:
             random = np.random.default_rng([seed, sum(sizes)])
             x, y = made(random, sum(sizes)), made(random, sum(sizes))
             found = block_correlation(
@@ -107,8 +107,8 @@ def null(draws: int, lengths: list[int], only: str) -> None:
             given += np.isfinite(found.low)
             outside += found.low > 0 or found.high < 0
         print(
-            f"{name} | {sum(sizes)} | {method} | {wilson(claimed, draws)} | "
-            f"{wilson(outside, given)}, {given / draws:.0%} given",
+            f"{name} | {sum(sizes)} | {method} | {wilson(claimed, len(seeds))} | "
+            f"{wilson(outside, given)}, {given / len(seeds):.0%} given",
             flush=True,
         )
 
@@ -119,7 +119,7 @@ def related(random: Random, n: int, *, r: float, persistence: float) -> tuple[Ar
     return x, r * x + np.sqrt(1 - r * r) * other
 
 
-def coverage(draws: int, lengths: list[int], only: str) -> None:
+def coverage(seeds: range, lengths: list[int], only: str) -> None:
     """Print how often intervals cover the truth, and how often a true coefficient is found."""
     print("\nfigures | r | tokens | method | truth covered, of those given | found at p <= 0.05")
     kinds: dict[str, tuple[float, Callable[[Array], Array], CorrelationMethod]] = {
@@ -147,7 +147,7 @@ def coverage(draws: int, lengths: list[int], only: str) -> None:
             ).r
             for n in lengths:
                 given = inside = found_it = 0
-                for seed in range(draws):
+                for seed in seeds:
                     random = np.random.default_rng([seed, n, 1])
                     x, y = related(random, n, r=r, persistence=persistence)
                     found = block_correlation(
@@ -158,17 +158,17 @@ def coverage(draws: int, lengths: list[int], only: str) -> None:
                     found_it += found.p <= 0.05
                 print(
                     f"{name} | {truth:.2f} | {n} | {method} | {wilson(inside, given)}, "
-                    f"{given / draws:.0%} given | {found_it / draws:.0%}",
+                    f"{given / len(seeds):.0%} given | {found_it / len(seeds):.0%}",
                     flush=True,
                 )
 
 
-def others(draws: int, n: int = 256) -> None:
+def others(seeds: range, n: int = 256) -> None:
     """Print the false claims of other schemes, by Spearman's coefficient."""
     print(f"\nfigures, {n} tokens | blocks | circular shifts | phases | effective sample size")
     for name, made in NOISE.items():
         claimed = np.zeros(4)
-        for seed in range(draws):
+        for seed in seeds:
             random = np.random.default_rng([seed, n])
             x, y = (stats.rankdata(made(random, n)) for _ in range(2))
             if not x.std() * y.std():
@@ -188,21 +188,23 @@ def others(draws: int, n: int = 256) -> None:
             r = own / n
             t = r * np.sqrt(free / max(1 - r * r, 1e-12))
             claimed[3] += 2 * stats.t.sf(t, free) <= 0.05
-        print(f"{name} | " + " | ".join(f"{each / draws:.1%}" for each in claimed), flush=True)
+        print(f"{name} | " + " | ".join(f"{each / len(seeds):.1%}" for each in claimed), flush=True)
 
 
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=0, help="of the first draw; the others follow")
     parser.add_argument("--tokens", type=int, nargs="*", default=[100, 256, 1000])
     parser.add_argument("--others", action="store_true", help="also schemes that were not taken")
     parser.add_argument("--only", default="", help="figures with this in their name")
     options = parser.parse_args()
-    null(options.draws, options.tokens, options.only)
-    coverage(options.draws, [n for n in options.tokens if n >= 256], options.only)
+    seeds = range(options.seed, options.seed + options.draws)
+    null(seeds, options.tokens, options.only)
+    coverage(seeds, [n for n in options.tokens if n >= 256], options.only)
     if options.others:
-        others(options.draws)
+        others(seeds)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """How many small faults put into the code the tests find: `make mutation`.
 
 A fault is one changed operator, constant, condition, keyword argument, assignment, result or
-statement. A sample of all faults is drawn; each is put in where a test runs its line, and those
-tests are run, the quickest first. A fault that no test runs into counts as survived. Names in
-annotations and the wording of errors are left alone.
+statement. A sample of the faults of each room is drawn; each is put in where a test runs its line,
+and those tests are run: first those of the file itself, then the quickest. A fault that no test
+runs into counts as survived. Names in annotations and the wording of errors are left alone.
 
 Neither mutmut 3.8 nor cosmic-ray fits here. mutmut leaves every decorated function alone, which
 are the properties, context managers and inference functions, and writes a function for each fault,
@@ -19,11 +19,13 @@ import ast
 import collections
 import copy
 import difflib
+import hashlib
 import importlib
 import importlib.machinery
 import json
 import os
 import random
+import resource
 import signal
 import sys
 import time
@@ -40,7 +42,7 @@ from scipy import stats
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "mutation"
 QUICK = [
-    "-q", "-m", "not model and not browser",
+    "-q", "-m", "not model and not browser and not long",
     "-W", "ignore::pytest.PytestAssertRewriteWarning",
 ]  # fmt: skip
 WARM = (
@@ -49,7 +51,7 @@ WARM = (
     "sklearn.metrics",
 )  # fmt: skip
 SECONDS = 20.0
-"""Of tests for each fault, by how long they take without one."""
+"""Of tests from other files for each fault, by how long they take without one."""
 
 SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq,
@@ -70,6 +72,7 @@ class Fault:
     end: tuple[int, int]
     new: str
     statement: int
+    at_import: bool
 
     def source(self) -> bytes:
         """Return the file with the fault in it."""
@@ -90,7 +93,7 @@ def faults(path: Path) -> list[Fault]:
     found: list[Fault] = []
     name = str(path.relative_to(ROOT))
 
-    def visit(node: Any, statement: int) -> None:
+    def visit(node: Any, statement: int, at_import: bool) -> None:
         if isinstance(node, ast.stmt):
             statement = node.lineno
         changes = [(node, new) for new in _changed(node)]
@@ -102,11 +105,12 @@ def faults(path: Path) -> list[Fault]:
         for old, new in changes:
             text = f"({ast.unparse(new)})" if isinstance(new, ast.expr) else ast.unparse(new)
             start, end = (old.lineno, old.col_offset), (old.end_lineno, old.end_col_offset)
-            found.append(Fault(name, start, end, text, statement))
+            found.append(Fault(name, start, end, text, statement, at_import))
+        function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in _children(node):
-            visit(child, statement)
+            visit(child, statement, at_import and not (function and child is not node.args))
 
-    visit(ast.parse(path.read_bytes()), 0)
+    visit(ast.parse(path.read_bytes()), 0, True)
     return found
 
 
@@ -167,10 +171,44 @@ def _changed(node: Any) -> Iterator[ast.AST]:
                 yield with_(value=ast.Constant(None))
 
 
+def digests(tests: list[str]) -> dict[str, str]:
+    """Return the SHA-256 of each file of tests, and under "" that of all other code."""
+    found, rest = {}, hashlib.sha256()
+    every = [f for folder in ("skipviz", "tests") for f in sorted((ROOT / folder).rglob("*.py"))]
+    for path in every:
+        content = path.read_bytes()
+        if not path.name.startswith("test_"):
+            rest.update(content)
+        elif any(path.is_relative_to(ROOT / each) for each in tests):
+            found[str(path.relative_to(ROOT))] = hashlib.sha256(content).hexdigest()
+    return {"": rest.hexdigest(), **found}
+
+
+def look_again(tests: list[str]) -> None:
+    """Run the tests without a fault, where they or the code changed since they last were."""
+    known, now = BUILD / "digests.json", digests(tests)
+    before = json.loads(known.read_text()) if known.exists() else {}
+    if before.get("") != now[""]:
+        before = {}
+        (BUILD / "coverage").unlink(missing_ok=True)
+        (BUILD / "seconds.json").write_text("{}")
+    changed = [name for name, digest in now.items() if name and before.get(name) != digest]
+    if not changed:
+        return
+    print(f"Running {len(changed)} files of tests without a fault", flush=True)
+    code = forked(baseline, changed, seconds=3600, log=BUILD / "baseline.log")
+    if code == 1:
+        print(f"Tests that fail as it is are left out: see {BUILD / 'baseline.log'}.")
+    elif code != 0:
+        sys.exit(f"They cannot be run, or take more than an hour: see {BUILD / 'baseline.log'}.")
+    known.write_text(json.dumps(before | now))
+
+
 def baseline(tests: list[str]) -> int:
-    """Run the tests as they are; note what each took and which lines of the rooms it ran."""
+    """Run tests as they are; note what each took and which lines of the rooms it ran."""
     cover = coverage.Coverage(data_file=str(BUILD / "coverage"), source_pkgs=["skipviz"])
     cover.set_option("run:core", "ctrace")
+    cover.load()
     seconds: dict[str, float] = collections.defaultdict(float)
     failing: set[str] = set()
 
@@ -193,7 +231,8 @@ def baseline(tests: list[str]) -> int:
     cover.stop()
     cover.save()
     passing = {test: taken for test, taken in seconds.items() if test not in failing}
-    (BUILD / "seconds.json").write_text(json.dumps(passing))
+    before = json.loads((BUILD / "seconds.json").read_text())
+    (BUILD / "seconds.json").write_text(json.dumps(before | passing))
     return int(code)
 
 
@@ -216,7 +255,10 @@ def mutated(fault: Fault, tests: list[str]) -> int:
 
 
 def forked(work: Callable[..., int], *arguments: Any, seconds: float, log: Path) -> int | None:
-    """Do work in a child and return its exit status; None if it took longer."""
+    """Do work in a child and return its exit status; None if it took longer.
+
+    Seconds are of computing, since a machine that does other work is no fault.
+    """
     sys.stdout.flush()
     child = os.fork()
     if not child:
@@ -224,6 +266,7 @@ def forked(work: Callable[..., int], *arguments: Any, seconds: float, log: Path)
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        resource.setrlimit(resource.RLIMIT_CPU, (int(seconds), int(seconds) + 5))
         code = 70
         try:
             code = work(*arguments)
@@ -232,11 +275,12 @@ def forked(work: Callable[..., int], *arguments: Any, seconds: float, log: Path)
         finally:
             sys.stdout.flush()
             os._exit(code)
-    end = time.monotonic() + seconds
+    end = time.monotonic() + 20 * seconds  # one that waits for ever computes nothing
     while time.monotonic() < end:
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status)
+            code = os.waitstatus_to_exitcode(status)
+            return None if code in (-signal.SIGXCPU, -signal.SIGKILL) else code
         time.sleep(0.05)
     os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -252,26 +296,45 @@ class Chosen:
         self.data.read()
 
     def tests(self, fault: Fault) -> list[str]:
-        """Return the tests that run into a fault, the quickest first."""
-        by_line = self.data.contexts_by_lineno(str(ROOT / fault.path))
-        lines = {fault.statement, *range(fault.start[0], fault.end[0] + 1)}
-        found = {test for line in lines for test in by_line.get(line, ())}
-        if found == {""}:  # run when the file is imported: any test of the file may tell
-            found = {test for tests in by_line.values() for test in tests}
+        """Return the tests that run into a fault: those of its file, then the quickest."""
+        if fault.at_import:  # whichever test imported the file first ran the line: any may tell
+            found = {t for path in (fault.path, *importers(fault.path)) for t in self.of(path)}
+        else:
+            lines = {fault.statement, *range(fault.start[0], fault.end[0] + 1)}
+            by_line = self.data.contexts_by_lineno(str(ROOT / fault.path))
+            found = {test for line in lines for test in by_line.get(line, ())}
         ordered = sorted(found & self.seconds.keys(), key=lambda test: self.seconds[test])
-        taken, total = [], 0.0
+        path = Path(fault.path)
+        mirror = f"{Path('tests', *path.parts[1:-1], f'test_{path.stem}.py')}::"
+        own = [test for test in ordered if test.startswith(mirror)]
+        others, total = [], 0.0
         for test in ordered:
-            total += self.seconds[test]
-            if taken and total > SECONDS:
+            total += 0 if test in own else self.seconds[test]
+            if others and total > SECONDS:
                 break
-            taken.append(test)
-        return taken
+            others += [] if test in own else [test]
+        return own + others
+
+    def of(self, path: str) -> set[str]:
+        """Return the tests that run any line of a file."""
+        by_line = self.data.contexts_by_lineno(str(ROOT / path))
+        return {test for tests in by_line.values() for test in tests}
+
+
+def importers(path: str) -> list[str]:
+    """Return the files of the package that import one."""
+    module = ".".join(Path(path).with_suffix("").parts)
+    return [
+        str(other.relative_to(ROOT))
+        for other in sorted((ROOT / "skipviz").rglob("*.py"))
+        if f"from {module} import" in other.read_text(encoding="utf-8")
+    ]
 
 
 def main() -> None:
     """Print the share found, by room, and every fault that no test found."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sample", type=int, default=300)
+    parser.add_argument("--sample", type=int, default=100, help="faults of each room")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tests", nargs="+", default=["tests"], help="those to choose from")
     parser.add_argument("paths", nargs="*", default=["analysis", "recording", "families"])
@@ -282,34 +345,42 @@ def main() -> None:
     BUILD.mkdir(parents=True, exist_ok=True)
     for name in WARM:
         importlib.import_module(name)
-    print("Running the tests without a fault", flush=True)
-    code = forked(baseline, options.tests, seconds=3600, log=BUILD / "baseline.log")
-    if code == 1:
-        print(f"Tests that fail as it is are left out: see {BUILD / 'baseline.log'}.")
-    elif code != 0:
-        sys.exit(f"They cannot be run, or take more than an hour: see {BUILD / 'baseline.log'}.")
-    files = [f for path in options.paths for f in sorted((ROOT / "skipviz" / path).rglob("*.py"))]
-    every = [fault for file in files for fault in faults(file)]
-    sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
-    chosen = Chosen()
-    outcomes: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
-    for fault in sample:
-        tests = chosen.tests(fault)
-        limit = 30 + 5 * sum(chosen.seconds[test] for test in tests)
-        log = BUILD / "fault.log"
-        code = forked(mutated, fault, tests, seconds=limit, log=log) if tests else 0
-        outcome = {None: "timeout", 0: "survived"}.get(code, "killed")
-        outcomes[Path(fault.path).parts[1]][outcome] += 1
-        if outcome == "survived":
-            print(f"\n{fault.path} ({len(tests)} tests)\n{fault.diff()}", flush=True)
-    print(f"\n{len(sample)} of {len(every)} faults, seed {options.seed}")
-    for room, counts in [*outcomes.items(), ("all", sum(outcomes.values(), collections.Counter()))]:
-        total, found = counts.total(), counts.total() - counts["survived"]
-        low, high = stats.binomtest(found, total).proportion_ci(method="wilson")
-        print(
-            f"{room:12} killed {counts['killed']:4}  timeout {counts['timeout']:3}  survived "
-            f"{counts['survived']:3}  found {found / total:.1%} (95% CI {low:.1%} to {high:.1%})"
-        )
+    look_again(options.tests)
+    chosen, outcomes = Chosen(), {}
+    for room in options.paths:
+        files = sorted((ROOT / "skipviz" / room).rglob("*.py"))
+        every = [fault for file in files for fault in faults(file)]
+        sample = random.Random(options.seed).sample(every, min(options.sample, len(every)))
+        print(f"\n{room}: {len(sample)} of {len(every)} faults, seed {options.seed}", flush=True)
+        outcomes[room] = collections.Counter()
+        for number, fault in enumerate(sample, start=1):
+            outcomes[room][outcome(fault, chosen)] += 1
+            if not number % 10 or number == len(sample):
+                report(room, outcomes[room])
+    report("all", sum(outcomes.values(), collections.Counter()))
+
+
+def outcome(fault: Fault, chosen: Chosen) -> str:
+    """Return what became of a fault, and print it if no test found it."""
+    tests = chosen.tests(fault)
+    limit = 30 + 5 * sum(chosen.seconds[test] for test in tests)
+    log = BUILD / "fault.log"
+    code = forked(mutated, fault, tests, seconds=limit, log=log) if tests else 0
+    found = {None: "timeout", 0: "survived"}.get(code, "killed")
+    if found == "survived":
+        print(f"\n{fault.path} ({len(tests)} tests)\n{fault.diff()}", flush=True)
+    return found
+
+
+def report(room: str, counts: collections.Counter[str]) -> None:
+    """Print the share found, with its interval."""
+    total, found = counts.total(), counts.total() - counts["survived"]
+    low, high = stats.binomtest(found, total).proportion_ci(method="wilson")
+    print(
+        f"{room:12} killed {counts['killed']:4}  timeout {counts['timeout']:3}  survived "
+        f"{counts['survived']:3}  found {found / total:.1%} (95% CI {low:.1%} to {high:.1%})",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

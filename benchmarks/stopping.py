@@ -24,7 +24,8 @@ from skipviz.analysis.clusters.maps import map_profiles
 from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficulty
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.robustness.drift import drift, select_tokens
+from skipviz.analysis.robustness.drift import drift
+from skipviz.analysis.robustness.two_corpora import select_tokens
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.corpora.held_out import BROWN_REPORTING, held_out
 from skipviz.errors import Stopped

@@ -1,7 +1,8 @@
 """Fills the table of families in ``docs/families.md``: read, forced and checked on tiny models.
 
 Run it from the repository: ``python -m docs.make_families``. The models have random weights, and
-modules, shapes and rules as the methods' reference code has them (``tests/published.py``).
+modules, shapes and rules as the methods' reference code has them (``tests/published.py`` and the
+files beside it).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 
 import skipviz
 from skipviz.families.powers import CanForce
-from tests import published, tiny
+from tests import encoders, published, recursions, tiny, wrapped_units
 
 PAGE = Path(__file__).with_name("families.md")
 BEGIN = "<!-- written by python -m docs.make_families -->\n"
@@ -46,8 +47,35 @@ MODELS: dict[str, Callable[[], Any]] = {
     ),
     "Dr.LLM": published.dr_llm,
     "HRM-Text": published.hrm_text,
+    "Mixture-of-Recursions, expert choice": recursions.mixture_of_recursions,
+    "Mixture-of-Recursions, token choice": lambda: recursions.mixture_of_recursions("token"),
+    "Ouro": wrapped_units.ouro,
+    "GateSkip": wrapped_units.gateskip,
+    "DeeBERT": encoders.deebert,
+    "PABEE": encoders.pabee,
     "a router of no known method": published.routed,
 }
+
+
+def _rounds(model: Any, tokens: int) -> npt.NDArray[Any]:
+    last = model.truth[0].numpy()[:, None]
+    return np.repeat(np.arange(wrapped_units.ROUNDS)[None] <= last, len(model.model.layers), axis=1)
+
+
+def _reached(model: Any, tokens: int) -> npt.NDArray[Any]:
+    return np.tile(np.arange(1, encoders.LAYERS) < model.truth, (tokens, 1))
+
+
+WHOLE_NOTES: dict[str, Callable[[Any, int], npt.NDArray[Any]]] = {
+    "mixture-of-recursions": lambda model, _: (
+        np.repeat(recursions.truth_of(model).numpy(), recursions.SHARED, axis=0).T
+    ),
+    "ouro": _rounds,
+    "gateskip": lambda model, _: wrapped_units.gateskip_truth(model).numpy(),
+    "deebert": _reached,
+    "pabee": _reached,
+}
+"""What a model notes of all its sites at once, by family: [tokens, sites]."""
 
 
 def table() -> str:
@@ -88,6 +116,9 @@ def _noted(model: skipviz.SkipModel, tokens: int) -> npt.NDArray[Any]:
         loop = model.family.name == "looped"
         times = published.HRM_RUNS if loop else model.model.model.truth
         return np.array([times] * tokens)
+    if model.family.name in WHOLE_NOTES:
+        found: npt.NDArray[Any] = WHOLE_NOTES[model.family.name](model.model, tokens)
+        return found.astype(np.uint8)
     noted = published.truth_of(model.model)
     places = [(site.layer, site.unit) for site in model.family.sites(model.model)]
     return np.stack([noted[place][0].numpy() for place in places], axis=1).astype(np.uint8)

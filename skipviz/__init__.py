@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from skipviz import plots
-    from skipviz.analysis.clusters.clustering import Clusters, cluster
+    from skipviz.analysis.clusters.clustered import Clusters
+    from skipviz.analysis.clusters.clustering import cluster
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.errors import (
@@ -97,7 +98,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "analysis.clusters.clustering": ("Clusters", "cluster"),
+    "analysis.clusters.clustered": ("Clusters",),
+    "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",

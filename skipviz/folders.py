@@ -11,6 +11,14 @@ WEIGHTS = "gates.safetensors"
 """What was trained for it: gates, adapters, translators."""
 
 
+def is_folder(path: Path) -> bool:
+    """Return whether there is such a folder; a path that cannot be one, as too long, is none."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def samples_folder() -> Path:
     """Return the folder of sample models."""
     return Path(str(files("skipviz.sample_models")))

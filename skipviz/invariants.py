@@ -71,6 +71,9 @@ def check_run(run: pl.DataFrame) -> None:
     within(run, "run", "layers", 1, MOST_LAYERS)
     within(run, "run", "window", 1, MOST_NUMBER)
     within(run, "run", "window_overlap", 0, MOST_NUMBER)
+    loss = run["loss"].item()
+    if loss not in (None, "next_token", "none"):
+        raise TraceError(f"run.loss is {loss!r:.80} and must be next_token or none.")
     for name in ("budget", "limit", "price"):
         within(run, "run", name, 0, 1e9)
     for name in RUN:

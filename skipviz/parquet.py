@@ -10,8 +10,11 @@ import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from skipviz.errors import InputError, StoreError
@@ -19,6 +22,12 @@ from skipviz.errors import InputError, StoreError
 MOST_FILE_BYTES = 2 << 30
 MOST_UNPACKED_BYTES = 4 << 30
 """Of all columns together, as the file says it."""
+MOST_STORED_TEXT = 1 << 30
+"""Of all texts, each row's counted, however often it is stored."""
+_STORED_WHOLE = frozenset(
+    {"PLAIN", "RLE", "BIT_PACKED", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "DELTA_LENGTH_BYTE_ARRAY"}
+)
+"""Encodings under which a file holds each text whole, once at least."""
 
 
 def stored_name(source: Path | str | io.BytesIO) -> str:
@@ -94,7 +103,11 @@ def read_parquet_file(
         about = parquet.metadata
         if key is not None and key.encode() not in (about.metadata or {}):
             raise InputError("It is a Parquet file of another kind.")
-        _check_claims(about, most_rows=most_rows, most_values=most_values)
+        if not 0 <= about.num_rows <= most_rows:
+            raise InputError(
+                f"It says that it has {about.num_rows:,} rows; {most_rows:,} are the most."
+            )
+        check_unpacked(content, most_values=most_values)
         table = parquet.read(use_threads=False)
     table.validate(full=True)
     beside = {
@@ -104,22 +117,71 @@ def read_parquet_file(
     return pl.DataFrame(pl.from_arrow(table)), beside
 
 
-def _check_claims(about: pq.FileMetaData, *, most_rows: int, most_values: int) -> None:
-    rows = about.num_rows
-    if not 0 <= rows <= most_rows:
-        raise InputError(f"It says that it has {rows:,} rows; {most_rows:,} are the most.")
+def check_unpacked(source: Path | str | io.BytesIO, *, most_values: int) -> None:
+    """Check what a Parquet file unpacks to, before it is read.
+
+    A text that stands in many rows may be stored once, so a small file can unpack to any size.
+
+    Parameters
+    ----------
+    source
+        File or buffer.
+    most_values
+        Values that a column may have, those of lists counted one by one.
+
+    Raises
+    ------
+    InputError
+        If that is too much, or the file says nothing sensible.
+    """
+    about = pq.ParquetFile(source).metadata
+    columns = [
+        about.row_group(group).column(place)
+        for group in range(about.num_row_groups)
+        for place in range(about.num_columns)
+    ]
     unpacked = 0
-    for group in range(about.num_row_groups):
-        for place in range(about.num_columns):
-            column = about.row_group(group).column(place)
-            unpacked += column.total_uncompressed_size
-            if not 0 <= column.num_values <= most_values:
-                raise InputError(
-                    f"It says that {column.path_in_schema} has {column.num_values:,} values; "
-                    f"{most_values:,} are the most."
-                )
-            if column.total_uncompressed_size < 0 or unpacked > MOST_UNPACKED_BYTES:
-                raise InputError(
-                    f"It says that it unpacks to {unpacked:,} bytes; {MOST_UNPACKED_BYTES:,} are "
-                    "the most."
-                )
+    for column in columns:
+        _check_column(column, most_values)
+        unpacked += column.total_uncompressed_size
+        if unpacked > MOST_UNPACKED_BYTES:
+            raise InputError(
+                f"It says that it unpacks to {unpacked:,} bytes; {MOST_UNPACKED_BYTES:,} are the "
+                "most."
+            )
+    texts = {column.path_in_schema for column in columns if column.physical_type == "BYTE_ARRAY"}
+    if texts:
+        # Each different text once, and for each row which it is.
+        stored = pq.ParquetFile(source, read_dictionary=sorted(texts))
+        table = stored.read(columns=sorted(texts), use_threads=False)
+        size = sum(_text_bytes(chunk) for column in table.columns for chunk in column.chunks)
+        if size > MOST_STORED_TEXT:
+            raise InputError(
+                f"Its texts unpack to {size:,} bytes; {MOST_STORED_TEXT:,} are the most."
+            )
+
+
+def _check_column(column: Any, most_values: int) -> None:
+    name, kind = column.path_in_schema, column.physical_type
+    if not 0 <= column.num_values <= most_values:
+        raise InputError(
+            f"It says that {name} has {column.num_values:,} values; {most_values:,} are the most."
+        )
+    if column.total_uncompressed_size < 0:
+        raise InputError(f"It says that {name} has fewer than 0 bytes.")
+    packed = kind == "BYTE_ARRAY" and not _STORED_WHOLE.issuperset(column.encodings)
+    if packed or kind == "FIXED_LEN_BYTE_ARRAY":
+        raise InputError(f"{name} is stored in a way that skipviz does not write.")
+
+
+def _text_bytes(array: Any) -> int:
+    """Return how many bytes texts take, of an array whose texts are a dictionary's."""
+    kind = array.type
+    if pa.types.is_dictionary(kind):
+        lengths = pc.take(pc.binary_length(array.dictionary), array.indices)
+        return int(pc.sum(lengths.cast(pa.int64())).as_py() or 0)
+    if pa.types.is_struct(kind):
+        return sum(map(_text_bytes, array.flatten()))
+    if pa.types.is_nested(kind):
+        return _text_bytes(array.flatten())
+    return int(array.nbytes)

@@ -1,11 +1,11 @@
-"""How a long run says how far it is, and how it is stopped."""
+"""What runs have in common: how far they are, how they are stopped, and their seeds."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
 
-from skipviz.errors import Stopped
+from skipviz.errors import InputError, Stopped
 
 Progress = Callable[[float], None]
 """Takes the share of the work done, 0 to 1."""
@@ -33,6 +33,23 @@ def check_stop(stop: threading.Event | None) -> None:
     """
     if stop is not None and stop.is_set():
         raise Stopped("The run was stopped.")
+
+
+LARGEST_SEED = 2**32 - 1
+"""That NumPy, torch and scikit-learn all take."""
+
+
+def check_seed(seed: int) -> int:
+    """Return a seed, having made sure that every library takes it.
+
+    Raises
+    ------
+    InputError
+        If it is no whole number from 0 to 4,294,967,295.
+    """
+    if isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed={seed!r:.40} must be a whole number from 0 to {LARGEST_SEED:,}.")
+    return seed
 
 
 class Meter:

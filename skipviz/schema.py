@@ -103,6 +103,7 @@ RUN: Columns = {
     "dtype": pl.String,
     "device": pl.String,
     "seed": pl.Int64,
+    "loss": pl.String,
     "window": pl.Int64,
     "window_overlap": pl.Int64,
     "layers": pl.Int64,

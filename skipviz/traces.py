@@ -34,7 +34,7 @@ from skipviz.invariants import (
     check_tables,
     check_values,
 )
-from skipviz.parquet import check_regular_file, stored_name
+from skipviz.parquet import check_regular_file, check_unpacked, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
@@ -290,6 +290,7 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
             f"{name} says that it has {rows:,} tokens and {sites.height:,} sites, which is more "
             f"than {MOST_TOKENS:,} tokens or {MOST_CELLS:,} decisions. Trace the text in parts."
         )
+    check_unpacked(source, most_values=MOST_CELLS)
     table = parquet.read()
     table.validate(full=True)
     frame = pl.DataFrame(pl.from_arrow(table))
@@ -358,7 +359,8 @@ def depth_columns(
     -------
     tuple
         ``layers_used``, where attention and MLP count half each if gated apart and ungated
-        layers count as run; and the deepest gated layer that ran for the token, or None.
+        layers count as run; and the deepest gated layer that ran for the token, or None. Where
+        layers are visited again, it is the last of ``running_steps`` that ran.
     """
     layer = sites["layer"].to_numpy()
     unit = sites["unit"].to_numpy()
@@ -370,9 +372,50 @@ def depth_columns(
         used += layers - weight[first_visit].sum()
     if not len(layer):
         return used.astype(np.float32), [None] * len(exec_count)
-    none_ran = layer.min() - 1 if exits else -1
-    deepest = np.where(exec_count > 0, layer, none_ran).max(axis=1)
+    step = running_steps(sites)
+    none_ran = step.min() - 1 if exits else -1
+    deepest = np.where(exec_count > 0, step, none_ran).max(axis=1)
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
+
+
+def layer_order(sites: pl.DataFrame, *, layers: int | None) -> list[tuple[int, int]]:
+    """Return every run of a layer, as its layer and visit, in running order.
+
+    Layers without sites run once, before a higher layer is reached.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table, in running order.
+    layers
+        Number of layers of the backbone; None: unknown, as many as sites name.
+    """
+    gated = list(dict.fromkeys(sites.select("layer", "visit").rows()))
+    known = max((layer for layer, _ in gated), default=-1) + 1
+    free = sorted(set(range(known if layers is None else layers)) - {layer for layer, _ in gated})
+    order: list[tuple[int, int]] = []
+    for layer, visit in gated:
+        while free and free[0] < layer:
+            order.append((free.pop(0), 0))
+        order.append((layer, visit))
+    return order + [(layer, 0) for layer in free]
+
+
+def running_steps(sites: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Return at which run of a layer each site stands, counted from 0 in running order.
+
+    That is its layer, unless layers are visited again: then the first layer of a second visit
+    comes after all of the first.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table, in running order.
+    """
+    if not (sites["visit"] > 0).any():
+        return sites["layer"].to_numpy()
+    place = {run: step for step, run in enumerate(layer_order(sites, layers=None))}
+    return np.array([place[run] for run in sites.select("layer", "visit").rows()], dtype=np.int64)
 
 
 def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -189,6 +190,29 @@ def test_a_small_file_of_many_rows_is_refused_before_it_is_read() -> None:
     assert len(data) < 2**21
     with pytest.raises(TraceError, match="6,000,000 tokens"):
         Trace.load(io.BytesIO(data))
+
+
+@pytest.mark.parametrize("encoding", [None, "DELTA_BYTE_ARRAY"])
+def test_a_text_stored_once_for_many_rows_is_refused_before_it_is_unpacked(
+    encoding: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, frame, _ = whole()
+    stored = pq.read_table(io.BytesIO(data))
+    text = pa.array(["x" * 2**19] * frame.height)
+    made = stored.set_column(stored.schema.get_field_index("text"), "text", text)
+    beside = pq.ParquetFile(io.BytesIO(data)).metadata.metadata
+    small = io.BytesIO()
+    pq.write_table(
+        made.replace_schema_metadata(beside),
+        small,
+        use_dictionary=encoding is None,
+        column_encoding=None if encoding is None else {"text": encoding},
+    )
+    size = frame.height * 2**19
+    assert len(small.getvalue()) < size / 10
+    monkeypatch.setattr("skipviz.parquet.MOST_STORED_TEXT", size // 2)
+    with pytest.raises(TraceError, match=r"texts unpack to|skipviz does not write"):
+        Trace.load(small)
 
 
 def test_a_callers_arrays_stay_theirs() -> None:

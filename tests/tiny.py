@@ -40,14 +40,14 @@ def tokenizer() -> Any:
     )
 
 
-def backbone(*, seed: int, context: int = 256) -> LlamaForCausalLM:
-    """A dense model of six narrow layers."""
+def backbone(*, seed: int, context: int = 256, layers: int = LAYERS) -> LlamaForCausalLM:
+    """A dense model of narrow layers, six by default."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(tokenizer()),
         hidden_size=32,
         intermediate_size=64,
-        num_hidden_layers=LAYERS,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=context,

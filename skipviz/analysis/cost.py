@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.arrays import Bools, Floats
+from skipviz.arrays import Bools, Floats, Ints
 from skipviz.errors import InputError
 from skipviz.traces import Trace
 
@@ -117,29 +117,27 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     unread = (sites["rule"].to_numpy() == "schedule") & ~ran.any(axis=0)
     keeps = np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & ~unread
     keyed = np.maximum(ran, keeps)[:, attends].sum(axis=1)
-    attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * pl.col("context")
+    attention = _attention_flops(trace)
     return (
         trace.tokens.select(
             "token",
-            attention=attention * pl.Series(attention_runs, dtype=pl.Int64),
+            attention=pl.Series(attention * attention_runs, dtype=pl.Int64),
             mlp=pl.Series(mlp_runs * run["mlp_flops"], dtype=pl.Int64),
             adapters=pl.Series((ran == 0) @ sites["skip_flops"].to_numpy(), dtype=pl.Int64),
             gates=pl.Series(asked @ sites["gate_flops"].to_numpy(), dtype=pl.Int64),
             keys_values=pl.Series((free_attention + keyed) * run["kv_flops"], dtype=pl.Int64),
             head=pl.lit(run["head_flops"], dtype=pl.Int64),
-            dense_attention=attention * run["layers"],
+        )
+        .with_columns(
+            total=pl.sum_horizontal(pl.exclude("token")),
+            dense_attention=pl.Series(attention * run["layers"], dtype=pl.Int64),
             dense_mlp=pl.lit(run["layers"] * run["mlp_flops"], dtype=pl.Int64),
             dense_keys_values=pl.lit(run["layers"] * run["kv_flops"], dtype=pl.Int64),
         )
         .with_columns(
-            total=pl.sum_horizontal("attention", "mlp", "adapters", "gates", "keys_values", "head"),
             dense_total=pl.sum_horizontal(
                 "dense_attention", "dense_mlp", "dense_keys_values", "head"
-            ),
-        )
-        .select(
-            *("token", "attention", "mlp", "adapters", "gates", "keys_values", "head", "total"),
-            *("dense_attention", "dense_mlp", "dense_keys_values", "dense_total"),
+            )
         )
     )
 
@@ -165,12 +163,10 @@ def saved_flops(trace: Trace) -> Floats:
     """
     check_flops(trace)
     run, sites = trace.run.row(0, named=True), trace.sites
-    context = trace.tokens["context"].to_numpy().astype(np.float64)
-    attention = run["attn_fixed_flops"] + run["attn_per_key_flops"] * context
     unit = sites["unit"].to_numpy()
     attends, feeds = np.isin(unit, ("attn", "block")), np.isin(unit, ("mlp", "block"))
     keys = ~np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & attends
-    saved = np.outer(attention, attends.astype(np.float64))
+    saved = np.outer(_attention_flops(trace), attends.astype(np.float64))
     saved += run["mlp_flops"] * feeds + run["kv_flops"] * keys
     found: Floats = saved - sites["skip_flops"].to_numpy()
     return found
@@ -313,6 +309,15 @@ def cost_summary(trace: Trace) -> CostSummary:
         budget=None if totals is None else _budget(totals),
         flop_share=None if totals is None else totals["total"] / totals["dense_total"],
     )
+
+
+def _attention_flops(trace: Trace) -> Ints:
+    """Return what one attention costs each token, without its keys and values, [tokens]."""
+    run = trace.run.row(0, named=True)
+    found: Ints = (
+        run["attn_fixed_flops"] + run["attn_per_key_flops"] * trace.tokens["context"].to_numpy()
+    )
+    return found
 
 
 def _ungated(sites: pl.DataFrame, unit: str, layers: int) -> int:

@@ -191,7 +191,8 @@ def _uploaded() -> tuple[Document, ...]:
         type=[suffix.lstrip(".") for suffix in SUFFIXES],
         accept_multiple_files=True,
         key="files",
-        help='Plain text, Markdown, or JSON Lines with a "text" field in each line.',
+        help='Plain text, Markdown, or JSON Lines: a "text" in each line, or "messages" with '
+        '"role" and "content", which the model\'s chat template writes.',
     )
     documents = [
         document
@@ -209,6 +210,6 @@ def _uploaded() -> tuple[Document, ...]:
 
 
 def _estimate(model: str, documents: tuple[Document, ...]) -> None:
-    tokens = sum(len(document.text) for document in documents) / CHARS_PER_TOKEN
+    tokens = sum(document.characters for document in documents) / CHARS_PER_TOKEN
     duration = takes(jobs().costs.seconds(Request(model=model, documents=documents).effort))
     st.caption(f"About {max(1.0, tokens):,.0f} tokens: {duration}. You can stop at any time.")

@@ -88,7 +88,8 @@ class Request:
     @property
     def effort(self) -> Effort:
         """What it costs to trace; characters are known before their tokens."""
-        return Effort(f"trace {self.model}", sum(len(document.text) for document in self.documents))
+        characters = sum(document.characters for document in self.documents)
+        return Effort(f"trace {self.model}", characters)
 
     @property
     def key(self) -> str:

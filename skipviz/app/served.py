@@ -15,7 +15,7 @@ import streamlit as st
 from skipviz.errors import InputError, ModelError
 from skipviz.experiments.inspection import proposed_gates
 from skipviz.families.described.spec import gate_specs_in
-from skipviz.folders import model_folder, sample_folders
+from skipviz.folders import is_folder, model_folder, sample_folders
 from skipviz.models import SkipModel, load
 from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.models.own_thresholds import OWN_FILE
@@ -45,16 +45,16 @@ def check_known(name: str) -> None:
         return
     folder = Path(name)
     if _to_this_machine_alone():
-        if folder.is_absolute() and folder.is_dir():
+        if folder.is_absolute() and is_folder(folder):
             return
         raise ModelError(
             f"There is no model {name} on this machine. Choose a sample model, or the folder that "
             "it is in."
         )
     root = os.environ.get(ROOT_VARIABLE)
-    if root and folder.is_absolute():
+    if root and folder.is_absolute() and "\0" not in name:
         inside, served = Path(os.path.realpath(folder)), Path(os.path.realpath(root))
-        if inside.is_relative_to(served) and inside.is_dir():
+        if inside.is_relative_to(served) and is_folder(inside):
             return
     raise ModelError(f"{name} is not a model that this page serves. Choose a sample model.")
 

@@ -14,6 +14,7 @@ import typer
 from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import check_apart, check_file, read_all
 from skipviz.errors import InputError
+from skipviz.progress import LARGEST_SEED
 
 if TYPE_CHECKING:
     from skipviz.progress import Progress
@@ -58,7 +59,9 @@ def evaluate(
             help="Write one model's card here; that of learned gates shuffles their decisions too."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of shuffles and bootstrap.")] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, max=LARGEST_SEED, help="Seed of shuffles and bootstrap.")
+    ] = 0,
 ) -> None:
     """Compare gated models with their backbone, and with each other.
 

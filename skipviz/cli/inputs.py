@@ -39,8 +39,16 @@ def visible(text: str) -> str:
 
 
 def read_all(names: list[str] | None, *, chat: bool = False) -> list[Document]:
-    """Read the texts of files, - being standard input, and conversations if they may be there."""
-    return [document for name in names or [] for document in _read(name, chat=chat)]
+    """Read the texts of files, - being standard input, and conversations if they may be there.
+
+    Which encodings were guessed is told.
+    """
+    found = [document for name in names or [] for document in _read(name, chat=chat)]
+    if foreign := sorted({document.encoding for document in found} - {"utf-8"}):
+        from skipviz.cli.console import err
+
+        err.print(f"Read as {', '.join(foreign)}. Check that all letters are right.")
+    return found
 
 
 def _read(name: str, *, chat: bool) -> list[Document]:

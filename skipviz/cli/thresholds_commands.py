@@ -13,7 +13,7 @@ from skipviz.cli.inputs import check_file, check_folder, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
-    from skipviz.families.gated.settings import GatedSettings
+    from skipviz.families.settings import ThresholdSettings
     from skipviz.models import SkipModel
     from skipviz.text.documents import Document
 
@@ -46,12 +46,12 @@ def calibrate(
     printed.
     """
     import skipviz
-    from skipviz.families.gated.settings import learned
+    from skipviz.families.settings import threshold_settings
     from skipviz.folders import CONFIG, model_folder
     from skipviz.models import read_settings
 
     place = model_folder(folder)
-    settings = learned(read_settings(place), name=folder)
+    settings = threshold_settings(read_settings(place), name=folder)
     if texts:
         _calibrate_on(
             folder, read_all(texts), budgets, _name_of(texts[0]) if name is None else name
@@ -64,24 +64,22 @@ def calibrate(
 
 
 def _calibrate_model(
-    folder: Path, model: SkipModel, settings: GatedSettings, budgets: list[float] | None
+    folder: Path, model: SkipModel, settings: ThresholdSettings, budgets: list[float] | None
 ) -> None:
     """Set the thresholds of ``skipviz.json`` on skipviz's own texts."""
-    import dataclasses
-
     from skipviz.cli.console import err
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.calibration import calibrate as run
 
     documents = calibration_texts()
-    known = settings.thresholds
-    for budget in budgets or list(known):
+    for budget in budgets or list(settings.thresholds):
+        known = settings.thresholds
         nearest = min(known, key=lambda each: abs(each - budget))
         found = run(model, documents, budget=budget, start=known[nearest])
         was = f"{known[budget]:.6f} became " if budget in known else ""
         err.print(f"Budget {budget:g}: threshold {was}{found:.6f}.")
-        known = known.replaced(budget, found)
-        dataclasses.replace(settings, thresholds=known).write(folder)
+        settings = settings.calibrated_for(budget, found)
+        settings.write(folder)
 
 
 def _calibrate_on(
@@ -148,12 +146,12 @@ def guard(
     from skipviz.cli.console import err
     from skipviz.corpora.held_out import calibration_texts
     from skipviz.evaluation.guarding import guard as run
-    from skipviz.families.gated.settings import learned
+    from skipviz.families.settings import threshold_settings
     from skipviz.folders import CONFIG, model_folder
     from skipviz.models import read_settings
 
     folder = model_folder(folder)
-    settings = learned(read_settings(folder), name=folder)
+    settings = threshold_settings(read_settings(folder), name=folder)
     check_file(folder / CONFIG)
     documents = read_all(texts) or calibration_texts()
     model, dense = skipviz.load(folder), skipviz.load(settings.backbone)

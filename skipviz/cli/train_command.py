@@ -10,6 +10,7 @@ from typer.core import TyperCommand
 
 from skipviz.cli.inputs import check_folder
 from skipviz.errors import InputError
+from skipviz.progress import LARGEST_SEED
 
 ONLY = {
     "start": {"cost", "policy-gradient", "static", "random"},
@@ -103,7 +104,7 @@ def train(
         int,
         typer.Option(help="Stop when a gate does the same for all tokens of so many steps; 0: no."),
     ] = 200,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed.")] = 0,
     windows: Annotated[
         Path | None,
         typer.Option(

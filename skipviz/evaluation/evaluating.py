@@ -12,7 +12,7 @@ from skipviz.corpora import held_out
 from skipviz.errors import InputError
 from skipviz.evaluation.candidates import candidates_of, guarded_candidates, training_tokens
 from skipviz.evaluation.frontier import frontier, measure
-from skipviz.progress import Progress, Say, no_progress, say_nothing
+from skipviz.progress import Progress, Say, check_seed, no_progress, say_nothing
 from skipviz.text.documents import Document, as_documents
 
 
@@ -86,6 +86,7 @@ def evaluate(
     >>> table.select("policy", "budget", "documents").rows()
     [('dense', None, 2), ('learned', 0.8, 2), ('learned', 0.6, 2)]
     """
+    check_seed(seed)
     names = [str(name) for name in ([models] if isinstance(models, str | Path) else models)]
     if policies is not None and ("guarded" in policies) != bool(limits):
         raise InputError(

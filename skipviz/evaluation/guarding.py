@@ -117,9 +117,10 @@ def guard(
             f"{len(documents)} documents are too few to promise anything on; give at least "
             f"{FEWEST_DOCUMENTS}."
         )
-    if limit <= 0 or not 0 < confidence < 1:
+    if not 0 < limit < float("inf") or not 0 < confidence < 1:
         raise InputError(
-            f"limit={limit} must be above 0 nats and confidence={confidence} between 0 and 1."
+            f"limit={limit} must be a number of nats above 0 and confidence={confidence} between "
+            "0 and 1."
         )
     if clip is not None and not limit < clip < float("inf"):
         raise InputError(

@@ -22,7 +22,6 @@ FEWEST_TOKENS = 64
 """Tokens below which a text says too little about others like it."""
 PARTS_OF_TEXT = 8
 """Parts of a single text, every other of which is held out; few texts are cut as well."""
-ATTEMPTS = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,8 +112,8 @@ def fit_to_text(
         )
     first = float(seen.matrix("threshold")[0, 0])
     threshold = calibrate(
-        model, documents, budget=budget, start=first, tolerance=tolerance, attempts=ATTEMPTS,
-        counted=fitted_on, stop=stop, progress=lambda share: progress(0.1 + 0.8 * share),
+        model, documents, budget=budget, start=first, tolerance=tolerance, counted=fitted_on,
+        stop=stop, progress=lambda share: progress(0.1 + 0.8 * share),
     )  # fmt: skip
     met = trace(
         at_threshold(model, threshold), documents, statistics=False, stop=stop,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,13 +15,17 @@ from torch import Tensor, nn
 from skipviz.errors import ModelError
 from skipviz.experiments.checkup.running import short_text
 from skipviz.experiments.checkup.subject import Subject
+from skipviz.experiments.checkup.units import added_by_units
+from skipviz.families.causal_lm import layer_list
 from skipviz.families.dense import Dense
 from skipviz.families.described.reading import read_gate
 from skipviz.families.described.spec import GateSpec, to_fields
 from skipviz.families.hooks import after, hooked
+from skipviz.families.powers import Place
 from skipviz.families.unknown import is_named_like_a_gate
 from skipviz.models import from_parts
 from skipviz.models.loading import parts_of
+from skipviz.schema import Unit
 
 MOST_NUMBERS = 3
 """Numbers per token that a gate may emit: a score, or skip and run, or skip, run and repeat."""
@@ -99,7 +103,7 @@ def inspect(model: Any, tokenizer: Any, *, text: str | None = None) -> list[Prop
     subject = Subject(model=handle, ids=ids)
     try:
         emitted = _emitted(subject)
-        added = subject.added
+        added = _added(subject)
     except Exception as error:  # whatever the model's own code raises
         raise ModelError(
             f"The model does not run a text of {ids.shape[1]} tokens ({type(error).__name__}: "
@@ -187,6 +191,21 @@ def _tensors(result: Any) -> Iterator[tuple[str, Tensor]]:
     elif isinstance(result, tuple | list):
         pairs = enumerate(result)
         yield from ((f"output.{place}", v) for place, v in pairs if isinstance(v, Tensor))
+
+
+def _added(subject: Subject) -> dict[tuple[int, str], npt.NDArray[np.bool_]]:
+    """Return for which tokens each unit of each layer added anything, where that is known."""
+    keys = [
+        (number, unit, layer)
+        for number, layer in enumerate(layer_list(subject.model.model) or ())
+        for unit in get_args(Unit)
+    ]
+    found = added_by_units(
+        [unit for _, unit, _ in keys],
+        [Place(layer, around=layer) for _, _, layer in keys],
+        lambda: subject.run(subject.ids),
+    )
+    return {keys[number][:2]: ran for number, ran in found.items()}
 
 
 def _proposal(

@@ -14,9 +14,14 @@ from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
 from skipviz.families.looped import Looped
+from skipviz.families.published.deebert import DeeBERT
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
+from skipviz.families.published.gateskip import GateSkip
 from skipviz.families.published.mixture_of_depths import MixtureOfDepths
+from skipviz.families.published.mixture_of_recursions import MixtureOfRecursions
+from skipviz.families.published.ouro import Ouro
+from skipviz.families.published.pabee import PABEE
 from skipviz.families.published.router_tuning import RouterTuning
 from skipviz.families.published.skipgpt import SkipGPT
 from skipviz.families.settings import CanStore, Setting, Settings
@@ -48,6 +53,7 @@ def families() -> tuple[Family, ...]:
         *found,
         *(FixedRates(), Gated(), Exits()),
         *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
+        *(MixtureOfRecursions(), DeeBERT(), PABEE(), GateSkip(), Ouro()),
         *(Looped(), Dense()),
     )
 

@@ -55,7 +55,7 @@ def cache_given(kwargs: Mapping[str, Any]) -> Any:
 
 def states_made(result: Any) -> Tensor:
     """Return the hidden states among what it returns: attention returns its weights beside them."""
-    states: Tensor = result[0] if isinstance(result, tuple) else result
+    states: Tensor = result if isinstance(result, Tensor) else result[0]
     return states
 
 

@@ -60,7 +60,7 @@ class Looped:
 
     def traits(self, model: nn.Module) -> Traits:
         """Return what holds of loops: how long they run may depend on the batch."""
-        return Traits(batchable=False, in_backbone=True)
+        return Traits(batchable=False, in_backbone=True, decides=False)
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Count how often each layer is called in a forward of the backbone."""

@@ -139,11 +139,18 @@ class Traits:
         hidden states. Otherwise they come from the whole model's forward.
     silent
         Whether a site may stay silent in a forward, as where a text has left before it.
+    predicts
+        Whether the model predicts the next token. Encoders do not: they have no loss of tokens, and
+        a text is run as the tokenizer writes it, with the tokens that it puts around it.
+    decides
+        Whether anything is decided; False where layers run as often as the configuration says.
     """
 
     batchable: bool
     in_backbone: bool
     silent: bool = False
+    predicts: bool = True
+    decides: bool = True
 
 
 @runtime_checkable
@@ -177,6 +184,31 @@ def layer_count_of(family: Family, model: Any) -> int:
     if isinstance(family, CountsLayers):
         return family.layer_count(model)
     return int(model.config.num_hidden_layers)
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where in a model the unit of a site is.
+
+    Attributes
+    ----------
+    layer
+        The layer that holds it.
+    around
+        What is given the states of all tokens and returns them: those differ that the unit added
+        something to. None: there is nothing of the kind.
+    """
+
+    layer: nn.Module
+    around: nn.Module | None
+
+
+@runtime_checkable
+class KnowsPlaces(Protocol):
+    """Knows the layer of each site where it is not that of its number in one list."""
+
+    def places(self, model: nn.Module) -> list[Place]:
+        """Return the place of each site, in the order of ``Family.sites``."""
 
 
 @runtime_checkable

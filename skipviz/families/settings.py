@@ -201,6 +201,42 @@ class Settings(ABC):
             path.write_text(text, encoding="utf-8")
 
 
+@dataclass(frozen=True, kw_only=True)
+class ThresholdSettings(Settings):
+    """Settings of one threshold per budget and per limit of loss, each of which can be set anew.
+
+    Attributes
+    ----------
+    thresholds
+        Threshold for each budget, calibrated on held-out text.
+    """
+
+    thresholds: Budgets[float]
+
+    @abstractmethod
+    def calibrated_for(self, budget: float, threshold: float) -> ThresholdSettings:
+        """Return the same with a threshold for a budget."""
+
+    @abstractmethod
+    def guarded_for(self, limit: float, threshold: float, clip: float | None) -> ThresholdSettings:
+        """Return the same with a threshold for a limit, and the bound that it holds with."""
+
+
+def threshold_settings(settings: Settings, *, name: str | Path) -> ThresholdSettings:
+    """Return settings whose thresholds can be set anew.
+
+    Raises
+    ------
+    InputError
+        If they have none.
+    """
+    if isinstance(settings, ThresholdSettings):
+        return settings
+    raise InputError(
+        f"{name} has no thresholds that can be set anew; name a folder of learned gates."
+    )
+
+
 @runtime_checkable
 class CanStore(Protocol):
     """A family whose models are kept in folders; without it models are handed over in memory."""

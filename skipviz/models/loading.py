@@ -15,8 +15,8 @@ from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import Described, described
 from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
-from skipviz.families.looped import Looped
-from skipviz.folders import CONFIG, model_folder, sample_folders
+from skipviz.families.powers import traits_of
+from skipviz.folders import CONFIG, is_folder, model_folder, sample_folders
 from skipviz.models import backbone
 from skipviz.models.backbone import GGUF_SHA256
 from skipviz.models.folder_checks import (
@@ -31,6 +31,8 @@ from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 from skipviz.models.runtimes import with_runtime
 
+LONGEST_PART = 255
+"""Bytes between two slashes of a path, at most, on every usual file system."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -127,6 +129,11 @@ def _check_name(name: str) -> None:
             f"{name.encode(errors='replace').decode()} is a name that is not UTF-8, which readers "
             "of weights do not open. Rename the folder."
         ) from None
+    if "\0" in name or any(len(part.encode()) > LONGEST_PART for part in name.split("/")):
+        raise ModelError(
+            f"{name[:60]!r} is no name of a model or a folder: a part of it has more than "
+            f"{LONGEST_PART} bytes, or a character that none may have."
+        )
 
 
 def _check_device(device: str) -> None:
@@ -190,7 +197,7 @@ def from_parts(
         family=family,
         weights_sha256=weights_sha256,
         budget=budget,
-        policy="learned" if family.sites(model) and not isinstance(family, Looped) else "dense",
+        policy="learned" if family.sites(model) and traits_of(family, model).decides else "dense",
     )
 
 
@@ -203,9 +210,9 @@ def read_settings(folder: Path) -> Settings:
         If it is missing, is not JSON, lacks a field, or no family knows it.
     """
     path = folder / CONFIG
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise ModelError(
-            f"There is no folder {folder}. Give a sample model or a folder of your own."
+            f"There is no folder {folder!s:.200}. Give a sample model or a folder of your own."
         )
     if not path.exists() and not path.is_symlink():
         raise ModelError(
@@ -350,7 +357,7 @@ def _dense_source(name: str | Path) -> tuple[str, str]:
         folder = backbone.pull()
         return str(folder), backbone.verify(folder)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if is_folder(folder):
         check_dense_folder(folder)
         return str(folder), ""
     if folder.is_absolute() or str(name).startswith((".", "~")):
@@ -361,7 +368,7 @@ def _dense_source(name: str | Path) -> tuple[str, str]:
 def _files_of(name: str) -> Path:
     """Return the folder that a model was loaded from, that of the hub's cache too."""
     folder = Path(name)
-    if folder.is_dir():
+    if is_folder(folder):
         return folder
     from huggingface_hub import snapshot_download
 

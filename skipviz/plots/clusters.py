@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.analysis.clusters.clustering import Clusters
+from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.maps import ClusterMap
 from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.plots.style.frame import dress, note, units
@@ -123,7 +123,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
     traces
         The texts.
     profiles
-        ``Clusters.profiles``, or what ``skipviz.analysis.clusters.clustering.mean_profiles``
+        ``Clusters.profiles``, or what ``skipviz.analysis.clusters.clustered.mean_profiles``
         returned.
     """
     trace = traces_of_one_model(traces)[0]

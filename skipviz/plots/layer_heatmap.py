@@ -12,7 +12,14 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from skipviz.errors import InputError
-from skipviz.plots.style.frame import check_tokens, dress, note, ungated_layers, units
+from skipviz.plots.style.frame import (
+    check_tokens,
+    dress,
+    note,
+    ungated_layers,
+    ungated_steps,
+    units,
+)
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import (
     ALWAYS_RUNS,
@@ -24,7 +31,7 @@ from skipviz.plots.style.palette import (
     margin_end,
     scale,
 )
-from skipviz.traces import Trace
+from skipviz.traces import Trace, running_steps
 
 Value = Literal["exec_count", "score"]
 
@@ -210,16 +217,24 @@ def _always(unit: str, band: _Band, tokens: list[str]) -> go.Heatmap:
 
 def _bands(trace: Trace, unit: str) -> list[_Band]:
     sites = trace.sites.filter(pl.col("unit") == unit)
-    rows: list[tuple[int, int, int | None]] = [*sites.select("layer", "visit", "site").rows()]
-    rows += [(layer, 0, None) for layer in ungated_layers(trace, unit)]
-    rows.sort(key=lambda row: row[:2])
+    step = running_steps(trace.sites)
+    # In running order: layers that are visited again stand there again.
+    rows: list[tuple[int, int, int, int | None]] = [
+        (int(step[site]), layer, visit, site)
+        for layer, visit, site in sites.select("layer", "visit", "site").rows()
+    ]
+    layers = zip(ungated_steps(trace, unit), ungated_layers(trace, unit), strict=True)
+    rows += [(place, layer, 0, None) for place, layer in layers]
+    rows.sort(key=lambda row: row[0])
     bands: list[_Band] = []
-    for gated, group in groupby(rows, key=lambda row: row[2] is not None):
+    for gated, group in groupby(rows, key=lambda row: row[-1] is not None):
         members = list(group)
         bands.append(
             _Band(
                 first=sum(len(band.rows) for band in bands),
-                rows=[f"{layer}" + (f".v{visit}" if visit else "") for layer, visit, _ in members],
+                rows=[
+                    f"{layer}" + (f".v{visit}" if visit else "") for _, layer, visit, _ in members
+                ],
                 sites=[site for *_, site in members if site is not None] if gated else [],
             )
         )

@@ -10,10 +10,19 @@ import plotly.graph_objects as go
 import polars as pl
 from plotly.subplots import make_subplots
 
-from skipviz.plots.style.frame import dress, margin_limit, note, token_row, ungated_layers, units
+from skipviz.plots.style.frame import (
+    dress,
+    margin_limit,
+    note,
+    run_axis,
+    token_row,
+    ungated_layers,
+    ungated_steps,
+    units,
+)
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import ALWAYS_RUNS, INK, UNIT_COLOURS, UNIT_NAMES
-from skipviz.traces import Trace
+from skipviz.traces import Trace, layer_order, running_steps
 
 
 def token_path(trace: Trace, token: int) -> go.Figure:
@@ -41,12 +50,13 @@ def token_path(trace: Trace, token: int) -> go.Figure:
             for name in ("score", "threshold", "exec_count", "forced")
         ),
         margin=pl.Series(trace.margin[token]),
+        step=pl.Series(running_steps(trace.sites)),
     )
     shown = units(trace)
     figure = make_subplots(rows=len(shown), cols=1, shared_xaxes=True, vertical_spacing=0.1)
     for place, unit in enumerate(shown, start=1):
         _add_unit(figure, sites.filter(pl.col("unit") == unit), unit, place)
-        always = ungated_layers(trace, unit)
+        always = ungated_steps(trace, unit)
         figure.add_trace(
             go.Scatter(
                 x=always,
@@ -57,7 +67,9 @@ def token_path(trace: Trace, token: int) -> go.Figure:
                 legendrank=1001,
                 showlegend=place == 1 and bool(always),
                 marker={"symbol": "square", "size": 8, "color": ALWAYS_RUNS},
-                hovertemplate=f"layer %{{x}}: {UNIT_NAMES[unit]} always runs<extra></extra>",
+                customdata=ungated_layers(trace, unit),
+                hovertemplate=f"layer %{{customdata}}: {UNIT_NAMES[unit]} always runs"
+                "<extra></extra>",
             ),
             row=place,
             col=1,
@@ -67,8 +79,11 @@ def token_path(trace: Trace, token: int) -> go.Figure:
     own = sites.filter(pl.col("margin").is_finite())["margin"].abs().to_numpy().max(initial=0.0)
     limit = max(1.2 * margin_limit(trace, share=0.99), 1.1 * float(own))
     figure.update_yaxes(range=[-limit, limit], zeroline=True, zerolinecolor=INK, zerolinewidth=1)
-    figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
-    figure.update_xaxes(title="layer", row=len(shown))
+    figure.update_xaxes(
+        range=[-0.7, len(layer_order(trace.sites, layers=trace.run["layers"].item())) - 0.3],
+        tickformat="d",
+    )
+    figure.update_xaxes(title=run_axis(trace), row=len(shown))
     dress(figure, trace, title=_path_title(trace, row), height=190 + 150 * len(shown))
     figure.update_layout(margin={"l": 80})
     if not trace.sites.height:
@@ -152,7 +167,7 @@ def _add_unit(figure: go.Figure, sites: pl.DataFrame, unit: str, place: int) -> 
     # A token that has left was not asked: it lies on the line, skipped and without a score.
     sites = sites.with_columns(pl.col("margin").fill_nan(0.0))
     stems = np.full((sites.height, 3, 2), np.nan)
-    stems[:, :2, 0] = sites["layer"].to_numpy()[:, None]
+    stems[:, :2, 0] = sites["step"].to_numpy()[:, None]
     stems[:, 0, 1] = 0.0
     stems[:, 1, 1] = sites["margin"].to_numpy()
     figure.add_trace(
@@ -171,7 +186,7 @@ def _add_unit(figure: go.Figure, sites: pl.DataFrame, unit: str, place: int) -> 
         part = sites.filter((pl.col("exec_count") > 0) == ran)
         figure.add_trace(
             go.Scatter(
-                x=part["layer"].to_numpy(),
+                x=part["step"].to_numpy(),
                 y=part["margin"].to_numpy(),
                 mode="markers",
                 name=f"{UNIT_NAMES[unit]} {'ran' if ran else 'skipped'}",

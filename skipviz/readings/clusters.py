@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.clusters.clustering import Clusters
+from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.maps import ClusterMap
 from skipviz.analysis.clusters.significance import ALPHA
 from skipviz.traces import Trace

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 from skipviz.analysis.cost import CostSummary
 from skipviz.readings.budgets import budget_reading
-from skipviz.traces import Trace
+from skipviz.schema import site_label
+from skipviz.traces import Trace, running_steps
 
 
 def cost_reading(trace: Trace, figures: CostSummary) -> str:
@@ -27,6 +30,21 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     return f"{said} **{missed[0]}**" if missed else said
 
 
+def loss_words(trace: Trace, loss: float | None) -> str:
+    """Return the mean loss as text; none is another thing than one that is not known.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    loss
+        In nats; None where there is none.
+    """
+    if loss is not None:
+        return f"{loss:.2f} nats"
+    return "none" if trace.run["loss"].item() == "none" else "unknown"
+
+
 def token_reading(trace: Trace, token: int) -> str:
     """Say how far a token went, and how well the next one was predicted.
 
@@ -47,6 +65,10 @@ def token_reading(trace: Trace, token: int) -> str:
 def _depth(trace: Trace, layer: int | None) -> str:
     if layer is None:
         return "no gated layer ran"
+    if (trace.sites["visit"] > 0).any():
+        ran = running_steps(trace.sites) == layer
+        last = trace.sites.filter(pl.Series(ran)).row(0, named=True)
+        return f"last gated run {site_label(last['layer'], last['unit'], last['visit'])}"
     # A token that left has its state carried up to keys and values: the mark of early exits.
     if not (trace.sites["kv"] == "propagated").any():
         return f"deepest gated layer that ran {layer}"

@@ -58,14 +58,20 @@ def skipping_notes(trace: Trace) -> list[Note]:
                 f"All tokens of a {word} share a decision{where}, so tokens cannot be compared "
                 "there.",
             ))  # fmt: skip
+    whole = trace.run["loss"].item() == "none"
+    if whole:
+        found.append(Note(
+            "no next token",
+            "The model reads a text as a whole and predicts no next token, so there is no loss.",
+        ))  # fmt: skip
     ahead = sites["rule"].is_in(RANKED) | sites["scope"].is_in(("sequence", "batch"))
-    if ahead.fill_null(False).any():
+    if ahead.fill_null(False).any() and not whole:
         found.append(Note(
             "not causal",
             "Decisions depend on later tokens too. While generating they differ, and losses of a "
             "whole text are too good.",
         ))  # fmt: skip
-    if trace.matrix("exec_count").max(initial=0) > 1:
+    if trace.matrix("exec_count").max(initial=0) > 1 or (sites["visit"] > 0).any():
         found.append(Note(
             "layers repeat",
             "A layer may run more than once for a token, and counts as often as it ran.",

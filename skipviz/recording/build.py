@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from skipviz.families.llama import UnitFlops
-from skipviz.families.powers import CanDraw, HasExits, layer_count_of
+from skipviz.families.powers import CanDraw, HasExits, layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
@@ -239,6 +239,7 @@ def _provenance(
         "runtime": model.runtime,
         "dtype": model.dtype,
         "device": str(model.device),
+        "loss": "next_token" if traits_of(family, model.model).predicts else "none",
         "seed": family.seed(model.model) if isinstance(family, CanDraw) else seed,
         "window": window,
         "window_overlap": window_overlap,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from skipviz.errors import InputError
+from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import whole_characters
 from skipviz.text.documents import Document, as_documents
@@ -64,8 +65,10 @@ def _encoded_document(
         ids = _conversation(model, document.messages)
         (written,), (encoding,) = _of_ids(model, ids, document.source)
         return written, encoding
-    encoding = encode(model.tokenizer, document.text)
-    return document, _with_bos(model.tokenizer, encoding) if begin else encoding
+    whole = not traits_of(model.family, model.model).predicts
+    encoding = encode(model.tokenizer, document.text, around=whole)
+    adds = begin and not whole
+    return document, _with_bos(model.tokenizer, encoding) if adds else encoding
 
 
 def adds_bos(tokenizer: Any) -> bool:

@@ -10,11 +10,15 @@ from typing import Any
 
 import polars as pl
 
-from skipviz.errors import TraceError
+from skipviz.errors import InputError, TraceError
+from skipviz.invariants import MOST_CELLS, MOST_LAYERS
+from skipviz.parquet import check_regular_file
 from skipviz.recording.recorded_file import RECORDING_FORMAT, read_recording
 from skipviz.traces import Trace
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_WORD = re.compile(r"[^\W\d_]")
+"""A letter: as in ``True``, ``0 to 3`` or ``1e0``, which are no list of layers."""
 
 
 def read_table(
@@ -37,8 +41,8 @@ def read_table(
     text
         The column of the tokens' texts.
     used
-        The column of the layers that ran: numbers in a list, or in a text with anything between. A
-        layer that stands there twice ran twice.
+        The column of the layers that ran: numbers in a list, or in a text with no letters between.
+        A layer that stands there twice ran twice.
     sequence
         The column that says which text a token is of; None: all are of one.
     first_layer
@@ -48,7 +52,11 @@ def read_table(
     ------
     TraceError
         If the table lacks a column, or a row does not say which layers ran.
+    InputError
+        If there are no such numbers of layers.
     """
+    if not 1 <= layers <= MOST_LAYERS:
+        raise InputError(f"layers={layers} must be from 1 to {MOST_LAYERS:,}.")
     rows = _rows(path)
     for column in (text, used, *([sequence] if sequence else [])):
         if column not in rows.columns:
@@ -57,9 +65,27 @@ def read_table(
             )
     if not rows.height:
         raise TraceError(f"{path.name} has no rows. Give one per token.")
+    for column in (text, *([sequence] if sequence else [])):
+        if rows[column].dtype.is_nested():
+            raise TraceError(
+                f"{path.name}: {column!r} has lists or objects; give one text per row."
+            )
+    if rows.height * layers > MOST_CELLS:
+        raise TraceError(
+            f"{path.name} has {rows.height:,} rows of {layers:,} layers, more than {MOST_CELLS:,} "
+            "pairs of token and layer. Take a part of it."
+        )
     ran = [[0] * rows.height for _ in range(layers)]
-    for row, value in enumerate(rows[used]):
-        for layer in _layers(value, row=row, column=used, name=path.name):
+    listed = [
+        _layers(value, row=row, column=used, name=path.name) for row, value in enumerate(rows[used])
+    ]
+    if layers > 2 and all(len(each) == layers and set(each) <= {0, 1} for each in listed):
+        raise TraceError(
+            f"{path.name}: {used!r} has a 0 or a 1 for each of the {layers} layers. Write the "
+            "numbers of those that ran, as in [0, 1, 5]."
+        )
+    for row, found in enumerate(listed):
+        for layer in found:
             if not 0 <= layer - first_layer < layers:
                 raise TraceError(
                     f"{path.name}, row {row + 1}: layer {layer} is not from {first_layer} to "
@@ -90,21 +116,23 @@ def read_table(
 
 def _rows(path: Path) -> pl.DataFrame:
     try:
+        check_regular_file(path)
         if path.suffix.lower() == ".csv":
             return pl.read_csv(path, infer_schema=False)
         return pl.read_ndjson(path, infer_schema_length=None)
-    except (OSError, pl.exceptions.PolarsError) as error:
-        raise TraceError(f"{path.name} is not a table in CSV or JSON lines: {error}") from error
+    except (OSError, InputError, pl.exceptions.PolarsError) as error:
+        said = str(error).strip().partition("\n")[0]
+        raise TraceError(f"{path.name} is not a table in CSV or JSON lines: {said}") from error
 
 
 def _layers(value: Any, *, row: int, column: str, name: str) -> list[int]:
     """Return the numbers of the layers of a cell."""
     found: list[Any] = [None]
     if isinstance(value, pl.Series):
-        found = value.to_list()
+        value = found = value.to_list()
     elif value is None:
         found = []
-    elif isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+    elif isinstance(value, str) and not (_NUMBER.fullmatch(value.strip()) or _WORD.search(value)):
         found = [float(each) for each in _NUMBER.findall(value)]
     if not all(type(each) in (int, float) and each % 1 == 0 for each in found):
         raise TraceError(

@@ -34,6 +34,7 @@ MOST_LINE = 64 << 20
 """Bytes of a line."""
 
 TOKEN_KEYS = ("text", "source", "phase", "sequence", "id", "nll", "surprisal", "entropy")
+LOSS_KEYS = {"nll", "surprisal", "entropy"}
 GATE_KEYS = {
     "ran": "exec_count", "score": "score", "threshold": "threshold", "p_execute": "p_execute"
 }  # fmt: skip
@@ -148,6 +149,11 @@ def _check(line: dict[str, Any], *, first: bool) -> None:
         raise _Wrong(f"kind is {kind!r} and must be {' or '.join(allowed)}")
     if (error := best_match(_validators()[kind].iter_errors(line))) is not None:
         raise _Wrong(f"at {error.json_path.removeprefix('$.')}: {error.message:.200}")
+    if kind in ("recording", "tokens"):
+        try:
+            json.dumps(line, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise _Wrong("it has half a character, a lone surrogate; write whole ones") from None
 
 
 def _head(line: dict[str, Any]) -> dict[str, Any]:
@@ -179,6 +185,8 @@ def _take_tokens(read: _Recording, line: dict[str, Any]) -> None:
     for key in TOKEN_KEYS:
         if len(line.get(key, line["text"])) != count:
             raise _Wrong(f"{key} has {len(line[key])} entries and text {count}")
+    for key in LOSS_KEYS & line.keys():
+        _floats(line[key], key)
     if (read.count + count) * max(len(read.head["sites"]), 1) > MOST_CELLS:
         raise _Wrong(f"there are more than {MOST_CELLS:,} pairs of token and site")
     read.batch_began = read.count
@@ -195,12 +203,13 @@ def _gate(
         raise _Wrong(f"site {site} is not one of the {len(read.head['sites'])} sites")
     values = {into: _numbers(line[key], key) for key, into in GATE_KEYS.items() if key in line}
     count = len(token) if isinstance(token, list) else len(values["exec_count"])
+    last = max(token, default=-1) if isinstance(token, list) else token + count - 1
+    if count and last >= read.count:
+        raise _Wrong(f"it names token {last}, and the lines before have {read.count}")
     tokens = np.array(token if isinstance(token, list) else range(token, token + count), np.int64)
     for key, into in GATE_KEYS.items():
         if into in values and len(values[into]) != count:
             raise _Wrong(f"{key} has {len(values[into])} values for {count} tokens")
-    if count and tokens.max() >= read.count:
-        raise _Wrong(f"it names token {tokens.max()}, and the lines before have {read.count}")
     chance = values.get("p_execute", np.zeros(0))
     if ((chance < 0) | (chance > 1)).any():
         raise _Wrong("p_execute must be from 0 to 1")
@@ -210,15 +219,25 @@ def _gate(
 def _numbers(value: Any, key: str) -> npt.NDArray[Any]:
     """Return a list of numbers, or what was packed; NaN where a token was not asked."""
     if isinstance(value, list):
-        return np.array(value, dtype=np.float64)  # null becomes NaN
+        return _floats(value, key)
     ((kind, packed),) = value.items()
     try:
         raw = base64.b64decode(packed, validate=True)
         found = np.frombuffer(raw, np.dtype(kind).newbyteorder("<")).astype(np.float64)
     except ValueError as error:
         raise _Wrong(f"{key} cannot be unpacked ({error})") from None
-    if np.isinf(found).any():
-        raise _Wrong(f"{key} has values that are not finite")
+    return _floats(found, key)
+
+
+def _floats(values: Any, key: str) -> npt.NDArray[np.float64]:
+    """Return numbers, NaN for null; a trace keeps them in single precision."""
+    try:
+        found = np.array(values, dtype=np.float64)
+        finite = not (np.abs(found) > np.finfo(np.float32).max).any()
+    except OverflowError:
+        finite = False
+    if not finite:
+        raise _Wrong(f"{key} has values that are not finite, or too large")
     return found
 
 

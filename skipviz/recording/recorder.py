@@ -162,9 +162,10 @@ class Recording:
     def __init__(self, model: SkipModel, *, statistics: bool) -> None:
         self.events = GateEvents()
         self._model = model
-        self._statistics = statistics
+        traits = traits_of(model.family, model.model)
+        self._statistics = statistics and traits.predicts
         self._sites = len(model.family.sites(model.model))
-        self._silent = traits_of(model.family, model.model).silent
+        self._silent = traits.silent
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()

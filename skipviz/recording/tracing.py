@@ -27,12 +27,13 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits, force, traits_of
 from skipviz.models import SkipModel
-from skipviz.progress import Meter, Progress, no_progress
+from skipviz.progress import Meter, Progress, check_seed, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
+from skipviz.schema import Site
 from skipviz.text.documents import Document
 from skipviz.text.spans import Encoding, group_spans, span_bounds
 from skipviz.traces import Trace
@@ -124,6 +125,7 @@ def trace(
     >>> trace.decisions.height == len(trace) * trace.sites.height  # one row per gate and token
     True
     """
+    check_seed(seed)
     documents, encodings = encoded(model, texts, bos=bos)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
@@ -139,15 +141,14 @@ def trace(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
     traits, sites = traits_of(model.family, model.model), model.family.sites(model.model)
+    statistics = statistics and traits.predicts
     if not sites:  # routers may look ahead, or draw
         _check_causal(model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
     recorded: dict[int, _Recorded] = {}
     with torch.inference_mode(), _drawing_from(seed):
         for batch in _batches(pieces, alone=not traits.batchable):
-            run = _run(
-                model, [pieces[i] for i in batch], statistics, plan, traits, len(sites), meter
-            )
+            run = _run(model, [pieces[i] for i in batch], statistics, plan, traits, sites, meter)
             recorded.update(zip(batch, run, strict=True))
     windowed = len(pieces) > len(documents)
     return build_trace(
@@ -210,13 +211,14 @@ def _batches(pieces: list[_Piece], *, alone: bool) -> list[list[int]]:
 
 
 @contextmanager
-def _watching(model: nn.Module, meter: Meter, *, tokens: int) -> Iterator[float]:
+def _watching(model: nn.Module, meter: Meter, *, tokens: int, rounds: int) -> Iterator[float]:
     """Count a forward of so many tokens layer by layer, and give the share that is left.
 
-    The head counts as one layer more. Where layers cannot be found, all is left.
+    Layers run in so many rounds. The head counts as one layer more. Where layers cannot be found,
+    all is left.
     """
     layers = list(layer_list(model) or ())
-    share = tokens / (len(layers) + 1)
+    share = tokens / (len(layers) * rounds + 1)
     with hooked(after(layer, lambda *_: meter.advance(share)) for layer in layers):
         yield share
 
@@ -227,7 +229,7 @@ def _run(
     statistics: bool,
     plan: Plan | None,
     traits: Traits,
-    sites: int,
+    sites: list[Site],
     meter: Meter,
 ) -> list[_Recorded]:
     longest = max(len(piece.ids) for piece in pieces)
@@ -241,17 +243,18 @@ def _run(
     events = GateEvents()
     tokens = sum(len(piece.ids) for piece in pieces)
     # Tried before anything is watched.
-    apart = traits.in_backbone and has_logits_apart(model.model)
-    states = traits.in_backbone and (apart or not statistics)
+    apart = statistics and traits.in_backbone and has_logits_apart(model.model)
+    states = traits.in_backbone and traits.predicts and (apart or not statistics)
+    rounds = 1 + max((site.visit for site in sites), default=0)
     with (
-        _watching(model.model, meter, tokens=tokens) as share,
+        _watching(model.model, meter, tokens=tokens, rounds=rounds) as share,
         model.family.observe(model.model, events),
     ):
-        made = _forward(model, ids, mask, plan, states=states)
+        made = _forward(model, ids, mask, plan, states=states, logits=statistics)
     kept = keep.to(model.device)
-    matrices = events.matrices(sites, kept, silent=traits.silent)
+    matrices = events.matrices(len(sites), kept, silent=traits.silent)
     figures = None
-    if statistics:
+    if made is not None and statistics:
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
         if figures.entropy.isnan().any():
             raise _not_finite(model, ids, mask, plan, kept, states=states)
@@ -266,15 +269,19 @@ def _forward(
     plan: Plan | None,
     *,
     states: bool,
-) -> Tensor:
-    """Return last hidden states, or the logits of the model's own forward."""
+    logits: bool = True,
+) -> Tensor | None:
+    """Return last hidden states, or the logits of the model's own forward, or nothing."""
 
-    def run() -> Tensor:
-        inputs = {"input_ids": ids.to(model.device), "attention_mask": mask}
+    def run() -> Tensor | None:
+        inputs: dict[str, Any] = {"input_ids": ids.to(model.device), "attention_mask": mask}
         if states:
             return last_hidden_states(model.model, **inputs)
-        logits: Tensor = model.model(**inputs, use_cache=False).logits
-        return logits
+        if traits_of(model.family, model.model).predicts:
+            inputs["use_cache"] = False
+        output = model.model(**inputs)
+        found: Tensor | None = output.logits if logits else None
+        return found
 
     if plan is None:
         return run()

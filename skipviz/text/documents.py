@@ -6,13 +6,13 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
 
 from skipviz.errors import InputError, TextError
-from skipviz.text.encodings import guess_legacy, guess_utf16
+from skipviz.text.encodings import guess_escaped, guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
@@ -86,6 +86,11 @@ class Document:
     encoding: str = "utf-8"
     messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
 
+    @property
+    def characters(self) -> int:
+        """How many there are in the text, or in all that is said in the conversation."""
+        return len(self.text) + sum(len(message["content"]) for message in self.messages)
+
     def __repr__(self) -> str:
         if self.messages:
             return f"Document({self.source!r}, {len(self.messages):,} messages)"
@@ -108,9 +113,18 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
     TextError
         If one is blank or cannot be encoded.
     """
-    given = [texts] if isinstance(texts, str | Document) else list(texts)
+    given: Any = [texts] if isinstance(texts, str | Document) else texts
+    if not isinstance(given, Iterable):
+        raise InputError(f"{given!r:.60} is no text; give a text, a Document, or several.")
+    given = list(given)
     if not given:
         raise InputError("There is no text; give at least one.")
+    for number, text in enumerate(given, start=1):
+        if not isinstance(text, str | Document):
+            raise InputError(
+                f"Text {number} is {text!r:.60}, of type {type(text).__name__}; give each as a "
+                "text or a Document."
+            )
     documents = [
         text if isinstance(text, Document) else Document(source="text", text=text) for text in given
     ]
@@ -118,6 +132,22 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
         if not document.messages:
             check_text(document.text)
     return documents
+
+
+def check_no_conversation(documents: Sequence[Document]) -> None:
+    """Check that each document is a text, whose words can be changed.
+
+    Raises
+    ------
+    InputError
+        Names the one that is a conversation.
+    """
+    for document in documents:
+        if document.messages:
+            raise InputError(
+                f"{document.source} is a conversation, and this changes the words of texts. Trace "
+                "what was said in it as a text."
+            )
 
 
 def check_text(text: str) -> str:
@@ -224,7 +254,7 @@ def read_stream(data: bytes, *, limit: int | None = None) -> list[Document]:
 
 
 def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
-    """Read the documents in an uploaded file.
+    """Read the documents in an uploaded file; rows of JSON Lines may be conversations.
 
     Parameters
     ----------
@@ -247,7 +277,7 @@ def read_bytes(data: bytes, *, name: str, limit: int | None) -> list[Document]:
         the number of the line.
     """
     extension = _check_extension(name)
-    return _read(data, name=name, limit=limit, rows=extension == ".jsonl")
+    return _read(data, name=name, limit=limit, rows=extension == ".jsonl", chat=True)
 
 
 def decode(data: bytes, *, source: str) -> tuple[str, str]:
@@ -280,6 +310,8 @@ def decode(data: bytes, *, source: str) -> tuple[str, str]:
     for mark, encoding in _MARKS:
         if data.startswith(mark):
             return _decode_marked(data[len(mark) :], encoding, source=source), encoding
+    if (escaped := guess_escaped(data)) is not None:
+        return data.decode(escaped), escaped
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from functools import lru_cache
 
@@ -20,6 +21,8 @@ _EAST_ASIAN = {
     "euc_kr": range(0xB0, 0xC9),
 }
 """The first bytes under which a national standard keeps its everyday characters."""
+_ESCAPED = ("iso2022_jp", "iso2022_kr", "iso2022_jp_3", "iso2022_jp_ext")
+_SWITCH = re.compile(rb"\x1b\$[@AB()]")
 _RARE_SHARE = 0.2
 """Names and classical words make a few per cent; random bytes nearly all."""
 
@@ -50,6 +53,23 @@ def guess_legacy(data: bytes) -> str | None:
     # A dash or a sign in English text says too little for chardet.
     few = sum(byte >= 0x80 for byte in excerpt) < _FOREIGN_SHARE * len(excerpt)
     return _WESTERN if few and _decodes(data, _WESTERN) else None
+
+
+def guess_escaped(data: bytes) -> str | None:
+    """Name the encoding of text in seven bits that escape sequences switch, as in old e-mail.
+
+    Parameters
+    ----------
+    data
+        Any bytes; those of such an encoding would pass for UTF-8.
+
+    Returns
+    -------
+    str or None
+        A name that ``bytes.decode`` takes, or None if no character set is switched to.
+    """
+    switched = data.isascii() and _SWITCH.search(data)
+    return next((name for name in _ESCAPED if switched and _decodes(data, name)), None)
 
 
 def guess_utf16(data: bytes) -> str | None:

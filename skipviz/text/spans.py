@@ -33,8 +33,8 @@ class Encoding:
     char_end: Ints
 
 
-def encode(tokenizer: Any, text: str) -> Encoding:
-    """Tokenise a text as nothing but text: no token is added, no name of one is obeyed.
+def encode(tokenizer: Any, text: str, *, around: bool = False) -> Encoding:
+    """Tokenise a text as nothing but text: no name of a special token in it is obeyed.
 
     Parameters
     ----------
@@ -42,6 +42,9 @@ def encode(tokenizer: Any, text: str) -> Encoding:
         A fast transformers tokenizer: a slow one does not say which characters a token stands for.
     text
         The text. ``<|im_start|>`` in it is spelt out in ordinary tokens.
+    around
+        Whether the tokenizer puts its own tokens around the text, as encoders want it; they have no
+        characters.
 
     Returns
     -------
@@ -60,7 +63,7 @@ def encode(tokenizer: Any, text: str) -> Encoding:
         )
     encoded = tokenizer(
         text,
-        add_special_tokens=False,
+        add_special_tokens=around,
         split_special_tokens=True,
         return_offsets_mapping=True,
         return_attention_mask=False,
@@ -69,8 +72,11 @@ def encode(tokenizer: Any, text: str) -> Encoding:
     )
     if not encoded["input_ids"]:
         raise InputError("The tokenizer finds no token in the text. Give a text with words in it.")
-    offsets = np.array(encoded["offset_mapping"], dtype=np.int64)
-    return Encoding(encoded["input_ids"], offsets[:, 0].copy(), offsets[:, 1].copy())
+    start, end = np.array(encoded["offset_mapping"], dtype=np.int64).T.copy()
+    # What stands behind the text has the offsets of what stands before it: 0 and 0.
+    behind = (end == 0) & (np.arange(len(end)) > int(end.argmax()))
+    start[behind] = end[behind] = end.max()
+    return Encoding(encoded["input_ids"], start, end)
 
 
 def group_spans(char_start: Ints, char_end: Ints) -> Ints:

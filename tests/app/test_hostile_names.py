@@ -56,7 +56,9 @@ def page_under_test() -> None:
     importlib.import_module(f"skipviz.app.views.{name}_page").page()
 
 
-PAGES = ("paths", "audit", "attribution", "clusters", "layers", "robustness", "policies")
+PAGES = (
+    "paths", "audit", "attribution", "clusters", "layers", "robustness", "policies", "checkup",
+)  # fmt: skip
 
 
 def strings(message: Message) -> Iterator[tuple[str, str]]:
@@ -178,7 +180,7 @@ def test_the_names_in_a_trace_are_text(
     page.session_state["page under test"] = name
     page.run(timeout=PATIENCE)
     words = check(page)
-    if name in ("paths", "audit", "attribution"):
+    if name in ("paths", "audit", "attribution", "checkup"):
         assert "![x](http://e/x.png) **bold** $x^2$ :red[a]" in literally(words)
     for key in [button.key for button in page.button if str(button.key).startswith("try ")]:
         press(page, key)  # the model is not here: a sentence names it

@@ -14,7 +14,8 @@ from playwright.sync_api import Download, Locator, Page, expect
 from sklearn.metrics import adjusted_rand_score
 
 import skipviz
-from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.readings.clusters import reading
 from tests.browser.conftest import PageLog, Screenshot, Serve
 from tests.browser.counted_runs import runs

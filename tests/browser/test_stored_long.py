@@ -14,7 +14,8 @@ from playwright.sync_api import Page, expect
 import skipviz
 from skipviz.analysis.layers.difficulty import depth_against_difficulty, difficulty
 from skipviz.analysis.layers.specialties import specialties
-from skipviz.analysis.robustness.drift import drift, select_tokens
+from skipviz.analysis.robustness.drift import drift
+from skipviz.analysis.robustness.two_corpora import select_tokens
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.readings.layers import difficulty_reading, specialty_reading
 from skipviz.readings.robustness import drift_words

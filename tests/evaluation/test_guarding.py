@@ -127,7 +127,13 @@ def test_a_limit_that_nothing_keeps_is_a_sentence(
 
 @pytest.mark.parametrize(
     ("few", "limit", "confidence", "said"),
-    [(True, 0.1, 0.95, "too few"), (False, 0.0, 0.95, "limit=0"), (False, 0.1, 1.0, "=1.0 bet")],
+    [
+        (True, 0.1, 0.95, "too few"),
+        (False, 0.0, 0.95, "limit=0"),
+        (False, float("inf"), 0.95, "limit=inf must be a number"),
+        (False, float("nan"), 0.95, "limit=nan must be a number"),
+        (False, 0.1, 1.0, "=1.0 bet"),
+    ],
 )
 def test_what_cannot_be_promised_is_refused(
     gated: skipviz.SkipModel,

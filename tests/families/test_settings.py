@@ -18,6 +18,7 @@ from skipviz.families.fixed_rates.settings import FixedSettings, policy_of, writ
 from skipviz.families.gated.modules import gate_parameters
 from skipviz.families.gated.settings import GatedSettings
 from skipviz.families.gated.weights import read_adapters, write_gates
+from skipviz.families.settings import threshold_settings
 from skipviz.folders import CONFIG, WEIGHTS
 from skipviz.home import sha256_of
 from skipviz.models import read_settings
@@ -136,6 +137,28 @@ def test_exits_have_rules_for_policies(exit_folder: Path) -> None:
     loaded = skipviz.load(exit_folder, policy="confidence")
     assert loaded.budget == 0.7
     assert (skipviz.trace(loaded, tiny.TEXT).matrix("threshold") == 0.5).all()
+
+
+def test_thresholds_are_set_anew_where_one_decides(
+    gated_folder: Path, exit_folder: Path, fixed_folder: Path
+) -> None:
+    settings = threshold_settings(read_settings(gated_folder), name="gates")
+    before = dict(settings.thresholds)
+    made = settings.calibrated_for(0.55, 0.125)
+    assert dict(made.thresholds) == before | {0.55: 0.125}
+    assert dict(settings.thresholds) == before
+    assert made.calibrated_for(0.55, 0.25).thresholds[0.55] == 0.25
+    limited = made.guarded_for(0.1, 0.5, 2.0).guarded_for(0.2, 0.75, 1.0)
+    assert "clipped at 2 nats for each document, stays below 0.1" in limited.promise(0.1)
+    again = limited.guarded_for(0.1, 0.5, None)
+    assert "stays below 0.1 nats per token (Student's t test)" in again.promise(0.1)
+    assert "clipped at 1 nats" in again.promise(0.2)
+    assert {limit: str(each) for limit, each in again.limits.items()} == {
+        0.1: "threshold 0.500000", 0.2: "threshold 0.750000",
+    }  # fmt: skip
+    for folder in (exit_folder, fixed_folder):
+        with pytest.raises(skipviz.InputError, match="mine has no thresholds that can be set anew"):
+            threshold_settings(read_settings(folder), name="mine")
 
 
 def test_a_policy_without_thresholds_is_refused(exit_folder: Path) -> None:

@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from skipviz import plots
-from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.maps import ClusterMap, map_profiles
 from skipviz.plots.clusters import FAINT
 from skipviz.plots.style.palette import CLUSTER_COLOURS, NO_CLUSTER_COLOUR, cluster_colour

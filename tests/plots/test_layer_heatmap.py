@@ -88,16 +88,16 @@ def test_repeats_and_visits_have_rows_and_shades() -> None:
     assert list(figure.layout.yaxis.ticktext) == [
         "0",
         "1",
-        "1.v1",
         "2",
         "3",
-        "3.v1",
         "4",
+        "1.v1",
+        "3.v1",
         "4.v1",
         "5",
     ]
     shown = cells(figure, "y", 9)
-    for row, site in ((1, 0), (2, 3), (4, 1), (5, 4), (6, 2), (7, 5)):
+    for row, site in ((1, 0), (3, 1), (4, 2), (5, 3), (6, 4), (7, 5)):
         np.testing.assert_array_equal(shown[row], counts[:, site])
     assert names(figure)[:3] == ["block ran once", "block ran 2 times", "block ran 3 times"]
     assert len(set(trace_colours(figure))) == len(trace_colours(figure))

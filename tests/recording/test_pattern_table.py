@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 import skipviz
-from skipviz.errors import TraceError
+from skipviz.errors import InputError, TraceError
 from skipviz.recording.pattern_table import read_table
 from tests.cli.runner import run
 
@@ -80,3 +81,38 @@ def test_a_number_alone_is_refused_in_json_too(tmp_path: Path) -> None:
         )
         with pytest.raises(TraceError, match="How many ran does not say which"):
             read_table(tmp_path / "a.jsonl", layers=32)
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [
+        ('text,layers\nThe,"[True, False, True, True]"\n', "How many ran does not say which"),
+        ('text,layers\nThe,"0 to 3"\n', "How many ran does not say which"),
+        ('text,layers\nThe,"1e0, 2"\n', "How many ran does not say which"),
+        ('text,layers\nThe,"[1, 0, 1, 1]"\n cat,"0 0 0 1"\n', "has a 0 or a 1 for each of the 4"),
+    ],
+)  # fmt: skip
+def test_what_is_no_list_of_layers_is_not_read_as_one(
+    written: str, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(written, encoding="utf-8")
+    with pytest.raises(TraceError, match=said):
+        read_table(tmp_path / "a.csv", layers=4)
+
+
+def test_columns_of_lists_are_refused(tmp_path: Path) -> None:
+    row = {"text": ["The"], "layers": [0], "doc": {"a": 1}, "word": "The"}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    with pytest.raises(TraceError, match="'text' has lists or objects"):
+        read_table(tmp_path / "a.jsonl", layers=4)
+    with pytest.raises(TraceError, match="'doc' has lists or objects"):
+        read_table(tmp_path / "a.jsonl", layers=4, text="word", sequence="doc")
+
+
+def test_what_would_never_end_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    with pytest.raises(TraceError, match="not a file"):
+        read_table(tmp_path / "pipe.csv", layers=4)
+    table = as_csv(tmp_path / "a.csv")
+    with pytest.raises(InputError, match="layers=1000000000 must be from 1 to 100,000"):
+        read_table(table, layers=10**9)

@@ -185,3 +185,15 @@ def test_an_encoding_that_the_end_is_not_in_is_not_named() -> None:
     cyrillic = TEXTS["Russian"][0].encode("cp1251") * 60
     assert guess_legacy(cyrillic) == "windows-1251"
     assert guess_legacy(cyrillic + b"\n\x98") != "windows-1251"  # the one byte it has not
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"), [("Japanese", "iso2022_jp"), ("Korean", "iso2022_kr")]
+)
+def test_text_in_seven_bits_is_not_taken_for_english(name: str, encoding: str) -> None:
+    text = TEXTS[name][0]
+    assert decode(f"A.\n{text}\nB.\n".encode(encoding), source="a.txt") == (
+        f"A.\n{text}\nB.\n",
+        encoding,
+    )
+    assert decode(b"costs \x1b[1m$5\x1b[0m and \x1b$", source="a.txt")[1] == "utf-8"

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.clustering import Clusters
+from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.grouping import Grouping, Metric, distances, nearest_group
 from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.analysis.clusters.significance import sample_tokens

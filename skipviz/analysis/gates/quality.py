@@ -187,15 +187,13 @@ def quality(cells: pl.DataFrame, *, seed: int = 0) -> Quality:
     )
 
 
-def reliability(cells: pl.DataFrame, *, bins: int = RELIABILITY_BINS) -> pl.DataFrame:
+def reliability(cells: pl.DataFrame) -> pl.DataFrame:
     """Return, for equal parts of the cells by margin, what their units were worth.
 
     Parameters
     ----------
     cells
         What ``judged`` returned.
-    bins
-        How many parts.
 
     Returns
     -------
@@ -205,7 +203,7 @@ def reliability(cells: pl.DataFrame, *, bins: int = RELIABILITY_BINS) -> pl.Data
         a block of neighbouring tokens counts as one draw; null where there is a single one.
     """
     rank = pl.col("margin").rank("ordinal") - 1
-    parts = cells.with_columns(bin=(rank * bins // pl.len()).cast(pl.Int64))
+    parts = cells.with_columns(bin=(rank * RELIABILITY_BINS // pl.len()).cast(pl.Int64))
     margins = [
         {"bin": place, "net_margin": _net_margin(part)}
         for (place,), part in parts.group_by("bin", maintain_order=True)

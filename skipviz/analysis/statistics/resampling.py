@@ -10,6 +10,7 @@ from skipviz.analysis.statistics.blocks import block_parts, tokens_by_text
 from skipviz.analysis.statistics.trends import waves
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
+from skipviz.progress import check_seed
 
 MOST_PARTS = 16
 """Parts that are left out in turn, at most; of a long text they are several blocks each."""
@@ -66,6 +67,7 @@ class Resampling:
         ValueError
             If there are fewer than three tokens, or no blocks, permutations or texts of these.
         """
+        check_seed(seed)
         if length < 3:
             raise InputError(f"{length} tokens are too few to correlate anything; give at least 3.")
         if block < 1:

@@ -27,7 +27,7 @@ from skipviz.plots.style.palette import (
     layers_used_range,
     margin_end,
 )
-from skipviz.traces import Trace
+from skipviz.traces import Trace, layer_order, running_steps
 
 TEXT_HEIGHT = 340
 """Height of the text, in pixels; longer texts scroll."""
@@ -68,10 +68,12 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         float(limits[0, site]) if same and len(limits) else float("nan")
         for site, same in enumerate(constant)
     ]
-    sites = trace.sites.select("label", "layer", "unit", "polarity", "skip_path").with_columns(
-        pl.Series("threshold", thresholds, dtype=pl.Float64)
+    kept = ("label", "layer", "visit", "unit", "polarity", "skip_path")
+    sites = trace.sites.select(kept).with_columns(
+        pl.Series("threshold", thresholds, dtype=pl.Float64),
+        pl.Series("row", running_steps(trace.sites), dtype=pl.Int64),
     )
-    fewest, _ = layers_used_range(trace)
+    fewest, most = layers_used_range(trace)
     return {
         "key": key,
         "tokens": tokens.with_columns(
@@ -79,7 +81,9 @@ def payload(trace: Trace, *, key: str) -> dict[str, Any]:
         ).to_pandas(),
         "sites": sites.to_pandas(),
         "layers": int(trace.run["layers"].item()),
+        "rows": len(layer_order(trace.sites, layers=trace.run["layers"].item())),
         "fewest": fewest,
+        "most": most,
         "margin": margin_end(trace),
         "palette": PALETTE,
         "height": TEXT_HEIGHT,

@@ -16,13 +16,8 @@ from skipviz.analysis.clusters.cards import (
     cluster_figures,
     typical_tokens,
 )
-from skipviz.analysis.clusters.clustering import (
-    MAX_CLUSTERS,
-    MIN_TOKENS,
-    Clusters,
-    cluster,
-    mean_profiles,
-)
+from skipviz.analysis.clusters.clustered import Clusters, mean_profiles
+from skipviz.analysis.clusters.clustering import MAX_CLUSTERS, MIN_TOKENS, cluster
 from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
 from skipviz.analysis.clusters.profiles import ProfileValue

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 import streamlit as st
 
-from skipviz.analysis.robustness.drift import SHIFTED, drift, select_tokens
+from skipviz.analysis.robustness.drift import SHIFTED, drift
+from skipviz.analysis.robustness.two_corpora import select_tokens
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried

@@ -18,7 +18,7 @@ from skipviz.app.state import state
 from skipviz.app.views.own_thresholds_offer import offer_thresholds
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.paths import cost_reading, token_reading
+from skipviz.readings.paths import cost_reading, loss_words, token_reading
 from skipviz.traces import Trace
 
 FIGURE = "Figure (HTML)"
@@ -35,7 +35,7 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     figures = cost_summary(trace)
     st.markdown(cost_reading(trace, figures))
-    _numbers(figures)
+    _numbers(trace, figures)
     offer_thresholds(trace, request)
     if len(trace) > EXPLORED:
         st.info(
@@ -59,7 +59,7 @@ def said_or_unknown(value: float | None, form: str) -> str:
     return "unknown" if value is None else format(value, form)
 
 
-def _numbers(figures: CostSummary) -> None:
+def _numbers(trace: Trace, figures: CostSummary) -> None:
     cells = [
         (
             "Tokens",
@@ -85,7 +85,7 @@ def _numbers(figures: CostSummary) -> None:
         ),
         (
             "Loss",
-            "unknown" if figures.loss is None else f"{figures.loss:.2f} nats",
+            loss_words(trace, figures.loss),
             f"Mean over all tokens. {GLOSSARY['loss']}",
         ),
     ]

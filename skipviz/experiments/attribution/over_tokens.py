@@ -38,7 +38,7 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
 from skipviz.models.runtimes import with_runtime
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.traces import Trace
 
 Method = Literal[
@@ -140,6 +140,7 @@ def attribute(
     >>> found.table.columns, found.table.height
     (['token', 'attribution'], 6)
     """
+    check_seed(seed)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     from captum import attr  # slow to import
 

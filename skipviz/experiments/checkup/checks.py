@@ -108,10 +108,14 @@ CHECKS = (
         detected=(
             "The tokens that linear layers of each unit are given are counted. A tip if more than "
             f"{saving.SAVED:.0%} of what was skipped is computed, an issue if the sites say "
-            "that it is not."
+            "that it is not. Where decisions can be forced, the time of runs with its own and with "
+            "every unit run is compared, in turns."
         ),
         matters="FLOPs that the decisions imply are not saved: no time and no energy is.",
-        advice="Read a budget as what a runtime could save, and measure time before promising it.",
+        advice=(
+            "Read a budget as what a runtime could save, and measure time on your own texts before "
+            "promising it."
+        ),
         of_model=saving.skipped_is_not_computed,
     ),
     Check(

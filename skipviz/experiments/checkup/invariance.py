@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from skipviz.analysis.findings import Answer
-from skipviz.experiments.checkup.meaning import DRAWN
+from skipviz.experiments.checkup.meaning import DRAWN, READS_WHOLE
 from skipviz.experiments.checkup.subject import Subject, moved
 from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import traits_of
@@ -62,6 +62,8 @@ def cached_decoding_agrees(subject: Subject) -> Answer:
     """Run the text in two parts, the end token by token from a cache."""
     if subject.drawn:
         return Answer(outcome="not applicable", evidence=DRAWN)
+    if not subject.predicts:
+        return Answer(outcome="not applicable", evidence=READS_WHOLE)
     ids, whole = subject.ids, subject.own
     first = ids.shape[1] - min(DECODED, ids.shape[1] // 2)
     try:
@@ -126,7 +128,8 @@ def alone_as_in_a_batch(subject: Subject) -> Answer:
     rows = slice(short.shape[1])
     ties = alone.ties | both.ties[rows]
     differs = int(((alone.count != both.count[rows]) & ~ties).sum())
-    far = _largest(both.logits[0, rows] - alone.logits[0])
+    beside = both.logits[0, rows] if subject.predicts else both.logits[0]
+    far = _largest(beside - alone.logits[0])
     return Answer(
         outcome="passed" if not differs else "issue" if claimed else "tip",
         figure=f"{differs / max(alone.count.size, 1):.1%} of decisions differ",

@@ -15,6 +15,7 @@ LOSS_APART = 1e-3
 SCORES = 1e-3
 """How far a score may move by rounding."""
 NO_SITES = "The model has no gates."
+READS_WHOLE = "The model reads a text as a whole and predicts no next token."
 DRAWN = "Decisions are drawn: another run differs by itself."
 
 
@@ -22,6 +23,8 @@ def later_tokens_change_nothing(subject: Subject) -> Answer:
     """Exchange later tokens, and count earlier decisions that move."""
     if not subject.sites or subject.drawn:
         return Answer(outcome="not applicable", evidence=DRAWN if subject.sites else NO_SITES)
+    if not subject.predicts:
+        return Answer(outcome="not applicable", evidence=READS_WHOLE)
     length, wrong, of, far = subject.ids.shape[1], 0, 0, 0.0
     places = sorted({length // 2, 3 * length // 4, length - 1})
     for place in places:
@@ -44,6 +47,8 @@ def later_tokens_change_nothing(subject: Subject) -> Answer:
 
 def loss_is_its_own(subject: Subject) -> Answer:
     """Compare the losses of the trace with those of the model's own output."""
+    if not subject.predicts:
+        return Answer(outcome="not applicable", evidence=READS_WHOLE)
     logits, ids = subject.own.logits[0].float(), subject.ids[0]
     wanted = F.cross_entropy(logits[:-1], ids[1:], reduction="none").cpu().numpy()
     shown = subject.trace.tokens["nll"].to_numpy()[:-1]
@@ -90,8 +95,7 @@ def skipped_units_add_nothing(subject: Subject) -> Answer:
     if not sites:
         return Answer(outcome="not applicable", evidence="An adapter stands in for skipped units.")
     added = subject.added
-    known = [(number, added[place]) for number, site in sites
-             if (place := (site.layer, site.unit)) in added]  # fmt: skip
+    known = [(number, added[number]) for number, _ in sites if number in added]
     if not known:
         return Answer(
             outcome="skipped", evidence="What its layers add to the hidden states was not found."

@@ -15,6 +15,7 @@ from skipviz.experiments.checkup.checks import CHECKS
 from skipviz.experiments.checkup.subject import Subject
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
+from skipviz.recording.inputs import encoded
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
@@ -91,20 +92,23 @@ def check(
 
 
 def _subject(model: SkipModel, text: str | Document | None) -> Subject:
-    whole = text.text if isinstance(text, Document) else text
-    ids = short_text(model, whole)
-    return Subject(model=model, ids=ids)
+    return Subject(model=model, ids=short_text(model, text))
 
 
-def short_text(model: SkipModel, text: str | None) -> Int[Tensor, "1 t"]:
-    """Return the first tokens of a text, or of one of prose and code.
+def short_text(model: SkipModel, text: str | Document | None) -> Int[Tensor, "1 t"]:
+    """Return the first tokens of a text or a conversation, or of a text of prose and code.
 
     Raises
     ------
     InputError
         If there are fewer than 8.
     """
-    ids: Tensor = model.tokenizer(text or CHECKED_TEXT, return_tensors="pt").input_ids
+    if isinstance(text, Document) and text.messages:
+        ids = torch.tensor([encoded(model, text, bos=None)[1][0].ids])
+    else:
+        written = text.text if isinstance(text, Document) else text
+        written = CHECKED_TEXT if written is None else written
+        ids = model.tokenizer(written, return_tensors="pt").input_ids
     if ids.shape[1] < SHORTEST_TEXT:
         raise InputError(
             f"The text has {ids.shape[1]} tokens; a check-up needs at least {SHORTEST_TEXT}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,9 +13,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from skipviz.experiments.checkup.units import added_by_units, rows_by_unit
+from skipviz.experiments.checkup.units import added_by_units, places_of, rows_by_site
 from skipviz.families import Plan
-from skipviz.families.powers import CanForce, traits_of
+from skipviz.families.powers import CanForce, Place, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.events import GateEvents
 from skipviz.recording.tracing import trace
@@ -32,7 +33,7 @@ class Run:
     Attributes
     ----------
     logits
-        What the model predicts, [texts, tokens, words].
+        What the model predicts, [texts, tokens, words], or [texts, classes].
     count
         How often each unit ran, [tokens of all texts, sites].
     score
@@ -41,7 +42,7 @@ class Run:
         By how much each score speaks for executing; NaN where that is unknown.
     """
 
-    logits: Float[Tensor, "b t v"]
+    logits: Float[Tensor, ...]
     count: npt.NDArray[np.uint8]
     score: npt.NDArray[np.float32]
     margin: npt.NDArray[np.float32]
@@ -94,14 +95,35 @@ class Subject:
         return any(moved(self.own, other)[0] for other in self.reseeded)
 
     @cached_property
-    def rows(self) -> dict[tuple[int, str], int]:
-        """How many tokens linear layers of each unit are given, by layer and unit."""
-        return rows_by_unit(self.model.model, lambda: self.run(self.ids))
+    def places(self) -> list[Place]:
+        """Where the unit of each site is; empty where that is not known."""
+        return places_of(self.model.family, self.model.model)
 
     @cached_property
-    def added(self) -> dict[tuple[int, str], npt.NDArray[np.bool_]]:
-        """For which tokens each unit adds anything to the hidden states, by layer and unit."""
-        return added_by_units(self.model.model, lambda: self.run(self.ids))
+    def rows(self) -> dict[int, int]:
+        """How many tokens linear layers of each site's unit are given, where that is known."""
+        return rows_by_site(self.sites, self.places, lambda: self.run(self.ids))
+
+    @cached_property
+    def added(self) -> dict[int, npt.NDArray[np.bool_]]:
+        """For which tokens the unit of each site adds anything, where that is known."""
+        units = [site.unit for site in self.sites]
+        return added_by_units(units, self.places, lambda: self.run(self.ids))
+
+    @property
+    def predicts(self) -> bool:
+        """Whether the model predicts the next token."""
+        return traits_of(self.model.family, self.model.model).predicts
+
+    def seconds(self, plan: npt.NDArray[np.bool_]) -> float:
+        """Return how long one forward with forced decisions, [tokens, sites], takes."""
+        model, family = self.model.model, self.model.family
+        assert isinstance(family, CanForce)
+        with torch.inference_mode(), family.force(model, Plan(plan)):
+            began = time.perf_counter()
+            logits = model(input_ids=self.ids, use_cache=False).logits
+            logits[0, -1, -1].item()  # waits for the device
+            return time.perf_counter() - began
 
     @property
     def forcible(self) -> bool:
@@ -136,7 +158,8 @@ class Subject:
             Passed on to the model's forward.
         """
         model, family, events = self.model.model, self.model.family, GateEvents()
-        given: dict[str, Any] = {"use_cache": False} | more
+        predicts = traits_of(family, model).predicts
+        given: dict[str, Any] = ({"use_cache": False} if predicts else {}) | more
         if mask is not None:
             given["attention_mask"] = mask.long()
         keep = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask
@@ -155,7 +178,8 @@ class Subject:
         signs = np.array([site.polarity or np.nan for site in self.sites], dtype=np.float32)
         margin = (found["score"] - found["threshold"]) * (signs if observed else 1)
         return Run(
-            logits=output.logits.detach(),
+            # Encoders of older code return a tuple.
+            logits=(output.logits if hasattr(output, "logits") else output[0]).detach(),
             count=found["exec_count"],
             score=found["score"],
             margin=margin.astype(np.float32),

@@ -1,17 +1,20 @@
-"""What each unit of a model adds to hidden states, and is given, seen from outside."""
+"""What the unit of each site adds to hidden states, and is given, seen from outside."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from torch import Tensor, nn
 
+from skipviz.families import Family
 from skipviz.families.causal_lm import layer_list
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import states_given, states_made
+from skipviz.families.powers import KnowsPlaces, Place
+from skipviz.schema import Site
 
 LINEAR_OF = {
     "attn": ("q_proj", "o_proj"),
@@ -20,73 +23,126 @@ LINEAR_OF = {
 """Linear layers of each unit that a skipped token does not need; keys and values it may."""
 
 
-def rows_by_unit(model: nn.Module, run: Callable[[], object]) -> dict[tuple[int, str], int]:
-    """Return the largest number of tokens that a linear layer of each unit was given in a run."""
-    seen: dict[tuple[int, str, str], int] = {}
+def places_of(family: Family, model: nn.Module) -> list[Place]:
+    """Return where the unit of each site is; none where that is not known."""
+    if isinstance(family, KnowsPlaces):
+        return family.places(model)
+    layers = list(layer_list(model) or ())
+    sites = family.sites(model)
+    if any(site.layer >= len(layers) for site in sites):
+        return []
+    return [Place(layers[site.layer], around=layers[site.layer]) for site in sites]
 
-    def count(layer: int, unit: str, name: str) -> Any:
+
+def rows_by_site(
+    sites: Sequence[Site], places: Sequence[Place], run: Callable[[], object]
+) -> dict[int, int]:
+    """Return the largest number of tokens that a linear layer of each site's unit was given.
+
+    Parameters
+    ----------
+    sites
+        The sites.
+    places
+        Where the unit of each is.
+    run
+        Runs the model.
+    """
+    groups: dict[tuple[int, str], list[int]] = {}
+    for number, (site, place) in enumerate(zip(sites, places, strict=False)):
+        groups.setdefault((id(place.layer), site.unit), []).append(number)
+    calls: dict[tuple[tuple[int, str], str], list[int]] = {}
+
+    def count(group: tuple[int, str], name: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: Any, result: Tensor) -> None:
-            rows = result.shape[:-1].numel()
-            seen[layer, unit, name] = seen.get((layer, unit, name), 0) + rows
+            calls.setdefault((group, name), []).append(result.shape[:-1].numel())
 
         return hook
 
-    hooks = []
-    for number, layer in enumerate(layer_list(model) or ()):
-        for path, module in layer.named_modules():
-            for unit, names in LINEAR_OF.items():
-                # What stands in for a skipped unit may be built of the same parts.
-                inside = ("self_attn" if unit == "attn" else "mlp") in path.split(".")
-                if path.rpartition(".")[2] in names and inside and isinstance(module, nn.Linear):
-                    hooks.append(after(module, count(number, unit, path)))
+    hooks = [
+        after(module, count(group, path))
+        for group, numbers in groups.items()
+        for path, module in _linear(places[numbers[0]].layer, sites[numbers[0]].unit)
+    ]
     with hooked(hooks):
         run()
-    found: dict[tuple[int, str], int] = {}
-    for (number, unit, _), rows in seen.items():
-        found[number, unit] = max(found.get((number, unit), 0), rows)
+    seen: dict[tuple[int, str], int] = {}
+    for (group, name), rows in calls.items():
+        numbers = groups[group]
+        for call, given in enumerate(rows):
+            # Visits of a module are its calls, one after the other.
+            key = numbers[min(call, len(numbers) - 1)], name
+            seen[key] = seen.get(key, 0) + given
+    found: dict[int, int] = {}
+    for (number, _), total in seen.items():
+        found[number] = max(found.get(number, 0), total)
     return found
+
+
+def _linear(layer: nn.Module, unit: str) -> list[tuple[str, nn.Module]]:
+    """Return the linear layers of a unit; of a block whose parts have other names, all."""
+    linear: dict[str, nn.Module] = {
+        path: module for path, module in layer.named_modules() if isinstance(module, nn.Linear)
+    }
+    parts = LINEAR_OF if unit == "block" else {unit: LINEAR_OF[unit]}
+    found = [
+        (path, module)
+        for path, module in linear.items()
+        for part, names in parts.items()
+        # What stands in for a skipped unit may be built of the same parts.
+        if path.rpartition(".")[2] in names
+        and ("self_attn" if part == "attn" else "mlp") in path.split(".")
+    ]
+    return found or (list(linear.items()) if unit == "block" else [])
 
 
 def added_by_units(
-    model: nn.Module, run: Callable[[], object]
-) -> dict[tuple[int, str], npt.NDArray[np.bool_]]:
-    """Return for which tokens of a run each unit added anything, by layer and unit.
+    units: Sequence[str], places: Sequence[Place], run: Callable[[], object]
+) -> dict[int, npt.NDArray[np.bool_]]:
+    """Return for which tokens of a run each unit added anything, by its number, where known.
 
     What an MLP added is known where a layer has a norm called ``post_attention_layernorm``, which
     stands between attention and MLP.
+
+    Parameters
+    ----------
+    units
+        ``block``, ``attn`` or ``mlp``.
+    places
+        Where each is.
+    run
+        Runs the model.
     """
+    around = {id(place.around): place.around for place in places if place.around is not None}
     seen: dict[tuple[int, str], Tensor] = {}
-
-    def keep(layer: int, when: str) -> Callable[..., None]:
-        def given(_: nn.Module, args: Any, kwargs: Any) -> None:
-            seen[layer, when] = states_given(args, kwargs).detach().clone()
-
-        def made(_: nn.Module, args: Any, result: Any) -> None:
-            seen[layer, when] = states_made(result).detach().clone()
-
-        return made if when == "after" else given
-
-    hooks = []
-    for number, layer in enumerate(layer_list(model) or ()):
-        hooks.append(before(layer, keep(number, "before"), with_kwargs=True))
-        hooks.append(after(layer, keep(number, "after")))
-        for name, module in layer.named_modules():
-            if name.rpartition(".")[2] == "post_attention_layernorm":
-                hooks.append(before(module, keep(number, "between"), with_kwargs=True))
-    with hooked(hooks):
+    with hooked([hook for module in around.values() for hook in _states(module, seen)]):
         run()
-    found: dict[tuple[int, str], npt.NDArray[np.bool_]] = {}
-    for number in {number for number, _ in seen}:
-        start, between, end = (seen.get((number, when)) for when in ("before", "between", "after"))
-        if start is None or end is None or start.shape != end.shape:
-            continue
-        found[number, "block"] = _differ(start, end)
-        if between is not None and between.shape == start.shape:
-            found[number, "attn"] = _differ(start, between)
-            found[number, "mlp"] = _differ(between, end)
+    found: dict[int, npt.NDArray[np.bool_]] = {}
+    for number, (unit, place) in enumerate(zip(units, places, strict=False)):
+        start, between, end = (
+            seen.get((id(place.around), when)) for when in ("before", "between", "after")
+        )
+        if unit != "block":
+            start, end = (start, between) if unit == "attn" else (between, end)
+        if start is not None and end is not None and start.shape == end.shape:
+            found[number] = (start != end).any(-1)[0].cpu().numpy()
     return found
 
 
-def _differ(first: Tensor, second: Tensor) -> npt.NDArray[np.bool_]:
-    differs: npt.NDArray[np.bool_] = (first != second).any(-1)[0].cpu().numpy()
-    return differs
+def _states(layer: nn.Module, seen: dict[tuple[int, str], Tensor]) -> Iterator[Hook]:
+    """Yield hooks that keep the states before, within and after a layer."""
+
+    def keep(when: str) -> Callable[..., None]:
+        def given(_: nn.Module, args: Any, kwargs: Any) -> None:
+            seen[id(layer), when] = states_given(args, kwargs).detach().clone()
+
+        return given
+
+    def made(_: nn.Module, args: Any, result: Any) -> None:
+        seen[id(layer), "after"] = states_made(result).detach().clone()
+
+    yield before(layer, keep("before"), with_kwargs=True)
+    yield after(layer, made)
+    for name, module in layer.named_modules():
+        if name.rpartition(".")[2] == "post_attention_layernorm":
+            yield before(module, keep("between"), with_kwargs=True)

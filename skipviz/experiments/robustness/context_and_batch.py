@@ -21,7 +21,7 @@ from skipviz.experiments.robustness.surface import aligned_words, beginnings, ch
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import BATCH_TOKENS, trace
-from skipviz.text.documents import Document
+from skipviz.text.documents import Document, check_no_conversation
 from skipviz.text.sentences import sentence_ends
 from skipviz.traces import Trace
 
@@ -79,6 +79,7 @@ def context_changes(
         If ``stop`` was set.
     """
     check_gates(model)
+    check_no_conversation(documents)
     found = [each for document in documents for each in _sentences(document)]
     if len(found) < 2:
         raise InputError(

@@ -19,7 +19,7 @@ from skipviz.experiments.robustness.perturbations import (
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import trace
-from skipviz.text.documents import Document
+from skipviz.text.documents import Document, check_no_conversation
 from skipviz.traces import Trace
 
 SURFACE_CHARACTERS = 3000
@@ -193,9 +193,10 @@ def beginnings(documents: Sequence[Document], *, most: int = SURFACE_CHARACTERS)
 
     Raises
     ------
-    ValueError
-        If there are no words in them.
+    InputError
+        If there are no words in them, or one is a conversation.
     """
+    check_no_conversation(documents)
     taken: list[Document] = []
     left = most
     for number, document in enumerate(documents):

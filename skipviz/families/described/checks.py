@@ -12,6 +12,8 @@ from skipviz.schema import KeyValue, SkipPath, Unit
 
 DescribedRule = Literal["gt", "ge", "argmax", "topk", "quantile", "sample"]
 Activation = Literal["sigmoid", "tanh", "softmax"]
+MOST_LISTED, LONGEST, LARGEST = 10_000, 200, 10**9
+"""Of a list, of the letters of a text, and of numbers."""
 PATH = re.compile(r"(output|input)(\.|$)|.*:.")
 
 
@@ -23,6 +25,8 @@ def check_fields(spec: Any) -> None:
     InputError
         Names the field, its value, and what it may be.
     """
+    for field, value in vars(spec).items():
+        _check_size(field, value)
     _one_of("unit", spec.unit, get_args(Unit))
     _one_of("rule", spec.rule, get_args(DescribedRule))
     _one_of("scope", spec.scope, ("token", "sequence", "batch"))
@@ -35,6 +39,24 @@ def check_fields(spec: Any) -> None:
     _check_places(spec)
     _check_scores(spec)
     _check_rule(spec)
+
+
+def _check_size(field: str, value: Any) -> None:
+    """Check that a value is plain and small: a few letters of YAML may unfold to anything."""
+    several = value if isinstance(value, list | tuple) else [value]
+    if len(several) > MOST_LISTED:
+        raise InputError(f"GateSpec.{field} lists {len(several):,}; {MOST_LISTED:,} are the most.")
+    for each in several:
+        if isinstance(each, str) and len(each) > LONGEST:
+            raise InputError(
+                f"GateSpec.{field} has {len(each):,} characters; {LONGEST} are the most."
+            )
+        if isinstance(each, int | float) and abs(each) > LARGEST:
+            raise InputError(f"GateSpec.{field} is a number beyond {LARGEST:,}.")
+        if not (each is None or isinstance(each, int | float | str)):
+            raise InputError(f"GateSpec.{field} has no {type(each).__name__} in it; see its docs.")
+    if field == "name" and not (isinstance(value, str) and value.strip()):
+        raise InputError(f"GateSpec.name={value!r:.60} must be a word.")
 
 
 def _one_of(field: str, value: Any, allowed: Sequence[Any]) -> None:

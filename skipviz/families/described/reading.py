@@ -197,10 +197,10 @@ def _largest(spec: GateSpec, signed: Float[Tensor, "b t"], k: Any) -> tuple[Tens
         ran = signed > limit if count > 1 else signed >= limit
     else:
         ran = torch.zeros_like(signed, dtype=torch.bool).scatter(1, best.indices, True)
-    return ran, _between(signed, ran) * spec.polarity
+    return ran, between(signed, ran) * spec.polarity
 
 
-def _between(signed: Float[Tensor, "b t"], ran: Bool[Tensor, "b t"]) -> Float[Tensor, "b 1"]:
+def between(signed: Float[Tensor, "b t"], ran: Bool[Tensor, "b t"]) -> Float[Tensor, "b 1"]:
     """Return the middle between the lowest score that runs and the highest that does not.
 
     NaN where all tokens run or none does, since nothing is then compared.

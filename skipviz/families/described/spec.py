@@ -218,7 +218,8 @@ def gate_specs_in(text: str, *, name: str) -> tuple[GateSpec, ...]:
 
     try:
         found = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+    # Dates that do not exist, for one, are a ValueError of the parser.
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"{name} cannot be read as YAML ({error!s:.300}).") from error
     described = found if isinstance(found, list) else [found]
     if not described:
@@ -240,18 +241,19 @@ def gate_spec(described: Any) -> GateSpec:
                          f"{type(described).__name__}.")  # fmt: skip
     for name in described:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
+            said = str(name)[:60] if isinstance(name, str) else f"a {type(name).__name__}"
+            near = difflib.get_close_matches(said, known, n=1)
             meant = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(known)}."
-            raise InputError(f"GateSpec has no field {name!r}{meant}")
+            raise InputError(f"GateSpec has no field {said!r}{meant}")
     if "module" not in described:
         raise InputError("GateSpec.module is missing: the name of the gates, with {layer} in it.")
     defaults: dict[str, Any] = {field.name: field.default for field in fields(GateSpec)}
     given = defaults | described
     if isinstance(given["layers"], list):  # as YAML has it
         given["layers"] = tuple(given["layers"])
+    check_fields(SimpleNamespace(**given))
     if type(given["threshold"]) is int:
         given["threshold"] = float(given["threshold"])
-    check_fields(SimpleNamespace(**given))
     return GateSpec(**given)
 
 

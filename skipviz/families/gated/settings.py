@@ -14,7 +14,14 @@ from skipviz.budgets import Budgets
 from skipviz.errors import InputError, ModelError
 from skipviz.families.gated.modules import GatedConfig, install_gates, set_threshold
 from skipviz.families.gated.weights import read_gates
-from skipviz.families.settings import Setting, Settings, checked_weights, common_fields, common_json
+from skipviz.families.settings import (
+    Setting,
+    Settings,
+    ThresholdSettings,
+    checked_weights,
+    common_fields,
+    common_json,
+)
 from skipviz.folders import WEIGHTS, model_folder
 from skipviz.home import sha256_of
 
@@ -43,15 +50,13 @@ class Threshold:
 
 
 @dataclass(frozen=True, kw_only=True)
-class GatedSettings(Settings):
+class GatedSettings(ThresholdSettings):
     """What is written beside learned gates and their adapters.
 
     Attributes
     ----------
     gates
         Shape of the gates.
-    thresholds
-        Threshold of every gate for each budget, calibrated on held-out text.
     guards
         Threshold of every gate for each limit, in nats per token over dense, that the guarded
         policy keeps to.
@@ -63,7 +68,6 @@ class GatedSettings(Settings):
     """
 
     gates: GatedConfig
-    thresholds: Budgets[float]
     guards: Budgets[float] = field(default_factory=Budgets)
     clips: Budgets[float] = field(default_factory=Budgets)
     adapters_of: str = ""
@@ -96,6 +100,10 @@ class GatedSettings(Settings):
             "the documents are many and that none of them loses far more than the others; losses "
             "have no bound, so it is not free of their distribution."
         )
+
+    def calibrated_for(self, budget: float, threshold: float) -> GatedSettings:
+        """Return the same with a threshold for a budget."""
+        return replace(self, thresholds=self.thresholds.replaced(budget, threshold))
 
     def guarded_for(self, limit: float, threshold: float, clip: float | None) -> GatedSettings:
         """Return the same with a threshold for a limit, and the bound that it holds with."""

@@ -13,7 +13,7 @@ from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.errors import InputError
 from skipviz.plots.style.labels import provenance
 from skipviz.plots.style.palette import INK
-from skipviz.traces import Trace
+from skipviz.traces import Trace, layer_order
 
 _LINE = "rgba(128, 128, 128, 0.25)"
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
@@ -115,6 +115,23 @@ def ungated_layers(trace: Trace, unit: str) -> list[int]:
     parts = ["block", "attn", "mlp"] if unit == "block" else ["block", unit]
     gated = trace.sites.filter(pl.col("unit").is_in(parts))["layer"].to_list()
     return sorted(set(range(trace.run["layers"][0])) - set(gated))
+
+
+def ungated_steps(trace: Trace, unit: str) -> list[int]:
+    """Return at which run of a layer those of ``ungated_layers`` stand, in running order.
+
+    That is the layer, unless lower layers are visited again.
+    """
+    alone = ungated_layers(trace, unit)
+    if not (trace.sites["visit"] > 0).any():
+        return alone
+    order = layer_order(trace.sites, layers=trace.run["layers"].item())
+    return [order.index((layer, 0)) for layer in alone]
+
+
+def run_axis(trace: Trace) -> str:
+    """Return what an axis of layers in running order is called."""
+    return "layer run" if (trace.sites["visit"] > 0).any() else "layer"
 
 
 def margin_limit(trace: Trace, *, share: float) -> float:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError
-from skipviz.evaluation.calibration import calibrate_exits
 from skipviz.families.causal_lm import logits_of
 from skipviz.families.exits.modules import (
     EXIT_RULES,
@@ -30,6 +29,7 @@ from skipviz.text.documents import Document
 from skipviz.training.finish import about_run, document, made_folder
 from skipviz.training.loop import CHANGEABLE, CHECKPOINT, Figures
 from skipviz.training.losses import distillation_loss
+from skipviz.training.objectives.exit_thresholds import calibrate_exits
 from skipviz.training.pipeline import fit, trained
 from skipviz.training.prepare import TrainingRun, prepare
 from skipviz.training.recipe import Recipe

@@ -6,7 +6,8 @@ import pytest
 
 from skipviz.analysis.clusters import cards as cluster_cards
 from skipviz.analysis.clusters.cards import cluster_classes, cluster_figures, typical_tokens
-from skipviz.analysis.clusters.clustering import Clusters, cluster, mean_profiles
+from skipviz.analysis.clusters.clustered import Clusters, mean_profiles
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.analysis.tokens.covariates import covariates
 from skipviz.readings.clusters import assigned_words, card_words, reading

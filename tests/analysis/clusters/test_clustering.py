@@ -11,7 +11,8 @@ from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
 import skipviz
-from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.grouping import distances, silhouette
 from skipviz.analysis.clusters.profiles import Continuum, raw_profiles, scale_of, scaled
 from skipviz.analysis.clusters.storage import TABLES

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.clusters import maps as cluster_maps
-from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.grouping import distances
 from skipviz.analysis.clusters.maps import map_profiles
 from skipviz.analysis.clusters.profiles import raw_profiles

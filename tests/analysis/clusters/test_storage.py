@@ -10,7 +10,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from skipviz.analysis.clusters.clustering import Clusters, cluster
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.storage import METADATA_KEY, TABLES, read_tables, write_tables
 from skipviz.errors import StoreError
 from skipviz.plots import cluster_criterion, cluster_profiles, cluster_text

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from skipviz.analysis.robustness import drift as module
 from skipviz.analysis.robustness.drift import LAYERS_USED, drift
+from skipviz.analysis.robustness.two_corpora import MIN_BLOCKS_PER_SIDE
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import TraceError
 from skipviz.traces import Trace
@@ -179,6 +179,7 @@ def test_what_cannot_be_compared_gets_a_sentence() -> None:
         drift([], first, seed=0)
     with pytest.raises(ValueError, match="permutations=0"):
         drift(first, first, permutations=0, seed=0)
+    assert set(drift(first, first, permutations=1, seed=0)["p"]) == {1.0}
 
 
 def at_thresholds(trace: Trace, thresholds: npt.ArrayLike) -> Trace:
@@ -220,4 +221,4 @@ def test_whole_text_decisions_have_no_p_while_blocks_change_places() -> None:
 
     table = drift(of_texts(corpus(0, 256)), of_texts(corpus(1, 256)), permutations=9, seed=0)
     assert table["p"].null_count() == SITES
-    assert module.MIN_BLOCKS_PER_SIDE * 32 == 128
+    assert MIN_BLOCKS_PER_SIDE * 32 == 128

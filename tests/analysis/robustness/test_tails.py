@@ -85,6 +85,13 @@ def test_the_worst_places_are_apart_and_shown_in_context() -> None:
     assert worst_places(made, costs.filter(pl.col("over_dense") <= 0)).is_empty()
     with pytest.raises(ValueError, match="around=0"):
         worst_places(made, costs, around=0)
+    with pytest.raises(ValueError, match="most=0"):
+        worst_places(made, costs, most=0)
+    near = worst_places(made, costs, most=2, around=1)
+    assert near.select("token", "before", "after").rows() == [
+        (10, " w10", " w12"),
+        (12, " w12", " w14"),
+    ]
 
 
 def test_context_ends_with_the_text_and_shows_whole_characters() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -14,8 +15,13 @@ import torch
 from torch import Tensor, nn
 
 import skipviz
+from skipviz.analysis.cost import cost_summary
 from skipviz.experiments.checkup.checks import CHECKS
+from skipviz.experiments.checkup.running import short_text
+from skipviz.experiments.checkup.saving import time_words
+from skipviz.experiments.checkup.subject import Subject
 from skipviz.families.base import EventSink
+from skipviz.families.gated.modules import gated_units
 from skipviz.families.powers import Traits
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
@@ -157,6 +163,58 @@ def test_a_family_that_does_not_force_what_it_is_told_is_seen() -> None:
 def test_units_that_claim_to_be_saved_are_counted() -> None:
     assert own(executes="low", computed_anyway=False)["SKV010"] == "issue"
     assert own(executes="low", computed_anyway=True)["SKV010"] == "tip"
+
+
+def saving(model: Any, family: Any = None) -> str:
+    handle = skipviz.from_parts(model, tiny.tokenizer(), family=family)
+    found = skipviz.check(handle, ignore=[each.code for each in CHECKS if each.code != "SKV010"])
+    return next(each.evidence for each in found.findings if each.code == "SKV010")
+
+
+def test_time_is_that_of_own_decisions_over_every_unit_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    plans = []
+
+    def seconds(_: Any, plan: np.ndarray) -> float:
+        plans.append(plan.all())
+        return 0.1 + float(plan.mean())
+
+    monkeypatch.setattr("skipviz.experiments.checkup.subject.Subject.seconds", seconds)
+    model = tiny.gated(seed=0)
+    said = saving(model)
+    handle = skipviz.from_parts(model, tiny.tokenizer())
+    trace = skipviz.trace(handle, short_text(handle, None)[0].tolist())
+    ratio = f"{(0.1 + (trace.matrix('exec_count') > 0).mean()) / 1.1:.2f}"
+    assert f"Time: {ratio} of what running every unit takes ({ratio} to {ratio} in 6 pairs" in said
+    assert f"need {cost_summary(trace).flop_share:.0%} of the dense FLOPs" in said
+    assert plans.count(True) == plans.count(False) == 7
+    assert {plans[0], plans[2]} == {True, False}  # in turns, neither always first
+
+
+def test_units_that_are_not_run_take_no_time() -> None:
+    """MLPs that run sleep: the decisions that are forced are those that are timed."""
+    masked = skipviz.from_parts(tiny.gated(seed=0), tiny.tokenizer())
+    handle = skipviz.with_runtime(masked, "gathered")
+
+    def sleep(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+        time.sleep(0.1 if args[0].numel() else 0)
+
+    gated = [unit for _, kind, unit in gated_units(handle.model) if kind == "mlp"]
+    for unit in gated:
+        unit.unit.down_proj.register_forward_pre_hook(sleep)
+    subject = Subject(model=handle, ids=short_text(handle, None))
+    plan = np.ones_like(subject.own.count, dtype=bool)
+    assert subject.seconds(plan) > 0.1 * len(gated) > subject.seconds(~plan)
+
+
+def test_too_short_a_run_tells_no_difference() -> None:
+    assert time_words([0.9, 0.95, 1.02]).startswith("Time: these runs are too short to tell")
+    assert time_words([0.7, 0.8, 0.9]) == (
+        "Time: 0.80 of what running every unit takes (0.70 to 0.90 in 3 pairs of runs of this "
+        "text)."
+    )
+    assert "Time was not measured" in saving(published.mixture_of_depths())
 
 
 def test_gates_that_never_choose_are_seen() -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from torch import Tensor, nn
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 import skipviz
 from skipviz.families.described.reading import read_gate, with_decisions
-from skipviz.families.described.spec import gate_spec, read_gate_specs, to_fields
+from skipviz.families.described.spec import gate_spec, gate_specs_in, read_gate_specs, to_fields
 from tests import published, tiny
 
 MODULE = "model.layers.{layer}.router"
@@ -250,3 +252,25 @@ def test_a_file_that_is_not_yaml_is_a_sentence(tmp_path: Path) -> None:
             read_gate_specs(path)
     with pytest.raises(skipviz.InputError, match="is no file"):
         read_gate_specs(tmp_path / "none.yaml")
+
+
+LAUGHS = "x: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"x: &{chr(98 + n)} [{', '.join([f'*{chr(97 + n)}'] * 9)}]\n" for n in range(9)
+)
+"""A few lines that unfold to a thousand million words."""
+
+
+@pytest.mark.timeout(30)
+@pytest.mark.parametrize("field", [each.name for each in dataclasses.fields(skipviz.GateSpec)])
+def test_no_field_is_of_any_size(field: str) -> None:
+    unfolded = yaml.safe_load(f"{LAUGHS}{field}: *j")[field]
+    for value in (unfolded, "{layer}" + "x" * 2_000_000, 10**400, -1e300, {"a": 1}, [[1]]):
+        with pytest.raises(skipviz.InputError) as caught:
+            gate_spec({"module": "m.{layer}", field: value})
+        assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("text", ["module: 2020-13-45", "? [a]\n: b", "&a [*a]", "&a {module: *a}"])
+def test_odd_yaml_is_a_sentence(text: str) -> None:
+    with pytest.raises(skipviz.InputError):
+        gate_specs_in(text, name="y")

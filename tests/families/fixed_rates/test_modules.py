@@ -124,3 +124,34 @@ def test_embeddings_without_tokens_are_refused() -> None:
     model = fixed(HALF).model
     with pytest.raises(ValueError, match="call the model with input_ids"):
         model(inputs_embeds=torch.zeros(1, 3, 32))
+
+
+def murmur(value: int) -> int:
+    """The finaliser of MurmurHash3, in numbers without a width."""
+    value %= 2**32
+    value = (value ^ value >> 16) * 0x85EBCA6B % 2**32
+    value = (value ^ value >> 13) * 0xC2B2AE35 % 2**32
+    return value ^ value >> 16
+
+
+@pytest.mark.parametrize("given", ["places", "none", "cache"])
+def test_a_draw_is_a_hash_of_seed_site_token_and_place(given: str) -> None:
+    clock, ids = Clock(7), torch.tensor([[5, 9, 280]])
+    kwargs = {
+        "places": {"input_ids": ids, "position_ids": torch.tensor([[4, 5, 6]])},
+        "none": {"input_ids": ids},
+        "cache": {"input_ids": ids, "past_key_values": Held()},
+    }[given]
+    first = {"places": 4, "none": 0, "cache": 11}[given]
+    clock.start(torch.nn.Identity(), (), kwargs)
+    drawn = clock.draw(3)
+    for place, token in enumerate(ids[0].tolist()):
+        mixed = murmur(token + murmur(first + place + murmur(7 * 4096 + 3)))
+        assert float(drawn.flatten()[place]) == (mixed >> 8) / 2**24
+
+
+class Held:
+    """A cache of eleven tokens."""
+
+    def get_seq_length(self) -> int:
+        return 11

@@ -67,6 +67,8 @@ function load(view, data) {
   const sites = Array.from({ length: data.sites.numRows }, (_, i) => ({
     label: String(data.sites.getChild("label").get(i)),
     layer: Number(data.sites.getChild("layer").get(i)),
+    visit: Number(data.sites.getChild("visit").get(i)),
+    row: Number(data.sites.getChild("row").get(i)),
     unit: String(data.sites.getChild("unit").get(i)),
     polarity: Number(data.sites.getChild("polarity").get(i)),
     skipPath: String(data.sites.getChild("skip_path").get(i)),
@@ -78,8 +80,9 @@ function load(view, data) {
     sites,
     count: data.tokens.numRows,
     layers: data.layers,
+    rows: data.rows,
     palette: data.palette,
-    fewest: data.fewest,
+    fewest: data.fewest, most: data.most,
     margin: data.margin,
     text: data.tokens.getChild("text"),
     source: data.tokens.getChild("source"),
@@ -107,7 +110,7 @@ function load(view, data) {
 function fillSites(view) {
   const before = view.site.value;
   view.site.replaceChildren(...view.trace.sites.map((site, i) =>
-    new Option(`layer ${site.layer} ${view.trace.palette.names[site.unit]}`, String(i))));
+    new Option(`layer ${site.layer} ${view.trace.palette.names[site.unit]}${site.visit ? `, visit ${site.visit + 1}` : ""}`, String(i))));
   if (before && Number(before) < view.trace.sites.length) view.site.value = before;
   for (const option of view.colour.options)
     option.disabled = !view.trace.sites.length && (option.value === "decision" || option.value === "score");
@@ -159,7 +162,7 @@ function scaleOf(view) {
     return ramp(`gate score minus threshold, ${site.label}${site.polarity < 0 ? ", sign reversed" : ""} (above 0 runs)`, limits, (share) => along(trace.palette.margins, share), margin, view, true);
   }
   if (mode === "layers")
-    return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.layers }, (share) => along(trace.palette.layers, share), (i) => trace.used[i], view);
+    return ramp(`layers used, of ${trace.layers}`, { low: trace.fewest, high: trace.most }, (share) => along(trace.palette.layers, share), (i) => trace.used[i], view);
   const values = mode === "nll" ? trace.nll : trace.surprisal;
   const words = mode === "nll" ? "loss on the next token, nats" : "surprisal, nats";
   return ramp(words, { low: 0, high: trace.palette.lossTop }, (share) => blend(page, rgb(trace.palette.loss), share), (i) => values[i], view);
@@ -347,7 +350,7 @@ function panels(view) {
   return units.length ? units : [];
 }
 
-function rowHeight(view) { return view.trace.layers > 40 ? 4 : 6; }
+function rowHeight(view) { return view.trace.rows > 40 ? 4 : 6; }
 
 function shown(view) {
   const width = Math.max(60, view.canvas.clientWidth - LEFT - 4);
@@ -369,7 +372,7 @@ function paint(view) {
   mapHead(view, units, size);
   if (!units.length) return;
   const row = rowHeight(view);
-  const height = TOP + units.length * (row * trace.layers + GAP) - GAP + BOTTOM;
+  const height = TOP + units.length * (row * trace.rows + GAP) - GAP + BOTTOM;
   const ratio = window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
   canvas.style.height = height + "px";
@@ -379,7 +382,7 @@ function paint(view) {
   context.scale(ratio, ratio);
   const cell = Math.min(14, (width - LEFT - 4) / size);
   view.geometry = { cell, row, units, size };
-  units.forEach((unit, place) => paintPanel(view, context, unit, TOP + place * (row * trace.layers + GAP)));
+  units.forEach((unit, place) => paintPanel(view, context, unit, TOP + place * (row * trace.rows + GAP)));
   const { ink } = pageColours(view);
   context.fillStyle = css(ink);
   context.font = "11px sans-serif";
@@ -396,12 +399,12 @@ function paintPanel(view, context, unit, top) {
   const byScore = view.colour.value === "score";
   const on = rgb(trace.palette.units[unit]);
   const off = blend(page, ...trace.palette.skipped), always = blend(page, ...trace.palette.alwaysRuns);
-  const bottom = top + row * trace.layers;
+  const bottom = top + row * trace.rows;
   context.fillStyle = css(always);
-  context.fillRect(LEFT, top, cell * size, row * trace.layers);
+  context.fillRect(LEFT, top, cell * size, row * trace.rows);
   for (const site of trace.sites) {
     if (site.unit !== unit) continue;
-    const y = bottom - row * (site.layer + 1);
+    const y = bottom - row * (site.row + 1);
     for (let k = 0; k < size; k++) {
       const i = view.start + k;
       const margin = marginOf(site, i);
@@ -414,13 +417,13 @@ function paintPanel(view, context, unit, top) {
   context.fillStyle = css(ink);
   context.font = "11px sans-serif";
   context.textAlign = "right";
-  for (let layer = 0; layer < trace.layers; layer += 10)
+  for (let layer = 0; layer < trace.rows; layer += 10)
     context.fillText(String(layer), LEFT - 5, bottom - row * layer - row / 2 + 4);
   context.save();
   context.translate(11, (top + bottom) / 2);
   context.rotate(-Math.PI / 2);
   context.textAlign = "center";
-  context.fillText(`${trace.palette.names[unit]} layer`, 0, 0);
+  context.fillText(`${trace.palette.names[unit]} ${trace.rows > trace.layers ? "layer run" : "layer"}`, 0, 0);
   context.restore();
   outline(view, context, view.hovered, top, css(ink), 1);
   outline(view, context, view.selected, top, getComputedStyle(view.root).getPropertyValue("--st-primary-color") || css(ink), 2);
@@ -431,7 +434,7 @@ function outline(view, context, token, top, colour, width) {
   if (token === null || token < view.start || token >= view.start + size) return;
   context.strokeStyle = colour;
   context.lineWidth = width;
-  context.strokeRect(LEFT + (token - view.start) * cell - 0.5, top - 1, cell + 1, row * trace.layers + 2);
+  context.strokeRect(LEFT + (token - view.start) * cell - 0.5, top - 1, cell + 1, row * trace.rows + 2);
 }
 
 function mapHead(view, units, size) {
@@ -468,12 +471,12 @@ function cellAt(view, event) {
   const column = Math.floor((event.offsetX - LEFT) / cell);
   if (column < 0 || column >= size) return none;
   const token = view.start + column;
-  const panel = row * trace.layers + GAP;
+  const panel = row * trace.rows + GAP;
   const place = Math.floor((event.offsetY - TOP) / panel);
   const inside = event.offsetY - TOP - place * panel;
-  if (place < 0 || place >= units.length || inside >= row * trace.layers) return none;
-  const layer = trace.layers - 1 - Math.floor(inside / row);
-  const site = trace.sites.findIndex((s) => s.unit === units[place] && s.layer === layer);
+  if (place < 0 || place >= units.length || inside >= row * trace.rows) return none;
+  const layer = trace.rows - 1 - Math.floor(inside / row);
+  const site = trace.sites.findIndex((s) => s.unit === units[place] && s.row === layer);
   return { token, site: site < 0 ? undefined : site };
 }
 

@@ -4,8 +4,8 @@ import pytest
 
 import skipviz
 from skipviz.analysis.cost import realised_budget
-from skipviz.evaluation.calibration import calibrate_exits, leaving
 from skipviz.families.exits.modules import ExitConfig, ExitRule, install_exits, set_exit_rule
+from skipviz.training.objectives.exit_thresholds import calibrate_exits, leaving
 from tests import tiny
 from tests.families.exits.test_family import with_exits
 

@@ -1,0 +1,141 @@
+"""Ouro: all layers run in rounds, and a gate says after which round a token is predicted.
+
+Zhu et al., "Scaling latent reasoning via looped language models", 2510.25741; read from
+``modeling_ouro.py`` as it comes with the released weights (in Eagle4398/ouro-nixpkgs at 16df09c).
+After each round the gate gives the chance to stop there. A token stops after the first round at
+which the chances add up to the threshold, ``early_exit_threshold``, or at ``early_exit_step``. The
+code runs every round for every token all the same, and takes the states of the round at which a
+token stopped; keys and values are those of all rounds. Without either, every round counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from skipviz.families.base import EventSink
+from skipviz.families.causal_lm import backbone_of
+from skipviz.families.hooks import after, before, hooked
+from skipviz.families.powers import Place, Traits
+from skipviz.schema import Site
+
+
+class Ouro:
+    """Rounds of all layers; a token is predicted from the round at which it stopped."""
+
+    name = "ouro"
+
+    def detect(self, model: nn.Module) -> bool:
+        """Say whether a backbone has a gate for early exit and a number of rounds."""
+        backbone = getattr(model, "model", None)
+        return (
+            isinstance(getattr(backbone, "early_exit_gate", None), nn.Module)
+            and isinstance(getattr(backbone, "layers", None), nn.ModuleList)
+            and isinstance(getattr(backbone, "total_ut_steps", None), int)
+        )
+
+    def sites(self, model: nn.Module) -> list[Site]:
+        """Return every layer of every round, in running order; all run the first."""
+        own: Any = model
+        stops = own.early_exit_step is None and own.early_exit_threshold is not None
+        return [
+            Site(
+                layer=layer,
+                unit="block",
+                visit=visit,
+                rule="cumsum" if stops else "schedule",
+                polarity=-1 if stops else None,
+                skip_path="frozen",
+                kv="computed",
+                computed_anyway=True,
+                scope="token",
+                gate_flops=None,
+            )
+            for visit in range(_rounds(model))
+            for layer in range(len(_layers(model)))
+        ]
+
+    def places(self, model: nn.Module) -> list[Place]:
+        """Return the layer of each site; rounds change states that are then not taken."""
+        return [Place(each, around=None) for _ in range(_rounds(model)) for each in _layers(model)]
+
+    def traits(self, model: nn.Module) -> Traits:
+        """Return what holds: the head chooses among states of several rounds."""
+        return Traits(batchable=True, in_backbone=False)
+
+    @contextmanager
+    def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
+        """Tell, when all rounds have run, after which of them each token stops."""
+        gates: list[Tensor] = []
+        asked: dict[str, Any] = {}
+        own: Any = model
+
+        def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
+            asked.update(kwargs)
+
+        def keep(_: nn.Module, args: Any, result: Tensor) -> None:
+            gates.append(result.detach())
+
+        def tell(_: nn.Module, args: Any, result: Any) -> None:
+            step, limit = asked.get("exit_at_step"), asked.get("exit_threshold")
+            step = own.early_exit_step if step is None else step
+            limit = own.early_exit_threshold if limit is None else limit
+            if asked.get("labels") is not None:
+                step = limit = None  # a mean over all rounds
+            _tell(sink, len(_layers(model)), gates, step, limit)
+            gates.clear()
+            asked.clear()
+
+        backbone: Any = backbone_of(model)
+        hooks = [
+            before(model, begin, with_kwargs=True),
+            before(backbone, lambda *_: gates.clear()),
+            after(backbone.early_exit_gate, keep),
+            after(backbone, tell),
+        ]
+        with hooked(hooks):
+            yield
+
+
+def _tell(
+    sink: EventSink, layers: int, gates: list[Tensor], step: int | None, limit: float | None
+) -> None:
+    added = _added_up(gates)
+    shape, rounds = added.shape[:2], added.shape[-1]
+    last = torch.full(shape, rounds - 1, device=added.device)
+    if step is not None and 0 <= step < rounds:
+        last = torch.full(shape, step, device=added.device)
+    elif limit is not None:
+        reached = added >= limit
+        last = torch.where(reached.any(-1), reached.float().argmax(-1), last)
+    compares = limit is not None and step is None
+    for visit in range(rounds):
+        score = added[..., visit - 1] if visit and compares else None
+        threshold = None if score is None else torch.as_tensor(float(limit or 0.0))
+        for layer in range(layers):
+            sink.on_gate(
+                visit * layers + layer, ran=last >= visit, score=score, threshold=threshold
+            )
+
+
+def _added_up(gates: list[Tensor]) -> Float[Tensor, "b t r"]:
+    """Return the chance to have stopped by each round, operation for operation as the code does."""
+    left, chances = torch.ones_like(gates[0].squeeze(-1)), []
+    for number, gate in enumerate(gates):
+        stop = torch.sigmoid(gate.squeeze(-1))
+        chances.append(stop * left if number < len(gates) - 1 else left)
+        left = left * (1.0 - stop)
+    return torch.cumsum(torch.stack(chances, dim=2), dim=2)
+
+
+def _layers(model: Any) -> list[nn.Module]:
+    return list(model.model.layers)
+
+
+def _rounds(model: Any) -> int:
+    return int(model.model.total_ut_steps)

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from skipviz.errors import InputError
+from skipviz.families.base import Plan
+from skipviz.families.plan_run import PlanRun
+
+GATE = nn.Identity()
+CPU = torch.device("cpu")
+
+
+def test_a_plan_is_used_up_prefill_first_then_token_by_token() -> None:
+    execute = np.array([[True, False], [False, True], [True, True], [False, False]])
+    forced = np.array([[True, True], [True, False], [False, True], [True, True]])
+    run = PlanRun.of(Plan(execute, forced), device=CPU)
+    prefill = torch.tensor([[False, True], [True, True]])
+    assert run.apply(GATE, 0, prefill, last=False).tolist() == [[True, False], [True, False]]
+    assert run.last_forced is not None
+    assert run.last_forced[0] is GATE
+    assert run.last_forced[1].tolist() == [[True, True], [True, True]]
+    assert run.apply(GATE, 1, prefill, last=True).tolist() == [[False, True], [False, True]]
+    assert run.used == 2
+    one = torch.tensor([[False], [True]])
+    assert run.apply(GATE, 0, one, last=False).tolist() == [[False], [True]]
+    assert run.apply(GATE, 1, one, last=True).tolist() == [[True], [True]]
+    assert run.apply(GATE, 0, one, last=False).tolist() == [[False], [False]]
+    assert run.apply(GATE, 1, one, last=True).tolist() == [[False], [False]]
+    with pytest.raises(InputError, match="decides 4 tokens and the model has been given 5"):
+        run.apply(GATE, 0, one, last=False)
+
+
+def test_each_text_of_a_batch_has_its_own_plan_and_what_is_not_said_is_forced() -> None:
+    execute = np.array([[[True], [False]], [[False], [True]]])
+    run = PlanRun.of(Plan(execute), device=CPU)
+    natural = torch.zeros(2, 2, dtype=torch.bool)
+    assert run.apply(GATE, 0, natural, last=True).tolist() == [[True, False], [False, True]]
+    execute[:] = False  # the plan that runs is the one that was given
+    assert run.execute.any()
+
+
+@pytest.mark.parametrize(
+    ("execute", "forced", "message"),
+    [
+        (np.ones(3, dtype=bool), None, r"shape \(3,\)"),
+        (np.ones((2, 2, 2, 2), dtype=bool), None, "a boolean array"),
+        (np.ones((2, 2), dtype=bool), np.ones((2, 1), dtype=bool), r"forced has shape \(2, 1\)"),
+    ],
+)
+def test_other_shapes_are_no_plan(
+    execute: np.ndarray, forced: np.ndarray | None, message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Plan(execute, forced)
+
+
+def test_a_plan_says_what_it_is() -> None:
+    execute = np.array([[True, False]])
+    assert repr(Plan(execute)) == "Plan((1, 2), 50% run, forced everywhere)"
+    assert repr(Plan(execute, execute)) == "Plan((1, 2), 50% run, forced 1 decisions)"
