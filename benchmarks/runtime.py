@@ -27,7 +27,7 @@ from torch import Tensor, nn
 import skipviz
 from skipviz.analysis.cost import realised_budget, token_flops
 from skipviz.families.gated import gathered, one_token
-from skipviz.families.gated.modules import gated_units
+from skipviz.families.gated.modules import Gate, gated_units
 
 PREFILL, BEFORE, DECODED = 512, 256, 128
 BATCH = (512, 480, 430, 390, 340, 280, 210, 128)
@@ -87,10 +87,34 @@ def ideal_decode(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
     added = needed = saved = 0.0
     for rate, (_, kind, unit) in zip(ran, gated_units(model.model), strict=True):
         added += size(unit.gate, unit.adapter)
-        needed += size(unit.gate, unit.adapter.down) + (1 - rate) * size(unit.adapter.up)
+        asked = 1.0 if isinstance(unit.gate, Gate) else 1 - rate  # of fixed rates nothing looks
+        needed += size(unit.gate) + asked * size(unit.adapter.down)
+        needed += (1 - rate) * size(unit.adapter.up)
         kept = (unit.unit.k_proj, unit.unit.v_proj) if kind == "attn" else ()
         saved += (1 - rate) * (size(unit.unit) - size(*kept))
     return (whole - added + needed - saved) / (whole - added)
+
+
+def ideal_decode_exits(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
+    """Return the same of a model with early exits, where keys and values are made for all."""
+
+    def size(*tensors: Tensor) -> int:
+        return sum(each.numel() * each.element_size() for each in tensors)
+
+    decoded = slice(BEFORE, BEFORE + DECODED)
+    ran = (trace.matrix("exec_count") > 0)[decoded].mean(axis=0)
+    asked = ~np.isnan(trace.matrix("score"))[decoded]
+    exits, layers = model.model.exits, model.model.model.layers
+    whole = size(*model.model.lm_head.parameters(), *layers.parameters())
+    needed = float(whole)
+    first = exits.config.exits[0] + 1
+    for number, translator in zip(exits.config.exits, exits.translators, strict=True):
+        question = size(*translator.parameters(), exits.into, exits.out)
+        needed += asked[:, number + 1 - first].mean() * question
+    for rate, layer in zip(ran, layers[first:], strict=True):
+        kept = (*layer.self_attn.k_proj.parameters(), *layer.self_attn.v_proj.parameters())
+        needed -= (1 - rate) * (size(*layer.parameters()) - size(*kept))
+    return needed / whole
 
 
 def measured(
@@ -192,7 +216,8 @@ def main() -> None:
         masked = skipviz.at_budget(first, budget)
         others = {"masked": masked, "gathered": skipviz.with_runtime(masked, "gathered")}
         trace = skipviz.trace(masked, ids[0].tolist())
-        ideals = {"prefill": ideal_prefill(trace), "decode": ideal_decode(masked, trace)}
+        bytes_needed = ideal_decode_exits if hasattr(masked.model, "exits") else ideal_decode
+        ideals = {"prefill": ideal_prefill(trace), "decode": bytes_needed(masked, trace)}
         print(f"budget {budget:g}, realised {realised_budget(trace):.3f}")
         with torch.inference_mode():
             for name, run in (("prefill", prefill), ("decode", decode), ("padded", padded)):
@@ -206,11 +231,10 @@ def main() -> None:
                 )
                 if name in ideals:
                     arrived = (1 - middle["gathered"]) / (1 - ideals[name])
+                    print(f"    ideal {ideals[name]:.3f}, arrived {arrived:.0%}")
+                if name in ideals and not hasattr(masked.model, "exits"):
                     share = gates_share(run, dense, others["gathered"], ids, given.rounds)
-                    print(
-                        f"    ideal {ideals[name]:.3f}, arrived {arrived:.0%}; gates and adapters "
-                        f"{share:.1%} of dense"
-                    )
+                    print(f"    gates and adapters {share:.1%} of dense")
     del dense, first, masked, others
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         held = [pool.apply(peak, (given.model, given.dtype, each)) for each in (None, budget)]

@@ -123,6 +123,9 @@ class CanGather(Protocol):
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have a model run units for executing tokens alone, or for all and mask them."""
 
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return decisions by lot that the model could make, to try both ways on."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:

@@ -7,13 +7,11 @@ import weakref
 from dataclasses import replace
 from typing import Any, get_args
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.errors import InputError, ModelError
-from skipviz.families import Plan
 from skipviz.families.causal_lm import by_itself
 from skipviz.families.powers import CanForce, CanGather
 from skipviz.models.handle import Runtime, SkipModel, sharing_weights
@@ -33,10 +31,11 @@ def with_runtime(model: SkipModel, runtime: Runtime) -> SkipModel:
     Parameters
     ----------
     model
-        A model with gates, as ``load`` returned it.
+        A model with gates, fixed rates or exits, as ``load`` returned it.
     runtime
         ``masked``: every unit is computed for every token, and what is skipped is discarded.
         ``gathered``: a unit is computed for the tokens that execute, and keys and values for all.
+        A token that has left at an exit costs its keys and values.
 
     Returns
     -------
@@ -116,12 +115,11 @@ def _difference(masked: SkipModel, gathered: SkipModel) -> str:
 def _logits(model: SkipModel, given: dict[str, Int[Tensor, "b t"]]) -> Float[Tensor, "b t v"]:
     """Return the logits under decisions by lot, in one forward and then two tokens from a cache."""
     ids = given["input_ids"]
-    rows, length = ids.shape
-    sites = len(model.family.sites(model.model))
-    drawn = np.random.default_rng(0).random((rows, length, sites)) < 0.5
+    texts, length = ids.shape
     first, parts, cache = length - 2, [], None
     family: Any = model.family
-    with family.force(model.model, Plan(drawn)):
+    plan = family.draw_plan(model.model, texts=texts, tokens=length, seed=0)
+    with family.force(model.model, plan):
         for start, stop in ((0, first), (first, first + 1), (first + 1, length)):
             more = {"input_ids": ids[:, start:stop], "past_key_values": cache, "use_cache": True}
             if "attention_mask" in given:

@@ -7,11 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
+from skipviz.families.exits.gathered import gather_layers
 from skipviz.families.exits.modules import EarlyExits, Stay
 from skipviz.families.exits.settings import ExitsAt, ExitSettings, settings_of
 from skipviz.families.hooks import forced_now, forcing, observing
@@ -49,7 +51,7 @@ class Exits:
                 polarity=1 if entropy else -1,
                 skip_path="identity",
                 kv="propagated",
-                computed_anyway=True,
+                computed_anyway=not exits.gathered,
                 scope="token",
                 gate_flops=asked.get(layer, 0),
             )
@@ -146,6 +148,18 @@ class Exits:
         segments = _segments(model)
         first = segments[0][0]
         return [list(range(low - first, high - first)) for low, high in segments]
+
+    def gather(self, model: nn.Module, *, gathered: bool) -> None:
+        """Have layers run for tokens inside alone, or for all and mask them."""
+        gather_layers(model, _exits(model), gathered=gathered)
+
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return exits by lot: as many tokens leave at each as stay to the end."""
+        segments = _segments(model)
+        draw = np.random.default_rng(seed).integers(len(segments) + 1, size=(texts, tokens, 1))
+        draw[:, -2] = 0  # one token of every text leaves first, and the last may read it
+        number = [index for index, (low, high) in enumerate(segments) for _ in range(low, high)]
+        return Plan(np.array(number) < draw)
 
     def exits(self, model: nn.Module) -> list[Exit]:
         """Return where tokens may leave, each with its translator."""

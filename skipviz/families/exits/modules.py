@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
@@ -133,6 +133,8 @@ class EarlyExits(nn.Module):
         # Not modules of this one: they belong to the backbone.
         self._shared = {"norm": model.model.norm}
         self._now = ThreadState()
+        self.gathered = False
+        """Whether layers run for the tokens inside alone; False: for all, and are masked."""
 
     def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Let every token in again; a forward pre-hook of the decoder."""
@@ -149,9 +151,9 @@ class EarlyExits(nn.Module):
         now = self._now
         if now.inside is None:
             now.inside = torch.ones(before.shape[:2], dtype=torch.bool, device=before.device)
-            now.left, now.streak, now.predicted = None, None, None
+            now.left, now.streak, now.predicted, now.rows = None, None, None, None
         state = result
-        if now.left is not None:
+        if now.left is not None and not self.gathered:
             state = torch.where(now.inside.unsqueeze(-1), result, before)
         if number is not None:
             self._ask(number, state)
@@ -164,29 +166,58 @@ class EarlyExits(nn.Module):
             return None
         return (torch.where(now.inside.unsqueeze(-1), args[0], now.left),)
 
+    def inside(self) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " n"]] | None:
+        """Return which tokens have not left, and their rows in a batch laid flat.
+
+        None where none has left yet, or layers are not run for some tokens alone.
+        """
+        rows: Tensor | None = getattr(self._now, "rows", None)
+        return None if rows is None else (self._now.inside, rows)
+
     def _ask(self, number: int, state: Float[Tensor, "b t d"]) -> None:
-        translated = self.translators[number](state)
+        now, stay = self._now, cast(Stay, self.stays[number])
+        if now.rows is not None and not len(now.rows):
+            unasked = torch.full(state.shape[:2], torch.nan, device=state.device)
+            now.inside = stay(unasked, now.inside)  # for those that listen
+            return
+        if now.rows is None:
+            translated = self.translators[number](state)
+        else:
+            some = self.translators[number](state.flatten(0, 1).index_select(0, now.rows))
+            translated = _put(some, now.rows, now.left)
         if self.training:  # no token leaves, and nothing has to be asked
             return
-        now, stay = self._now, cast(Stay, self.stays[number])
         score = self._score(translated, stay.rule)
         inside = stay(score, now.inside)
         leaves = (now.inside & ~inside).unsqueeze(-1)
         now.left = translated if now.left is None else torch.where(leaves, translated, now.left)
         now.inside = inside
+        if self.gathered:
+            rows = inside.flatten().nonzero().squeeze(1)
+            now.rows = None if len(rows) == inside.numel() else rows
 
     def _score(self, translated: Float[Tensor, "b t d"], rule: ExitRule) -> Float[Tensor, "b t"]:
+        """Return the scores; where tokens that left are asked no more, not a number for them."""
+        now, asked = self._now, translated.flatten(0, 1)
+        if now.rows is not None:
+            asked = asked.index_select(0, now.rows)
         # Not called: the hook on it is for what leaves the model.
-        low = self._shared["norm"].forward(translated).float() @ self.into
+        low = self._shared["norm"].forward(asked).float() @ self.into
         found = []
-        for rows in low.flatten(0, 1).split(_ROWS):
+        for rows in low.split(_ROWS):
             logits = rows @ self.out
             if rule == "patience":
                 found.append(logits.argmax(-1))
                 continue
             log = logits.log_softmax(-1)
             found.append(log.amax(-1).exp() if rule == "confidence" else -(log.exp() * log).sum(-1))
-        joined = torch.cat(found).view(low.shape[:2])
+        joined = torch.cat(found)
+        if now.rows is not None:
+            others = now.predicted
+            if rule != "patience":
+                others = torch.full_like(now.inside, torch.nan, dtype=joined.dtype)
+            joined = _put(joined, now.rows, others)
+        joined = joined.view(translated.shape[:2])
         return self._agreed(joined) if rule == "patience" else joined
 
     def _agreed(self, predicted: Tensor) -> Float[Tensor, "b t"]:
@@ -195,6 +226,11 @@ class EarlyExits(nn.Module):
         now.streak = same * (1 + (0 if now.streak is None else now.streak))
         now.predicted = predicted
         return cast(Tensor, now.streak.float())
+
+
+def _put(some: Tensor, rows: Int[Tensor, " n"], others: Tensor) -> Tensor:
+    """Return values of all tokens: those of some rows, and those that the others had."""
+    return others.flatten(0, 1).index_copy(0, rows, some).view_as(others)
 
 
 _ROWS = 64

@@ -30,7 +30,7 @@ class FixedRates(GatedUnits):
 
     def rule_of(self, unit: GatedUnit) -> Rule:
         """Return ``schedule`` where nothing is drawn, ``sample`` elsewhere."""
-        return "schedule" if fixed_rate(unit).rate in (0.0, 1.0) else "sample"
+        return "sample" if fixed_rate(unit).always is None else "schedule"
 
     def owns(self, fields: Mapping[str, Any]) -> bool:
         """Say whether a ``skipviz.json`` has rates."""

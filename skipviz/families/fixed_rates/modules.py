@@ -88,6 +88,11 @@ class FixedRate(nn.Module):
         Shared by the gates of one model.
     site
         Index of the site.
+
+    Attributes
+    ----------
+    always
+        Whether every token executes, or none does; None where it is drawn.
     """
 
     rate: Tensor
@@ -95,12 +100,18 @@ class FixedRate(nn.Module):
     def __init__(self, clock: Clock, site: int) -> None:
         super().__init__()
         self.register_buffer("rate", torch.ones(()), persistent=False)
+        self.always: bool | None = True
         self.clock = clock
         self.site = site
 
+    def set_rate(self, rate: float) -> None:
+        """Set the rate, from 0 to 1."""
+        self.rate.fill_(rate)
+        self.always = {0.0: False, 1.0: True}.get(rate)
+
     def forward(self, state: Float[Tensor, "b t d"]) -> Float[Tensor, "b t"]:
         """Return the rate minus a uniform draw; half above or below 0 where there is no choice."""
-        if self.rate in (0.0, 1.0):
+        if self.always is not None:
             return (self.rate - 0.5).expand(state.shape[:-1]).clone()
         return self.rate - self.clock.draw(self.site).to(state.device)
 
@@ -138,7 +149,7 @@ def set_rates(model: nn.Module, rates: Sequence[float]) -> None:
     for unit, rate in zip(units, rates, strict=True):
         if not 0 <= rate <= 1:
             raise InputError(f"The rate {rate} is not between 0 and 1.")
-        fixed_rate(unit).rate.fill_(rate)
+        fixed_rate(unit).set_rate(rate)
 
 
 def set_seed(model: nn.Module, seed: int) -> None:
@@ -160,7 +171,7 @@ def seed_of(model: nn.Module) -> int | None:
 
 
 def _draws(unit: GatedUnit) -> bool:
-    return isinstance(unit.gate, FixedRate) and 0 < float(unit.gate.rate) < 1
+    return isinstance(unit.gate, FixedRate) and unit.gate.always is None
 
 
 def fixed_rate(unit: GatedUnit) -> FixedRate:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
@@ -102,6 +103,11 @@ class GatedUnits(ABC):
         turns = Turns()
         for _, _, unit in gated_units(model):
             unit.carry_out = Gathering(turns) if gathered else None
+
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return decisions by lot: half of the units of every token run."""
+        shape = (texts, tokens, len(list(gated_units(model))))
+        return Plan(np.random.default_rng(seed).random(shape) < 0.5)
 
     def units(self, model: nn.Module) -> list[SkippableUnit]:
         """Return each gated unit with its parts, in running order."""

@@ -38,11 +38,19 @@ class Gathering:
 
     def __call__(self, unit: GatedUnit, states: Float[Tensor, "b t d"], **given: Any) -> Any:
         """Score, decide, and carry the decisions out."""
-        if states.shape[:2] == (1, 1):
-            return one_token(unit, states, self._look, self._turns, **given)
+        # Nothing is asked where a policy decides alike for all and nobody listens or forces.
+        always = None if unit.decide._forward_hooks else getattr(unit.gate, "always", None)
+        if always:
+            return unit.unit(states, **given)
         rows = states.flatten(0, 1)
-        score, low = self._look(unit, rows)
-        execute = unit.decide(score.view(states.shape[:2]))
+        if always is False:
+            low = None
+            execute = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
+        elif len(rows) == 1:
+            return one_token(unit, states, self._look, self._turns, **given)
+        else:
+            score, low = self._look(unit, states)
+            execute = unit.decide(score)
         executing = execute.flatten().nonzero().squeeze(1)
         attends = unit.kind == "attn"
         if len(executing) > CROSSOVER * len(rows):
@@ -127,13 +135,19 @@ def attention_of(
     if texts == 1:
         read = _attend(attention, query[None], key, value, executing[None], attention_mask, tokens)
         return attention.o_proj(read[0])  # type: ignore[no-any-return]
-    # Attention wants as many queries of every text: filled up to the most that a text has.
+    # Attention wants as many queries of every text: filled up to the most that a text has. Texts
+    # without any are left out.
+    some = execute.any(dim=1).nonzero().squeeze(1)
+    if len(some) < texts:
+        execute, key, value = (each.index_select(0, some) for each in (execute, key, value))
+        if attention_mask is not None and len(attention_mask) > 1:
+            attention_mask = attention_mask.index_select(0, some)
     counts = execute.sum(dim=1)
     most = int(counts.max())
     filled = torch.arange(most, device=states.device) < counts[:, None]
-    queries = query.new_zeros(texts, most, *query.shape[1:])
+    queries = query.new_zeros(len(some), most, *query.shape[1:])
     queries[filled] = query
-    places = executing.new_zeros(texts, most)
+    places = executing.new_zeros(len(some), most)
     places[filled] = executing % tokens
     read = _attend(attention, queries, key, value, places, attention_mask, tokens)
     return attention.o_proj(read[filled])  # type: ignore[no-any-return]

@@ -27,8 +27,8 @@ class Look:
         """Aliases: the memory of weights that are exchanged is not given to those that come."""
 
     def __call__(
-        self, unit: GatedUnit, states: Float[Tensor, "n d"]
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "n r"] | None]:
+        self, unit: GatedUnit, states: Float[Tensor, "b t d"]
+    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "n r"] | None]:
         """Return scores, and what the adapter's first matrix makes of the tokens, or None.
 
         Parameters
@@ -36,26 +36,28 @@ class Look:
         unit
             Whose gate and adapter.
         states
-            Normalised hidden states, a row per token.
+            Normalised hidden states.
         """
         # The dictionaries are asked, since attributes of modules are slow to look up.
         gate: Any = unit._modules["gate"]
         if type(gate) is not Gate:
-            score: Tensor = gate(states[None])[0]
+            score: Tensor = gate(states)
             return score, None
         last: Any = gate._modules["up"]
         up = last._parameters
         width, matrix, bias = self._first(gate, unit._modules["adapter"])
         states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
-        if len(states) == 1:
+        if states.shape[:2] == (1, 1):
             made = torch.addmv(bias, matrix, states.view(-1))
             # ``F.gelu`` asks a library that takes longer to start than to compute so few.
             hidden = made[:width]
             hidden = hidden * torch.special.ndtr(hidden)
-            return torch.addmv(up["bias"], up["weight"], hidden), made[None, width:]
+            found = torch.addmv(up["bias"], up["weight"], hidden)
+            return found.view(1, 1), made[None, width:]
         made = F.linear(states, matrix, bias)
-        hidden = F.gelu(made[:, :width])
-        return F.linear(hidden, up["weight"], up["bias"]).squeeze(-1), made[:, width:]
+        hidden = F.gelu(made[..., :width])
+        found = F.linear(hidden, up["weight"], up["bias"]).squeeze(-1)
+        return found, made[..., width:].flatten(0, 1)
 
     def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor]:
         """Return how many rows are the gate's, the matrix of both, and its bias."""

@@ -55,14 +55,13 @@ def one_token(
     given
         As transformers gives it to the unit.
     """
-    rows = states.view(1, -1)
-    score, low = look(unit, rows)
-    execute = bool(unit.decide(score.view(1, 1)))
+    score, low = look(unit, states)
+    execute = bool(unit.decide(score))
     if unit.kind == "mlp":
-        return unit.unit(states) if execute else stand_in(unit, rows, low).view(states.shape)
+        return unit.unit(states) if execute else stand_in(unit, states[0], low).view(states.shape)
     read = _read(unit.unit, states, turns, execute=execute, **given)
     if read is None:
-        return stand_in(unit, rows, low).view(states.shape), None
+        return stand_in(unit, states[0], low).view(states.shape), None
     return read, None
 
 
