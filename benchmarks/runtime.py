@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import skipviz
-from skipviz.analysis.cost import realised_budget, token_flops
+from skipviz.analysis.flops import realised_budget, token_flops
 from skipviz.families.gated import gathered, one_token
 from skipviz.families.gated.modules import Gate, gated_units
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.cost import CostSummary, cost_summary
+from skipviz.analysis.flops import CostSummary, cost_summary
 from skipviz.arrays import Bools, Floats
 from skipviz.traces import Trace
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.arrays import Bools
 from skipviz.errors import InputError

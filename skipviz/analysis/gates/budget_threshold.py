@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import optimize
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
 from skipviz.traces import Trace

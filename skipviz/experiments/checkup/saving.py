@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from skipviz.analysis.cost import cost_summary
 from skipviz.analysis.findings import Answer, Outcome
+from skipviz.analysis.flops import cost_summary
 from skipviz.experiments.checkup.subject import Subject
 from skipviz.traces import Trace
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from skipviz.analysis.cost import realised_budget
 from skipviz.analysis.counterfactual import WhatIf
+from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.experiments.counterfactuals.asking import Asking, check_trace
 from skipviz.experiments.counterfactuals.question import (

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import optimize
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.budgets import Budgets
 from skipviz.families.exits.modules import ExitRule
 from skipviz.families.exits.settings import ExitAt

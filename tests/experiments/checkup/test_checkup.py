@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 import skipviz
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.flops import cost_summary
 from skipviz.experiments.checkup.checks import CHECKS
 from skipviz.experiments.checkup.running import short_text
 from skipviz.experiments.checkup.saving import time_words

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.flops import cost_summary
 from skipviz.experiments.counterfactuals import asking, kept_run
 from skipviz.families.exits.settings import ExitsAt
 from skipviz.families.gated.settings import SiteThresholds
