@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skipviz.analysis.clusters.clustering import Clusters, cluster
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
+    from skipviz.analysis.timing.measured import Cost
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
     from skipviz.experiments.checkup.running import check
     from skipviz.experiments.decision_audit import audit
     from skipviz.experiments.inspection import Proposal, inspect
+    from skipviz.experiments.timing.costing import cost
+    from skipviz.experiments.timing.grid import bench
     from skipviz.families.base import Plan
     from skipviz.families.described.spec import GateSpec
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
@@ -56,6 +59,7 @@ __all__ = [
     "CheckUp",
     "Clusters",
     "CorpusError",
+    "Cost",
     "Document",
     "Finding",
     "GateSpec",
@@ -82,9 +86,11 @@ __all__ = [
     "attribute",
     "attribute_depth",
     "audit",
+    "bench",
     "check",
     "cluster",
     "correlate",
+    "cost",
     "evaluate",
     "from_parts",
     "inspect",
@@ -99,6 +105,7 @@ __all__ = [
 _HOMES = {
     "analysis.clusters.clustering": ("Clusters", "cluster"),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.timing.measured": ("Cost",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",
@@ -112,6 +119,8 @@ _HOMES = {
     "experiments.checkup.running": ("check",),
     "experiments.decision_audit": ("audit",),
     "experiments.inspection": ("Proposal", "inspect"),
+    "experiments.timing.costing": ("cost",),
+    "experiments.timing.grid": ("bench",),
     "families.base": ("Plan",),
     "families.described.spec": ("GateSpec",),
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),
