@@ -22,6 +22,12 @@ from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
 from skipviz.plots.specialties import specialty_map
+from skipviz.plots.timing import (
+    bench_figure,
+    flops_by_part_figure,
+    latency_figure,
+    time_by_part_figure,
+)
 from skipviz.plots.whole_text import (
     compute_share_figure,
     execution_rate_by_layer,
@@ -31,6 +37,7 @@ from skipviz.plots.whole_text import (
 __all__ = [
     "attention_figure",
     "attribution_html",
+    "bench_figure",
     "change_figure",
     "cluster_criterion",
     "cluster_map",
@@ -43,8 +50,10 @@ __all__ = [
     "difficulty_curve",
     "drift_figure",
     "execution_rate_by_layer",
+    "flops_by_part_figure",
     "frontier_figure",
     "influence_bars",
+    "latency_figure",
     "layer_map",
     "layers_used_histogram",
     "next_tokens",
@@ -57,6 +66,7 @@ __all__ = [
     "specialty_map",
     "tails_figure",
     "task_figure",
+    "time_by_part_figure",
     "token_html",
     "token_path",
     "utility_map",

@@ -141,13 +141,7 @@ def _attention(
         _row(
             "attention projections", layer, "attn", fixed * len(context), fixed * int(times.sum())
         ),
-        _row(
-            "attention scores",
-            layer,
-            "attn",
-            per_key * seen,
-            per_key * int((times * context).sum()),
-        ),
+        _row("attention scores", layer, "attn", per_key * seen, per_key * read),
         _row("keys and values", layer, "attn", kv * len(context), kv * keyed),
     ]
 
