@@ -38,6 +38,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "for it.",
         "runtime": "How decisions are carried out: masked (everything is computed, skipped results "
         "are discarded) or gathered (only what runs is computed).",
+        "prefill": "A text's tokens all at once, as when a prompt is read.",
+        "decode": "Tokens one after the other from a cache of keys and values, as in generating.",
         # What is measured.
         "trace": "The record of one run: every token, every decision, and where they came from.",
         "layers used": "How many layers ran for a token; attention and MLP count half each where "
@@ -59,6 +61,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "equal budget": "The same budget realised on the same texts: as measured where a policy "
         "met it within 0.005, otherwise on the line between the two budgets that it realised "
         "around it, and no comparison where no two enclose it.",
+        "time over FLOPs saved": "The share of the dense time that was saved, over the share of "
+        "the dense FLOPs that the decisions save: 1 means that all of the saving arrived as time.",
         "FLOPs": "Floating-point operations: the arithmetic that the decisions imply, which is not "
         "the time taken.",
         # The audit.

@@ -203,8 +203,8 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     kind = "category" if along in ("dtype", "budget") else "log"
     figure.update_xaxes(title=f"{along} ({BENCH_SETTINGS[along]})", type=kind)
     figure.update_yaxes(title="time over dense (share)", rangemode="tozero", col=1)
-    line = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
-    source = html.escape(line, quote=False).replace("$", "&#36;")
+    counted = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
+    source = html.escape(counted, quote=False).replace("$", "&#36;")
     dress(figure, source, title="The saving depends on the machine", height=460)
     figure.update_layout(margin={"t": 120})
     return figure if shown.height else note(figure, "No row says what the gathered runtime takes.")
