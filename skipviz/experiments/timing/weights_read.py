@@ -56,8 +56,9 @@ def weights_read(model: SkipModel, ran: Floats) -> pl.DataFrame | None:
     for layer in decoder_layers(own):
         for name in UNIT_MODULES:
             module = getattr(layer, name)
-            unit, rate = behind.get(module, (None, 1.0))
-            for part, size in _sizes(module if unit is None else unit.dense).items():
+            gated = behind.get(module)
+            own_module, rate = (module, 1.0) if gated is None else (gated[0].dense, gated[1])
+            for part, size in _sizes(own_module).items():
                 dense[part] += size
                 read[part] += size * (1.0 if part == "keys and values" else rate)
     dense["head"] = read["head"] = _size(own.get_output_embeddings().parameters())
