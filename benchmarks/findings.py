@@ -15,7 +15,7 @@ import polars as pl
 from scipy import stats
 
 import skipviz
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.quality import (
     controls,
     greedy_execution,

@@ -43,7 +43,7 @@ from skipviz.experiments.timing.stopwatch import prefill, turned
 from skipviz.families.gated.modules import GatedConfig
 from skipviz.models import at_budget
 from skipviz.text.documents import Document
-from skipviz.training.objectives.cost import train_gates
+from skipviz.training.objectives.cost_aware import train_gates
 from skipviz.training.prepare import WINDOWS, TrainingRun
 from skipviz.training.recipe import Recipe
 from skipviz.training.shapes import gate_shape

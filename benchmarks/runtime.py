@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 import skipviz
-from skipviz.analysis.cost import realised_budget, token_flops
+from skipviz.analysis.flops import realised_budget, token_flops
 from skipviz.families.gated.modules import gated_units
 
 PREFILL, BEFORE, DECODED = 512, 256, 128

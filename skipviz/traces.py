@@ -112,7 +112,7 @@ class Trace:
         if asked is None or policy == "forced" or not (len(self) and self.sites.height):
             return None
         # By name: the tables stand below what is worked out from them.
-        cost = import_module("skipviz.analysis.cost")
+        cost = import_module("skipviz.analysis.flops")
         if not cost.flops_known(self):
             return None
         realised: float = cost.realised_budget(self)

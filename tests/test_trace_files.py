@@ -17,7 +17,7 @@ import pytest
 
 import skipviz
 from skipviz import plots
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.flops import cost_summary
 from skipviz.errors import TraceError
 from skipviz.schema import MATRICES, SITES, TOKENS
 from skipviz.traces import METADATA_KEY, Trace

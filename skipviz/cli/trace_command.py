@@ -48,7 +48,7 @@ def trace(
 ) -> None:
     """Trace texts and write every gate decision."""
     import skipviz
-    from skipviz.analysis.cost import cost_summary
+    from skipviz.analysis.flops import cost_summary
     from skipviz.cli.console import err, progress
     from skipviz.readings.budgets import budget_reading
     from skipviz.recording.inputs import encoded

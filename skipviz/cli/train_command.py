@@ -127,7 +127,7 @@ def train(
     from skipviz.models import load
     from skipviz.text.spans import encode
     from skipviz.training.choices import matched_choice, static_choice
-    from skipviz.training.objectives.cost import train_gates
+    from skipviz.training.objectives.cost_aware import train_gates
     from skipviz.training.objectives.exits import train_exits
     from skipviz.training.objectives.fixed_rates import train_fixed
     from skipviz.training.objectives.policy_gradient import train_policy

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import optimize
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.arrays import Bools
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from skipviz.analysis.cost import compute_share, cost_summary, is_missed
+from skipviz.analysis.flops import compute_share, cost_summary, is_missed
 from skipviz.arrays import Floats
 from skipviz.errors import InputError, RecordingError
 from skipviz.evaluation.equal_budget import gap_at_asked, over_learned

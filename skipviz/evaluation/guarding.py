@@ -28,7 +28,7 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.evaluation.bounded_means import betting_p_value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skipviz.analysis.cost import is_missed, realised_budget
+from skipviz.analysis.flops import is_missed, realised_budget
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
 from skipviz.evaluation.calibration import calibrate

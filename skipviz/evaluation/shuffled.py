@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.cost import execution_rates
+from skipviz.analysis.flops import execution_rates
 from skipviz.arrays import Bools
 from skipviz.evaluation.losses import Estimate, document_losses, estimate
 from skipviz.families import Plan

@@ -7,7 +7,7 @@ import html
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.cost import BUDGET_TOLERANCE
+from skipviz.analysis.flops import BUDGET_TOLERANCE
 from skipviz.plots.style.frame import dress
 from skipviz.plots.style.palette import INK, POLICY_COLOURS
 

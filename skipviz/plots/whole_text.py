@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.cost import compute_share, cost_summary, execution_rates, flops_known
+from skipviz.analysis.flops import compute_share, cost_summary, execution_rates, flops_known
 from skipviz.plots.style.frame import dress, note, ungated_layers, units
 from skipviz.plots.style.palette import (
     ALWAYS_RUNS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from skipviz.analysis.cost import CostSummary
+from skipviz.analysis.flops import CostSummary
 from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
 
@@ -15,7 +15,7 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     trace
         The trace.
     figures
-        What ``skipviz.analysis.cost.cost_summary`` returned for it.
+        What ``skipviz.analysis.flops.cost_summary`` returned for it.
     """
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."

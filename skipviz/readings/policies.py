@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.analysis.cost import is_missed
+from skipviz.analysis.flops import is_missed
 
 
 def frontier_reading(table: pl.DataFrame) -> str:

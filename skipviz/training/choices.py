@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from skipviz.analysis.cost import execution_rates
+from skipviz.analysis.flops import execution_rates
 from skipviz.budgets import budget_key
 from skipviz.errors import InputError
 from skipviz.families.gated.modules import GatedConfig

@@ -12,7 +12,7 @@ import skipviz.recording.tracing
 import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.evaluation.losses import document_losses, estimate
 from skipviz.evaluation.shuffled import shuffle_decisions
 from skipviz.text.documents import read_path

@@ -11,7 +11,7 @@ import skipviz.recording.tracing
 import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.evaluation.card import model_card
 from tests import tiny
 from tests.cli.runner import run, sentence

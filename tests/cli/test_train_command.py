@@ -16,7 +16,7 @@ import skipviz.recording.tracing
 import skipviz.training.choices
 import skipviz.training.finish
 import skipviz.training.prepare
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.budgets import Budgets
 from skipviz.families.gated.modules import GatedConfig, gate_parameters, gated_units, install_gates
 from skipviz.families.gated.settings import GatedSettings

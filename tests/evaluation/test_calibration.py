@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.evaluation.calibration import calibrate
 from skipviz.families.gated.modules import gated_units
 from skipviz.families.gated.settings import Threshold

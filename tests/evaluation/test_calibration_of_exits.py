@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 import skipviz
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.evaluation.calibration import calibrate_exits, leaving
 from skipviz.families.exits.modules import ExitConfig, ExitRule, install_exits, set_exit_rule
 from tests import tiny

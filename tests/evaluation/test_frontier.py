@@ -14,7 +14,7 @@ import torch
 
 import skipviz
 import skipviz.evaluation.frontier
-from skipviz.analysis.cost import compute_share, cost_summary, realised_budget
+from skipviz.analysis.flops import compute_share, cost_summary, realised_budget
 from skipviz.evaluation.candidates import guarded_candidates
 from skipviz.evaluation.card import frontier_table
 from skipviz.evaluation.frontier import frontier, measure

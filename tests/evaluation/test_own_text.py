@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skipviz
-from skipviz.analysis.cost import realised_budget, token_flops
+from skipviz.analysis.flops import realised_budget, token_flops
 from skipviz.errors import InputError
 from skipviz.evaluation.own_text import Fitted, fit_to_text, fitted_on
 from skipviz.models import at_threshold

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import skipviz
-from skipviz.analysis.cost import execution_rates
+from skipviz.analysis.flops import execution_rates
 from skipviz.evaluation import shuffled as module
 from skipviz.evaluation.card import shuffled_table
 from skipviz.evaluation.shuffled import shuffle_decisions

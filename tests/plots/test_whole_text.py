@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import polars as pl
 import pytest
 
-from skipviz.analysis.cost import compute_share, cost_summary, execution_rates
+from skipviz.analysis.flops import compute_share, cost_summary, execution_rates
 from skipviz.plots import compute_share_figure, execution_rate_by_layer, layers_used_histogram
 from skipviz.plots.style.palette import CIVIDIS, interpolate, layers_used_range, shares_along
 from skipviz.traces import Trace

@@ -4,7 +4,7 @@ import dataclasses
 
 import polars as pl
 
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
 from tests.synthetic import make_trace

@@ -4,7 +4,7 @@ import dataclasses
 
 import polars as pl
 
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.flops import cost_summary
 from skipviz.readings.paths import cost_reading, token_reading
 from skipviz.traces import Trace
 from tests.synthetic import make_trace

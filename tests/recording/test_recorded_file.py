@@ -15,7 +15,7 @@ from torch import nn
 
 import skipviz
 from skipviz import plots
-from skipviz.analysis.cost import cost_summary
+from skipviz.analysis.flops import cost_summary
 from skipviz.errors import TraceError
 from skipviz.readings.paths import cost_reading
 from skipviz.recorder_kit import Recorder

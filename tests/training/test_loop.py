@@ -21,7 +21,7 @@ from skipviz.families.gated.modules import (
 from skipviz.training.batch_order import batches
 from skipviz.training.collapse import CollapseWatch
 from skipviz.training.loop import CHECKPOINT, train
-from skipviz.training.objectives.cost import CostSteering
+from skipviz.training.objectives.cost_aware import CostSteering
 from skipviz.training.objectives.distillation import Distillation
 from skipviz.training.recipe import Recipe
 from skipviz.training.teacher import Teacher

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 import skipviz
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.families.gated.modules import gated_units
 from skipviz.text.spans import encode
 from skipviz.training.meter import BudgetMeter

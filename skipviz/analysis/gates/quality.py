@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.cost import saved_flops
+from skipviz.analysis.flops import saved_flops
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS, block_of
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.arrays import Bools, Floats, Ints

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.cost import KEPT_KEYS, check_flops
+from skipviz.analysis.flops import KEPT_KEYS, check_flops
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
 from skipviz.schema import Columns

@@ -10,7 +10,7 @@ import polars as pl
 import streamlit as st
 
 from skipviz import plots
-from skipviz.analysis.cost import flops_known
+from skipviz.analysis.flops import flops_known
 from skipviz.analysis.timing.bench_rows import read_bench
 from skipviz.analysis.timing.measured import PHASES, Cost
 from skipviz.analysis.timing.parts import flops_by_part, part_totals

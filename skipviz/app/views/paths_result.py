@@ -8,7 +8,7 @@ from typing import Any
 import streamlit as st
 
 from skipviz import plots
-from skipviz.analysis.cost import CostSummary, cost_summary
+from skipviz.analysis.flops import CostSummary, cost_summary
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs

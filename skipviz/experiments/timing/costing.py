@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import torch
 
-from skipviz.analysis.cost import flops_known
+from skipviz.analysis.flops import flops_known
 from skipviz.analysis.timing.latency import latencies
 from skipviz.analysis.timing.lost import PROFILE, parts_of_time
 from skipviz.analysis.timing.measured import Cost, Machine

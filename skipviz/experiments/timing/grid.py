@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from skipviz.analysis.cost import flops_known
+from skipviz.analysis.flops import flops_known
 from skipviz.analysis.timing.bench_rows import BENCH, CELL, cell_keys, read_bench, write_bench
 from skipviz.analysis.timing.measured import RUNS, RUNTIMES
 from skipviz.analysis.timing.parts import flops_by_part, flops_saved

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 import skipviz
-from skipviz.analysis.cost import saved_flops
+from skipviz.analysis.flops import saved_flops
 from skipviz.analysis.gates.quality import (
     controls,
     greedy_execution,
@@ -171,7 +171,7 @@ def test_reliability_follows_the_utility(traced: skipviz.Trace) -> None:
 
 
 def test_what_skipping_saves_is_what_the_budget_loses(traced: skipviz.Trace) -> None:
-    from skipviz.analysis.cost import token_flops
+    from skipviz.analysis.flops import token_flops
 
     full = dataclasses.replace(
         traced,

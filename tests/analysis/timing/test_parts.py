@@ -9,7 +9,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import skipviz
-from skipviz.analysis.cost import token_flops
+from skipviz.analysis.flops import token_flops
 from skipviz.analysis.timing.parts import PARTS, flops_by_part, flops_saved, part_totals
 from skipviz.families.gated.modules import gated_units
 from tests import tiny

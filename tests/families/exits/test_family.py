@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 import skipviz
-from skipviz.analysis.cost import realised_budget
+from skipviz.analysis.flops import realised_budget
 from skipviz.families.exits.modules import (
     ExitConfig,
     ExitRule,

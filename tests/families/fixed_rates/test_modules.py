@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.cost import token_flops
+from skipviz.analysis.flops import token_flops
 from skipviz.families.fixed_rates.modules import Clock, install_rates, set_rates, set_seed
 from skipviz.families.gated.modules import gated_units
 from tests import tiny

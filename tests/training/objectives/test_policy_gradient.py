@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import skipviz
-from skipviz.analysis.cost import execution_rates
+from skipviz.analysis.flops import execution_rates
 from skipviz.errors import TrainingError
 from skipviz.families.gated.modules import gate_parameters, gated_units
 from skipviz.training.batch_order import batches

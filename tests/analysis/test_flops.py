@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skipviz.analysis.cost import (
+from skipviz.analysis.flops import (
     COMPONENTS,
     compute_share,
     cost_summary,

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from skipviz.training.objectives.cost import Price, Thresholds
+from skipviz.training.objectives.cost_aware import Price, Thresholds
 from skipviz.training.recipe import Recipe
 
 RECIPE = Recipe(
