@@ -157,12 +157,12 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
         Of one or several benches.
     along
         The setting on the horizontal axis: ``batch``, ``length``, ``budget``, ``threads`` or
-        ``dtype``. Of each of the others every value is a line.
+        ``dtype``. Each combination of the others that vary is a line.
     """
     shown = rows.filter(pl.col("runtime") == "gathered").drop_nulls("time_over_dense")
     shown = shown.with_columns(machine=machine_lines(shown))
     machines = shown["machine"].unique(maintain_order=True).to_list()
-    settings = [name for name in BENCH_SETTINGS if name != along]
+    settings = [name for name in ("model", *BENCH_SETTINGS) if name != along]
     varied = [name for name in settings if shown[name].n_unique() > 1]
     figure = make_subplots(
         rows=1, cols=max(len(machines), 1), shared_yaxes=True,

@@ -11,7 +11,7 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.flops import flops_known
-from skipviz.analysis.timing.bench_rows import read_bench
+from skipviz.analysis.timing.bench_rows import CELL, read_bench
 from skipviz.analysis.timing.measured import PHASES, Cost
 from skipviz.analysis.timing.parts import flops_by_part, part_totals
 from skipviz.app.components.downloads import csv_buttons
@@ -238,7 +238,8 @@ def _benches() -> None:
     if len(uploads) > MOST_BENCHES:
         st.info(f"{len(uploads)} files were uploaded; the first {MOST_BENCHES} are shown.")
     if frames:
-        show_benches(pl.concat(frames))
+        # Two files may hold the same cell of one machine.
+        show_benches(pl.concat(frames).unique([*CELL, "phase", "runtime"], maintain_order=True))
 
 
 def show_benches(rows: pl.DataFrame) -> None:
