@@ -61,8 +61,9 @@ def saving_reading(found: Cost, phase: str) -> str:
     if share < LEAST_SAVED:
         return f"{where} the decisions save {share:.1%} of {work}, too little for a figure; {time}."
     ratio = row[f"over_{name}"]
-    said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: **{ratio:.2f}**"
-    return f"{said} of the saving arrived{_interval(row, f'over_{name}')}."
+    said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: "
+    said += f"**{ratio:.2f}** of the saving arrived" if ratio > 0 else "no saving arrived"
+    return f"{said}{_interval(row, f'over_{name}')}."
 
 
 def _best(rows: pl.DataFrame) -> dict[str, Any]:

@@ -81,7 +81,8 @@ def cost(
     Raises
     ------
     InputError
-        If the trace has no tokens, is of other weights, or was forced by a plan.
+        If the trace has no tokens, is of other weights, sites or thresholds, or was forced by a
+        plan.
     Stopped
         If ``stop`` was set.
 
@@ -148,14 +149,16 @@ def texts_of(model: SkipModel, trace: Trace, *, decoded: int) -> list[TimedText]
     """
     found = []
     sequence = trace.tokens["sequence"].to_numpy()
+    # What follows the first window was decided on another beginning than a run would have.
+    most = min(model.context, trace.run["window"].item() or model.context)
     for number in np.unique(sequence)[:MOST_TEXTS]:
-        tokens = np.flatnonzero(sequence == number)[: model.context]
+        tokens = np.flatnonzero(sequence == number)[:most]
         rows = trace.tokens[tokens]
         start = max(len(tokens) // 2, 1)
         found.append(
             TimedText(
                 sequence=int(number),
-                first=int(tokens[0]),
+                places=tokens,
                 ids=torch.tensor(rows["token_id"].to_numpy(), device=model.device)[None],
                 layers_used=rows["layers_used"].cast(pl.Float64).fill_null(np.nan).to_numpy(),
                 start=start,
@@ -176,6 +179,19 @@ def _check(model: SkipModel, trace: Trace, *, rounds: int, decoded: int) -> None
             f"The trace is of weights {traced[:12]} and the model has {model.weights_sha256[:12]}; "
             "trace the text with this model."
         )
+    sites = len(model.family.sites(model.model))
+    if trace.sites.height != sites or trace.tokens["token_id"].null_count():
+        raise InputError(
+            f"The trace has {trace.sites.height} sites and "
+            f"{trace.tokens['token_id'].null_count()} tokens of unknown id, and the model has "
+            f"{sites} sites: trace the text with this model."
+        )
+    for name in ("budget", "limit"):
+        if trace.run[name].item() != getattr(model, name):
+            raise InputError(
+                f"The trace is under {name}={trace.run[name].item()} and the model under "
+                f"{name}={getattr(model, name)}; trace the text with this model."
+            )
     if trace.matrix("forced").any():
         raise InputError(
             "The trace was forced by a plan, and the model is timed under its own decisions; trace "
@@ -237,7 +253,7 @@ def _counted(trace: Trace, texts: Sequence[TimedText], *, decoding: bool) -> Boo
     counted = np.zeros(len(trace), dtype=np.bool_)
     for text in texts:
         first, last = (text.start, text.stop) if decoding else (0, text.ids.shape[1])
-        counted[text.first + first : text.first + last] = True
+        counted[text.places[first:last]] = True
     return counted
 
 

@@ -61,6 +61,9 @@ class Grid:
     devices: Sequence[str]
 
     def __post_init__(self) -> None:
+        for name in ("batches", "lengths", "budgets", "threads"):
+            if not getattr(self, name):
+                raise InputError(f"There is no value of {name}; give at least one.")
         for name in ("batches", "lengths", "threads"):
             for value in getattr(self, name):
                 if value < 1:
@@ -144,6 +147,8 @@ def bench(
     known = pl.DataFrame(schema=BENCH)
     if out is not None and out.exists():
         known = read_bench(out)
+    if not dtypes or not devices:
+        raise InputError("There is no number format or no device; give at least one of each.")
     first = load(model, dtype=dtypes[0], device=devices[0])
     grid = Grid(
         batches=batches,

@@ -27,8 +27,8 @@ class TimedText:
     ----------
     sequence
         Its number in the trace.
-    first
-        Its first token in the trace.
+    places
+        Its tokens in the trace.
     ids
         Its tokens, those that the model sees at once.
     layers_used
@@ -41,7 +41,7 @@ class TimedText:
     """
 
     sequence: int
-    first: int
+    places: Int[np.ndarray, " t"]
     ids: Int[Tensor, "1 t"]
     layers_used: Float64[np.ndarray, " t"]
     start: int
@@ -162,7 +162,7 @@ def _decode_rows(
                 "phase": "decode",
                 "runtime": name,
                 "sequence": text.sequence,
-                "token": text.first + place,
+                "token": int(text.places[place]),
                 "tokens": 1,
                 "layers_used": float(text.layers_used[place]),
                 "seconds": seconds,

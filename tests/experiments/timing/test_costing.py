@@ -197,11 +197,19 @@ def test_a_family_of_others_is_timed_and_the_rest_is_unknown() -> None:
 def test_what_cannot_be_timed_says_so(gated: skipviz.SkipModel, traced: skipviz.Trace) -> None:
     with pytest.raises(skipviz.InputError, match="rounds=0"):
         skipviz.cost(gated, traced, rounds=0)
-    plan = skipviz.Plan(np.ones((5, 8), dtype=np.bool_))
-    forced = skipviz.trace(gated, gated.tokenizer.decode([5, 6, 7, 8, 9]) and [5, 6, 7, 8, 9],
-                           plan=plan)  # fmt: skip
+    ids = [5, 6, 7, 8, 9]
+    forced = skipviz.trace(gated, ids, plan=skipviz.Plan(np.ones((5, 8), dtype=np.bool_)))
     with pytest.raises(skipviz.InputError, match="forced by a plan"):
         skipviz.cost(gated, forced)
+    other = traced.run.with_columns(budget=pl.lit(0.3))
+    changed = skipviz.Trace(
+        run=other, sites=traced.sites, tokens=traced.tokens, matrices=traced.matrices
+    )
+    with pytest.raises(skipviz.InputError, match=r"under budget=0\.3 and the model under"):
+        skipviz.cost(gated, changed)
+    dense = skipviz.from_parts(tiny.backbone(seed=0), tiny.tokenizer(), name="dense")
+    with pytest.raises(skipviz.InputError, match="has 8 sites"):
+        skipviz.cost(dense, traced)
 
 
 class Zeus:
