@@ -204,17 +204,19 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     figure.update_xaxes(title=f"{along} ({BENCH_SETTINGS[along]})", type=kind)
     figure.update_yaxes(title="time over dense (share)", rangemode="tozero", col=1)
     counted = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
-    source = html.escape(counted, quote=False).replace("$", "&#36;")
-    dress(figure, source, title="The saving depends on the machine", height=460)
+    dress(figure, _escaped(counted), title="The saving depends on the machine", height=460)
     figure.update_layout(margin={"t": 120})
     return figure if shown.height else note(figure, "No row says what the gathered runtime takes.")
 
 
 def _line_name(varied: list[str], key: list[object]) -> str:
     words = [f"{name} {value}" for name, value in zip(varied, key, strict=False)]
-    return html.escape(", ".join([*words, str(key[-1])]), quote=False)
+    return _escaped(", ".join([*words, str(key[-1])]))
 
 
 def _wrapped(machine: str) -> str:
-    shown = html.escape(machine, quote=False).replace("$", "&#36;")
-    return shown.replace(", ", "<br>", 1)
+    return _escaped(machine).replace(", ", "<br>", 1)
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=False).replace("$", "&#36;")

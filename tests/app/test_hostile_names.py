@@ -56,7 +56,7 @@ def page_under_test() -> None:
     importlib.import_module(f"skipviz.app.views.{name}_page").page()
 
 
-PAGES = ("paths", "audit", "attribution", "clusters", "layers", "robustness", "policies")
+PAGES = ("paths", "audit", "attribution", "clusters", "layers", "robustness", "policies", "cost")
 
 
 def strings(message: Message) -> Iterator[tuple[str, str]]:
