@@ -14,7 +14,8 @@ second half, training, is left out without ``--windows``.
 4. Training of gates in bfloat16, 64 windows of 512 tokens per step: tokens per second, and the
    gates after a given time.
 
-``--device cpu --tiny`` runs all but the graphs on a random model, which is how this file is tested.
+``PYTHONPATH=. python benchmarks/gpu.py --device cpu --tiny --json gpu.json`` runs all but the graphs
+on a random model, which is how this file is tested.
 """
 
 from __future__ import annotations
@@ -89,9 +90,7 @@ def random_ids(model: skipviz.SkipModel, batch: int, tokens: int) -> torch.Tenso
     return torch.tensor(drawn, device=model.device)
 
 
-def equality(
-    backbone: Path, gates: Path, device: str, sizes: dict[str, Any]
-) -> list[dict[str, Any]]:
+def equality(gates: Path, device: str, sizes: dict[str, Any]) -> list[dict[str, Any]]:
     """Compare logits and decisions of gathered and masked, alone and in a batch."""
     rows = []
     for dtype in ("float32", "bfloat16"):

@@ -105,7 +105,7 @@ def test_a_dense_model_is_timed_alone(dense_folder: Path) -> None:
         ({"lengths": (100_000,)}, "more than the 256"),
         ({"batches": (0,)}, "batches: 0 must be at least 1"),
         ({"rounds": 0}, "rounds=0"),
-        ({"budgets": (0.3,)}, "0.3"),
+        ({"budgets": (0.3,), "lengths": (8,)}, r"0\.3"),
         ({"dtypes": ("int8",)}, "int8"),
     ],
 )
