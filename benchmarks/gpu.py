@@ -14,8 +14,8 @@ second half, training, is left out without ``--windows``.
 4. Training of gates in bfloat16, 64 windows of 512 tokens per step: tokens per second, and the
    gates after a given time.
 
-``PYTHONPATH=. python benchmarks/gpu.py --device cpu --tiny --json gpu.json`` runs all but the graphs
-on a random model, which is how this file is tested.
+``PYTHONPATH=. python benchmarks/gpu.py --device cpu --tiny --json gpu.json`` runs all but the
+graphs on a random model, which is how this file is tested.
 """
 
 from __future__ import annotations
