@@ -12,8 +12,9 @@ from skipviz.analysis.timing.savings import LEAST_SAVED
 
 PHASE_NAMES = {"prefill": "In prefill", "decode": "In decode"}
 WORK = {"prefill": ("flops", "the FLOPs"), "decode": ("bytes", "the weights read")}
-"""What time follows in each phase: arithmetic where many tokens run at once, else memory."""
+"""What time follows in each phase, as in ``analysis.timing.lost``."""
 NEXT_TO_NOTHING = 0.005
+"""Share of the dense time that no sentence is spent on."""
 
 
 def flops_reading(parts: pl.DataFrame) -> str:
@@ -83,7 +84,8 @@ def _interval(row: dict[str, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if low is None:
         return f" (no interval from {row['rounds']} rounds; 6 give one)"
-    return f" (95% interval {low:.2f} to {high:.2f}, {row['rounds']} rounds)"
+    said = f" (95% interval {low:.2f} to {high:.2f}, {row['rounds']} rounds)"
+    return said if low > 0 or high < 0 else f"{said}, which is not distinguishable from none"
 
 
 def _why_nothing(found: Cost, phase: str) -> str:
@@ -126,9 +128,9 @@ def lost_reading(found: Cost, phase: str) -> str:
     if whole <= NEXT_TO_NOTHING:
         return f"{PHASE_NAMES[phase]} all of the saving arrived."
     most = [
-        f"{row['part']} {row['share']:.1%}"
+        f"{row['part']} {row['share']:+.1%}"
         for row in lost.iter_rows(named=True)
-        if row["share"] >= NEXT_TO_NOTHING
+        if abs(row["share"]) >= NEXT_TO_NOTHING
     ]
     return (
         f"{PHASE_NAMES[phase]} {whole:.1%} of the dense time did not arrive as saving: "

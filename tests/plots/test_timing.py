@@ -60,8 +60,8 @@ def planted_cost(**changed: Any) -> Cost:
     ]
     ran = {"attention": 0.6, "MLP": 0.5, "head": 1.0}
     parts = parts_of_time(
-        pl.DataFrame(profile, schema=PROFILE), runs, ran={"prefill": ran, "decode": ran},
-        saved={"prefill": 0.4, "decode": 0.3},
+        pl.DataFrame(profile, schema=PROFILE), runs, savings(runs, WORK),
+        ran={"prefill": ran, "decode": ran},
     )  # fmt: skip
     given: dict[str, Any] = {
         "model": "synthetic", "dtype": "float32", "machine": MACHINE, "rounds": 7, "documents": 1,

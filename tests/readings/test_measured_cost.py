@@ -85,7 +85,7 @@ def test_masked_gates_losses() -> None:
     assert gate_reading(found).startswith("The gates take 11")
     said = lost_reading(found, "prefill")
     assert said.startswith("In prefill 20.")
-    assert "gathering 11.5%" in said
+    assert "gathering +11.5%" in said
     everything = found.parts.with_columns(lost_seconds=pl.lit(-0.001))
     arrived = lost_reading(planted_cost(parts=everything), "prefill")
     assert arrived == "In prefill all of the saving arrived."

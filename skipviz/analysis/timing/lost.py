@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.timing.measured import PHASES, RUNTIMES, TIMED_PARTS
+from skipviz.analysis.timing.measured import PHASES, TIMED_PARTS
 from skipviz.schema import Columns
 
 PART_TIMES: Columns = {
@@ -20,6 +20,9 @@ PART_TIMES: Columns = {
     "ideal_seconds": pl.Float64,
     "lost_seconds": pl.Float64,
 }
+
+IDEAL = {"prefill": "flops_saved", "decode": "bytes_saved"}
+"""The work that time follows: arithmetic where many tokens run at once, else reading weights."""
 
 PROFILE: Columns = {
     "phase": pl.String,
@@ -33,9 +36,9 @@ PROFILE: Columns = {
 def parts_of_time(
     profiled: pl.DataFrame,
     runs: pl.DataFrame,
+    saving: pl.DataFrame,
     *,
     ran: Mapping[str, Mapping[str, float]],
-    saved: Mapping[str, float | None],
 ) -> pl.DataFrame:
     """Return what each part takes, what it would if all the work saved were time saved, and more.
 
@@ -48,64 +51,68 @@ def parts_of_time(
         Columns of ``PROFILE``.
     runs
         As ``Cost.runs``.
+    saving
+        As ``Cost.savings``.
     ran
         For each phase, how much of the dense work of ``attention``, ``MLP`` and ``head`` is done,
         0 to 1 or more, by part.
-    saved
-        For each phase, the share of all its work that is saved; None: unknown.
 
     Returns
     -------
     pl.DataFrame
         One row for each phase, runtime and part of ``TIMED_PARTS``: ``seconds`` per text in
-        prefill and per token in decode, which add up to the median of the runs; ``share`` of the
-        dense model's whole; ``ideal_seconds``: of attention, MLP and head, the dense ones times
-        the work done; of gates, adapters and gathering, none; of the rest, what is left of the
-        dense time times the work done, so that the parts add up to it; and ``lost_seconds``,
-        seconds minus ideal ones, above 0 where saving was lost. The last two are null where the
-        work is not known, and for the dense model.
+        prefill and per token in decode, which add up to the median of the dense runs, times one
+        less what is saved; ``share`` of the dense model's whole; ``ideal_seconds``: of attention,
+        MLP and head, the dense ones times the work done; of gates, adapters and gathering, none;
+        of the rest, what is left of the dense time times the work done, so that the parts add up
+        to it; and ``lost_seconds``, seconds minus ideal ones, above 0 where saving was lost. The
+        last two are null where the work is not known, and for the dense model.
     """
     rows: list[dict[str, Any]] = []
     for phase in PHASES:
-        scaled = {each: _scaled(profiled, runs, phase, each) for each in RUNTIMES}
-        dense = scaled["dense"]
+        taken = runs.filter(phase=phase, runtime="dense").group_by("round")
+        rounds = taken.agg(pl.col("seconds").mean())["seconds"].to_numpy()
+        dense = _scaled(profiled, phase, "dense", to=float(np.median(rounds)) if len(rounds) else 0)
         if dense is None:
             continue
         whole = sum(dense.values())
-        share = saved.get(phase)
-        ideal = None if share is None else _ideal(dense, ran.get(phase, {}), 1.0 - share)
-        for runtime in RUNTIMES:
-            own = scaled[runtime]
-            if own is None:
-                continue
-            known = None if runtime == "dense" else ideal
-            for part in TIMED_PARTS:
-                rows.append(
-                    {
-                        "phase": phase,
-                        "runtime": runtime,
-                        "part": part,
-                        "seconds": own[part],
-                        "share": own[part] / whole,
-                        "ideal_seconds": None if known is None else known[part],
-                        "lost_seconds": None if known is None else own[part] - known[part],
-                    }
-                )
+        rows += [_row(phase, "dense", part, dense[part], whole, None) for part in TIMED_PARTS]
+        for row in saving.filter(phase=phase).iter_rows(named=True):
+            own = _scaled(profiled, phase, row["runtime"], to=whole * (1 - row["time_saved"]))
+            work = row[IDEAL[phase]]
+            ideal = None if work is None else _ideal(dense, ran.get(phase, {}), 1.0 - work)
+            if own is not None:
+                rows += [
+                    _row(phase, row["runtime"], part, own[part], whole, ideal and ideal[part])
+                    for part in TIMED_PARTS
+                ]
     return pl.DataFrame(rows, schema=PART_TIMES)
 
 
+def _row(
+    phase: str, runtime: str, part: str, seconds: float, whole: float, ideal: float | None
+) -> dict[str, Any]:
+    return {
+        "phase": phase,
+        "runtime": runtime,
+        "part": part,
+        "seconds": seconds,
+        "share": seconds / whole,
+        "ideal_seconds": ideal,
+        "lost_seconds": None if ideal is None else seconds - ideal,
+    }
+
+
 def _scaled(
-    profiled: pl.DataFrame, runs: pl.DataFrame, phase: str, runtime: str
+    profiled: pl.DataFrame, phase: str, runtime: str, *, to: float
 ) -> dict[str, float] | None:
+    """Return the seconds of each part, so that they add up to a total; None without a profile."""
     found = profiled.filter(phase=phase, runtime=runtime)
-    taken = runs.filter(phase=phase, runtime=runtime)
     total = float(found["seconds"].sum())
-    if found.is_empty() or taken.is_empty() or total <= 0:
+    if total <= 0:
         return None
-    by_round = taken.group_by("round").agg(pl.col("seconds").mean())["seconds"]
-    factor = float(np.median(by_round.to_numpy())) / total
     seconds = dict(found.select("part", "seconds").iter_rows())
-    return {part: seconds.get(part, 0.0) * factor for part in TIMED_PARTS}
+    return {part: seconds.get(part, 0.0) * to / total for part in TIMED_PARTS}
 
 
 def _ideal(dense: Mapping[str, float], ran: Mapping[str, float], needed: float) -> dict[str, float]:

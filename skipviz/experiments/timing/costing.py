@@ -112,6 +112,7 @@ def cost(
             "gates on attention and MLPs of models in the Llama layout."
         )
     work, ran, weights = _work(model, trace, texts, unknown)
+    saving = savings(runs, work)
     return Cost(
         model=model.name,
         dtype=model.dtype,
@@ -122,14 +123,9 @@ def cost(
         runs=runs,
         flops=flops_by_part(trace) if flops_known(trace) else None,
         weights=weights,
-        savings=savings(runs, work),
+        savings=saving,
         latency=latencies(runs),
-        parts=parts_of_time(
-            split,
-            runs,
-            ran=ran,
-            saved={"prefill": work["prefill"].flops, "decode": work["decode"].weights},
-        ),
+        parts=parts_of_time(split, runs, saving, ran=ran),
         energy=_energy(monitor, handles, texts, runs, machine, watts, rounds, meter),
         unknown=unknown,
     )

@@ -7,6 +7,7 @@ import pytest
 
 from skipviz.analysis.timing.lost import PROFILE, parts_of_time
 from skipviz.analysis.timing.measured import TIMED_PARTS
+from skipviz.analysis.timing.savings import WorkSaved, savings
 from tests.analysis.timing.test_savings import runs
 
 DENSE = {"attention": 4.0, "MLP": 4.0, "head": 1.0, "other": 1.0}
@@ -23,11 +24,12 @@ def planted() -> pl.DataFrame:
 
 
 def test_parts_add_up_to_the_measured_whole_and_losses_to_what_did_not_arrive() -> None:
+    taken = runs(0.8, rounds=1)
     found = parts_of_time(
         planted(),
-        runs(0.8, rounds=1),  # 1 s dense, 0.8 s gathered: profiles took ten times as long
+        taken,  # 1 s dense, 0.8 s gathered: profiles took ten times as long
+        savings(taken, {"prefill": WorkSaved(flops=0.4)}),
         ran={"prefill": {"attention": 0.5, "MLP": 0.5, "head": 1.0}},
-        saved={"prefill": 0.4},
     )
     own = found.filter(runtime="gathered")
     assert own["part"].to_list() == list(TIMED_PARTS)
@@ -46,11 +48,12 @@ def test_parts_add_up_to_the_measured_whole_and_losses_to_what_did_not_arrive() 
 
 
 def test_without_known_work_nothing_is_said_to_be_lost() -> None:
-    found = parts_of_time(planted(), runs(0.8), ran={}, saved={"prefill": None})
+    found = parts_of_time(planted(), runs(0.8), savings(runs(0.8), {}), ran={})
+    assert found.height == 2 * len(TIMED_PARTS)
     assert found["lost_seconds"].null_count() == found.height
     assert found["seconds"].null_count() == 0
 
 
 def test_without_a_profile_there_are_no_parts() -> None:
-    found = parts_of_time(pl.DataFrame(schema=PROFILE), runs(0.8), ran={}, saved={})
+    found = parts_of_time(pl.DataFrame(schema=PROFILE), runs(0.8), savings(runs(0.8), {}), ran={})
     assert found.is_empty()

@@ -20,6 +20,7 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
     return write_gated(tmp_path / "gated", backbone=dense_folder)
 
 
+@pytest.mark.slow
 def test_each_cell_has_its_rows(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "bench.parquet"
     seen: list[float] = []
