@@ -22,8 +22,8 @@ from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
 from skipviz.plots.specialties import specialty_map
-from skipviz.plots.timing import (
-    bench_figure,
+from skipviz.plots.timing.benches import bench_figure
+from skipviz.plots.timing.flops_and_time import (
     flops_by_part_figure,
     latency_figure,
     time_by_part_figure,

@@ -138,6 +138,28 @@ def lost_reading(found: Cost, phase: str) -> str:
     )
 
 
+def profile_reading(found: Cost) -> str:
+    """Say how much longer a run takes while it is split into parts, and what is done about it."""
+    said = []
+    for row in _totals(found).iter_rows(named=True):
+        said.append(
+            f"{row['profiled_seconds'] / row['seconds']:.2f} {PHASE_NAMES[row['phase']].lower()}"
+        )
+    return (
+        f"Splitting the time takes time: {' and '.join(said)} of the time measured without it "
+        "(gathered). Parts are scaled to add up to what was measured."
+        if said
+        else ""
+    )
+
+
+def _totals(found: Cost) -> pl.DataFrame:
+    gathered = found.parts.filter(runtime="gathered")
+    return gathered.group_by("phase", maintain_order=True).agg(
+        pl.col("profiled_seconds", "seconds").sum()
+    )
+
+
 def gate_reading(found: Cost) -> str:
     """Say what the gates take, as time and as a share of the dense time."""
     said = []

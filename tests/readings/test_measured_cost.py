@@ -17,6 +17,7 @@ from skipviz.readings.measured_cost import (
     latency_reading,
     lost_reading,
     masked_reading,
+    profile_reading,
     saving_reading,
 )
 from tests.plots.test_timing import BENCHES, planted_cost, planted_runs
@@ -85,7 +86,8 @@ def test_masked_gates_losses() -> None:
     assert gate_reading(found).startswith("The gates take 11")
     said = lost_reading(found, "prefill")
     assert said.startswith("In prefill 20.")
-    assert "gathering +11.5%" in said
+    assert "gathering +11.4%" in said
+    assert profile_reading(found).startswith("Splitting the time takes time: 1.2")
     everything = found.parts.with_columns(lost_seconds=pl.lit(-0.001))
     arrived = lost_reading(planted_cost(parts=everything), "prefill")
     assert arrived == "In prefill all of the saving arrived."
@@ -93,7 +95,7 @@ def test_masked_gates_losses() -> None:
 
 def test_latency_names_the_control() -> None:
     said = latency_reading(planted_cost(), "decode")
-    assert "Layers used explain 9" in said
+    assert "Layers used explain 100% of that" in said
     assert "in the dense model, where they cannot, " in said
     assert "The slowest hundredth take" in said
     flat = planted_runs().with_columns(layers_used=pl.lit(np.nan))

@@ -12,7 +12,7 @@ from skipviz.analysis.timing.measured import PHASES, RUNTIMES
 from skipviz.arrays import Floats
 from skipviz.schema import Columns
 
-QUANTILES = (("p50", 0.5, 1), ("p95", 0.95, 20), ("p99", 0.99, 100))
+LATENCY_QUANTILES = (("p50", 0.5, 1), ("p95", 0.95, 20), ("p99", 0.99, 100))
 """Name, share, and how many times must have been taken for it to be one."""
 LEAST_FOR_DEPTH = 8
 """Times from which on a line through them says something."""
@@ -21,7 +21,7 @@ LATENCY: Columns = {
     "phase": pl.String,
     "runtime": pl.String,
     "count": pl.Int64,
-    **{name: pl.Float64 for name, _, _ in QUANTILES},
+    **{name: pl.Float64 for name, _, _ in LATENCY_QUANTILES},
     "mean": pl.Float64,
     "variation": pl.Float64,
     "slowest": pl.Float64,
@@ -71,12 +71,12 @@ def _row(own: pl.DataFrame) -> dict[str, Any]:
     each = seconds / own["tokens"].to_numpy()
     depth = own["layers_used"].to_numpy()
     row: dict[str, Any] = {"count": len(each), "mean": float(each.mean())}
-    for name, share, least in QUANTILES:
+    for name, share, least in LATENCY_QUANTILES:
         row[name] = float(np.quantile(seconds, share)) if len(seconds) >= least else None
     row["layers"] = None if np.isnan(depth).any() else float(depth.mean())
     if len(each) > 1:
         row["variation"] = float(each.std(ddof=1) / each.mean())
-    if len(each) >= QUANTILES[-1][2]:
+    if len(each) >= LATENCY_QUANTILES[-1][2]:
         last = np.argsort(each, kind="stable")[-(len(each) // 100) :]
         row["slowest"] = float(each[last].mean())
         row["slowest_layers"] = None if row["layers"] is None else float(depth[last].mean())

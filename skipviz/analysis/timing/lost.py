@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.timing.measured import PHASES, TIMED_PARTS
+from skipviz.analysis.timing.measured import PHASES, RUNTIMES, TIMED_PARTS
 from skipviz.schema import Columns
 
 PART_TIMES: Columns = {
     "phase": pl.String,
     "runtime": pl.String,
     "part": pl.String,
+    "profiled_seconds": pl.Float64,
     "seconds": pl.Float64,
     "share": pl.Float64,
     "ideal_seconds": pl.Float64,
@@ -60,59 +61,67 @@ def parts_of_time(
     Returns
     -------
     pl.DataFrame
-        One row for each phase, runtime and part of ``TIMED_PARTS``: ``seconds`` per text in
-        prefill and per token in decode, which add up to the median of the dense runs, times one
-        less what is saved; ``share`` of the dense model's whole; ``ideal_seconds``: of attention,
-        MLP and head, the dense ones times the work done; of gates, adapters and gathering, none;
-        of the rest, what is left of the dense time times the work done, so that the parts add up
-        to it; and ``lost_seconds``, seconds minus ideal ones, above 0 where saving was lost. The
-        last two are null where the work is not known, and for the dense model.
+        One row for each phase, runtime and part of ``TIMED_PARTS``: ``profiled_seconds`` per text
+        in prefill and per token in decode; ``seconds``, these scaled to add up to the median of
+        the dense runs, times one less what is saved; ``share`` of the dense model's whole;
+        ``ideal_seconds``: of attention, MLP and head, the dense ones times the work done; of
+        gates, adapters and gathering, none; of the rest, what is left of the dense time times the
+        work done, so that the parts add up to it; and ``lost_seconds``, seconds minus ideal ones,
+        above 0 where saving was lost. The last two are null where the work is not known, and for
+        the dense model.
     """
     rows: list[dict[str, Any]] = []
     for phase in PHASES:
         taken = runs.filter(phase=phase, runtime="dense").group_by("round")
         rounds = taken.agg(pl.col("seconds").mean())["seconds"].to_numpy()
-        dense = _scaled(profiled, phase, "dense", to=float(np.median(rounds)) if len(rounds) else 0)
+        raw = {each: _profiled(profiled, phase, each) for each in RUNTIMES}
+        dense = _scaled(raw["dense"], to=float(np.median(rounds)) if len(rounds) else 0.0)
         if dense is None:
             continue
         whole = sum(dense.values())
-        rows += [_row(phase, "dense", part, dense[part], whole, None) for part in TIMED_PARTS]
+        rows += _rows(phase, "dense", raw["dense"], dense, whole, None)
         for row in saving.filter(phase=phase).iter_rows(named=True):
-            own = _scaled(profiled, phase, row["runtime"], to=whole * (1 - row["time_saved"]))
+            own = _scaled(raw[row["runtime"]], to=whole * (1 - row["time_saved"]))
             work = row[IDEAL[phase]]
             ideal = None if work is None else _ideal(dense, ran.get(phase, {}), 1.0 - work)
             if own is not None:
-                rows += [
-                    _row(phase, row["runtime"], part, own[part], whole, ideal and ideal[part])
-                    for part in TIMED_PARTS
-                ]
+                rows += _rows(phase, row["runtime"], raw[row["runtime"]], own, whole, ideal)
     return pl.DataFrame(rows, schema=PART_TIMES)
 
 
-def _row(
-    phase: str, runtime: str, part: str, seconds: float, whole: float, ideal: float | None
-) -> dict[str, Any]:
-    return {
-        "phase": phase,
-        "runtime": runtime,
-        "part": part,
-        "seconds": seconds,
-        "share": seconds / whole,
-        "ideal_seconds": ideal,
-        "lost_seconds": None if ideal is None else seconds - ideal,
-    }
+def _rows(
+    phase: str,
+    runtime: str,
+    raw: Mapping[str, float],
+    seconds: Mapping[str, float],
+    whole: float,
+    ideal: Mapping[str, float] | None,
+) -> list[dict[str, Any]]:
+    return [
+        {
+            "phase": phase,
+            "runtime": runtime,
+            "part": part,
+            "profiled_seconds": raw[part],
+            "seconds": seconds[part],
+            "share": seconds[part] / whole,
+            "ideal_seconds": None if ideal is None else ideal[part],
+            "lost_seconds": None if ideal is None else seconds[part] - ideal[part],
+        }
+        for part in TIMED_PARTS
+    ]
 
 
-def _scaled(
-    profiled: pl.DataFrame, phase: str, runtime: str, *, to: float
-) -> dict[str, float] | None:
-    """Return the seconds of each part, so that they add up to a total; None without a profile."""
+def _profiled(profiled: pl.DataFrame, phase: str, runtime: str) -> dict[str, float]:
     found = profiled.filter(phase=phase, runtime=runtime)
-    total = float(found["seconds"].sum())
-    if total <= 0:
-        return None
     seconds = dict(found.select("part", "seconds").iter_rows())
-    return {part: seconds.get(part, 0.0) * to / total for part in TIMED_PARTS}
+    return {part: seconds.get(part, 0.0) for part in TIMED_PARTS}
+
+
+def _scaled(raw: Mapping[str, float], *, to: float) -> dict[str, float] | None:
+    """Return the seconds of each part, so that they add up to a total; None without a profile."""
+    total = sum(raw.values())
+    return {part: each * to / total for part, each in raw.items()} if total > 0 else None
 
 
 def _ideal(dense: Mapping[str, float], ran: Mapping[str, float], needed: float) -> dict[str, float]:

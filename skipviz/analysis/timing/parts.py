@@ -13,7 +13,7 @@ from skipviz.errors import InputError
 from skipviz.schema import Columns
 from skipviz.traces import Trace
 
-PARTS = (
+MODEL_PARTS = (
     "attention projections", "attention scores", "keys and values", "MLP", "gates", "adapters",
     "head", "embeddings",
 )  # fmt: skip
@@ -46,9 +46,9 @@ def flops_by_part(
     -------
     pl.DataFrame
         One row for each part of each layer, and for head and embeddings: ``part``, one of
-        ``PARTS``; ``layer``, null for head and embeddings; ``unit``, ``attn`` or ``mlp``, null for
-        the same and for parts of whole blocks; ``dense_flops`` of the model without gates and
-        ``flops`` as decided. Integers; the sums are those of ``token_flops``.
+        ``MODEL_PARTS``; ``layer``, null for head and embeddings; ``unit``, ``attn`` or ``mlp``,
+        null for the same and for gates and adapters of whole blocks; ``dense_flops`` of the model
+        without gates and ``flops`` as decided. Integers; the sums are those of ``token_flops``.
 
     Raises
     ------
@@ -91,12 +91,12 @@ def part_totals(parts: pl.DataFrame) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row for each of ``PARTS``, in order: ``part``; ``dense_flops`` and ``flops``;
+        One row for each of ``MODEL_PARTS``, in order: ``part``; ``dense_flops`` and ``flops``;
         ``dense_share`` and ``share``, 0 to 1, of the whole dense forward.
     """
     whole = int(parts["dense_flops"].sum())
     return (
-        pl.DataFrame({"part": PARTS})
+        pl.DataFrame({"part": MODEL_PARTS})
         .join(
             parts.group_by("part").agg(pl.col("dense_flops", "flops").sum()),
             on="part",

@@ -26,7 +26,7 @@ from skipviz.app.one_text import text_caption, traced_text
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
 from skipviz.glossary import GLOSSARY
-from skipviz.plots.timing import BENCH_SETTINGS
+from skipviz.plots.timing.benches import BENCH_SETTINGS
 from skipviz.readings.measured_cost import (
     bench_reading,
     energy_reading,
@@ -35,6 +35,7 @@ from skipviz.readings.measured_cost import (
     latency_reading,
     lost_reading,
     masked_reading,
+    profile_reading,
     saving_reading,
 )
 from skipviz.traces import Trace
@@ -175,7 +176,7 @@ def _numbers(found: Cost) -> None:
                 "Gathered over dense, the median of alternating runs; below 1 is faster.",
             )
         )
-    if found.weights is not None:
+    if found.weights is not None and found.savings.height:
         read = float(found.weights["bytes"].sum())
         dense = float(found.weights["dense_bytes"].sum())
         figures.append(
@@ -201,6 +202,7 @@ def _parts(trace: Trace, found: Cost) -> None:
     for phase in PHASES:
         if said := lost_reading(found, phase):
             st.markdown(plain(said))
+    st.caption(plain(profile_reading(found)))
     for column, phase in zip(st.columns(2), PHASES, strict=True):
         column.plotly_chart(
             plots.time_by_part_figure(trace, found, phase=phase), key=f"time by part {phase}"

@@ -14,7 +14,7 @@ from skipviz.analysis.flops import flops_known
 from skipviz.analysis.timing.latency import latencies
 from skipviz.analysis.timing.lost import PROFILE, parts_of_time
 from skipviz.analysis.timing.measured import Cost, Machine
-from skipviz.analysis.timing.parts import PARTS, flops_by_part, flops_saved
+from skipviz.analysis.timing.parts import MODEL_PARTS, flops_by_part, flops_saved
 from skipviz.analysis.timing.savings import WorkSaved, savings
 from skipviz.arrays import Bools
 from skipviz.errors import InputError, MissingExtraError, ModelError
@@ -255,7 +255,7 @@ def _counted(trace: Trace, texts: Sequence[TimedText], *, decoding: bool) -> Boo
 
 def _shares(parts: pl.DataFrame, what: str) -> dict[str, float]:
     """Return how much of the dense work of attention, MLP and head is done."""
-    groups = {"attention": PARTS[:3], "MLP": ("MLP",), "head": ("head",)}
+    groups = {"attention": MODEL_PARTS[:3], "MLP": ("MLP",), "head": ("head",)}
     found = {}
     for name, group in groups.items():
         own = parts.filter(pl.col("part").is_in(group))

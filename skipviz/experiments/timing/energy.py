@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 import torch
 
-from skipviz.analysis.timing.measured import PHASES, Machine
+from skipviz.analysis.timing.measured import Machine
 from skipviz.errors import MissingExtraError, ModelError
 from skipviz.experiments.timing.stopwatch import TimedText, prefill
 from skipviz.models import SkipModel
@@ -143,12 +143,13 @@ def estimated_energy(runs: pl.DataFrame, machine: Machine, *, watts: float | Non
         if watts is None
         else f"{watts:g} W, as given"
     )
-    means = (
-        runs.group_by("phase", "runtime", maintain_order=True)
-        .agg(pl.col("seconds").mean())
-        .filter(pl.col("phase").is_in(PHASES))
+    rounds = runs.group_by("phase", "runtime", "round", maintain_order=True).agg(
+        pl.col("seconds").mean()
     )
-    return means.select(
+    middle = rounds.group_by("phase", "runtime", maintain_order=True).agg(
+        pl.col("seconds").median()
+    )
+    return middle.select(
         "phase",
         "runtime",
         joules=pl.col("seconds") * power,

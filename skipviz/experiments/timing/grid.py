@@ -102,10 +102,12 @@ def bench(
         Texts at once, and tokens of each; the texts of a batch begin at different places.
     budgets
         Budgets of the model; None: all that it has.
-    dtypes, devices
+    dtypes
         As of ``skipviz.load``.
     threads
         Threads of torch; None: as many as it has now.
+    devices
+        As of ``skipviz.load``.
     text
         What is run, repeated up to the length; None: a few lines of prose and code.
     rounds
@@ -148,7 +150,7 @@ def bench(
     if out is not None and out.exists():
         known = read_bench(out)
     if not dtypes or not devices:
-        raise InputError("There is no number format or no device; give at least one of each.")
+        raise InputError("Neither dtypes nor devices may be empty; give at least one of each.")
     first = load(model, dtype=dtypes[0], device=devices[0])
     grid = Grid(
         batches=batches,

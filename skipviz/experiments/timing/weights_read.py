@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import polars as pl
 from torch import nn
 
-from skipviz.analysis.timing.parts import PARTS
+from skipviz.analysis.timing.parts import MODEL_PARTS
 from skipviz.arrays import Floats
 from skipviz.families.llama import UnitFlops, decoder_layers
 from skipviz.families.powers import CanFlip
@@ -42,8 +42,8 @@ def weights_read(model: SkipModel, ran: Floats) -> pl.DataFrame | None:
     flips = isinstance(family, CanFlip)
     if UnitFlops.of(own) is None or (family.sites(own) and not flips):
         return None
-    dense = dict.fromkeys(PARTS, 0.0)
-    read = dict.fromkeys(PARTS, 0.0)
+    dense = dict.fromkeys(MODEL_PARTS, 0.0)
+    read = dict.fromkeys(MODEL_PARTS, 0.0)
     units = family.units(own) if isinstance(family, CanFlip) else []
     behind = {unit.module: (unit, float(rate)) for unit, rate in zip(units, ran, strict=True)}
     for unit, rate in behind.values():
@@ -65,7 +65,7 @@ def weights_read(model: SkipModel, ran: Floats) -> pl.DataFrame | None:
     table = own.get_input_embeddings().weight
     dense["embeddings"] = read["embeddings"] = float(table.shape[-1] * table.element_size())
     return pl.DataFrame(
-        {"part": PARTS, "dense_bytes": list(dense.values()), "bytes": list(read.values())},
+        {"part": MODEL_PARTS, "dense_bytes": list(dense.values()), "bytes": list(read.values())},
         schema=WEIGHTS_READ,
     )
 

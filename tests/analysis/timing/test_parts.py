@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import skipviz
 from skipviz.analysis.flops import token_flops
-from skipviz.analysis.timing.parts import PARTS, flops_by_part, flops_saved, part_totals
+from skipviz.analysis.timing.parts import MODEL_PARTS, flops_by_part, flops_saved, part_totals
 from skipviz.families.gated.modules import gated_units
 from tests import tiny
 from tests.synthetic import FLOPS, make_trace
@@ -37,7 +37,7 @@ def test_parts_add_up_to_what_tokens_cost(units: tuple[str, ...], kv: str, visit
     assert parts["flops"].sum() == tokens["total"].sum()
     assert parts["dense_flops"].sum() == tokens["dense_total"].sum()
     totals = part_totals(parts)
-    assert totals["part"].to_list() == list(PARTS)
+    assert totals["part"].to_list() == list(MODEL_PARTS)
     assert totals["dense_share"].sum() == pytest.approx(1.0)
     assert flops_saved(parts) == pytest.approx(1.0 - totals["share"].sum())
 
