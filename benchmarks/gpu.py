@@ -51,12 +51,14 @@ from skipviz.training.shapes import gate_shape
 
 SIZES = {
     "lengths": (512, 2048, 8192), "batches": (1, 16), "budgets": (0.8, 0.65), "rounds": 5,
-    "prompt": 256, "decoded": 64, "train_batch": 64, "train_length": 512, "train_warm": 6,
+    "prompt": 256, "decoded": 32, "decode_rounds": 3, "train_batch": 64, "train_length": 512, "train_warm": 6,
 }  # fmt: skip
 TINY = {
     "lengths": (16, 32), "batches": (1, 4), "budgets": (0.8,), "rounds": 2, "prompt": 8,
-    "decoded": 4, "train_batch": 2, "train_length": 16, "train_warm": 2,
+    "decoded": 4, "decode_rounds": 2, "train_batch": 2, "train_length": 16, "train_warm": 2,
 }  # fmt: skip
+CALIBRATION_TEXTS, CALIBRATION_CHARS = 8, 2000
+"""Thresholds are set on a CPU, so on little text here."""
 TIED = 1e-5
 """Nearer to its threshold than this, rounding decides."""
 
@@ -179,7 +181,7 @@ def decodes(
             apart = _largest_difference(handles["masked"], buckets, ids, prompt)
             seconds: dict[str, list[float]] = {each: [] for each in (*handles, *buckets)}
             with torch.inference_mode():
-                for number in range(sizes["rounds"]):
+                for number in range(sizes["decode_rounds"]):
                     for each in turned(list(seconds), number):
                         handle = handles.get(each) or handles[each.partition("_")[0]]
                         cache = prefill(handle.model, ids[:, :prompt], cache=True).past_key_values
@@ -232,8 +234,8 @@ def training(
 ) -> dict[str, Any]:
     """Train gates for as long as is given, and say how fast."""
     texts = [
-        Document(path.name, path.read_text(encoding="utf-8"))
-        for path in sorted(given.texts.glob("*.txt"))
+        Document(path.name, path.read_text(encoding="utf-8")[:CALIBRATION_CHARS])
+        for path in sorted(given.texts.glob("*.txt"))[:CALIBRATION_TEXTS]
     ]
     config = gate_shape(skipviz.load(given.backbone).model, learned=True)
     tokens = sizes["train_batch"] * sizes["train_length"]
