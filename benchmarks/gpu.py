@@ -51,7 +51,8 @@ from skipviz.training.shapes import gate_shape
 
 SIZES = {
     "lengths": (512, 2048, 8192), "batches": (1, 16), "budgets": (0.8, 0.65), "rounds": 5,
-    "prompt": 256, "decoded": 32, "decode_rounds": 3, "train_batch": 64, "train_length": 512, "train_warm": 6,
+    "prompt": 256, "decoded": 32, "decode_rounds": 3, "train_batch": 64,
+    "train_length": 512, "train_warm": 6,
 }  # fmt: skip
 TINY = {
     "lengths": (16, 32), "batches": (1, 4), "budgets": (0.8,), "rounds": 2, "prompt": 8,

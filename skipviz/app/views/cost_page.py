@@ -40,6 +40,12 @@ from skipviz.readings.measured_cost import (
 )
 from skipviz.traces import Trace
 
+ARRIVED = {
+    "prefill": GLOSSARY["time over FLOPs saved"],
+    "decode": "The share of the dense time that was saved, over the share of the dense model's bytes "
+    "of weights that decoding does not read: 1 means that all of the saving arrived as time.",
+}
+"""What a share of the saving is taken of."""
 MOST_BENCHES = 2
 """Side by side."""
 
@@ -166,7 +172,7 @@ def _numbers(found: Cost) -> None:
             (
                 f"Arrived, {row['phase']}",
                 _number(row[f"over_{work}"], "{:.2f}"),
-                GLOSSARY["time over FLOPs saved"],
+                ARRIVED[row["phase"]],
             )
         )
         figures.append(

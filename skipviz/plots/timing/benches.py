@@ -33,8 +33,7 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     rows
         Of one or several benches.
     along
-        The setting on the horizontal axis: ``batch``, ``length``, ``budget``, ``threads`` or
-        ``dtype``. Each combination of the others that vary is a line.
+        The setting on the horizontal axis: one of ``BENCH_SETTINGS``. Each combination of the others that vary is a line.
     """
     shown = rows.filter(pl.col("runtime") == "gathered").drop_nulls("time_over_dense")
     shown = shown.with_columns(machine=machine_lines(shown))
@@ -77,7 +76,7 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
         )
         named.add(name)
     figure.add_hline(y=1.0, line={"color": INK, "dash": "dot"})
-    kind = "category" if along in ("dtype", "budget") else "log"
+    kind = "category" if along in ("dtype", "budget", "device") else "log"
     figure.update_xaxes(title=f"{along} ({BENCH_SETTINGS[along]})", type=kind)
     figure.update_yaxes(title="time over dense (share)", rangemode="tozero", col=1)
     counted = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
