@@ -42,8 +42,8 @@ from skipviz.traces import Trace
 
 ARRIVED = {
     "prefill": GLOSSARY["time over FLOPs saved"],
-    "decode": "The share of the dense time that was saved, over the share of the dense model's bytes "
-    "of weights that decoding does not read: 1 means that all of the saving arrived as time.",
+    "decode": "The share of the dense time that was saved, over the share of the dense model's "
+    "bytes of weights that decoding does not read: 1 means that all of the saving arrived as time.",
 }
 """What a share of the saving is taken of."""
 MOST_BENCHES = 2

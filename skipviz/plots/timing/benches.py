@@ -33,7 +33,8 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     rows
         Of one or several benches.
     along
-        The setting on the horizontal axis: one of ``BENCH_SETTINGS``. Each combination of the others that vary is a line.
+        The setting on the horizontal axis: one of ``BENCH_SETTINGS``. Each
+        combination of the others that vary is a line.
     """
     shown = rows.filter(pl.col("runtime") == "gathered").drop_nulls("time_over_dense")
     shown = shown.with_columns(machine=machine_lines(shown))
