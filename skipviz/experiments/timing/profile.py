@@ -2,8 +2,8 @@
 
 Hooks say when attention, MLP, gate, adapter and head begin and end. What a unit does between its
 decision and its end, and is neither of these, is gathering: choosing rows and putting results back,
-or masking them. Products with weights, and attention, that are called as functions are told by
-their weights.
+turning queries and keys where the attention is not called as a whole, or masking. Products with
+weights, and attention, that are called as functions are told by their weights.
 """
 
 from __future__ import annotations
