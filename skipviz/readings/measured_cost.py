@@ -55,7 +55,7 @@ def saving_reading(found: Cost, phase: str) -> str:
         return f"{where} the time saved is unknown{_why_nothing(found, phase)}."
     row = _best(rows)
     time = _time_words(row)
-    name, work = WORK[phase]
+    name, work = work_of(row)
     share = row[f"{name}_saved"]
     if share is None:
         return f"{where}, {row['runtime']}, {time}; what skipping could save is unknown."
@@ -65,6 +65,15 @@ def saving_reading(found: Cost, phase: str) -> str:
     said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: "
     said += f"**{ratio:.2f}** of the saving arrived" if ratio > 0 else "no saving arrived"
     return f"{said}{_interval(row, f'over_{name}')}."
+
+
+def work_of(row: dict[str, Any]) -> tuple[str, str]:
+    """Return by which work a row of savings is judged, as in its columns and in words.
+
+    Where the weights that decoding reads are unknown, it is FLOPs in decode too.
+    """
+    known = WORK[row["phase"]]
+    return WORK["prefill"] if row[f"{known[0]}_saved"] is None else known
 
 
 def _best(rows: pl.DataFrame) -> dict[str, Any]:

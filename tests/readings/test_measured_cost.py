@@ -43,6 +43,8 @@ def test_the_answer_comes_first_with_its_interval() -> None:
     assert "95% interval 0.4" in said
     assert "7 rounds" in said
     assert "30% of the weights read saved" in saving_reading(planted_cost(), "decode")
+    unknown = savings(planted_runs(), {"decode": WorkSaved(flops=0.4)})
+    assert "40% of the FLOPs saved" in saving_reading(planted_cost(savings=unknown), "decode")
 
 
 @pytest.mark.parametrize(

@@ -37,12 +37,13 @@ from skipviz.readings.measured_cost import (
     masked_reading,
     profile_reading,
     saving_reading,
+    work_of,
 )
 from skipviz.traces import Trace
 
 ARRIVED = {
-    "prefill": GLOSSARY["time over FLOPs saved"],
-    "decode": "The share of the dense time that was saved, over the share of the dense model's "
+    "flops": GLOSSARY["time over FLOPs saved"],
+    "bytes": "The share of the dense time that was saved, over the share of the dense model's "
     "bytes of weights that decoding does not read: 1 means that all of the saving arrived as time.",
 }
 """What a share of the saving is taken of."""
@@ -167,12 +168,12 @@ def _bold(sentence: str) -> str:
 def _numbers(found: Cost) -> None:
     figures = []
     for row in found.savings.filter(runtime="gathered").iter_rows(named=True):
-        work = "flops" if row["phase"] == "prefill" else "bytes"
+        work, _ = work_of(row)
         figures.append(
             (
                 f"Arrived, {row['phase']}",
                 _number(row[f"over_{work}"], "{:.2f}"),
-                ARRIVED[row["phase"]],
+                ARRIVED[work],
             )
         )
         figures.append(
