@@ -209,7 +209,8 @@ def _parts(trace: Trace, found: Cost) -> None:
     for phase in PHASES:
         if said := lost_reading(found, phase):
             st.markdown(plain(said))
-    st.caption(plain(profile_reading(found)))
+    if said := profile_reading(found):
+        st.caption(plain(said))
     for column, phase in zip(st.columns(2), PHASES, strict=True):
         column.plotly_chart(
             plots.time_by_part_figure(trace, found, phase=phase), key=f"time by part {phase}"
