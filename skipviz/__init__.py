@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
+    from skipviz.analysis.timing.measured import Cost
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from skipviz.experiments.counterfactuals.answering import what_if
     from skipviz.experiments.decision_audit import audit
     from skipviz.experiments.inspection import Proposal, inspect
+    from skipviz.experiments.timing.costing import cost
+    from skipviz.experiments.timing.grid import bench
     from skipviz.families.base import Plan
     from skipviz.families.described.spec import GateSpec
     from skipviz.models.handle import SkipModel, at_budget, at_limit, with_policy
@@ -61,6 +64,7 @@ __all__ = [
     "CheckUp",
     "Clusters",
     "CorpusError",
+    "Cost",
     "Document",
     "Finding",
     "GateSpec",
@@ -91,10 +95,12 @@ __all__ = [
     "attribute",
     "attribute_depth",
     "audit",
+    "bench",
     "check",
     "cluster",
     "compare_generations",
     "correlate",
+    "cost",
     "evaluate",
     "from_parts",
     "generate",
@@ -113,6 +119,7 @@ _HOMES = {
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
     "analysis.counterfactual": ("WhatIf",),
+    "analysis.timing.measured": ("Cost",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",
@@ -127,6 +134,8 @@ _HOMES = {
     "experiments.counterfactuals.answering": ("what_if",),
     "experiments.decision_audit": ("audit",),
     "experiments.inspection": ("Proposal", "inspect"),
+    "experiments.timing.costing": ("cost",),
+    "experiments.timing.grid": ("bench",),
     "families.base": ("Plan",),
     "families.described.spec": ("GateSpec",),
     "models.handle": ("SkipModel", "at_budget", "at_limit", "with_policy"),

@@ -64,6 +64,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "equal budget": "The same budget realised on the same texts: as measured where a policy "
         "met it within 0.005, otherwise on the line between the two budgets that it realised "
         "around it, and no comparison where no two enclose it.",
+        "time over FLOPs saved": "The share of the dense time that was saved, over the share of "
+        "the dense FLOPs that the decisions save: 1 means that all of the saving arrived as time.",
         "FLOPs": "Floating-point operations: the arithmetic that the decisions imply, which is not "
         "the time taken.",
         # The audit.

@@ -113,6 +113,7 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
             computed_anyway=True, scope="token",
         ),
         target,
+        skipviz.cost(gated, own, rounds=1, decoded=1),
         (found := skipviz.check(own)),
         found.findings[0],
         *skipviz.inspect(published.routed(), tiny.tokenizer())[:1],

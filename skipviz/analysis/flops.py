@@ -21,8 +21,8 @@ COMPONENTS = ("attention", "mlp", "adapters", "gates", "keys and values", "head"
 BUDGET_TOLERANCE = 0.02
 """How far the budget realised may lie from the one asked for without a word."""
 
-# With these, a skipped token's keys and values are computed all the same.
-_KEPT_KEYS = ("computed", "propagated", "evicted")
+KEPT_KEYS = ("computed", "propagated", "evicted")
+"""With these, a skipped token's keys and values are computed all the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +115,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     mlp_runs = _ungated(sites, "mlp", run["layers"]) + ran[:, unit != "attn"].sum(axis=1)
     attention_runs = free_attention + ran[:, attends].sum(axis=1)
     unread = (sites["rule"].to_numpy() == "schedule") & ~ran.any(axis=0)
-    keeps = np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & ~unread
+    keeps = np.isin(sites["kv"].to_numpy(), KEPT_KEYS) & ~unread
     keyed = np.maximum(ran, keeps)[:, attends].sum(axis=1)
     attention = _attention_flops(trace)
     return (
@@ -165,7 +165,7 @@ def saved_flops(trace: Trace) -> Floats:
     run, sites = trace.run.row(0, named=True), trace.sites
     unit = sites["unit"].to_numpy()
     attends, feeds = np.isin(unit, ("attn", "block")), np.isin(unit, ("mlp", "block"))
-    keys = ~np.isin(sites["kv"].to_numpy(), _KEPT_KEYS) & attends
+    keys = ~np.isin(sites["kv"].to_numpy(), KEPT_KEYS) & attends
     saved = np.outer(_attention_flops(trace), attends.astype(np.float64))
     saved += run["mlp_flops"] * feeds + run["kv_flops"] * keys
     found: Floats = saved - sites["skip_flops"].to_numpy()

@@ -9,6 +9,7 @@ from skipviz.app.views import (
     audit_page,
     checkup_page,
     clusters_page,
+    cost_page,
     generate_page,
     layers_page,
     paths_page,
@@ -27,6 +28,7 @@ PAGES = {
     "Layers": layers_page,
     "Robustness": robustness_page,
     "Policies": policies_page,
+    "Cost": cost_page,
     "Check-up": checkup_page,
 }
 """The pages by their titles; the first opens at the start."""

@@ -1,4 +1,4 @@
-"""The command line: the page, models, traces, texts, training, thresholds and evaluation.
+"""The command line: the page, models, traces, texts, training, thresholds, evaluation and times.
 
 What a command needs is imported inside it: ``skipviz --help`` waits for the package and for nothing
 else.
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from skipviz.cli.app_command import open_app
+from skipviz.cli.bench_command import bench
 from skipviz.cli.check_commands import check, inspect
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
@@ -54,6 +55,7 @@ app.command(cls=ForObjective)(train)
 app.command()(calibrate)
 app.command()(guard)
 app.command()(evaluate)
+app.command()(bench)
 
 
 def main() -> None:

@@ -27,6 +27,12 @@ from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
 from skipviz.plots.specialties import specialty_map
+from skipviz.plots.timing.benches import bench_figure
+from skipviz.plots.timing.flops_and_time import (
+    flops_by_part_figure,
+    latency_figure,
+    time_by_part_figure,
+)
 from skipviz.plots.whole_text import (
     compute_share_figure,
     execution_rate_by_layer,
@@ -36,6 +42,7 @@ from skipviz.plots.whole_text import (
 __all__ = [
     "attention_figure",
     "attribution_html",
+    "bench_figure",
     "change_figure",
     "cluster_criterion",
     "cluster_map",
@@ -48,8 +55,10 @@ __all__ = [
     "difficulty_curve",
     "drift_figure",
     "execution_rate_by_layer",
+    "flops_by_part_figure",
     "frontier_figure",
     "influence_bars",
+    "latency_figure",
     "layer_map",
     "layers_used_histogram",
     "loss_change_figure",
@@ -64,6 +73,7 @@ __all__ = [
     "tails_figure",
     "task_figure",
     "text_frontier_figure",
+    "time_by_part_figure",
     "token_html",
     "token_path",
     "utility_map",

@@ -57,7 +57,8 @@ def page_under_test() -> None:
 
 
 PAGES = (
-    "paths", "audit", "attribution", "clusters", "layers", "robustness", "policies", "checkup",
+    "paths", "what_if", "generate", "audit", "attribution", "clusters", "layers", "robustness",
+    "policies", "cost", "checkup",
 )  # fmt: skip
 
 

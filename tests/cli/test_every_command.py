@@ -103,6 +103,11 @@ COMMANDS = {
         others="policies budgets limits most seed",
         prints="evaluate MODEL",
     ),
+    "bench": Covered(
+        reads={"model": "bench X --out made", "text": "bench MODEL --out made --text X"},
+        writes={"out": "bench MODEL --length 8 --rounds 1 --decoded 0 --out X"},
+        others="batches lengths budgets dtypes threads devices rounds decoded",
+    ),
     "calibrate": Covered(
         reads={"folder": "calibrate X", "texts": "calibrate MODEL --budget 0.75 --text X"},
         writes={},

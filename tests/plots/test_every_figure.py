@@ -21,8 +21,10 @@ from skipviz.analysis.layers.task_depth import TASKS, layers_by_task
 from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.drift import drift
 from skipviz.analysis.robustness.tails import tails
+from skipviz.analysis.timing.parts import flops_by_part
 from skipviz.traces import Trace
 from tests.plots.test_frontier import TABLE
+from tests.plots.test_timing import BENCHES, planted_cost
 from tests.synthetic import make_trace
 
 TRACE = make_trace(tokens=40)
@@ -82,8 +84,10 @@ TEXT_POINTS = pl.DataFrame(
     {"asked": [0.5, 0.6], "realised": [0.5, 0.6], "threshold": 0.1, "loss": [4.0, 3.0], "kl": 0.1,
      "same_top": 0.9, "flop_share": 0.8}
 )  # fmt: skip
+COST = planted_cost()
 FIGURES: dict[str, Callable[[], go.Figure]] = {
     "attention_figure": lambda: plots.attention_figure(TRACE, ATTENTION),
+    "bench_figure": lambda: plots.bench_figure(BENCHES),
     "change_figure": lambda: plots.change_figure(TRACE, shift_of_decisions(CHANGES)),
     "cluster_criterion": lambda: plots.cluster_criterion(TRACE, CLUSTERS),
     "cluster_map": lambda: plots.cluster_map(TRACE, CLUSTERS.tokens, map_profiles(CLUSTERS, TRACE)),
@@ -101,8 +105,10 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
         TRACE, drift(*[make_trace(tokens=128)] * 2, permutations=19, seed=0)
     ),
     "execution_rate_by_layer": lambda: plots.execution_rate_by_layer(TRACE),
+    "flops_by_part_figure": lambda: plots.flops_by_part_figure(TRACE, flops_by_part(TRACE)),
     "frontier_figure": lambda: plots.frontier_figure(TABLE),
     "influence_bars": lambda: plots.influence_bars(TRACE, TURNED),
+    "latency_figure": lambda: plots.latency_figure(TRACE, COST),
     "layer_map": lambda: plots.layer_map(TRACE),
     "layers_used_histogram": lambda: plots.layers_used_histogram(TRACE),
     "loss_change_figure": lambda: plots.loss_change_figure(ANSWER),
@@ -121,6 +127,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "tails_figure": lambda: plots.tails_figure(TRACE, tails(TRACE)),
     "text_frontier_figure": lambda: plots.text_frontier_figure(TRACE, TEXT_POINTS, chosen=ANSWER),
     "task_figure": lambda: plots.task_figure(TRACE, layers_by_task(PROMPTS, layers=6)),
+    "time_by_part_figure": lambda: plots.time_by_part_figure(TRACE, COST, phase="prefill"),
     "token_path": lambda: plots.token_path(TRACE, 3),
     "utility_map": lambda: plots.utility_map(TRACE, CELLS),
 }
@@ -129,7 +136,7 @@ NO_FIGURES = {"attribution_html", "cluster_text", "token_html"}
 QUANTITIES = (
     *("layer", "token", "decisions", "forward pass", "share", "nats", "probability", "score"),
     *("AUROC", "coefficient", "accuracy", "log-odds", "Block Influence", "class", "task"),
-    *("change", "document", "cluster", "silhouette", "component", "index"),
+    *("change", "document", "cluster", "silhouette", "component", "index", "ms per"),
 )
 """What an axis may be in: its unit, or what is counted along it."""
 
@@ -144,7 +151,8 @@ def test_figures_say_what_where_and_of_whom(name: str) -> None:
     assert layout.title.text
     assert layout.meta["provenance"]
     assert layout.meta["provenance"] in layout.title.subtitle.text.replace("<br>", " · ")
-    for word in ("tokens",) if name == "frontier_figure" else ("synthetic", "learned", "40 tokens"):
+    whose = {"frontier_figure": ("tokens",), "bench_figure": ("synthetic", "rows")}
+    for word in whose.get(name, ("synthetic", "learned", "40 tokens")):
         assert word in layout.meta["provenance"]
 
 

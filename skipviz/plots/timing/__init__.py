@@ -1,0 +1,1 @@
+"""What skipping saves in FLOPs and in time, part by part and over a grid of settings."""
