@@ -139,7 +139,7 @@ def _choose_forced(request: Request, traced: Trace) -> list[Any]:
     more = f" and {len(said) - 6:,} more" if len(said) > 6 else ""
     st.caption(f"Forced: {plain(', '.join(said[-6:]))}{more}.")
     with st.container(horizontal=True):
-        st.button("Undo the last", on_click=forced.pop, key="what if undo")
+        st.button("Undo the last", on_click=forced.__delitem__, args=(-1,), key="what if undo")
         st.button("Take all back", on_click=forced.clear, key="what if reset")
     return list(forced)
 

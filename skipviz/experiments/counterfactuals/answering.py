@@ -10,6 +10,7 @@ import torch
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.budget_threshold import threshold_for
+from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.asking import Asking, check_trace
 from skipviz.experiments.counterfactuals.question import (
     Forced,

@@ -181,7 +181,8 @@ def _can_resume(model: SkipModel, tokens: int) -> bool:
         return False
     width = int(model.model.config.get_text_config().hidden_size)
     # Keys and values take no more than hidden states do, each.
-    return 3 * len(layers) * tokens * width * model.model.dtype.itemsize <= KEPT_BYTES
+    held: int = 3 * len(layers) * tokens * width * model.model.dtype.itemsize
+    return held <= KEPT_BYTES
 
 
 def _name_of(model: Any, layers: nn.ModuleList) -> str | None:
@@ -248,9 +249,10 @@ def _run(
             each.__enter__()
         try:
             if given is not None or cache is not None:
-                whole = given is None
                 backbone = (
-                    backbone_of(model.model) if whole else _from_layer(model.model, layer, given)
+                    backbone_of(model.model)
+                    if given is None
+                    else _from_layer(model.model, layer, given)
                 )
                 made = backbone(ids, past_key_values=cache, use_cache=cache is not None)[0]
             elif apart:
