@@ -7,8 +7,8 @@ import streamlit as st
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.one_text import single_text, text_caption
-from skipviz.app.views.attribution_over_depth import show_depth
-from skipviz.app.views.attribution_over_tokens import show_text
+from skipviz.app.views.attributions.over_depth import show_depth
+from skipviz.app.views.attributions.over_tokens import show_text
 from skipviz.app.views.correlation import show_correlations
 from skipviz.plots.style.labels import said_of
 from skipviz.traces import Trace

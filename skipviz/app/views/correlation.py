@@ -12,7 +12,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import audited
-from skipviz.app.views.attribution_over_depth import Shares
+from skipviz.app.views.attributions.over_depth import Shares
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
 from skipviz.readings.intervals import withheld_words

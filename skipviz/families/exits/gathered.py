@@ -2,8 +2,8 @@
 
 Later tokens attend to a token that left by the keys and values that each layer above makes of the
 hidden state it left with, so these are made as in the masked runtime, and both give the same
-numbers. Where nobody is inside any more, as mostly in decoding, a layer makes nothing else; without
-a cache not even these, since nobody reads them.
+numbers. Where no token is inside any more, as mostly in decoding, a layer makes nothing else;
+without a cache not even these, since no token reads them.
 """
 
 from __future__ import annotations

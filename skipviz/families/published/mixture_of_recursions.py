@@ -83,7 +83,7 @@ class MixtureOfRecursions:
 
         Of token choice, which returns no decisions, they are made of the scores as the code does.
         """
-        every, scores = _recursions(model), _Scores()
+        every, scores = _recursions(model), _LastScores()
         hooks: list[Hook] = []
         for router in {id(each.router): each.router for each in every}.values():
             mine = [each for each in every if each.router is router]
@@ -107,7 +107,7 @@ class _Recursion:
         return range(self.visit * len(self.layers), (self.visit + 1) * len(self.layers))
 
 
-class _Scores:
+class _LastScores:
     """What the router that fired last emitted."""
 
     emitted: Tensor
@@ -122,7 +122,7 @@ class _Teller:
 
     tell: Any
     recursions: list[_Recursion]
-    scores: _Scores
+    scores: _LastScores
     sink: EventSink
 
     def __call__(self, module: nn.Module, args: Any, kwargs: Any, result: Any) -> None:

@@ -1,0 +1,1 @@
+"""What the page Attribution shows: over tokens, and over depth."""
