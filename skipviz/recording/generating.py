@@ -195,10 +195,8 @@ def generate(
     Examples
     --------
     >>> written = []
-    >>> generation = skipviz.generate(
-    ...     model, "The quick brown", max_new_tokens=8, temperature=0.8, seed=1,
-    ...     on_token=lambda token: written.append(token.text),
-    ... )
+    >>> keep = lambda token: written.append(token.text)
+    >>> generation = skipviz.generate(model, "The quick brown", max_new_tokens=8, on_token=keep)
     >>> "".join(written) == "The quick brown" + generation.text
     True
     """

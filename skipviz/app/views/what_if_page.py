@@ -32,7 +32,7 @@ MAP = "what if map"
 WHAT_IF_RUN = "what if"
 DECIDED_BY = ["As traced", "Another threshold", "A budget"]
 FORCED_PARTS = ["One cell", "A whole token", "A whole layer"]
-RUNS = "Run"
+TO_RUN = "Run"
 MOST_SHOWN = 20_000
 """Tokens that the map of this page shows."""
 
@@ -159,12 +159,12 @@ def _force_by_name(forced: list[Any], traced: Trace) -> None:
         layers = sorted(set(traced.sites["layer"]))
         columns[1].selectbox("Layer", layers, key="what if layer")
     columns[2].segmented_control(
-        "It is to", [RUNS, "Be skipped"], default="Be skipped", required=True, key="what if run"
+        "It is to", [TO_RUN, "Be skipped"], default="Be skipped", required=True, key="what if run"
     )
 
     def add() -> None:
         # As they are now: what is typed last comes together with the click.
-        kind, run = widget("what if kind"), widget("what if run") == RUNS
+        kind, run = widget("what if kind"), widget("what if run") == TO_RUN
         token = None if kind == FORCED_PARTS[2] else int(widget("what if token"))
         place = {
             FORCED_PARTS[0]: widget("what if site"),
