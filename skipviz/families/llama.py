@@ -53,6 +53,19 @@ def cache_given(kwargs: Mapping[str, Any]) -> Any:
     return kwargs.get("past_key_values") if cache is None else cache
 
 
+def kept_in(
+    cache: Any, attention: Any, key: Tensor, value: Tensor, given: Mapping[str, Any]
+) -> tuple[Tensor, Tensor]:
+    """Keep keys and values, heads before tokens, in a cache; return all that it holds of the layer.
+
+    ``given`` is what the attention is called with: earlier versions of transformers say there, and
+    not in the cache, where a static cache is to be written.
+    """
+    where = {"cache_position": given["cache_position"]} if "cache_position" in given else None
+    held: tuple[Tensor, Tensor] = cache.update(key, value, attention.layer_idx, where)
+    return held
+
+
 def states_made(result: Any) -> Tensor:
     """Return the hidden states among what it returns: attention returns its weights beside them."""
     states: Tensor = result if isinstance(result, Tensor) else result[0]

@@ -10,19 +10,21 @@ from typing import Any, get_args
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import StaticCache
 
 from skipviz.errors import InputError, ModelError
 from skipviz.families.causal_lm import by_itself
 from skipviz.families.powers import CanForce, CanGather
 from skipviz.models.handle import Runtime, SkipModel, sharing_weights
 
-TRIED_LENGTH = 24
+TRIED_LENGTH = 72
+"""More than queries that attend at once."""
 SAME_LOGITS = {torch.float32: 1e-4, torch.bfloat16: 0.1, torch.float16: 0.02}
 """How far logits of both runtimes may lie apart, over the largest, by type of the weights."""
 
 _LOCK = threading.Lock()
-_TRIED: dict[int, str] = {}
-"""What came of the trial, by the number of the weights, which all handles of a model share."""
+_TRIED: dict[tuple[Any, ...], str] = {}
+"""What came of the trial, by the weights, which all handles of a model share, and how they run."""
 
 
 def with_runtime(model: SkipModel, runtime: Runtime) -> SkipModel:
@@ -75,13 +77,19 @@ def with_runtime(model: SkipModel, runtime: Runtime) -> SkipModel:
 
 def _check_same(masked: SkipModel, gathered: SkipModel) -> None:
     """Raise ``ModelError`` unless both runtimes give the same logits on a few tokens."""
-    weights = next(masked.model.parameters())
+    weights = list(masked.model.parameters())
+    config = masked.model.config.get_text_config()
+    tried = (
+        hash(tuple(map(id, weights))),
+        str(masked.model.dtype),
+        str(masked.device),
+        getattr(config, "_attn_implementation", None),
+    )
     with _LOCK:
-        number = id(weights)
-        if number not in _TRIED:
-            _TRIED[number] = by_itself(_difference, masked, gathered)
-            weakref.finalize(weights, _TRIED.pop, number, None)
-        problem = _TRIED[number]
+        if tried not in _TRIED:
+            _TRIED[tried] = by_itself(_difference, masked, gathered)
+            weakref.finalize(weights[0], _TRIED.pop, tried, None)
+        problem = _TRIED[tried]
     if problem:
         raise ModelError(
             f"{masked.name} cannot be run gathered: {problem}. Use runtime='masked', which runs "
@@ -91,17 +99,21 @@ def _check_same(masked: SkipModel, gathered: SkipModel) -> None:
 
 def _difference(masked: SkipModel, gathered: SkipModel) -> str:
     """Return in which way the runtimes differ, or nothing."""
-    count = int(masked.model.config.get_text_config().vocab_size)
+    config = masked.model.config.get_text_config()
+    count = int(config.vocab_size)
     spread = torch.linspace(0, count - 1, 2 * TRIED_LENGTH).long().view(2, -1).to(masked.device)
     mask = torch.ones_like(spread)
     mask[1, : TRIED_LENGTH // 3] = 0  # padding on the left, as in generating
     ways: dict[str, dict[str, Any]] = {
         "a text alone": {"input_ids": spread[:1]},
+        "a text with a static cache": {"input_ids": spread[:1], "static": True},
         "a padded batch": {"input_ids": spread, "attention_mask": mask},
     }
     for words, given in ways.items():
         try:
-            both = [_logits(model, given) for model in (masked, gathered)]
+            both = [_logits(model, **given) for model in (masked, gathered)]
+        except torch.OutOfMemoryError:
+            raise  # of the moment, and nothing that the model is
         except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
             return f"{words} does not run ({type(error).__name__}: {error!s:.120})"
         kept = given.get("attention_mask", torch.ones_like(given["input_ids"])).bool()
@@ -112,19 +124,27 @@ def _difference(masked: SkipModel, gathered: SkipModel) -> str:
     return ""
 
 
-def _logits(model: SkipModel, given: dict[str, Int[Tensor, "b t"]]) -> Float[Tensor, "b t v"]:
+def _logits(
+    model: SkipModel,
+    input_ids: Int[Tensor, "b t"],
+    attention_mask: Int[Tensor, "b t"] | None = None,
+    *,
+    static: bool = False,
+) -> Float[Tensor, "b t v"]:
     """Return the logits under decisions by lot, in one forward and then two tokens from a cache."""
-    ids = given["input_ids"]
-    texts, length = ids.shape
-    first, parts, cache = length - 2, [], None
+    texts, length = input_ids.shape
+    first, parts = length - 2, []
+    cache = StaticCache(config=model.model.config, max_cache_len=length + 8) if static else None
     family: Any = model.family
     plan = family.draw_plan(model.model, texts=texts, tokens=length, seed=0)
     with family.force(model.model, plan):
         for start, stop in ((0, first), (first, first + 1), (first + 1, length)):
-            more = {"input_ids": ids[:, start:stop], "past_key_values": cache, "use_cache": True}
-            if "attention_mask" in given:
-                more["attention_mask"] = given["attention_mask"][:, :stop]
-                places = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
+            more = {
+                "input_ids": input_ids[:, start:stop], "past_key_values": cache, "use_cache": True,
+            }  # fmt: skip
+            if attention_mask is not None:
+                more["attention_mask"] = attention_mask[:, :stop]
+                places = (attention_mask.cumsum(-1) - 1).clamp(min=0)
                 more["position_ids"] = places[:, start:stop]
             output = model.model(**more)
             cache = output.past_key_values

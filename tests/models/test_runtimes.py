@@ -11,6 +11,7 @@ import torch
 import skipviz
 from skipviz.families.gated import gathered
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
+from skipviz.families.gated.one_token import Turns
 from tests import published, tiny
 
 KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
@@ -157,6 +158,47 @@ def test_a_token_that_skips_alone_costs_its_keys_and_values() -> None:
         called.clear()
         fast.model(torch.tensor([[8]]), past_key_values=cache, use_cache=True)
     assert called == ["k_proj", "v_proj"]
+
+
+@pytest.mark.parametrize("cache", ["dynamic", "static"])
+def test_a_prompt_without_padding_goes_on(cache: str) -> None:
+    masked, fast = both("Llama")
+    given = masked.tokenizer(TEXT, return_tensors="pt")
+    more: dict[str, Any] = {"do_sample": False, "max_new_tokens": 6, "pad_token_id": 2}
+    if cache == "static":
+        more["cache_implementation"] = "static"
+    more |= {"output_logits": True, "return_dict_in_generate": True}
+    found = [model.model.generate(**given, **more) for model in (masked, fast)]
+    for first, second in zip(found[0].logits, found[1].logits, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("through_data", [True, False])
+def test_weights_that_are_written_to_are_seen(through_data: bool) -> None:
+    masked, fast = both("Llama")
+    skipviz.trace(fast, TEXT)
+    for _, _, unit in gated_units(masked.model):
+        for weight in (unit.gate.down.weight, unit.gate.down.bias, unit.adapter.down.weight):
+            new = weight.detach() * 1.5 + 0.01
+            with torch.no_grad():
+                (weight.data if through_data else weight).copy_(new)
+    same(*(skipviz.trace(model, TEXT) for model in (masked, fast)))
+
+
+def test_gates_and_adapters_learn_through_it() -> None:
+    _, fast = both("Llama")
+    ids = fast.tokenizer(tiny.TEXT, return_tensors="pt").input_ids
+    fast.model.eval()
+    fast.model(ids, labels=ids).loss.backward()
+    grads = [unit.adapter.down.weight.grad for _, _, unit in gated_units(fast.model)]
+    assert all(grad is not None and grad.abs().sum() > 0 for grad in grads)
+
+
+def test_cosines_that_are_written_anew_are_seen() -> None:
+    turns, cosine, sine = Turns(), torch.ones(1, 1, 4), torch.zeros(1, 1, 4)
+    assert torch.equal(turns.at((cosine, sine), layer=1), torch.eye(4))
+    cosine.mul_(2)
+    assert torch.equal(turns.at((cosine, sine), layer=1), 2 * torch.eye(4))
 
 
 def test_bfloat16_stays_near() -> None:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from skipviz.families.gated.looking import Look, stand_in
 from skipviz.families.gated.modules import GatedUnit
 from skipviz.families.gated.one_token import Turns, one_token
-from skipviz.families.llama import cache_given, rotated
+from skipviz.families.llama import cache_given, kept_in, rotated
 
 CROSSOVER = 0.9
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
@@ -122,7 +122,7 @@ def attention_of(
     key = rotated(attention, attention.k_proj(states).view(shape), position_embeddings, "k_norm")
     key, value = key.transpose(1, 2), attention.v_proj(states).view(shape).transpose(1, 2)
     if cache is not None:
-        key, value = cache.update(key, value, attention.layer_idx)
+        key, value = kept_in(cache, attention, key, value, more)
     if not len(executing):
         return None
     cosine, sine = (
@@ -171,13 +171,15 @@ def _attend(
     for start in range(0, query.shape[2], QUERY_BLOCK):
         block = places[:, start : start + QUERY_BLOCK]
         # A mask may look further than a token's own place, as one of a static cache does not.
-        last = seen if mask is not None else int(block.max()) + 1 + seen - tokens
-        if mask is None:
-            own = block[:, None, :, None] + (seen - tokens)
-            rows = torch.arange(last, device=key.device) <= own
-        else:
+        last, rows = seen, None
+        if mask is not None:
             index = block[:, None, :, None].expand(-1, 1, -1, mask.shape[-1])
             rows = mask.expand(len(places), -1, -1, -1).gather(2, index)
+        elif tokens > 1:
+            # transformers leaves the mask out for one token, and where nothing comes before: then
+            # keys after these tokens are places of a static cache that are not filled yet.
+            last = int(block.max()) + 1
+            rows = torch.arange(last, device=key.device) <= block[:, None, :, None]
         parts.append(
             F.scaled_dot_product_attention(
                 query[:, :, start : start + QUERY_BLOCK],

@@ -16,8 +16,8 @@ class Look:
     """Scores tokens and starts on their stand-ins, in one matrix where gate and adapter allow it.
 
     Both read the same states, and for a single token calling them costs more than their
-    arithmetic. The matrix is made anew when the weights have changed since, and they are views
-    of it, so that they are in memory once.
+    arithmetic. The weights become views of the matrix, so that they are in memory once and what is
+    written to them is written to it; it is made anew when they are exchanged.
     """
 
     def __init__(self) -> None:
@@ -45,7 +45,10 @@ class Look:
             return score, None
         last: Any = gate._modules["up"]
         up = last._parameters
-        width, matrix, bias = self._first(gate, unit._modules["adapter"])
+        first = self._first(gate, unit._modules["adapter"])
+        if first is None:
+            return gate(states), None
+        width, matrix, bias = first
         states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
         if states.shape[:2] == (1, 1):
             made = torch.addmv(bias, matrix, states.view(-1))
@@ -59,14 +62,21 @@ class Look:
         found = F.linear(hidden, up["weight"], up["bias"]).squeeze(-1)
         return found, made[..., width:].flatten(0, 1)
 
-    def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor]:
-        """Return how many rows are the gate's, the matrix of both, and its bias."""
+    def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor] | None:
+        """Return how many rows are the gate's, the matrix of both, and its bias.
+
+        None where they cannot be one: they learn, or are numbers of two formats.
+        """
         own = gate._modules["down"]._parameters
         weight, bias = own["weight"], own["bias"]
         other = adapter._modules["down"]._parameters["weight"]
+        if torch.is_grad_enabled() and (weight.requires_grad or other.requires_grad):
+            return None
+        if weight.dtype != other.dtype:
+            return None
         if self._made is None or _identity(weight, bias, other) != self._known:
             with torch.inference_mode(False), torch.no_grad():
-                self._made = len(weight), _joined(weight, other), F.pad(bias, (0, len(other)))
+                self._made = len(weight), _joined(weight, other), _padded(bias, len(other))
                 self._held = [each.detach() for each in (weight, bias, other)]
             self._known = _identity(weight, bias, other)
         return self._made
@@ -77,14 +87,24 @@ def _joined(first: Tensor, second: Tensor) -> Tensor:
 
     Handles share weights: what another has joined is joined for this one.
     """
-    if first.dtype != second.dtype:
-        return torch.cat([first, second.to(first.dtype)])
     follows = first.storage_offset() + first.numel() == second.storage_offset()
     if not follows or first.untyped_storage().data_ptr() != second.untyped_storage().data_ptr():
         both = torch.cat([first, second])
         first.data, second.data = both[: len(first)], both[len(first) :]
     size = (len(first) + len(second), first.shape[1])
     return first.detach().as_strided(size, (first.shape[1], 1), first.storage_offset())
+
+
+def _padded(bias: Tensor, more: int) -> Tensor:
+    """Return a bias with zeros after it, whose first part it becomes."""
+    size, storage = len(bias) + more, bias.untyped_storage()
+    if bias.storage_offset() == 0 and storage.nbytes() == size * bias.element_size():
+        whole = bias.detach().as_strided((size,), (1,))
+        if not whole[len(bias) :].any():
+            return whole
+    whole = F.pad(bias.detach(), (0, more))
+    bias.data = whole[: len(bias)]
+    return whole
 
 
 def _identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:

@@ -14,28 +14,34 @@ from torch.nn import functional as F
 
 from skipviz.families.gated.looking import Look, stand_in
 from skipviz.families.gated.modules import GatedUnit
-from skipviz.families.llama import cache_given
+from skipviz.families.llama import cache_given, kept_in
 
 
 class Turns:
     """The matrix that turns heads to the place of a token, made once for all layers."""
 
     def __init__(self) -> None:
-        self._last: tuple[Tensor | None, Tensor] = (None, torch.empty(0))
+        self._last: tuple[Tensor | None, int, Tensor] = (None, 0, torch.empty(0))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Turns:
         return Turns()
 
-    def at(self, rotary: tuple[Float[Tensor, "1 1 c"], Float[Tensor, "1 1 c"]]) -> Tensor:
-        """Return ``[c, c]`` by which heads are multiplied, from cosines and sines of one place."""
-        known, matrix = self._last
-        if known is not rotary[0]:
+    def at(
+        self, rotary: tuple[Float[Tensor, "1 1 c"], Float[Tensor, "1 1 c"]], *, layer: int
+    ) -> Float[Tensor, "c c"]:
+        """Return what heads are multiplied by, from cosines and sines of one place.
+
+        ``layer`` is who asks: where it is not above the one before, a new forward has begun, whose
+        cosines may be the same tensor with other values.
+        """
+        known, before, matrix = self._last
+        if known is not rotary[0] or layer <= before:
             cosine, sine = (each.flatten() for each in rotary)
             half = len(cosine) // 2
             matrix = torch.diag(cosine)
             matrix.diagonal(-half).copy_(-sine[:half])
             matrix.diagonal(half).copy_(sine[half:])
-            self._last = rotary[0], matrix
+        self._last = rotary[0], layer, matrix
         return matrix
 
 
@@ -80,14 +86,14 @@ def _read(
     if not execute and cache is None:
         return None
     heads = (1, 1, -1, attention.head_dim)
-    turn = turns.at(position_embeddings)
+    turn = turns.at(position_embeddings, layer=attention.layer_idx)
     key = attention.k_proj(states).view(heads)
     if "k_norm" in attention._modules:
         key = attention.k_norm(key)
     key = torch.matmul(key, turn).transpose(1, 2)
     value = attention.v_proj(states).view(heads).transpose(1, 2)
     if cache is not None:
-        key, value = cache.update(key, value, attention.layer_idx)
+        key, value = kept_in(cache, attention, key, value, more)
     if not execute:
         return None
     query = attention.q_proj(states).view(heads)

@@ -76,6 +76,7 @@ class Ouro:
         own: Any = model
 
         def begin(_: nn.Module, args: Any, kwargs: Any) -> None:
+            asked.clear()  # of a forward that was cut short
             asked.update(kwargs)
 
         def keep(_: nn.Module, args: Any, result: Tensor) -> None:
