@@ -120,6 +120,9 @@ class CanDraw(Protocol):
 class CanGather(Protocol):
     """Can run a unit for executing tokens alone."""
 
+    def gathers(self, model: nn.Module) -> bool:
+        """Say whether it does."""
+
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have a model run units for executing tokens alone, or for all and mask them."""
 

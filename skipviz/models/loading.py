@@ -15,7 +15,7 @@ from skipviz.families import CanStore, Family, Settings, families, known_family
 from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import Described, described
 from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
-from skipviz.families.powers import traits_of
+from skipviz.families.powers import CanGather, traits_of
 from skipviz.folders import CONFIG, is_folder, model_folder, sample_folders
 from skipviz.models import backbone
 from skipviz.models.backbone import GGUF_SHA256
@@ -197,6 +197,7 @@ def from_parts(
         family=family,
         weights_sha256=weights_sha256,
         budget=budget,
+        runtime="gathered" if isinstance(family, CanGather) and family.gathers(model) else "masked",
         policy="learned" if family.sites(model) and traits_of(family, model).decides else "dense",
     )
 

@@ -185,6 +185,15 @@ def test_weights_that_are_written_to_are_seen(through_data: bool) -> None:
     same(*(skipviz.trace(model, TEXT) for model in (masked, fast)))
 
 
+def test_parts_say_how_they_run() -> None:
+    _, fast = both("Llama")
+    mine = skipviz.from_parts(fast.model, fast.tokenizer)
+    assert mine.runtime == "gathered"
+    assert skipviz.with_runtime(mine, "masked").family.sites(mine.model)
+    sites = skipviz.trace(skipviz.with_runtime(mine, "masked"), tiny.TEXT).sites
+    assert sites["computed_anyway"].all()
+
+
 def test_gates_and_adapters_learn_through_it() -> None:
     _, fast = both("Llama")
     ids = fast.tokenizer(tiny.TEXT, return_tensors="pt").input_ids

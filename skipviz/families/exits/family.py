@@ -149,6 +149,10 @@ class Exits:
         first = segments[0][0]
         return [list(range(low - first, high - first)) for low, high in segments]
 
+    def gathers(self, model: nn.Module) -> bool:
+        """Say whether layers run for tokens inside alone."""
+        return _exits(model).gathered
+
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have layers run for tokens inside alone, or for all and mask them."""
         gather_layers(model, _exits(model), gathered=gathered)

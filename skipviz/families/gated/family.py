@@ -98,6 +98,10 @@ class GatedUnits(ABC):
 
         return forcing(run, [(unit.decide, override(site)) for site, unit in enumerate(units)])
 
+    def gathers(self, model: nn.Module) -> bool:
+        """Say whether units run for executing tokens alone."""
+        return any(unit.carry_out is not None for _, _, unit in gated_units(model))
+
     def gather(self, model: nn.Module, *, gathered: bool) -> None:
         """Have a model run units for executing tokens alone, or for all and mask them."""
         turns = Turns()
