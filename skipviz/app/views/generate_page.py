@@ -23,8 +23,8 @@ from skipviz.app.worker import Job
 from skipviz.errors import InputError, TextError
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.generation import comparison_reading, generation_reading, mean_layers
-from skipviz.recording.generating import Generation
+from skipviz.readings.generation import comparison_reading, generation_reading
+from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
 
@@ -252,8 +252,9 @@ def _show(found: WrittenTexts) -> None:
 def _numbers(own: Generation) -> None:
     layers = own.trace.run["layers"].item()
     cells = [("Tokens written", f"{len(own.written):,}", "The last one was written and not read.")]
-    for phase, label in (("decode", "Layers used, written"), ("prefill", "Layers used, prompt")):
-        used = mean_layers(own, phase)
+    phases: dict[Phase, str] = {"decode": "Layers used, written", "prefill": "Layers used, prompt"}
+    for phase, label in phases.items():
+        used = own.mean_layers(phase)
         shown = "unknown" if used is None else f"{used:.1f} of {layers}"
         cells.append((label, shown, f"Mean per token. {GLOSSARY['layers used']}"))
     speed = own.tokens_per_second
