@@ -239,6 +239,8 @@ def _show(found: WrittenTexts) -> None:
     st.markdown(plain(generation_reading(own)))
     if compared is not None:
         st.markdown(plain(comparison_reading(compared)))
+    if found.why_no_dense is not None:
+        st.warning(plain(f"The dense model wrote nothing. {found.why_no_dense}"))
     _numbers(own)
     layers_scale(found.ends)
     if dense is None or compared is None:
