@@ -161,8 +161,18 @@ def make_current(request: Request, asked: object, generation: Generation) -> Non
         documents=tuple(documents_of(generation.trace)),
         weights=run["weights_sha256"],
         setup=run["setup_sha256"],
-        stored=hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest(),
+        stored=_digest(asked),
     )
     jobs().keep(current, generation.trace)
     follow(PATHS, lambda: jobs().submit(current), asked=current.key, request=current)
     state().documents = current.documents
+
+
+def is_current(asked: object) -> bool:
+    """Say whether all other pages show the text that this came to."""
+    run = state().runs.get(PATHS)
+    return run is not None and run.finished is run and run.request.stored == _digest(asked)
+
+
+def _digest(asked: object) -> str:
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()
