@@ -13,7 +13,7 @@ from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.app.stored import documents_of
 from skipviz.app.worker import Job
-from skipviz.errors import Stopped
+from skipviz.errors import SkipvizError, Stopped
 from skipviz.families.powers import layer_count_of
 from skipviz.models import SkipModel
 from skipviz.models.handle import Runtime
@@ -96,11 +96,14 @@ class WrittenTexts:
         The model's text, and the dense model's, if it was asked for.
     ends
         As of ``Written``.
+    why_no_dense
+        Why the dense model wrote nothing though it was asked to; None where it was stopped.
     """
 
     own: Generation
     dense: Generation | None
     ends: tuple[float, float]
+    why_no_dense: str | None = None
 
 
 def write(
@@ -142,11 +145,12 @@ def write(
     if not asked.beside_dense or own.ended == "stopped":
         return WrittenTexts(own=own, dense=None, ends=ends)
     job.stage = "Running the dense model"
-    dense = backbone()
     try:
-        return WrittenTexts(own=own, dense=of(dense, "dense"), ends=ends)
+        return WrittenTexts(own=own, dense=of(backbone(), "dense"), ends=ends)
     except Stopped:  # before it wrote anything
         return WrittenTexts(own=own, dense=None, ends=ends)
+    except SkipvizError as error:  # the text that there is stays
+        return WrittenTexts(own=own, dense=None, ends=ends, why_no_dense=str(error))
 
 
 def make_current(request: Request, asked: object, generation: Generation) -> None:
@@ -157,8 +161,18 @@ def make_current(request: Request, asked: object, generation: Generation) -> Non
         documents=tuple(documents_of(generation.trace)),
         weights=run["weights_sha256"],
         setup=run["setup_sha256"],
-        stored=hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest(),
+        stored=_digest(asked),
     )
     jobs().keep(current, generation.trace)
     follow(PATHS, lambda: jobs().submit(current), asked=current.key, request=current)
     state().documents = current.documents
+
+
+def is_current(asked: object) -> bool:
+    """Say whether all other pages show the text that this came to."""
+    run = state().runs.get(PATHS)
+    return run is not None and run.finished is run and run.request.stored == _digest(asked)
+
+
+def _digest(asked: object) -> str:
+    return hashlib.sha256(repr(asked).encode("utf-8", "surrogatepass")).hexdigest()

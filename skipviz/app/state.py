@@ -94,7 +94,9 @@ class State:
     generations
         How many texts were asked for.
     generated
-        The one that was last made the text that all pages show.
+        The one that ended last and was taken up: its conversation, and what all pages show.
+    traced_before
+        What all pages showed when the last one was asked for.
     chat
         The messages of the conversation so far.
     clear_message
@@ -112,6 +114,7 @@ class State:
     forced: dict[str, list[tuple[int | None, str | int | None, bool]]] = field(default_factory=dict)
     generations: int = 0
     generated: object = None
+    traced_before: StartedRun | None = None
     chat: tuple[Mapping[str, str], ...] = ()
     clear_message: bool = False
 

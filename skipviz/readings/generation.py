@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import polars as pl
-
 from skipviz.recording.generating import Ended, Generation
 from skipviz.recording.generation_comparison import GenerationComparison
 
@@ -28,33 +26,30 @@ def generation_reading(generation: Generation) -> str:
     generation
         What ``skipviz.generate`` returned.
     """
-    count = len(generation.written)
-    words = "1 token" if count == 1 else f"{count:,} tokens"
+    words = _tokens(len(generation.written))
     return (
         f"The model wrote {words}{_layers(generation)}; {WHY_ENDED[generation.ended]}. "
         f"{_speed(generation)}"
     ).strip()
 
 
+def _tokens(count: int) -> str:
+    return "1 token" if count == 1 else f"{count:,} tokens"
+
+
 def _layers(generation: Generation) -> str:
     trace = generation.trace
     layers = trace.run["layers"].item()
-    written = mean_layers(generation, "decode")
+    written = generation.mean_layers("decode")
     if written is None or layers is None:
         return ""
     if not trace.sites.height:
         return f" and used all {layers} layers for each"
-    prompt = mean_layers(generation, "prefill")
+    prompt = generation.mean_layers("prefill")
     return (
         f" and used {written:.1f} of {layers} layers for each on average ({prompt:.1f} for each "
         "token of the prompt)"
     )
-
-
-def mean_layers(generation: Generation, phase: str) -> float | None:
-    """Return the mean of layers used by the tokens of one phase; None where none was run."""
-    used = generation.trace.tokens.filter(pl.col("phase") == phase)["layers_used"]
-    return None if used.is_empty() else float(used.to_numpy().mean())
 
 
 def _speed(generation: Generation) -> str:
@@ -77,7 +72,7 @@ def comparison_reading(found: GenerationComparison) -> str:
     """
     own, dense = found.figures.to_dicts()
     if found.token is None:
-        where = f"The dense model wrote the same {own['tokens']:,} tokens."
+        where = _same(own["tokens"], dense["tokens"])
     else:
         mine, theirs = (
             _token_words(row, text, found.token)
@@ -93,6 +88,17 @@ def comparison_reading(found: GenerationComparison) -> str:
     return (
         f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
         f"{speeds[0]:.1f}: {speeds[0] / speeds[1]:.2f} times as many."
+    )
+
+
+def _same(own: int, dense: int) -> str:
+    """Say that two texts of so many tokens do not part; the shorter one was stopped."""
+    if own == dense:
+        return f"The dense model wrote the same {_tokens(own)}."
+    shorter = "this text" if own < dense else "that of the dense model"
+    return (
+        f"The texts are the same as far as {shorter} was written: {_tokens(min(own, dense))}. It "
+        "was stopped there."
     )
 
 

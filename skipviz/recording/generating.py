@@ -132,6 +132,22 @@ class Generation:
         steps = len(self.written) - 1
         return steps / self.seconds_after if steps and self.seconds_after > 0 else None
 
+    def mean_layers(self, phase: Phase) -> float | None:
+        """Return the mean of layers used by the tokens of one phase.
+
+        Parameters
+        ----------
+        phase
+            ``prefill`` for the tokens of the prompt, ``decode`` for those that were written.
+
+        Returns
+        -------
+        float | None
+            0 to the layers that there are; None where no token of the phase was run.
+        """
+        used = self.trace.tokens.filter(pl.col("phase") == phase)["layers_used"]
+        return None if used.is_empty() else float(used.to_numpy().mean())
+
 
 def generate(
     model: SkipModel,

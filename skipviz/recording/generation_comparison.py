@@ -18,7 +18,8 @@ class GenerationComparison:
     Attributes
     ----------
     token
-        The first written token that differs, from 0; None where none does.
+        The first written token that differs, from 0; None where none does. A text that was stopped
+        is compared as far as it was written.
     shared
         The text up to there.
     texts
@@ -84,9 +85,12 @@ def compare_generations(first: Generation, second: Generation) -> GenerationComp
     ids = [[token.token_id for token in each.written] for each in (first, second)]
     pairs = zip_longest(*ids)
     token = next((place for place, (one, other) in enumerate(pairs) if one != other), None)
+    shorter, common = min((first, second), key=lambda each: len(each.written)), min(map(len, ids))
+    if token == common and shorter.ended == "stopped":  # it did not end there by itself
+        token = None
     return GenerationComparison(
         token=token,
-        shared="".join(each.text for each in first.written[:token]),
+        shared="".join(each.text for each in first.written[: common if token is None else token]),
         texts=(_text_at(first, token), _text_at(second, token)),
         figures=pl.DataFrame(
             [_figures(first), _figures(second)],
@@ -111,17 +115,12 @@ def _text_at(generation: Generation, token: int | None) -> str:
 
 
 def _figures(generation: Generation) -> dict[str, object]:
-    trace = generation.trace
-    used = {
-        phase: trace.tokens.filter(phase=phase)["layers_used"].mean()
-        for phase in ("prefill", "decode")
-    }
     return {
-        **trace.run.select("model", "policy", "runtime").row(0, named=True),
+        **generation.trace.run.select("model", "policy", "runtime").row(0, named=True),
         "tokens": len(generation.written),
         "ended": generation.ended,
-        "layers_used": used["decode"],
-        "prompt_layers_used": used["prefill"],
+        "layers_used": generation.mean_layers("decode"),
+        "prompt_layers_used": generation.mean_layers("prefill"),
         "seconds_to_first": generation.seconds_to_first,
         "tokens_per_second": generation.tokens_per_second,
     }

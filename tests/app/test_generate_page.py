@@ -13,6 +13,8 @@ from streamlit.testing.v1 import AppTest
 import skipviz
 from skipviz.app.components.run_button import jobs
 from skipviz.app.generations import Written
+from skipviz.app.state import StartedRun
+from skipviz.app.worker import Job
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
 
@@ -96,6 +98,18 @@ def trace_of(page: AppTest) -> skipviz.Trace:
     return traced
 
 
+def trace_another(page: AppTest) -> StartedRun:
+    """Do what tracing another text does to this page, and return its run."""
+    state = page.session_state["skipviz"]
+    newer = StartedRun(Job(), "newer", state.runs["generation"].request)
+    state.runs["paths"] = newer
+    return newer
+
+
+def says_that_all_show_it(page: AppTest) -> bool:
+    return any(each.value == "All other pages now show this text." for each in page.caption)
+
+
 def test_a_text_is_written_and_becomes_the_one_of_all_pages(page: AppTest, folder: Path) -> None:
     page.text_area(key="generate prompt").set_value(PROMPT)
     said = press(page)
@@ -114,9 +128,10 @@ def test_a_text_is_written_and_becomes_the_one_of_all_pages(page: AppTest, folde
     assert "".join(each.text for each in request.documents) == "".join(traced.tokens["text"])
     assert request.weights == skipviz.load(folder).weights_sha256
     # A text that is traced afterwards stays the current one when this page is opened again.
-    state.runs["paths"] = None
+    newer = trace_another(page)
     page.run(timeout=PATIENCE)
-    assert state.runs["paths"] is None
+    assert state.runs["paths"] is newer
+    assert not says_that_all_show_it(page)
 
 
 def test_the_dense_model_writes_beside_it(page: AppTest, folder: Path, dense_folder: Path) -> None:
@@ -148,6 +163,33 @@ def test_a_stopped_text_is_kept(page: AppTest) -> None:
     traced = trace_of(page)
     assert 0 < traced.tokens.filter(phase="decode").height < 229
     assert not job.stop.is_set()
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_text_traced_meanwhile_stays_until_it_is_asked_for(page: AppTest) -> None:
+    begun(page)
+    newer = trace_another(page)
+    page.run(timeout=PATIENCE)
+    page.button(key="stop generation").click()
+    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    state = page.session_state["skipviz"]
+    assert any("it was stopped" in each.value for each in page.markdown)
+    assert state.runs["paths"] is newer
+    assert state.documents == ()
+    assert not says_that_all_show_it(page)
+    page.button(key="make current").click().run(timeout=PATIENCE)
+    assert says_that_all_show_it(page)
+    assert trace_of(page).tokens.filter(phase="decode").height > 0
+
+
+def test_a_text_stays_where_no_dense_model_is_known(page: AppTest, dense_folder: Path) -> None:
+    page.text_input(key="folder").set_value(str(dense_folder)).run(timeout=PATIENCE)
+    page.text_area(key="generate prompt").set_value(PROMPT)
+    page.checkbox(key="generate dense").set_value(True)
+    assert "The model wrote" in press(page)
+    assert "The dense model wrote nothing" in page.warning[0].value
+    assert "Which dense model is under" in page.warning[0].value
+    assert says_that_all_show_it(page)
 
 
 def test_a_chat_goes_on(page: AppTest, folder: Path, dense_folder: Path) -> None:

@@ -9,7 +9,6 @@ from skipviz.readings.generation import (
     WHY_ENDED,
     comparison_reading,
     generation_reading,
-    mean_layers,
 )
 
 PROMPT = "The quick brown"
@@ -28,7 +27,7 @@ def test_the_sentence_has_the_numbers(gated: skipviz.SkipModel, dense: skipviz.S
     used = made.trace.tokens
     mean = used.filter(phase="decode")["layers_used"].mean()
     prompt = used.filter(phase="prefill")["layers_used"].mean()
-    assert mean_layers(made, "decode") == pytest.approx(mean)
+    assert made.mean_layers("decode") == pytest.approx(mean)
     assert generation_reading(made) == (
         f"The model wrote 9 tokens and used {mean:.1f} of 6 layers for each on average "
         f"({prompt:.1f} for each token of the prompt); it was stopped. It wrote 4.0 tokens per "
@@ -63,5 +62,14 @@ def test_where_two_texts_part_is_said(gated: skipviz.SkipModel, dense: skipviz.S
     cut = comparison_reading(skipviz.compare_generations(short, own))
     assert cut.startswith("The texts part at written token 2: the end of the text here, “")
     assert "per second" not in cut
+    stopped = replace(short, ended="stopped")
+    for pair, shorter in (
+        ((own, stopped), "that of the dense model"),
+        ((stopped, own), "this text"),
+    ):
+        assert comparison_reading(skipviz.compare_generations(*pair)) == (
+            f"The texts are the same as far as {shorter} was written: 1 token. It was stopped "
+            "there."
+        )
     part = replace(found, texts=("", found.texts[1]), token=2)
     assert "token 3: a part of a character here" in comparison_reading(part)

@@ -42,6 +42,23 @@ def test_a_text_that_ends_before_parts_there(gated: skipviz.SkipModel) -> None:
     assert found.texts == ("", other.written[5].text)
 
 
+def test_a_text_that_was_stopped_is_compared_as_far_as_it_was_written(
+    gated: skipviz.SkipModel, dense: skipviz.SkipModel
+) -> None:
+    short, long = (skipviz.generate(gated, PROMPT, max_new_tokens=n) for n in (5, 7))
+    stopped = replace(short, ended="stopped")
+    for pair in ((stopped, long), (long, stopped)):
+        found = skipviz.compare_generations(*pair)
+        assert (found.token, found.texts) == (None, ("", ""))
+        assert found.shared == "".join(each.text for each in pair[0].written[:5])
+    assert skipviz.compare_generations(short, replace(long, ended="stopped")).token == 5
+    other = replace(skipviz.generate(dense, PROMPT, max_new_tokens=12), ended="stopped")
+    own = skipviz.generate(gated, PROMPT, max_new_tokens=14)
+    parts = skipviz.compare_generations(own, other).token
+    assert parts is not None
+    assert parts < 12
+
+
 def test_a_single_token_has_no_speed(gated: skipviz.SkipModel) -> None:
     made = skipviz.generate(gated, PROMPT, max_new_tokens=1)
     assert made.tokens_per_second is None

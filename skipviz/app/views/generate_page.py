@@ -11,20 +11,35 @@ import streamlit as st
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import explain, follow, give_up, how_far, jobs, outcome
+from skipviz.app.components.run_button import (
+    PATHS,
+    explain,
+    follow,
+    give_up,
+    how_far,
+    jobs,
+    outcome,
+)
 from skipviz.app.components.written_text import layers_scale, written_text
-from skipviz.app.generations import Writing, Written, WrittenTexts, make_current, write
+from skipviz.app.generations import (
+    Writing,
+    Written,
+    WrittenTexts,
+    is_current,
+    make_current,
+    write,
+)
 from skipviz.app.inputs import choose_model
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.served import most_tokens
 from skipviz.app.sessions import this_session
-from skipviz.app.state import restore, set_widget, state, widgets
+from skipviz.app.state import StartedRun, restore, set_widget, state, widgets
 from skipviz.app.worker import Job
 from skipviz.errors import InputError, TextError
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.generation import comparison_reading, generation_reading, mean_layers
-from skipviz.recording.generating import Generation
+from skipviz.readings.generation import comparison_reading, generation_reading
+from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
 
@@ -52,23 +67,26 @@ def page() -> None:
     if run is None:
         st.caption(
             "Enter a prompt and press **Generate**: the text comes token by token, each in the "
-            "colour of the layers that it used. When it has ended, all other pages show it."
+            "colour of the layers that it used. When it has ended, all other pages show it, unless "
+            "another text was traced meanwhile."
         )
         return
     if run.under_way:
         _watch(run.job)
         return
     found: WrittenTexts | None = outcome(GENERATION_RUN, asked=run.asked)
-    if found is None and run.finished is not None:  # the text before one that was stopped
-        found = kept_result(run.finished.job)
-    if found is None:
+    finished = run.finished
+    if found is None and finished is not None:  # the text before one that was stopped
+        found = kept_result(finished.job)
+    if found is None or finished is None:
         return
-    if run.finished is run and state().generated != run.asked:
+    if finished is run and state().generated != run.asked:
         state().generated = run.asked
-        make_current(run.request, run.asked, found.own)
+        if state().runs.get(PATHS) is state().traced_before:  # else a newer text would be lost
+            make_current(run.request, run.asked, found.own)
         _go_on(run.request, found.own)
         st.rerun()
-    _show(found)
+    _show(found, finished)
 
 
 def _inputs(chosen: Request) -> None:
@@ -106,6 +124,7 @@ def _inputs(chosen: Request) -> None:
 def _begin(request: Request, asked: Writing) -> None:
     """Start a run of its own: it takes its time, and may be ended early."""
     state().generations += 1
+    state().traced_before = state().runs.get(PATHS)
     name = f"{GENERATION_RUN} {state().generations} of {this_session()}"
     follow(
         GENERATION_RUN,
@@ -232,28 +251,37 @@ def _go_on(request: Request, generation: Generation) -> None:
         state().clear_message = True
 
 
-def _show(found: WrittenTexts) -> None:
+def _show(found: WrittenTexts, run: StartedRun) -> None:
     own, dense = found.own, found.dense
     st.caption(plain(said_of(own.trace)))
     compared = None if dense is None else compare_generations(own, dense)
     st.markdown(plain(generation_reading(own)))
     if compared is not None:
         st.markdown(plain(comparison_reading(compared)))
+    if found.why_no_dense is not None:
+        st.warning(plain(f"The dense model wrote nothing. {found.why_no_dense}"))
     _numbers(own)
     layers_scale(found.ends)
     if dense is None or compared is None:
         written_text(own.tokens, found.ends)
     else:
         _beside(own, dense, compared, found.ends)
-    st.caption("All other pages now show this text.")
+    if is_current(run.asked):
+        st.caption("All other pages now show this text.")
+    else:
+        st.button(
+            "Show it on all pages", key="make current",
+            on_click=make_current, args=(run.request, run.asked, own),
+        )  # fmt: skip
     _downloads(own)
 
 
 def _numbers(own: Generation) -> None:
     layers = own.trace.run["layers"].item()
     cells = [("Tokens written", f"{len(own.written):,}", "The last one was written and not read.")]
-    for phase, label in (("decode", "Layers used, written"), ("prefill", "Layers used, prompt")):
-        used = mean_layers(own, phase)
+    phases: dict[Phase, str] = {"decode": "Layers used, written", "prefill": "Layers used, prompt"}
+    for phase, label in phases.items():
+        used = own.mean_layers(phase)
         shown = "unknown" if used is None else f"{used:.1f} of {layers}"
         cells.append((label, shown, f"Mean per token. {GLOSSARY['layers used']}"))
     speed = own.tokens_per_second
