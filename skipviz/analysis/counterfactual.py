@@ -45,8 +45,9 @@ class WhatIf:
     kl
         Of shape [tokens]: by how much the prediction after each token changed, the KL divergence
         from the prediction that was to the new one, in nats, from 0.
-    reused
-        What was not computed again, in words; empty where everything was.
+    computed_anew
+        Which layers and tokens were run for it, in words; the rest was known from the trace. Empty
+        where everything was run.
 
     Examples
     --------
@@ -62,7 +63,7 @@ class WhatIf:
     trace: Trace
     asked: Bools
     kl: Floats
-    reused: str
+    computed_anew: str
 
     def __repr__(self) -> str:
         was, now = self.costs
@@ -79,7 +80,7 @@ class WhatIf:
             ("layers used", _from_to(was.layers_mean, now.layers_mean, ".2f", " on average")),
             ("budget realised", _from_to(was.budget, now.budget, ".4f")),
             ("share of dense FLOPs", _from_to(was.flop_share, now.flop_share, ".2%")),
-            ("computed anew", self.reused or "everything"),
+            ("computed anew", self.computed_anew or "everything"),
         ]
         lines = [f"  {name:<22}{value}" for name, value in rows]
         return "\n".join([f"WhatIf: {self.question}", *lines])

@@ -47,11 +47,11 @@ def caveat_reading(answer: WhatIf) -> str:
     answer
         What ``skipviz.what_if`` returned.
     """
-    reused = f" Computed anew: {answer.reused}." if answer.reused else ""
+    anew = f" Computed anew: {answer.computed_anew}." if answer.computed_anew else ""
     return (
         "This is one text: a lower loss on it does not show that the decisions are better on "
         "others. It is what a new run under the same decisions gives, up to rounding: a gate very "
-        f"near to its threshold may decide otherwise in another run.{reused}"
+        f"near to its threshold may decide otherwise in another run.{anew}"
     )
 
 

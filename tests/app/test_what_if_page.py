@@ -3,16 +3,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
-from skipviz.app.views.what_if_page import _toggle
+from skipviz.app.components.token_view import payload
+from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny
 from tests.folders import write_gated
+from tests.synthetic import make_trace
 
 PATIENCE = 60
 TEXT = tiny.TEXT[:40]
@@ -31,6 +34,53 @@ def what_if_of(folder: str, text: str) -> None:
         follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
         state().runs[PATHS].job.future.result()
     page()
+
+
+def controls_of(known: bool) -> None:
+    """The script of the controls for a trace whose FLOPs and scores are all known, or not."""
+    from dataclasses import replace
+
+    import numpy as np
+    import polars as pl
+    import streamlit as st
+
+    import skipviz
+    from skipviz.app.jobs import Request
+    from skipviz.app.views.what_if_page import _read_controls
+    from tests.synthetic import make_trace
+
+    trace = make_trace(tokens=20)
+    if not st.checkbox("known", value=known, key="known"):
+        score = trace.matrix("score").copy()
+        score[10:, 3] = np.nan
+        score[:, 5] = np.nan
+        run = trace.run.with_columns(pl.lit(None, pl.Int64).alias("mlp_flops"))
+        trace = replace(trace, run=run, matrices={**trace.matrices, "score": score})
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    _read_controls(request, trace)
+
+
+def map_of(asked: str) -> None:
+    """The script of the map of an answer."""
+    import numpy as np
+
+    import skipviz
+    from skipviz.analysis.counterfactual import WhatIf
+    from skipviz.app.jobs import Request
+    from skipviz.app.state import StartedRun
+    from skipviz.app.views.what_if_page import _map
+    from skipviz.app.worker import Job
+    from tests.synthetic import make_trace
+
+    before, after = make_trace(), make_trace(seed=1)
+    answer = WhatIf(
+        question="one", before=before, trace=after, kl=np.zeros(len(before)), computed_anew="",
+        asked=np.zeros(before.matrix("exec_count").shape, dtype=bool),
+    )  # fmt: skip
+    job: Job[WhatIf] = Job()
+    job.future.set_result(answer)
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    _map(request, before, StartedRun(job, asked, request))
 
 
 def until(page: AppTest, there: Callable[[], bool]) -> None:
@@ -77,6 +127,54 @@ def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
     until(page, lambda: len(page.get("plotly_chart")) > charts or "under way" in said(page))
     page.button_group(key="what if gates").set_value("As traced").run(timeout=PATIENCE)
     assert "The loss would" not in said(page)
+
+
+def test_a_budget_is_offered_only_where_flops_are_known() -> None:
+    page = AppTest.from_function(controls_of, args=(True,)).run(timeout=PATIENCE)
+    assert page.button_group(key="what if gates").options == DECIDED_BY
+    page.button_group(key="what if gates").set_value("A budget").run(timeout=PATIENCE)
+    assert page.select_slider(key="what if budget").options
+    page.checkbox(key="known").uncheck()
+    page.run(timeout=PATIENCE)
+    assert not page.exception
+    assert page.button_group(key="what if gates").options == DECIDED_BY[:2]
+
+
+def test_scores_that_are_not_known_are_left_out_of_what_is_said_of_them() -> None:
+    labels = make_trace().sites["label"]
+    page = AppTest.from_function(controls_of, args=(False,)).run(timeout=PATIENCE)
+    page.button_group(key="what if gates").set_value("Another threshold").run(timeout=PATIENCE)
+    for place in ("all sites", f"only {labels[3]}"):
+        page.selectbox(key="what if place").set_value(place).run(timeout=PATIENCE)
+        chosen = page.number_input(key=f"what if threshold {place}")
+        assert "Scores there lie between" in chosen.help
+        assert "nan" not in chosen.help
+        assert chosen.step > 0
+    page.selectbox(key="what if place").set_value(f"only {labels[5]}").run(timeout=PATIENCE)
+    assert not page.exception
+    unknown = page.number_input(key=f"what if threshold only {labels[5]}")
+    assert "There are no scores there" in unknown.help
+
+
+def test_what_is_forced_last_counts_last() -> None:
+    forced: list[tuple[int | None, str | int | None, bool]]
+    forced = [(3, None, True), (3, 2, False), (3, None, True)]
+    asked = _Controls(None, None, forced).arguments["sites"]
+    assert list(asked.items()) == [((3, 2), False), ((3, None), True)]
+
+
+def test_a_map_is_kept_by_the_question_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    keys: list[str] = []
+
+    def note(trace: skipviz.Trace, answer: skipviz.WhatIf | None, *, key: str) -> dict[str, Any]:
+        keys.append(key)
+        return payload(trace, key=key)
+
+    monkeypatch.setattr("skipviz.app.views.what_if_page._payload", note)
+    for asked in ("one", "one", "two"):
+        page = AppTest.from_function(map_of, args=(asked,)).run(timeout=PATIENCE)
+        assert not page.exception
+    assert [key.split()[-1] for key in keys] == ["'one'", "'two'"]
 
 
 def test_a_click_forces_a_cell_and_another_takes_it_back(gated: skipviz.SkipModel) -> None:

@@ -78,7 +78,7 @@ ANSWER = WhatIf(
     trace=make_trace(tokens=40, seed=1),
     asked=np.zeros(TRACE.matrix("score").shape, dtype=bool),
     kl=np.full(40, 0.1),
-    reused="",
+    computed_anew="",
 )
 TEXT_POINTS = pl.DataFrame(
     {"asked": [0.5, 0.6], "realised": [0.5, 0.6], "threshold": 0.1, "loss": [4.0, 3.0], "kl": 0.1,

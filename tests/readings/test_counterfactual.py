@@ -23,7 +23,7 @@ def answer(*, flips: int, nats: float) -> WhatIf:
     after = replace(TRACE, tokens=moved, matrices={**TRACE.matrices, "exec_count": counts})
     return WhatIf(
         question="one cell", before=TRACE, trace=after, asked=asked, kl=np.full(20, 0.25),
-        reused="layers 3 to 5",
+        computed_anew="layers 3 to 5",
     )  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def threshold_for(seen: Trace, budget: float, *, counted: Bools | None = None) -
         return _budget_at(seen, threshold, counted) - budget
 
     score = seen.matrix("score")
-    low, high = float(score.min()) - 1, float(score.max())
+    low, high = float(np.nanmin(score)) - 1, float(np.nanmax(score))
     if not excess(high) <= 0 <= excess(low):
         raise InputError(
             f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
@@ -58,14 +58,15 @@ def budget_range(seen: Trace) -> tuple[float, float]:
         A trace of learned gates.
     """
     score = seen.matrix("score")
-    return _budget_at(seen, float(score.max()), None), _budget_at(
-        seen, float(score.min()) - 1, None
+    return _budget_at(seen, float(np.nanmax(score)), None), _budget_at(
+        seen, float(np.nanmin(score)) - 1, None
     )
 
 
 def _budget_at(seen: Trace, threshold: float, counted: Bools | None) -> float:
     """Return what a threshold would come to if no score changed with it."""
-    above = seen.matrix("score") > threshold
-    executed = np.where(seen.matrix("forced"), seen.matrix("exec_count"), above).astype(np.uint8)
+    score = seen.matrix("score")
+    stands = seen.matrix("forced") | np.isnan(score)  # the gate was not asked
+    executed = np.where(stands, seen.matrix("exec_count"), score > threshold).astype(np.uint8)
     decided = replace(seen, matrices={**seen.matrices, "exec_count": executed})
     return realised_budget(decided, counted=counted)

@@ -12,6 +12,7 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
+from skipviz.analysis.flops import flops_known
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
@@ -21,7 +22,7 @@ from skipviz.app.components.text_frontier import choose_budget
 from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
-from skipviz.app.state import state, widget
+from skipviz.app.state import StartedRun, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.glossary import GLOSSARY
 from skipviz.readings.budgets import has_thresholds
@@ -48,7 +49,10 @@ class _Controls:
     @property
     def arguments(self) -> dict[str, Any]:
         """As ``what_if`` takes them."""
-        sites = {(token, place): run for token, place, run in self.forced}
+        sites: dict[tuple[int | None, str | int | None], bool] = {}
+        for token, place, run in self.forced:
+            sites.pop((token, place), None)  # what comes later counts
+            sites[token, place] = run
         return {
             "threshold": self.threshold,
             "budget": self.budget,
@@ -83,11 +87,10 @@ def page() -> None:
     answer = _answer(request, traced, asked) if asked.anything else None
     if answer is not None:
         _show(answer)
-    shown = answer or _latest(request)
     if len(traced) > MOST_SHOWN:
         st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
     else:
-        _map(request, traced, shown if asked.anything else None)
+        _map(request, traced, _latest_run(request) if asked.anything else None)
     if answer is not None:
         _details(answer)
 
@@ -96,8 +99,10 @@ def _read_controls(request: Request, traced: Trace) -> _Controls:
     threshold: float | Mapping[str | int, float] | None = None
     budget = None
     if has_thresholds(traced):
+        # A budget is a share of FLOPs.
+        offered = DECIDED_BY if flops_known(traced) else DECIDED_BY[:2]
         how = st.segmented_control(
-            "Gates decide by", DECIDED_BY, default=DECIDED_BY[0], required=True, key="what if gates"
+            "Gates decide by", offered, default=offered[0], required=True, key="what if gates"
         )
         if how == DECIDED_BY[1]:
             threshold = _choose_threshold(traced)
@@ -119,11 +124,16 @@ def _choose_threshold(traced: Trace) -> float | Mapping[str | int, float]:
     chosen = np.ones(sites.height, dtype=bool) if place is None else sites[column] == place
     scores = traced.matrix("score")[:, np.asarray(chosen)]
     now = float(traced.matrix("threshold")[0, np.flatnonzero(chosen)[0]])
-    step = float(f"{max(float(np.std(scores)), 1e-6) / 4:.0e}")
+    scores = scores[~np.isnan(scores)]  # where a gate was not asked
+    step = float(f"{max(float(np.std(scores)) if scores.size else 0.0, 1e-6) / 4:.0e}")
+    seen = (
+        f"Scores there lie between {scores.min():.6f} and {scores.max():.6f} on this text; "
+        if scores.size
+        else "There are no scores there on this text; "
+    )
     value = right.number_input(
         "Threshold", value=now, step=step, format="%.6f", key=f"what if threshold {name}",
-        help=f"{GLOSSARY['threshold']} Scores there lie between {scores.min():.6f} and "
-        f"{scores.max():.6f} on this text; {now:.6f} is what it was traced with.",
+        help=f"{GLOSSARY['threshold']} {seen}{now:.6f} is what it was traced with.",
     )  # fmt: skip
     return float(value) if place is None else {place: float(value)}
 
@@ -200,12 +210,15 @@ def _answer(request: Request, traced: Trace, asked: _Controls) -> WhatIf | None:
 
 def _latest(request: Request) -> WhatIf | None:
     """Return the last answer about this text, while another is under way."""
+    run = _latest_run(request)
+    return None if run is None else kept_result(run.job)
+
+
+def _latest_run(request: Request) -> StartedRun | None:
+    """Return the run of that answer."""
     run = state().runs.get(WHAT_IF_RUN)
     found = None if run is None else run.finished
-    if found is None or found.request.key != request.key:
-        return None
-    answer: WhatIf | None = kept_result(found.job)
-    return answer
+    return found if found is not None and found.request.key == request.key else None
 
 
 def _show(answer: WhatIf) -> None:
@@ -245,10 +258,11 @@ def _show(answer: WhatIf) -> None:
     st.caption(plain(caveat_reading(answer)))
 
 
-def _map(request: Request, traced: Trace, answer: WhatIf | None) -> None:
-    """Show the paths as they are or would be, and take clicks on cells."""
+def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
+    """Show the paths as they are, or as a run says they would be, and take clicks on cells."""
+    answer: WhatIf | None = None if run is None else kept_result(run.job)
     trace = traced if answer is None else answer.trace
-    key = f"{request.key} {'' if answer is None else id(answer.trace)}"
+    key = request.key if run is None or answer is None else f"{request.key} {run.asked!r}"
     forced = state().forced.setdefault(request.key, [])
 
     def pick() -> None:

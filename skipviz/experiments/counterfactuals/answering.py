@@ -14,6 +14,7 @@ from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.asking import Asking, check_trace
 from skipviz.experiments.counterfactuals.question import (
     Forced,
+    Question,
     Thresholds,
     check_asked,
     question_of,
@@ -59,7 +60,8 @@ def what_if(
         ``{"L3.mlp": 0.1}`` or ``{3: 0.1}``. On the scale of the scores.
     budget
         What this text is to come to, from 0 to 1: one threshold for all sites is found at which it
-        does, within 0.005. Models without gates that score take their own budgets only.
+        does, within 0.005. Where none is found, the nearest that was is the answer, and its
+        question says so. Models without gates that score take their own budgets only.
     sites
         What to force to run (True) or to be skipped (False), as ``{(token, site): run}``: a site
         is a label or the number of a layer; None stands for all tokens, or for all sites. What
@@ -117,6 +119,35 @@ def _at_budget(
 ) -> WhatIf:
     """Return the answer at the threshold at which the text comes nearest to a budget."""
     asking = Asking(model, trace, no_progress, stop)
+    rest = question_of(model, trace, sites=sites, plan=plan)
+    setting, forced = rest.key
+    key = (f"{setting} budget {budget!r}", forced)
+    answer = asking.kept(key, rest.words)
+    if answer is None:
+        nearest = _nearest(asking, model, trace, budget, sites, plan, progress)
+        answer = asking.answer(nearest, key=key)
+    progress(1.0)
+    words = [_budget_in_words(budget, realised_budget(answer.trace)), rest.words]
+    return replace(answer, question=", ".join(filter(None, words)))
+
+
+def _budget_in_words(asked: float, realised: float) -> str:
+    """Return a budget that was asked for, and what was found instead where it was not met."""
+    if abs(realised - asked) <= NEAR_BUDGET:
+        return f"budget {asked:g}"
+    return f"budget {asked:g} not met (nearest found {realised:.4f})"
+
+
+def _nearest(
+    asking: Asking,
+    model: SkipModel,
+    trace: Trace,
+    budget: float,
+    sites: Forced | None,
+    plan: Plan | None,
+    progress: Progress,
+) -> Question:
+    """Search for the threshold at which the text comes nearest to a budget."""
     seen, tried, nearest = trace, set(), None
     for attempt in range(SEARCHED):
         limit = threshold_for(seen, budget)
@@ -133,7 +164,4 @@ def _at_budget(
             break
     if nearest is None:
         raise InputError(f"No threshold was found for budget={budget:g}.")
-    answer = asking.answer(nearest[1])
-    rest = question_of(model, trace, sites=sites, plan=plan).words if sites or plan else ""
-    progress(1.0)
-    return replace(answer, question=f"budget {budget:g}{', ' if rest else ''}{rest}")
+    return nearest[1]

@@ -18,7 +18,7 @@ from skipviz.analysis.counterfactual import WhatIf
 from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.compared import compared, known_statistics
 from skipviz.experiments.counterfactuals.kept_run import KeptRun
-from skipviz.experiments.counterfactuals.question import Question
+from skipviz.experiments.counterfactuals.question import AnswerKey, Question
 from skipviz.families.causal_lm import has_logits_apart, layer_list
 from skipviz.families.powers import CanMoveThresholds, traits_of
 from skipviz.models import SkipModel
@@ -40,7 +40,7 @@ class _Memory:
 
     weights: tuple[Any, ...]
     run: KeptRun | None = None
-    answers: OrderedDict[tuple[str, bytes], dict[str, Any]] = field(default_factory=OrderedDict)
+    answers: OrderedDict[AnswerKey, dict[str, Any]] = field(default_factory=OrderedDict)
 
 
 _LOCK = threading.Lock()
@@ -61,14 +61,14 @@ class _Rerun:
         The first token that ran.
     made
         What ``Ran.made`` is, of the tokens that ran; None if nothing had to be run.
-    reused
-        What was not computed again, in words.
+    computed_anew
+        As of ``WhatIf``.
     """
 
     matrices: dict[str, npt.NDArray[Any]]
     token: int
     made: Float[Tensor, "n d"] | None
-    reused: str
+    computed_anew: str
 
 
 class Asking:
@@ -95,20 +95,28 @@ class Asking:
         self._memory = _memory(model, trace)
         self._layers = len(layer_list(model.model) or [model.model])
 
-    def answer(self, question: Question) -> WhatIf:
-        """Return the answer, which is kept."""
-        answers = self._memory.answers
-        known = answers.get(question.key)
+    def answer(self, question: Question, *, key: AnswerKey | None = None) -> WhatIf:
+        """Return the answer, which is kept under the question's own key, or the one given."""
+        known = self._memory.answers.get(question.key)
         if known is None:
             known = self._computed(question)
+        return self._keep(key or question.key, known, question.words)
+
+    def kept(self, key: AnswerKey, words: str) -> WhatIf | None:
+        """Return the answer that is kept under a key, if there is one."""
+        known = self._memory.answers.get(key)
+        return None if known is None else self._keep(key, known, words)
+
+    def _keep(self, key: AnswerKey, known: dict[str, Any], words: str) -> WhatIf:
+        answers = self._memory.answers
         with _LOCK:
-            answers[question.key] = known
-            answers.move_to_end(question.key)
+            answers[key] = known
+            answers.move_to_end(key)
             while len(answers) > ANSWERS_KEPT:
                 answers.popitem(last=False)
         self._progress(1.0)
         # The trace that was is not kept with its answers: they would keep each other.
-        return WhatIf(question=question.words, before=self._trace, **known)
+        return WhatIf(question=words, before=self._trace, **known)
 
     def decisions(self, question: Question) -> Trace:
         """Return the trace with the decisions that would be made; its statistics stay."""
@@ -137,7 +145,12 @@ class Asking:
             policy=model.policy if question.plan is None else "forced",
             seed=trace.run["seed"].item(),
         )
-        return {"trace": made, "asked": question.asked, "kl": kl, "reused": rerun.reused}
+        return {
+            "trace": made,
+            "asked": question.asked,
+            "kl": kl,
+            "computed_anew": rerun.computed_anew,
+        }
 
     def _rerun(self, question: Question) -> _Rerun:
         """Run what may differ, or nothing where no decision does."""
@@ -147,7 +160,9 @@ class Asking:
         if run.can_resume and question.traceable:
             if not question.asked.any():
                 matrices = _under(question, trace)
-                return _Rerun(matrices=matrices, token=len(trace), made=None, reused="nothing")
+                return _Rerun(
+                    matrices=matrices, token=len(trace), made=None, computed_anew="nothing"
+                )
             tokens, sites = np.nonzero(question.asked)
             layer, token = int(trace.sites["layer"][int(sites.min())]), int(tokens.min())
         meter = Meter(self._layers - layer + 1, self._progress, self._stop)
@@ -155,26 +170,29 @@ class Asking:
             question.model, trace, question.plan, layer=layer, token=token, each_layer=meter.advance
         )
         if not (layer or token):
-            return _Rerun(matrices=ran.matrices, token=0, made=ran.made, reused="")
+            return _Rerun(matrices=ran.matrices, token=0, made=ran.made, computed_anew="")
         matrices = _under(question, trace)
         above = trace.sites["layer"].to_numpy() >= layer
         for name, matrix in matrices.items():
             matrix[token:, above] = ran.matrices[name][:, above]
-        reused = f"layers {layer} to {self._layers - 1}, tokens {token} to {len(trace) - 1}"
-        return _Rerun(matrices=matrices, token=token, made=ran.made, reused=reused)
+        anew = f"layers {layer} to {self._layers - 1}, tokens {token} to {len(trace) - 1}"
+        return _Rerun(matrices=matrices, token=token, made=ran.made, computed_anew=anew)
 
     def _run(self) -> KeptRun:
         """Return the run that the trace is of, made again the first time."""
-        if self._memory.run is None:
+        # A local: questions about other texts may let go of what is kept at any time.
+        run = self._memory.run
+        if run is None:
             meter = Meter(2 * self._layers, self._progress, self._stop)
-            self._memory.run = KeptRun.of(self._model, self._trace, each_layer=meter.advance)
+            run = KeptRun.of(self._model, self._trace, each_layer=meter.advance)
         with _LOCK:
+            self._memory.run = run
             if self._memory in _WITH_RUNS:
                 _WITH_RUNS.remove(self._memory)
             _WITH_RUNS.append(self._memory)
             while len(_WITH_RUNS) > RUNS_KEPT:
                 _WITH_RUNS.pop(0).run = None
-        return self._memory.run
+        return run
 
 
 def check_trace(model: SkipModel, trace: Trace) -> None:

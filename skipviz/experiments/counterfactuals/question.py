@@ -20,6 +20,8 @@ Place: TypeAlias = str | int | None
 """A site by its label, all sites of a layer by its number, or all sites."""
 Thresholds: TypeAlias = float | Mapping[str | int, float]
 Forced: TypeAlias = Mapping[tuple[int | None, Place], bool]
+AnswerKey: TypeAlias = tuple[str, bytes]
+"""What decides where no plan does, and the plan's bits."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -47,7 +49,7 @@ class Question:
     words: str
 
     @property
-    def key(self) -> tuple[str, bytes]:
+    def key(self) -> AnswerKey:
         """What tells it from other questions about the same trace."""
         setting = "" if self.model.setting is None else self.model.setting.key
         setting = f"{self.model.policy} {self.model.budget} {setting}"

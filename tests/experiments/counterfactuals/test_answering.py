@@ -14,7 +14,7 @@ import torch
 
 import skipviz
 from skipviz.analysis.flops import cost_summary
-from skipviz.experiments.counterfactuals import asking, kept_run
+from skipviz.experiments.counterfactuals import answering, asking, kept_run
 from skipviz.families.exits.settings import ExitsAt
 from skipviz.families.gated.settings import SiteThresholds
 from skipviz.families.powers import Traits
@@ -174,6 +174,27 @@ def test_a_budget_is_met_on_this_text(gated: skipviz.SkipModel, budget: float) -
         skipviz.what_if(gated, trace, budget=0.01)
 
 
+def test_a_budget_asked_again_runs_nothing_and_one_not_met_says_so(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = skipviz.trace(gated, tiny.TEXT)
+    first = skipviz.what_if(gated, trace, budget=0.8, sites={(3, None): True})
+    calls = layers_run(gated)
+    monkeypatch.setattr(answering, "NEAR_BUDGET", 1.0)
+    again = skipviz.what_if(gated, trace, budget=0.8, sites={(3, None): True})
+    assert again.trace is first.trace
+    assert again.question == "budget 0.8, all sites run for token 3"
+    monkeypatch.setattr(answering, "NEAR_BUDGET", -1.0)
+    missed = skipviz.what_if(gated, trace, budget=0.8, sites={(3, None): True})
+    found = f"{first.costs[1].budget:.4f}"
+    assert missed.question == (
+        f"budget 0.8 not met (nearest found {found}), all sites run for token 3"
+    )
+    assert calls == []
+    for other in ({"budget": 0.7, "sites": {(3, None): True}}, {"budget": 0.8}):
+        assert skipviz.what_if(gated, trace, **other).trace is not first.trace
+
+
 def test_what_a_plan_made_stays(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXT)
     first = skipviz.what_if(gated, trace, sites={(3, "L2.attn"): False, (2, None): True})
@@ -240,7 +261,7 @@ def test_only_what_can_differ_is_run_and_a_question_asked_again_runs_nothing(
     sites = {cell: not ran(trace, *cell), (9, 4): False}
     answer = skipviz.what_if(gated, trace, sites=sites)
     assert calls == [(number, len(trace) - MIDDLE) for number in (3, 4, 5)]
-    assert answer.reused == f"layers 3 to 5, tokens {MIDDLE} to {len(trace) - 1}"
+    assert answer.computed_anew == f"layers 3 to 5, tokens {MIDDLE} to {len(trace) - 1}"
     calls.clear()
     again = skipviz.what_if(gated, trace, sites=dict(reversed(sites.items())))
     assert again.trace is answer.trace
@@ -267,7 +288,7 @@ def test_where_nothing_can_be_reused_everything_is_run(
     sites: dict[tuple[int | None, Any], bool]
     sites = {(MIDDLE, "L3.mlp"): not ran(trace, MIDDLE, "L3.mlp")}
     answer = skipviz.what_if(gated, trace, sites=sites)
-    assert answer.reused == ""
+    assert answer.computed_anew == ""
     check(answer, trace, gated, gated, plan_of(trace, sites))
 
 
@@ -286,7 +307,7 @@ def test_the_trial_finds_layers_that_share_more_than_hidden_states(
     layers[0].register_forward_hook(first)
     layers[4].register_forward_hook(later)
     trace = skipviz.trace(gated, TEXT)
-    assert skipviz.what_if(gated, trace, sites={(MIDDLE, "L3.mlp"): False}).reused == ""
+    assert skipviz.what_if(gated, trace, sites={(MIDDLE, "L3.mlp"): False}).computed_anew == ""
 
 
 def test_weights_that_changed_since_are_seen(gated: skipviz.SkipModel) -> None:
@@ -311,6 +332,17 @@ def test_what_is_kept_goes_with_its_trace_and_is_bounded(gated: skipviz.SkipMode
     del trace, traces[0]
     gc.collect()
     assert gone() is None
+
+
+def test_a_run_that_other_texts_push_out_meanwhile_is_still_used(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(asking, "RUNS_KEPT", 0)
+    trace = skipviz.trace(gated, TEXT)
+    cell = (MIDDLE, "L3.mlp")
+    answer = skipviz.what_if(gated, trace, sites={cell: not ran(trace, *cell)})
+    assert answer.changed["asked"].sum() == 1
+    assert asking._MEMORIES[trace].run is None
 
 
 @pytest.mark.parametrize(
