@@ -93,6 +93,8 @@ class State:
         or None for all; a site, a layer, or None for all; and whether it is to run.
     generations
         How many texts were asked for.
+    measurements
+        How many measurements of cost were asked for.
     generated
         The one that ended last and was taken up: its conversation, and what all pages show.
     traced_before
@@ -113,6 +115,7 @@ class State:
     points: dict[str, set[int]] = field(default_factory=dict)
     forced: dict[str, list[tuple[int | None, str | int | None, bool]]] = field(default_factory=dict)
     generations: int = 0
+    measurements: int = 0
     generated: object = None
     traced_before: StartedRun | None = None
     chat: tuple[Mapping[str, str], ...] = ()

@@ -15,7 +15,7 @@ def bench(
     model: Annotated[str, typer.Argument(help="Sample model, folder or hub name.")],
     out: Annotated[
         Path,
-        typer.Option(help="A Parquet file; cells of this machine that it has stay as they are."),
+        typer.Option(help="A Parquet file; cells of this machine and these settings stay in it."),
     ],
     batches: Annotated[list[int] | None, typer.Option("--batch", help="Texts at once; 1.")] = None,
     lengths: Annotated[list[int] | None, typer.Option("--length", help="Tokens; 512.")] = None,

@@ -16,6 +16,7 @@ from skipviz.arrays import Bools, Floats
 from skipviz.errors import InputError, RecordingError
 from skipviz.experiments.audit_store import AuditStore, audit_of
 from skipviz.experiments.flips import flips_of
+from skipviz.experiments.same_model import check_traced
 from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
@@ -92,8 +93,8 @@ def audit(
     Raises
     ------
     ValueError
-        If the model has no gated units, the trace is of several sequences, of other sites or
-        weights, or longer than the context, or a cell does not exist.
+        If the model has no gated units, the trace is of several sequences, of other sites, weights
+        or thresholds, or longer than the context, or a cell does not exist.
     StoreError
         If ``store`` is damaged, or of another audit.
     RecordingError
@@ -232,13 +233,5 @@ def _units(model: SkipModel, trace: Trace) -> list[SkippableUnit]:
         raise InputError(
             f"The text has {len(trace)} tokens and the model sees {model.context}; audit a part."
         )
-    labels = [site.label for site in model.family.sites(model.model)]
-    if trace.sites["label"].to_list() != labels:
-        raise InputError("The trace is of other sites than this model's; trace with this model.")
-    traced = trace.run["weights_sha256"].item()
-    if traced and model.weights_sha256 and traced != model.weights_sha256:
-        raise InputError(
-            f"The trace is of weights {traced[:12]} and the model has {model.weights_sha256[:12]}; "
-            "trace with this model."
-        )
+    check_traced(model, trace)
     return model.family.units(model.model)

@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from skipviz.analysis.timing.bench_rows import machine_lines
 from skipviz.analysis.timing.measured import Cost
 from skipviz.analysis.timing.parts import flops_saved, part_totals
 from skipviz.analysis.timing.savings import LEAST_SAVED
@@ -34,9 +35,17 @@ def flops_reading(parts: pl.DataFrame) -> str:
         else f"The decisions cost {-saved:.1%} more FLOPs than the dense model"
     )
     most = totals.sort("less", descending=True).row(0, named=True)
-    where = f", most of them in the {most['part']} ({most['less']:.1%})" if saved > 0 else ""
+    where = (
+        f", the largest part in the {most['part']} ({most['less']:.1%} of the dense FLOPs)"
+        if saved > 0
+        else ""
+    )
     own = f" Gates and adapters take {added:.1%} of the dense FLOPs." if added else ""
-    return f"{said}{where}.{own} FLOPs are not time: measure it below."
+    return (
+        f"{said}{where}.{own} The head counts for every token here; a measured prefill makes the "
+        "logits of a text's last token alone, so its share of FLOPs differs. FLOPs are not time: "
+        "measure it below."
+    )
 
 
 def saving_reading(found: Cost, phase: str) -> str:
@@ -74,6 +83,13 @@ def work_of(row: dict[str, Any]) -> tuple[str, str]:
     """
     known = WORK[row["phase"]]
     return WORK["prefill"] if row[f"{known[0]}_saved"] is None else known
+
+
+def saves_enough(row: dict[str, Any]) -> bool:
+    """Return whether a row of savings saves so much work that its ratio to time means something."""
+    name, _ = work_of(row)
+    share = row[f"{name}_saved"]
+    return share is not None and share >= LEAST_SAVED
 
 
 def _best(rows: pl.DataFrame) -> dict[str, Any]:
@@ -128,7 +144,7 @@ def lost_reading(found: Cost, phase: str) -> str:
     """
     own = found.parts.filter(phase=phase, runtime="gathered").drop_nulls("lost_seconds")
     dense = float(found.parts.filter(phase=phase, runtime="dense")["seconds"].sum())
-    if own.is_empty() or dense <= 0:
+    if own.is_empty() or dense <= 0 or not saves_enough(_best(found.savings.filter(phase=phase))):
         return ""
     lost = own.sort("lost_seconds", descending=True).with_columns(
         share=pl.col("lost_seconds") / dense
@@ -194,7 +210,7 @@ def latency_reading(found: Cost, phase: str) -> str:
     runtime = "gathered" if "gathered" in rows else "masked"
     if runtime not in rows or rows[runtime]["variation"] is None:
         return ""
-    own, what = rows[runtime], "token" if phase == "decode" else "text"
+    own = rows[runtime]
     said = f"{PHASE_NAMES[phase]} the time per token varies by {own['variation']:.1%} ({runtime})"
     dense = rows.get("dense")
     if dense is not None and dense["variation"] is not None:
@@ -209,7 +225,7 @@ def latency_reading(found: Cost, phase: str) -> str:
     if own["slowest"] is not None and own["slowest_layers"] is not None:
         said += (
             f". The slowest hundredth take {own['slowest'] / own['mean']:.1f} times the mean, with "
-            f"{own['slowest_layers']:.1f} layers used per {what} where all have {own['layers']:.1f}"
+            f"{own['slowest_layers']:.1f} layers used per token where all have {own['layers']:.1f}"
         )
     return f"{said}."
 
@@ -238,7 +254,10 @@ def bench_reading(rows: pl.DataFrame) -> str:
     rows
         Of one or several benches.
     """
-    known = rows.filter(pl.col("runtime") != "dense").drop_nulls("time_over_dense")
+    skipping = rows.filter(pl.col("runtime") != "dense")
+    if skipping.is_empty():
+        return "The model has no gates, so there is nothing to save: every row is the dense model."
+    known = skipping.drop_nulls("time_over_dense")
     gathered = known.filter(runtime="gathered")
     known = gathered if gathered.height else known
     if known.is_empty():
@@ -248,17 +267,23 @@ def bench_reading(rows: pl.DataFrame) -> str:
     faster = known.filter(pl.col("high").fill_null(pl.col("time_over_dense")) < 1).height
     said = (
         f"Skipping is faster than the dense model in {faster} of {known.height} rows. Best is "
-        f"{best['time_over_dense']:.2f} of the dense time ({_setting(best)})"
+        f"{best['time_over_dense']:.2f} of the dense time ({_setting(best, known)})"
     )
     if known.height > 1:
-        said += f", worst {worst['time_over_dense']:.2f} ({_setting(worst)})"
+        said += f", worst {worst['time_over_dense']:.2f} ({_setting(worst, known)})"
     return f"{said}."
 
 
-def _setting(row: dict[str, Any]) -> str:
+def _setting(row: dict[str, Any], among: pl.DataFrame) -> str:
+    """Return a row's setting in words, with its model and machine where rows have several."""
+    named = pl.DataFrame([row], schema=among.schema)
+    said = [row["model"]] if among["model"].n_unique() > 1 else []
+    if machine_lines(among).n_unique() > 1:
+        said.append(f"on {machine_lines(named).item()}")
     budget = "" if row["budget"] is None else f", budget {row['budget']:g}"
     threads = f"{row['threads']} thread{'' if row['threads'] == 1 else 's'}"
-    return (
+    said.append(
         f"{row['phase']}, batch {row['batch']}, {row['length']:,} tokens{budget}, {row['dtype']}, "
         f"{threads}, {row['device']}"
     )
+    return ", ".join(said)

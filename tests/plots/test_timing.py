@@ -82,9 +82,11 @@ def bench_rows(cpu: str, factor: float) -> pl.DataFrame:
                     rows.append(
                         {"model": "synthetic", "weights_sha256": "a" * 64, "cpu": cpu, "cores": 2,
                          "torch_version": "2.13", "device": "cpu", "device_name": "cpu",
-                         "threads": 2, "dtype": "float32", "budget": budget, "batch": 1,
-                         "length": length, "phase": phase, "runtime": runtime, "rounds": 7,
-                         "seconds": 1.0, "dense_seconds": None if ratio is None else 1.0,
+                         "threads": 2, "dtype": "float32", "policy": "learned", "budget": budget,
+                         "setup_sha256": f"{budget}", "text_sha256": "b" * 64, "batch": 1,
+                         "length": length, "decoded": 16, "phase": phase, "runtime": runtime,
+                         "rounds": 7, "seconds": 1.0,
+                         "dense_seconds": None if ratio is None else 1.0,
                          "time_over_dense": ratio, "low": None if ratio is None else ratio - 0.02,
                          "high": None if ratio is None else ratio + 0.02,
                          "flops_saved": None if ratio is None else 1 - budget,
@@ -151,3 +153,18 @@ def test_machines_stand_side_by_side() -> None:
     assert line.y[0] == pytest.approx(1.1 * (1 - 0.35 / 2))
     along = plots.bench_figure(BENCHES, along="budget")
     assert len(along.data) == 2 * 2 * 2
+
+
+def test_settings_that_hashes_tell_apart_have_lines_of_their_own() -> None:
+    one = bench_rows("One", 1.0)
+    later = one.with_columns(pl.col("setup_sha256") + "x")
+    other = one.with_columns(text_sha256=pl.lit("c" * 64))
+    check_bench(pl.concat([one, later, other]))
+    figure = plots.bench_figure(pl.concat([one, later, other]), along="budget")
+    assert {len(line.x) for line in figure.data} == {2}
+    assert {line.name for line in figure.data} == {
+        f"version {version}, text {text}, length {length}, {phase}"
+        for version, text in ((1, 1), (2, 1), (1, 2))
+        for length in (128, 512)
+        for phase in ("prefill", "decode")
+    }

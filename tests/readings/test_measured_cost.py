@@ -28,11 +28,13 @@ def test_flops_come_with_their_part() -> None:
     parts = flops_by_part(make_trace(exec_count=0, gate=0, skip=0))
     said = flops_reading(parts)
     assert said.startswith("The decisions save ")
-    assert "most of them in the MLP" in said
+    assert "the largest part in the MLP (" in said
+    assert "% of the dense FLOPs)" in said
+    assert "a measured prefill makes the logits of a text's last token alone" in said
     assert "Gates and adapters" not in said
     more = flops_reading(flops_by_part(make_trace(exec_count=1, gate=9_999)))
     assert "more FLOPs than the dense model" in more
-    assert "most of them" not in more
+    assert "the largest part" not in more
 
 
 def test_the_answer_comes_first_with_its_interval() -> None:
@@ -59,6 +61,9 @@ def test_nothing_saved_has_no_ratio(work: WorkSaved, words: str) -> None:
     said = saving_reading(found, "prefill")
     assert words in said
     assert "**" not in said
+    parts = found.parts.with_columns(lost_seconds=pl.lit(-0.001))
+    arrived = planted_cost(savings=found.savings, parts=parts)
+    assert lost_reading(arrived, "prefill") == "", "of nothing saved nothing can arrive"
 
 
 def test_what_is_not_there_is_unknown_and_says_why() -> None:
@@ -100,6 +105,9 @@ def test_latency_names_the_control() -> None:
     assert "Layers used explain 100% of that" in said
     assert "in the dense model, where they cannot, " in said
     assert "The slowest hundredth take" in said
+    texts = planted_runs().filter(phase="decode").with_columns(phase=pl.lit("prefill"))
+    said = latency_reading(planted_cost(latency=latencies(texts)), "prefill")
+    assert "layers used per token where all" in said, "a text's is the mean of its tokens"
     flat = planted_runs().with_columns(layers_used=pl.lit(np.nan))
     unknown = latency_reading(planted_cost(latency=latencies(flat)), "decode")
     assert "How far depth predicts it is unknown" in unknown
@@ -119,6 +127,13 @@ def test_energy_says_whether_it_was_measured() -> None:
 def test_a_bench_names_best_and_worst() -> None:
     said = bench_reading(BENCHES)
     assert said.startswith("Skipping is faster than the dense model in ")
-    assert "Best is 0.82 of the dense time (prefill, batch 1, 128 tokens, budget 0.65" in said
+    assert "Best is 0.82 of the dense time (on One, 2 cores, torch 2.13, prefill, batch 1, " in said
+    assert "128 tokens, budget 0.65" in said
     assert "worst 0.99" in said
-    assert "unknown" in bench_reading(BENCHES.filter(runtime="dense"))
+    alone = bench_reading(BENCHES.filter(cpu="One"))
+    assert "(prefill, batch 1, 128 tokens" in alone
+    other = BENCHES.filter(cpu="One").with_columns(model=pl.lit("other"))
+    assert "(synthetic, prefill" in bench_reading(pl.concat([BENCHES.filter(cpu="One"), other]))
+    assert "no gates, so there is nothing to save" in bench_reading(BENCHES.filter(runtime="dense"))
+    unknown = BENCHES.with_columns(time_over_dense=pl.lit(None, dtype=pl.Float64))
+    assert "no row has a dense model" in bench_reading(unknown)

@@ -24,15 +24,23 @@ CELL: dict[str, Any] = {
     "device_name": pl.String,
     "threads": pl.Int64,
     "dtype": pl.String,
+    "policy": pl.String,
     "budget": pl.Float64,
+    "setup_sha256": pl.String,
+    "text_sha256": pl.String,
     "batch": pl.Int64,
     "length": pl.Int64,
+    "decoded": pl.Int64,
+    "rounds": pl.Int64,
 }
-"""What a cell of the grid is found by; ``budget`` is null for a model without budgets."""
+"""What a cell of the grid is found by.
+
+``budget`` is null for a model without budgets. ``setup_sha256`` is of configuration and thresholds,
+null where unknown; ``text_sha256`` of the ids of the text, before it is repeated up to ``length``.
+"""
 BENCH: dict[str, Any] = CELL | {
     "phase": pl.String,
     "runtime": pl.String,
-    "rounds": pl.Int64,
     "seconds": pl.Float64,
     "dense_seconds": pl.Float64,
     "time_over_dense": pl.Float64,
@@ -41,11 +49,12 @@ BENCH: dict[str, Any] = CELL | {
     "flops_saved": pl.Float64,
     "over_flops": pl.Float64,
 }
-"""``seconds`` are medians per forward of the batch, of a decoded token in decode."""
-MAYBE_UNKNOWN = ("budget", "dense_seconds", "time_over_dense", "low", "high", "flops_saved",
-                 "over_flops")  # fmt: skip
+"""``seconds`` are medians of one forward of the whole batch: of all its tokens in prefill, of one
+step, a token of each text, in decode."""
+MAYBE_UNKNOWN = ("budget", "setup_sha256", "dense_seconds", "time_over_dense", "low", "high",
+                 "flops_saved", "over_flops")  # fmt: skip
 BENCH_KEY = "skipviz_bench"
-BENCH_FORMAT = "1"
+BENCH_FORMAT = "2"
 MOST_BENCH_ROWS = 1_000_000
 _ADVICE = "Name a file that `skipviz bench` wrote, or another to begin a new one."
 
@@ -103,6 +112,7 @@ def check_bench(found: pl.DataFrame) -> None:
         within(found, "rows", name, 1, 1e9)
     for name in ("seconds", "dense_seconds", "time_over_dense"):
         within(found, "rows", name, 0, 1e9)
+    within(found, "rows", "decoded", 0, 1e9)
     within(found, "rows", "budget", 0, 1e3)
     if found.select([*CELL, "phase", "runtime"]).is_duplicated().any():
         raise InputError("Some rows stand there twice.")

@@ -23,6 +23,9 @@ from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
+from skipviz.app.sessions import this_session
+from skipviz.app.state import state
+from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
 from skipviz.glossary import GLOSSARY
@@ -36,6 +39,7 @@ from skipviz.readings.measured_cost import (
     lost_reading,
     masked_reading,
     profile_reading,
+    saves_enough,
     saving_reading,
     work_of,
 )
@@ -98,6 +102,12 @@ def _show_flops(trace: Trace) -> None:
 def _offer(request: Request, trace: Trace) -> None:
     st.subheader("Time on this machine")
     texts = min(trace.tokens["sequence"].n_unique(), MOST_TEXTS)
+    if trace.run["loss"].item() == "none":
+        st.info(
+            "The model reads a text as a whole and predicts no next token, so prefill and decode "
+            "cannot be timed. Trace the text with a model that predicts the next token."
+        )
+        return
     effort = Effort(f"cost {request.model}", len(trace))
     text_caption(
         trace,
@@ -108,12 +118,7 @@ def _offer(request: Request, trace: Trace) -> None:
         "cost",
         "Measure the time",
         request,
-        lambda: jobs().experiment(
-            request,
-            "cost",
-            lambda model, progress, stop: cost(model, trace, progress=progress, stop=stop),
-            effort=effort,
-        ),
+        lambda: _begin(request, trace, effort),
     )
     if found is None:
         st.caption(
@@ -122,6 +127,17 @@ def _offer(request: Request, trace: Trace) -> None:
         )
         return
     _show(trace, found)
+
+
+def _begin(request: Request, trace: Trace, effort: Effort) -> Job[Cost]:
+    """Start a measurement of its own: each press measures anew, in every session."""
+    state().measurements += 1
+    return jobs().experiment(
+        request,
+        f"cost {state().measurements} of {this_session()}",
+        lambda model, progress, stop: cost(model, trace, progress=progress, stop=stop),
+        effort=effort,
+    )
 
 
 def _show(trace: Trace, found: Cost) -> None:
@@ -169,13 +185,10 @@ def _numbers(found: Cost) -> None:
     figures = []
     for row in found.savings.filter(runtime="gathered").iter_rows(named=True):
         work, _ = work_of(row)
-        figures.append(
-            (
-                f"Arrived, {row['phase']}",
-                _number(row[f"over_{work}"], "{:.2f}"),
-                ARRIVED[work],
-            )
-        )
+        # Of next to nothing there is no part that could arrive.
+        if row[f"{work}_saved"] is None or saves_enough(row):
+            arrived = _arrived(row[f"over_{work}"])
+            figures.append((f"Arrived, {row['phase']}", arrived, ARRIVED[work]))
         figures.append(
             (
                 f"Time over dense, {row['phase']}",
@@ -198,8 +211,10 @@ def _numbers(found: Cost) -> None:
         key_figures(figures)
 
 
-def _number(value: float | None, words: str) -> str:
-    return "unknown" if value is None else words.format(value)
+def _arrived(share: float | None) -> str:
+    if share is None:
+        return "unknown"
+    return f"{share:.2f}" if share > 0 else "none"
 
 
 def _parts(trace: Trace, found: Cost) -> None:
@@ -249,7 +264,14 @@ def _benches() -> None:
         st.info(f"{len(uploads)} files were uploaded; the first {MOST_BENCHES} are shown.")
     if frames:
         # Two files may hold the same cell of one machine.
-        show_benches(pl.concat(frames).unique([*CELL, "phase", "runtime"], maintain_order=True))
+        both = pl.concat(frames)
+        rows = both.unique([*CELL, "phase", "runtime"], keep="first", maintain_order=True)
+        if dropped := both.height - rows.height:
+            st.info(
+                f"{dropped:,} {'row is' if dropped == 1 else 'rows are'} in both files, of the "
+                "same cell and machine; those of the first file are shown."
+            )
+        show_benches(rows)
 
 
 def show_benches(rows: pl.DataFrame) -> None:
@@ -261,5 +283,6 @@ def show_benches(rows: pl.DataFrame) -> None:
         key="bench along",
     )  # fmt: skip
     st.plotly_chart(plots.bench_figure(rows, along=str(along)), key="bench")
-    st.dataframe(rows.drop("weights_sha256"), hide_index=True, width="stretch")
+    hashes = ("weights_sha256", "setup_sha256", "text_sha256")
+    st.dataframe(rows.drop(hashes), hide_index=True, width="stretch")
     csv_buttons({"Benches": ("bench", rows)})

@@ -19,10 +19,10 @@ from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.compared import compared, known_statistics
 from skipviz.experiments.counterfactuals.kept_run import KeptRun
 from skipviz.experiments.counterfactuals.question import AnswerKey, Question
+from skipviz.experiments.same_model import check_traced
 from skipviz.families.causal_lm import has_logits_apart, layer_list
 from skipviz.families.powers import CanMoveThresholds, traits_of
 from skipviz.models import SkipModel
-from skipviz.models.hashes import run_setup_sha256
 from skipviz.progress import Meter, Progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.statistics import concatenate
@@ -203,34 +203,14 @@ def check_trace(model: SkipModel, trace: Trace) -> None:
             f"The trace has {len(trace):,} tokens of {sequences} texts, run in several windows or "
             "together; a question is about one text that fits one window. Trace a part of it."
         )
-    labels = [site.label for site in model.family.sites(model.model)]
-    if not labels or trace.sites["label"].to_list() != labels:
-        raise InputError("The trace is of other sites than this model's; trace with this model.")
+    if trace.sites.is_empty():
+        raise InputError("The trace has no sites; trace the text with a model that skips.")
     if trace.tokens["entropy"].null_count():
         raise InputError(
             "The trace has no losses; trace the text with statistics=True, by a model that "
             "predicts the next token."
         )
-    for column, here, what in (
-        ("weights_sha256", model.weights_sha256, "other weights"),
-        ("setup_sha256", run_setup_sha256(model), "another configuration or other thresholds"),
-    ):
-        traced = trace.run[column].item()
-        if traced and here and traced != here:
-            raise InputError(
-                f"The trace was made with {what} ({traced[:12]}) than the model given has "
-                f"({here[:12]}). Give the model that was traced, at the same budget."
-            )
-    family = model.family
-    if isinstance(family, CanMoveThresholds):
-        limits = np.array(family.thresholds(model.model), dtype=np.float32)
-        if not np.array_equal(
-            np.broadcast_to(limits, (len(trace), len(limits))), trace.matrix("threshold")
-        ):
-            raise InputError(
-                "The trace was made at other thresholds than those of the model given. Give the "
-                "model that was traced, at the same budget."
-            )
+    check_traced(model, trace)
 
 
 def _memory(model: SkipModel, trace: Trace) -> _Memory:

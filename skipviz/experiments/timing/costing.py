@@ -18,11 +18,12 @@ from skipviz.analysis.timing.parts import MODEL_PARTS, flops_by_part, flops_save
 from skipviz.analysis.timing.savings import WorkSaved, savings
 from skipviz.arrays import Bools
 from skipviz.errors import InputError, MissingExtraError, ModelError
+from skipviz.experiments.same_model import check_traced
 from skipviz.experiments.timing.energy import energy_meter, estimated_energy, measured_energy
 from skipviz.experiments.timing.handles import runtimes_of
 from skipviz.experiments.timing.machine import clock_of, this_machine
 from skipviz.experiments.timing.profile import can_profile, profiled
-from skipviz.experiments.timing.stopwatch import TimedText, alternating, runs_of
+from skipviz.experiments.timing.stopwatch import TimedText, alternating, check_one_by_one, runs_of
 from skipviz.experiments.timing.weights_read import bytes_saved, weights_read
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
@@ -81,8 +82,8 @@ def cost(
     Raises
     ------
     InputError
-        If the trace has no tokens, is of other weights, sites or thresholds, or was forced by a
-        plan.
+        If the trace has no tokens, is of another model, policy, budget or thresholds, or was forced
+        by a plan; or the model does not predict the next token.
     Stopped
         If ``stop`` was set.
 
@@ -169,30 +170,23 @@ def _check(model: SkipModel, trace: Trace, *, rounds: int, decoded: int) -> None
         raise InputError("The trace has 0 tokens; trace a text with at least one.")
     if rounds < 1 or decoded < 0:
         raise InputError(f"rounds={rounds} must be at least 1, and decoded={decoded} at least 0.")
-    traced = trace.run["weights_sha256"].item()
-    if traced and model.weights_sha256 and traced != model.weights_sha256:
+    check_one_by_one(model)
+    if unknown := trace.tokens["token_id"].null_count():
         raise InputError(
-            f"The trace is of weights {traced[:12]} and the model has {model.weights_sha256[:12]}; "
-            "trace the text with this model."
+            f"{unknown:,} tokens of the trace are of unknown id; trace the text with this model."
         )
-    sites = len(model.family.sites(model.model))
-    if trace.sites.height != sites or trace.tokens["token_id"].null_count():
-        raise InputError(
-            f"The trace has {trace.sites.height} sites and "
-            f"{trace.tokens['token_id'].null_count()} tokens of unknown id, and the model has "
-            f"{sites} sites: trace the text with this model."
-        )
-    for name in ("budget", "limit"):
-        if trace.run[name].item() != getattr(model, name):
-            raise InputError(
-                f"The trace is under {name}={trace.run[name].item()} and the model under "
-                f"{name}={getattr(model, name)}; trace the text with this model."
-            )
     if trace.matrix("forced").any():
         raise InputError(
             "The trace was forced by a plan, and the model is timed under its own decisions; trace "
             "the text without a plan."
         )
+    check_traced(model, trace)
+    for name in ("policy", "budget", "limit"):
+        if trace.run[name].item() != getattr(model, name):
+            raise InputError(
+                f"The trace is under {name}={trace.run[name].item()} and the model under "
+                f"{name}={getattr(model, name)}; trace the text with this model."
+            )
 
 
 def _monitor(device: torch.device, unknown: dict[str, str]) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +22,13 @@ from skipviz.analysis.timing.bench_rows import BENCH, CELL, cell_keys, read_benc
 from skipviz.analysis.timing.measured import RUNS, RUNTIMES
 from skipviz.analysis.timing.parts import flops_by_part, flops_saved
 from skipviz.analysis.timing.savings import WorkSaved, savings
+from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.experiments.timing.handles import runtimes_of
 from skipviz.experiments.timing.machine import Clock, clock_of, this_machine
-from skipviz.experiments.timing.stopwatch import decode_step, prefill, turned
+from skipviz.experiments.timing.stopwatch import check_one_by_one, decode_step, prefill, turned
 from skipviz.models import SkipModel, at_budget, load
+from skipviz.models.hashes import run_setup_sha256
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.recorder import record
 
@@ -96,8 +99,8 @@ def bench(
     model
         A name or folder, as ``skipviz.load`` takes it.
     out
-        A Parquet file that rows are added to after each cell. Cells of this machine that it has
-        are not measured again.
+        A Parquet file that rows are added to after each cell. Cells that it has of this machine,
+        with the same weights, thresholds, text, ``rounds`` and ``decoded``, are not measured again.
     batches, lengths
         Texts at once, and tokens of each; the texts of a batch begin at different places.
     budgets
@@ -131,8 +134,8 @@ def bench(
     Raises
     ------
     InputError
-        If a setting is not one, a length is more than the model sees, or a cell does not fit into
-        the device's memory.
+        If a setting is not one, the model does not predict the next token, a length is more than it
+        sees, or a cell does not fit into the device's memory.
     StoreError
         If ``out`` is a file of another kind.
     Stopped
@@ -152,6 +155,12 @@ def bench(
     if not dtypes or not devices:
         raise InputError("Neither dtypes nor devices may be empty; give at least one of each.")
     first = load(model, dtype=dtypes[0], device=devices[0])
+    check_one_by_one(first)
+    once = np.array(
+        first.tokenizer(text or BENCH_TEXT, add_special_tokens=False).input_ids, dtype=np.int64
+    )
+    if not len(once):
+        raise InputError("The text has 0 tokens; give one with at least one.")
     grid = Grid(
         batches=batches,
         lengths=lengths,
@@ -174,12 +183,16 @@ def bench(
         for count, budget in itertools.product(grid.threads, grid.budgets):
             with _threads(count):
                 own = loaded if budget is None else at_budget(loaded, budget)
+                machine_and_model = _setting(own, str(model), once)
                 for length, batch in itertools.product(grid.lengths, grid.batches):
-                    cell = _cell(own, str(model), batch=batch, length=length)
+                    cell = machine_and_model | {
+                        "batch": batch, "length": length, "decoded": decoded, "rounds": rounds,
+                    }  # fmt: skip
+                    cell = {column: cell[column] for column in CELL}
                     if tuple(cell.values()) in cell_keys(known):
                         meter.advance(batch * length)
                         continue
-                    ids = _ids(own, text or BENCH_TEXT, batch=batch, tokens=length + decoded)
+                    ids = _ids(own, once, batch=batch, tokens=length + decoded)
                     rows = _measured(
                         own, ids, length=length, rounds=rounds, meter=meter
                     ).with_columns(
@@ -218,23 +231,21 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _cell(model: SkipModel, name: str, *, batch: int, length: int) -> dict[str, Any]:
-    found = asdict(this_machine(model.device)) | {
+def _setting(model: SkipModel, name: str, once: Ints) -> dict[str, Any]:
+    """Return what names machine, model and text in a cell."""
+    return asdict(this_machine(model.device)) | {
         "model": name,
         "weights_sha256": model.weights_sha256,
         "dtype": model.dtype,
+        "policy": model.policy,
         "budget": model.budget,
-        "batch": batch,
-        "length": length,
+        "setup_sha256": run_setup_sha256(model),
+        "text_sha256": hashlib.sha256(once.tobytes()).hexdigest(),
     }
-    return {column: found[column] for column in CELL}
 
 
-def _ids(model: SkipModel, text: str, *, batch: int, tokens: int) -> Int[Tensor, "b t"]:
+def _ids(model: SkipModel, once: Ints, *, batch: int, tokens: int) -> Int[Tensor, "b t"]:
     """Return texts of so many tokens that begin at different places of one."""
-    once = np.array(model.tokenizer(text, add_special_tokens=False).input_ids, dtype=np.int64)
-    if not len(once):
-        raise InputError("The text has 0 tokens; give one with at least one.")
     places = np.arange(tokens) + (np.arange(batch) * len(once) // batch)[:, None]
     return torch.tensor(once[places % len(once)], device=model.device)
 
@@ -263,7 +274,7 @@ def _measured(
             f"A batch of {batch} texts of {ids.shape[1]:,} tokens does not fit into the memory of "
             f"{model.device}; ask for less."
         ) from error
-    return _rows(pl.DataFrame(runs, schema=RUNS), work, rounds=rounds)
+    return _rows(pl.DataFrame(runs, schema=RUNS), work)
 
 
 def _times(
@@ -286,13 +297,13 @@ def _work(
     handles: Mapping[str, SkipModel], ids: Int[Tensor, "b t"], length: int
 ) -> dict[str, WorkSaved]:
     """Return the FLOPs that the decisions save, recorded in a run that is not timed."""
-    if "masked" not in handles:
+    skipping = handles.get("masked", handles.get("gathered"))
+    if skipping is None:
         return {}
-    masked = handles["masked"]
-    with record(masked, statistics=False) as recording:
-        cache = prefill(masked.model, ids[:, :length], cache=True).past_key_values
+    with record(skipping, statistics=False) as recording:
+        cache = prefill(skipping.model, ids[:, :length], cache=True).past_key_values
         for place in range(length, ids.shape[1]):
-            cache = decode_step(masked.model, ids[:, place : place + 1], cache)
+            cache = decode_step(skipping.model, ids[:, place : place + 1], cache)
     trace = recording.trace
     if not flops_known(trace):
         return {}
@@ -308,7 +319,7 @@ def _work(
     return found
 
 
-def _rows(runs: pl.DataFrame, work: Mapping[str, WorkSaved], *, rounds: int) -> pl.DataFrame:
+def _rows(runs: pl.DataFrame, work: Mapping[str, WorkSaved]) -> pl.DataFrame:
     saved = savings(runs, work).select(
         "phase",
         "runtime",
@@ -324,6 +335,5 @@ def _rows(runs: pl.DataFrame, work: Mapping[str, WorkSaved], *, rounds: int) -> 
         runs.group_by("phase", "runtime", maintain_order=True)
         .agg(pl.col("seconds").median())
         .join(saved, on=("phase", "runtime"), how="left", maintain_order="left")
-        .with_columns(rounds=pl.lit(rounds, dtype=pl.Int64))
         .sort(pl.col("runtime").replace_strict(order, return_dtype=pl.Int64), maintain_order=True)
     )

@@ -8,9 +8,9 @@ from torch import nn
 
 from skipviz.errors import InputError, ModelError
 from skipviz.families import known_family
-from skipviz.families.powers import CanFlip
+from skipviz.families.powers import CanFlip, CanGather
 from skipviz.models import SkipModel, load
-from skipviz.models.handle import sharing_weights
+from skipviz.models.handle import Runtime, sharing_weights
 from skipviz.models.runtimes import with_runtime
 
 
@@ -27,8 +27,8 @@ def runtimes_of(model: SkipModel) -> tuple[dict[str, SkipModel], dict[str, str]]
     tuple
         ``dense``, ``masked`` and ``gathered``, those of them that the model has, in this order; and
         a sentence for each that it has not. A model without gates is ``dense`` alone. One of a
-        family without a gathered runtime runs as ``masked``: by its own forward, whatever that
-        computes.
+        family without runtimes to choose from runs by its own forward: ``gathered`` where all its
+        sites say that they compute nothing that is skipped, else ``masked``.
     """
     if not model.family.sites(model.model):
         return {"dense": model}, {}
@@ -38,12 +38,35 @@ def runtimes_of(model: SkipModel) -> tuple[dict[str, SkipModel], dict[str, str]]
         found["dense"] = without_gates(model)
     except (InputError, ModelError) as error:
         missing["dense"] = str(error)
+    if not isinstance(model.family, CanGather):
+        return found | {_own_runtime(model, missing): model}, missing
     found["masked"] = with_runtime(model, "masked")
     try:
         found["gathered"] = with_runtime(model, "gathered")
     except (InputError, ModelError) as error:
         missing["gathered"] = str(error)
     return found, missing
+
+
+def _own_runtime(model: SkipModel, missing: dict[str, str]) -> Runtime:
+    """Return as what a model's own forward counts, and say what it has not."""
+    said = {site.computed_anyway for site in model.family.sites(model.model)}
+    family = f"{model.name} is of the family {model.family.name}"
+    if said == {False}:
+        missing["masked"] = f"{family}, whose own forward computes only what is not skipped."
+        return "gathered"
+    missing["gathered"] = f"{family}, whose units cannot be run for some tokens alone."
+    if True not in said:
+        missing["masked"] = (
+            f"{family}, of which it is not known whether what is skipped is computed; its own "
+            "forward is shown as masked."
+        )
+    elif said != {True}:
+        missing["masked"] = (
+            f"{family}, which computes what is skipped at some of its sites, not known to at "
+            "others; its own forward is shown as masked."
+        )
+    return "masked"
 
 
 def without_gates(model: SkipModel) -> SkipModel:

@@ -14,7 +14,9 @@ from jaxtyping import Float64, Int
 from torch import Tensor
 
 from skipviz.analysis.timing.measured import RUNS
+from skipviz.errors import InputError
 from skipviz.experiments.timing.machine import Clock
+from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.progress import Meter
 
@@ -51,6 +53,21 @@ class TimedText:
     def decoded(self) -> int:
         """How many tokens are decoded."""
         return self.stop - self.start
+
+
+def check_one_by_one(model: SkipModel) -> None:
+    """Check that a model makes tokens one by one, which is what is timed.
+
+    Raises
+    ------
+    InputError
+        If it predicts no next token, as encoders do.
+    """
+    if not traits_of(model.family, model.model).predicts:
+        raise InputError(
+            f"{model.name} reads a text as a whole and predicts no next token, so prefill and "
+            "decode cannot be timed. Give a model that predicts the next token."
+        )
 
 
 def head_arguments(model: Any) -> dict[str, int]:

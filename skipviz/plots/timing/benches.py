@@ -21,6 +21,8 @@ BENCH_SETTINGS = {
     "device": "where it ran",
 }
 """What a bench varies, and in which unit."""
+_LINES_APART = ("model", "version", "policy", "text", "decoded", "rounds")
+"""What has lines of its own where it varies, beside ``BENCH_SETTINGS``."""
 _LINES = (BLUE, VERMILION, GREEN, ORANGE, PINK, OLIVE)
 _DASHES = {"prefill": "solid", "decode": "dash"}
 
@@ -39,7 +41,8 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     shown = rows.filter(pl.col("runtime") == "gathered").drop_nulls("time_over_dense")
     shown = shown.with_columns(machine=machine_lines(shown))
     machines = shown["machine"].unique(maintain_order=True).to_list()
-    settings = [name for name in ("model", *BENCH_SETTINGS) if name != along]
+    shown = _numbered(shown)
+    settings = [name for name in (*_LINES_APART, *BENCH_SETTINGS) if name != along]
     varied = [name for name in settings if shown[name].n_unique() > 1]
     figure = make_subplots(
         rows=1, cols=max(len(machines), 1), shared_yaxes=True,
@@ -84,6 +87,20 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     dress(figure, _escaped(counted), title="The saving depends on the machine", height=460)
     figure.update_layout(margin={"t": 120})
     return figure if shown.height else note(figure, "No row says what the gathered runtime takes.")
+
+
+def _numbered(rows: pl.DataFrame) -> pl.DataFrame:
+    """Return rows with numbers, from 1, for what only hashes tell apart: texts, and versions."""
+    found = rows.with_row_index("_row")
+    for name, hashes, within in (
+        ("version", ("weights_sha256", "setup_sha256"), ("model", "policy", "budget", "dtype")),
+        ("text", ("text_sha256",), ("model",)),
+    ):
+        first = pl.col("_row").min().over(*within, *hashes)
+        found = found.with_columns(first.alias(name)).with_columns(
+            pl.col(name).rank("dense").over(within)
+        )
+    return found.drop("_row")
 
 
 def _line_name(varied: list[str], key: list[object]) -> str:

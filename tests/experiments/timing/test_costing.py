@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,7 +19,7 @@ from skipviz.experiments.timing.handles import runtimes_of
 from skipviz.experiments.timing.profile import Parts, profiled
 from skipviz.experiments.timing.weights_read import bytes_saved, weights_read
 from skipviz.progress import Meter, no_progress
-from tests import published, tiny
+from tests import encoders, published, tiny
 
 FLAT = 2 * 32 * 32 + 2 * 32 * 16
 """Weights of an attention of ``tiny.backbone``."""
@@ -215,6 +216,36 @@ def test_what_cannot_be_timed_says_so(gated: skipviz.SkipModel, traced: skipviz.
     dense = skipviz.from_parts(tiny.backbone(seed=0), tiny.tokenizer(), name="dense")
     with pytest.raises(skipviz.InputError, match="has 8 sites"):
         skipviz.cost(dense, traced)
+
+
+def test_a_trace_under_other_decisions_is_not_timed(
+    gated: skipviz.SkipModel, traced: skipviz.Trace
+) -> None:
+    setting = gated.family.at_thresholds(gated.model, [0.9] * 8)
+    moved = gated.under(setting, budget=gated.budget)
+    with pytest.raises(skipviz.InputError, match="at other thresholds"):
+        skipviz.cost(moved, traced)
+    with pytest.raises(skipviz.InputError, match="under policy=learned and the model under"):
+        skipviz.cost(replace(gated, policy="mine"), traced)
+    labels = traced.sites.with_columns(pl.col("label").reverse())
+    relabelled = replace(traced, sites=labels)
+    with pytest.raises(skipviz.InputError, match="of other sites"):
+        skipviz.cost(gated, relabelled)
+
+
+def test_encoders_are_refused_in_a_sentence() -> None:
+    model = skipviz.from_parts(encoders.pabee(), tiny.tokenizer(), name="pabee")
+    with pytest.raises(skipviz.InputError, match="pabee reads a text as a whole"):
+        skipviz.cost(model, skipviz.trace(model, tiny.TEXT))
+
+
+def test_a_forward_is_named_for_what_its_sites_say() -> None:
+    routed = skipviz.from_parts(published.mixture_of_depths(), tiny.tokenizer(), name="routed")
+    handles, missing = runtimes_of(routed)
+    assert list(handles) == ["gathered"]
+    assert "computes only what is not skipped" in missing["masked"]
+    discards = skipviz.from_parts(published.skipgpt(), tiny.tokenizer(), name="discards")
+    assert list(runtimes_of(discards)[0]) == ["masked"]
 
 
 class Zeus:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
 
 import skipviz
-from skipviz.analysis.timing.bench_rows import BENCH, read_bench
+from skipviz.analysis.timing.bench_rows import BENCH, BENCH_FORMAT, BENCH_KEY, read_bench
 from skipviz.experiments.timing import grid
+from tests import encoders, tiny
 from tests.folders import write_gated
 
 
@@ -63,10 +65,40 @@ def test_what_is_there_is_not_measured_again(
     assert second.head(first.height).equals(first)
     # Rows of another machine stay, and say nothing of this one.
     other = first.with_columns(cpu=pl.lit("another"))
-    other.write_parquet(out, metadata={"skipviz_bench": "1"})
+    other.write_parquet(out, metadata={BENCH_KEY: BENCH_FORMAT})
     third = skipviz.bench(folder, lengths=(8,), **given)
     assert measured == [12, 8]
     assert set(third["cpu"]) == {"another", first["cpu"][0]}
+
+
+@pytest.mark.parametrize("other", [{"rounds": 2}, {"decoded": 2}, {"text": "Other words, here."}])
+def test_other_settings_are_other_cells(
+    folder: Path, tmp_path: Path, other: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[dict[str, Any]] = []
+    honest = grid._measured
+
+    def counted(*arguments: Any, **more: Any) -> Any:
+        measured.append(more)
+        return honest(*arguments, **more)
+
+    monkeypatch.setattr(grid, "_measured", counted)
+    given: dict[str, Any] = {"out": tmp_path / "bench.parquet", "budgets": (0.8,), "lengths": (8,),
+                             "rounds": 1, "decoded": 1}  # fmt: skip
+    skipviz.bench(folder, **given)
+    rows = skipviz.bench(folder, **given | other)
+    assert len(measured) == 2
+    assert rows.height == 2 * 2 * 3
+    skipviz.bench(folder, **given | other)
+    assert len(measured) == 2, "the same again is the same cell"
+
+
+def test_other_thresholds_of_a_budget_are_another_cell(folder: Path) -> None:
+    model = skipviz.at_budget(skipviz.load(folder), 0.8)
+    once = np.array([5, 6, 7])
+    moved = model.under(model.family.at_thresholds(model.model, [0.123] * 8), budget=0.8)
+    first, second = (grid._setting(each, "gated", once) for each in (model, moved))
+    assert {name for name in first if first[name] != second[name]} == {"setup_sha256"}
 
 
 def test_threads_are_as_they_were(folder: Path) -> None:
@@ -98,6 +130,13 @@ def test_a_dense_model_is_timed_alone(dense_folder: Path) -> None:
     rows = skipviz.bench(dense_folder, lengths=(8,), rounds=1, decoded=1)
     assert set(rows["runtime"]) == {"dense"}
     assert rows["time_over_dense"].null_count() == rows.height
+
+
+def test_encoders_are_refused_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = skipviz.from_parts(encoders.pabee(), tiny.tokenizer(), name="pabee")
+    monkeypatch.setattr(grid, "load", lambda *_, **__: model)
+    with pytest.raises(skipviz.InputError, match="pabee reads a text as a whole"):
+        skipviz.bench("pabee", lengths=(8,), rounds=1)
 
 
 @pytest.mark.parametrize(
