@@ -21,11 +21,12 @@ check: $(STAMP)
 # Tests of small models run two at a time, one thread each; pages one after the other.
 unit: browser backbone
 	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser and not long"
-	$(BIN)/pytest -q --durations=10 -m browser
+	$(BIN)/pytest -q --durations=10 -m "browser and not long"
 
 # Every command given every kind of bad file, every page hostile names, and simulations.
-long: backbone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m long
+long: browser backbone
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "long and not browser"
+	$(BIN)/pytest -q --durations=10 -m "long and browser"
 
 # What needs no weights and no browser. The folder for weights is one
 # that does not exist, so a test that needs them fails here.

@@ -92,6 +92,7 @@ def points_area(page: Page) -> tuple[float, float, float, float]:
     raise AssertionError("the map does not come to rest")
 
 
+@pytest.mark.long
 def test_clusters_of_five_thousand_tokens(
     page: Page, url: str, texts: list[Path], screenshot: Screenshot, page_log: PageLog
 ) -> None:
