@@ -9,6 +9,10 @@ CONFIG = "skipviz.json"
 """What makes a folder that of a model that skips."""
 WEIGHTS = "gates.safetensors"
 """What was trained for it: gates, adapters, translators."""
+OWN_FILE = "thresholds.json"
+"""Thresholds for kinds of text that a user named."""
+BACKBONE = "smollm2-135m"
+"""The dense model under the sample models."""
 
 
 def is_folder(path: Path) -> bool:

@@ -18,10 +18,9 @@ from skipviz.app.state import restore, state, widgets
 from skipviz.app.stored import stored_trace
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
-from skipviz.folders import model_folder, sample_folders
+from skipviz.folders import BACKBONE, model_folder, sample_folders
 from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
-from skipviz.models.backbone import NAME as BACKBONE
 from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
 
 SAMPLES = {

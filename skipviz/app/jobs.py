@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
@@ -29,14 +29,12 @@ from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
-from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
-from skipviz.models.hashes import run_setup_sha256
-from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
-from skipviz.recording.inputs import encoded
-from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
+
+if TYPE_CHECKING:  # models bring torch, and a page is there before it
+    from skipviz.models import SkipModel
 
 Result = TypeVar("Result")
 SEED = 0
@@ -108,12 +106,12 @@ class Request:
         return digest.hexdigest()
 
 
-Experiment: TypeAlias = Callable[[SkipModel, Progress, threading.Event], Result]
+Experiment: TypeAlias = "Callable[[SkipModel, Progress, threading.Event], Result]"
 """Takes the model, who is told of progress, and what is set to stop."""
 Analysis: TypeAlias = Callable[[Progress], Result]
 
 
-Writes: TypeAlias = Callable[[SkipModel, Callable[[], SkipModel], Job[Any]], Result]
+Writes: TypeAlias = "Callable[[SkipModel, Callable[[], SkipModel], Job[Any]], Result]"
 """Takes the model, what loads the dense model under it, and the job."""
 
 
@@ -305,6 +303,8 @@ class Jobs:
                 self._jobs.pop(key).release(ForgottenError())
 
     def _trace(self, request: Request, job: Job[Trace]) -> Trace:
+        from skipviz.recording.tracing import trace
+
         model = self._ready(request, job)
         self.runs += 1
         result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
@@ -312,6 +312,10 @@ class Jobs:
         return result
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
+        from skipviz.models.hashes import run_setup_sha256
+        from skipviz.models.own_thresholds import with_own
+        from skipviz.recording.inputs import encoded
+
         job.begin(f"Loading {request.model}")
         model = self._model(request.model, request.gates)
         if job.stop.is_set():
@@ -345,6 +349,8 @@ class Jobs:
 
     def _backbone(self, model: SkipModel) -> SkipModel:
         """Return the dense model under a model's gates, which may be run wherever those may."""
+        from skipviz.models import load
+
         if model.settings is None:
             raise InputError(
                 f"Which dense model is under {model.name} is not known, so it cannot be run beside "
@@ -388,6 +394,8 @@ def _shown_by(job: Job[Any]) -> Progress:
 
 def _under(model: SkipModel, request: Request) -> SkipModel:
     """Return a handle under what was asked for, or under the model's own choice."""
+    from skipviz.models import at_budget, at_limit, with_policy
+
     if request.limit is not None:
         return at_limit(model, request.limit)
     if request.policy is not None:

@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from skipviz.errors import InputError, ModelError
-from skipviz.experiments.inspection import proposed_gates
-from skipviz.families.described.spec import gate_specs_in
-from skipviz.folders import is_folder, model_folder, sample_folders
-from skipviz.models import SkipModel, load
-from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.own_thresholds import OWN_FILE
+from skipviz.folders import BACKBONE, OWN_FILE, is_folder, model_folder, sample_folders
+
+if TYPE_CHECKING:  # models bring torch, and a page is there before it
+    from skipviz.models import SkipModel
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ROOT_VARIABLE = "SKIPVIZ_FOLDERS"
@@ -67,6 +66,8 @@ def load_served(name: str) -> SkipModel:
     ModelError
         If it is not one, or cannot be loaded.
     """
+    from skipviz.models import load
+
     check_known(name)
     return load(name)
 
@@ -81,6 +82,9 @@ def load_described(name: str, gates: str) -> SkipModel:
     InputError
         If the description does not fit.
     """
+    from skipviz.families.described.spec import gate_specs_in
+    from skipviz.models import load
+
     check_known(name)
     return load(name, gates=gate_specs_in(gates, name="The description of gates"))
 
@@ -93,6 +97,8 @@ def gates_proposed(name: str) -> str:
     ModelError
         If it is not one, cannot be loaded, or has no module that may be a gate.
     """
+    from skipviz.experiments.inspection import proposed_gates
+
     check_known(name)
     return proposed_gates(name)
 
