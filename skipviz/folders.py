@@ -11,6 +11,8 @@ WEIGHTS = "gates.safetensors"
 """What was trained for it: gates, adapters, translators."""
 OWN_FILE = "thresholds.json"
 """Thresholds for kinds of text that a user named."""
+FIRST = "smollm2-gated"
+"""The sample model that is taken where none is named: every page works with its gates."""
 BACKBONE = "smollm2-135m"
 """The dense model under the sample models."""
 

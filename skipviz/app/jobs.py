@@ -45,6 +45,10 @@ ENTRY_BYTES = 4096
 """That any result takes beside its arrays."""
 MODEL_BYTES = 2 * 2**30
 """Of models kept beside the one in use."""
+REQUESTS = 500
+"""Remembered, so that a page's address finds what it names though the trace is no longer kept."""
+ADDRESS_DIGITS = 16
+"""Of a request's key, in a page's address."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +92,11 @@ class Request:
         """What it costs to trace; characters are known before their tokens."""
         characters = sum(document.characters for document in self.documents)
         return Effort(f"trace {self.model}", characters)
+
+    @property
+    def address(self) -> str:
+        """What names it in a page's address."""
+        return self.key[:ADDRESS_DIGITS]
 
     @property
     def key(self) -> str:
@@ -136,6 +145,7 @@ class Jobs:
         self._sizes: dict[str, int] = {}
         self._models: OrderedDict[str, SkipModel] = OrderedDict()
         self._loading: dict[str, threading.Lock] = {}
+        self._requests: OrderedDict[str, Request] = OrderedDict()
         self.costs = Costs()
         self.runs = 0
 
@@ -155,7 +165,21 @@ class Jobs:
 
     def submit(self, request: Request) -> Job[Trace]:
         """Start a request, or find the job that already does it."""
+        with self._lock:
+            self._requests[request.address] = request
+            self._requests.move_to_end(request.address)
+            if len(self._requests) > REQUESTS:
+                self._requests.popitem(last=False)
         return self._start(request.key, lambda job: self._trace(request, job))
+
+    def named(self, address: str) -> Request | None:
+        """Return the request that an address names, if it was asked for here."""
+        with self._lock:
+            return self._requests.get(address)
+
+    def load(self, model: str) -> None:
+        """Load a model that will be asked for, if it is not there."""
+        self._model(model, None)
 
     def keep(self, request: Request, traced: Trace) -> None:
         """Take in a trace made elsewhere as what a request came to."""

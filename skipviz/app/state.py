@@ -78,6 +78,12 @@ class State:
         The texts that were chosen last.
     sidebar
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
+    chosen
+        What the side bar asks for, without a text where none is given.
+    waits_shown
+        Names of the runs whose progress the page in view shows.
+    lost_address
+        Whether the page's address named a trace that is not known here.
     start
         The token that the page's address named, and the key of the trace that it is of.
     stored
@@ -108,6 +114,9 @@ class State:
     runs: dict[str, StartedRun] = field(default_factory=dict)
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
+    chosen: Request | None = None
+    waits_shown: set[str] = field(default_factory=set)
+    lost_address: bool = False
     start: tuple[str, int | None] | None = None
     stored: tuple[str, Request, Trace] | None = None
     points_seen: list[Any] = field(default_factory=list)

@@ -15,7 +15,7 @@ from skipviz.app.components.run_button import jobs
 from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request
 from skipviz.app.state import state
-from skipviz.app.views.own_thresholds_offer import offer_thresholds
+from skipviz.app.warm_up import warm_up
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.paths import cost_reading, loss_words, token_reading
@@ -36,7 +36,6 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     figures = cost_summary(trace)
     st.markdown(cost_reading(trace, figures))
     _numbers(trace, figures)
-    offer_thresholds(trace, request)
     if len(trace) > EXPLORED:
         st.info(
             f"The text has {len(trace):,} tokens; at most {EXPLORED:,} can be shown one by one. "
@@ -52,6 +51,10 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
+    if warm_up().has_imported:
+        from skipviz.app.views.own_thresholds_offer import offer_thresholds
+
+        offer_thresholds(trace, request)
 
 
 def said_or_unknown(value: float | None, form: str) -> str:

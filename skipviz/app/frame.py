@@ -1,0 +1,80 @@
+"""What stands around every page: the side bar, the run of the text, and the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from skipviz.app.changed import what_changed
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import PATHS, follow, jobs, outcome
+from skipviz.app.opening import is_sample, open_at_start
+from skipviz.app.recent_runs import offer_recent_runs, recent_runs
+from skipviz.app.running import show_elsewhere
+from skipviz.app.sessions import this_visitor
+from skipviz.app.state import state
+from skipviz.app.warm_up import warm_up
+
+LOST = (
+    "The address of this page names a trace that is not known here: the server was started anew, "
+    "or it was made elsewhere. Below is a sample. Trace the text again to see it."
+)
+
+
+def show(page: Callable[[], None]) -> None:
+    """Draw the frame, and a page in it."""
+    state().waits_shown.clear()
+    open_at_start()
+    side_bar = st.sidebar.container()
+    _side_bar(side_bar)
+    _text()
+    page()
+    with st.sidebar:
+        show_elsewhere()
+        shown = state().runs[PATHS].finished
+        offer_recent_runs(None if shown is None else shown.request)
+    warm_up().begin()  # last, so that the first page does not share the processor with it
+
+
+def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
+    """Offer text and model, once what reads models is imported; begin a run that was asked for."""
+    with place:
+        st.title("skipviz")
+        st.caption("Which layers did each token use, and why?")
+        if not warm_up().has_imported:
+            _wait_for_models()
+            return
+        from skipviz.app.inputs import choose
+
+        request = choose()
+    if request is not None:
+        recent_runs().add(this_visitor(), request)
+        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
+
+
+@st.fragment(run_every=0.3)
+def _wait_for_models() -> None:
+    if warm_up().has_imported:
+        st.rerun()
+    st.caption("Getting ready to run models …")
+
+
+def _text() -> None:
+    """Say how far the run of the text is, and what differs from what the side bar asks for."""
+    if state().lost_address:
+        st.warning(LOST)
+    run = state().runs[PATHS]
+    outcome(PATHS, asked=run.asked)
+    shown = run.finished
+    if shown is None:
+        return
+    if is_sample(shown.request):
+        st.info(
+            "This is a sample that comes with skipviz. **Try it on your text**: enter one in the "
+            "side bar and press **Trace the text**."
+        )
+    elif shown is not run:
+        st.caption("Below is what was traced before.")
+    if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
+        st.caption(plain(changed))
