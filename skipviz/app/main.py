@@ -7,7 +7,7 @@ from importlib import import_module
 
 import streamlit as st
 
-from skipviz.app import frame
+from skipviz.app.frame import frame
 
 PAGES = {
     "Skip paths": "paths",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
@@ -16,9 +18,14 @@ def this_session() -> str:
 def this_visitor() -> str:
     """Return what a browser is known by, over its tabs and after a page was loaded again.
 
-    It is the cookie by which Streamlit tells this browser's uploads from those of other sites.
+    It is the cookie by which Streamlit tells this browser's uploads from those of other sites. At
+    each loading the same token stands in it under another mask, which comes before it.
     """
-    return st.context.cookies.get("_streamlit_xsrf") or this_session()
+    match st.context.cookies.get("_streamlit_xsrf", "").split("|"):
+        case ["2", mask, masked, _]:
+            pairs = zip(bytes.fromhex(masked), cycle(bytes.fromhex(mask)), strict=False)
+            return bytes(one ^ other for one, other in pairs).hex()
+    return this_session()
 
 
 def is_open(session: str) -> bool:

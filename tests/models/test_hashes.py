@@ -13,7 +13,7 @@ import pytest
 
 import skipviz
 from skipviz.app.jobs import Jobs, Request
-from skipviz.app.stored import request_of
+from skipviz.app.frame.stored import request_of
 from skipviz.errors import ModelError
 from skipviz.evaluation.frontier import measure
 from skipviz.traces import METADATA_KEY

@@ -12,7 +12,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.inputs import sample_document
+from skipviz.app.frame.inputs import sample_document
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show

@@ -11,7 +11,7 @@ import streamlit as st
 
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Request
-from skipviz.app.opening import is_sample, show_request
+from skipviz.app.frame.opening import is_sample, show_request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import set_widget, state
 
@@ -40,7 +40,7 @@ class RecentRun:
     @property
     def label(self) -> str:
         """How it is offered: text, model, policy or budget, time."""
-        return " · ".join([*described(self.request), f"{self.at:%H:%M}"])
+        return " · ".join([*told_apart(self.request), f"{self.at:%H:%M}"])
 
 
 class RecentRuns:
@@ -73,7 +73,7 @@ def recent_runs() -> RecentRuns:
     return RecentRuns()
 
 
-def described(request: Request) -> list[str]:
+def told_apart(request: Request) -> list[str]:
     """Return what tells a request from others: its text, model, and policy or budget."""
     first, *others = request.documents
     text = first.text.strip() if first.source == "pasted text" else first.source

@@ -10,7 +10,7 @@ import streamlit as st
 
 from skipviz.app.components.run_button import PATHS, follow, jobs
 from skipviz.app.jobs import Request
-from skipviz.app.stored import request_of
+from skipviz.app.frame.stored import request_of
 from skipviz.app.state import state
 from skipviz.traces import Trace
 

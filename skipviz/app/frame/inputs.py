@@ -11,11 +11,11 @@ import streamlit as st
 from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
-from skipviz.app.gates_input import GATES_OF, choose_gates
+from skipviz.app.frame.gates_input import GATES_OF, choose_gates
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
 from skipviz.app.state import restore, state, widgets
-from skipviz.app.stored import stored_trace
+from skipviz.app.frame.stored import stored_trace
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
 from skipviz.folders import BACKBONE, FIRST, model_folder, sample_folders

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from skipviz.app.jobs import Request
-from skipviz.app.opening import is_sample
+from skipviz.app.frame.opening import is_sample
 
 
 def what_changed(shown: Request, chosen: Request | None) -> str | None:

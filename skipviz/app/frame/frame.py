@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from skipviz.app.changed import what_changed
+from skipviz.app.frame.changed import what_changed
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, follow, jobs, outcome
-from skipviz.app.opening import is_sample, open_at_start
-from skipviz.app.recent_runs import offer_recent_runs, recent_runs
-from skipviz.app.running import show_elsewhere
+from skipviz.app.frame.opening import is_sample, open_at_start
+from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
+from skipviz.app.frame.running import show_elsewhere
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import state
-from skipviz.app.warm_up import warm_up
+from skipviz.app.frame.warm_up import warm_up
 
 LOST = (
     "The address of this page names a trace that is not known here: the server was started anew, "
@@ -45,7 +45,7 @@ def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
         if not warm_up().has_imported:
             _wait_for_models()
             return
-        from skipviz.app.inputs import choose
+        from skipviz.app.frame.inputs import choose
 
         request = choose()
     if request is not None:

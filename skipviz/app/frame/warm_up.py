@@ -15,7 +15,7 @@ from skipviz.home import home
 IMPORTED = (
     "skipviz.models.loading",
     "skipviz.recording.tracing",
-    "skipviz.app.inputs",
+    "skipviz.app.frame.inputs",
     "skipviz.app.views.own_thresholds_offer",
 )
 """Modules that the side bar and a first run need, with torch and transformers under them."""
