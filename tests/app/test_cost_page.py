@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import polars as pl
@@ -14,25 +13,9 @@ from skipviz.analysis.timing.measured import RUNS
 from skipviz.analysis.timing.parts import flops_by_part
 from skipviz.analysis.timing.savings import WorkSaved, savings
 from tests import tiny
+from tests.app.pages import PATIENCE, page_of_text, until
 from tests.folders import write_gated
 from tests.plots.test_timing import BENCHES, planted_cost
-
-PATIENCE = 60
-
-
-def cost_of(folder: str, text: str) -> None:
-    """The script of the page after a text was traced."""
-    import skipviz
-    from skipviz.app.components.run_button import PATHS, follow, jobs
-    from skipviz.app.jobs import Request
-    from skipviz.app.state import state
-    from skipviz.app.views.cost_page import page
-
-    request = Request(model=folder, documents=(skipviz.Document("mine", text),))
-    if PATHS not in state().runs:
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-        state().runs[PATHS].job.future.result()
-    page()
 
 
 def said(page: AppTest) -> str:
@@ -41,20 +24,21 @@ def said(page: AppTest) -> str:
     )
 
 
-def measured(page: AppTest) -> AppTest:
+def cost_of(folder: Path) -> AppTest:
+    """The page after a text was traced."""
+    page = AppTest.from_function(page_of_text, args=("cost_page", str(folder), tiny.TEXT, None))
+    return page.run(timeout=PATIENCE)
+
+
+def measured(page: AppTest) -> None:
     page.button(key="try cost").click()
-    until = time.monotonic() + PATIENCE
-    page.run(timeout=PATIENCE)
-    while "Measured on" not in said(page) and time.monotonic() < until:
-        page.run(timeout=PATIENCE)
-        time.sleep(0.1)
-    return page
+    until(page, lambda: "Measured on" in said(page))
 
 
 @pytest.mark.slow
 def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
-    page = AppTest.from_function(cost_of, args=(str(folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(folder)
     assert not page.exception
     first = said(page)
     assert "The decisions save" in first
@@ -69,9 +53,8 @@ def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
 @pytest.mark.long
 def test_times_stand_when_asked(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
-    page = AppTest.from_function(cost_of, args=(str(folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(folder)
     measured(page)
-    assert not page.exception
     now = said(page)
     for words in ("In prefill, gathered, skipping", "In decode, gathered, skipping", "7 rounds",
                   "An estimate, not measured", "Layers used explain"):  # fmt: skip
@@ -83,9 +66,8 @@ def test_times_stand_when_asked(tmp_path: Path, dense_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dense_model_is_timed_and_the_rest_is_unknown(dense_folder: Path) -> None:
-    page = AppTest.from_function(cost_of, args=(str(dense_folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(dense_folder)
     measured(page)
-    assert not page.exception
     assert "so there is nothing to save" in said(page)
     assert not page.metric
 

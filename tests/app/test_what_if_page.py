@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +12,11 @@ from skipviz.app.components.token_view import payload
 from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny
+from tests.app.pages import PATIENCE, page_of_text, until
 from tests.folders import write_gated
 from tests.synthetic import make_trace
 
-PATIENCE = 60
 TEXT = tiny.TEXT[:40]
-
-
-def what_if_of(folder: str, text: str) -> None:
-    """The script of the page after a text was traced."""
-    import skipviz
-    from skipviz.app.components.run_button import PATHS, follow, jobs
-    from skipviz.app.jobs import Request
-    from skipviz.app.state import state
-    from skipviz.app.views.what_if_page import page
-
-    request = Request(model=folder, documents=(skipviz.Document("mine", text),), budget=0.8)
-    if PATHS not in state().runs:
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-        state().runs[PATHS].job.future.result()
-    page()
 
 
 def controls_of(known: bool) -> None:
@@ -83,15 +66,6 @@ def map_of(asked: str) -> None:
     _map(request, before, StartedRun(job, asked, request))
 
 
-def until(page: AppTest, there: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not there() and time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        time.sleep(0.1)
-    assert not page.exception
-    assert there()
-
-
 def said(page: AppTest) -> str:
     return " ".join(each.value for each in (*page.markdown, *page.caption))
 
@@ -103,7 +77,8 @@ def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
     model = skipviz.load(folder, budget=0.8)
     trace = skipviz.trace(model, TEXT)
-    page = AppTest.from_function(what_if_of, args=(str(folder), TEXT)).run(timeout=PATIENCE)
+    page = AppTest.from_function(page_of_text, args=("what_if_page", str(folder), TEXT))
+    page.run(timeout=PATIENCE)
     assert not page.exception
     assert "The loss would" not in said(page)
     page.button_group(key="what if kind").set_value("A whole token").run(timeout=PATIENCE)
