@@ -196,5 +196,5 @@ def loss_change_figure(answer: WhatIf) -> go.Figure:
     )
     figure.update_xaxes(title="token")
     figure.update_yaxes(title="change in loss (nats)")
-    dress(figure, answer.trace, title="Which predictions would change", height=340)
+    dress(figure, answer.trace, title="How the loss after each token would change", height=340)
     return figure.update_layout(showlegend=False, bargap=0.05, margin={"b": 60})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,15 @@ def said(page: AppTest) -> str:
 
 @pytest.mark.slow
 def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
-    tmp_path: Path, dense_folder: Path
+    tmp_path: Path, dense_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go_on = threading.Event()
+
+    def what_if_later(*given: Any, **named: Any) -> skipviz.WhatIf:
+        assert go_on.wait(PATIENCE)
+        return skipviz.what_if(*given, **named)
+
+    monkeypatch.setattr("skipviz.app.views.what_if_page.what_if", what_if_later)
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
     model = skipviz.load(folder, budget=0.8)
     trace = skipviz.trace(model, TEXT)
@@ -84,15 +92,21 @@ def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
     page.button_group(key="what if kind").set_value("A whole token").run(timeout=PATIENCE)
     page.number_input(key="what if token").set_value(5)
     page.button(key="what if force").click().run(timeout=PATIENCE)
+    assert "no answer yet. The map still shows the text as it was traced." in said(page)
+    go_on.set()
     forced = what_if_reading(skipviz.what_if(model, trace, sites={(5, None): False}))
     until(page, lambda: forced in said(page))
     assert "skips all layers with gates" in said(page)
     page.button(key="what if undo").click().run(timeout=PATIENCE)
     assert "The loss would" not in said(page)
     page.button_group(key="what if gates").set_value("Another threshold").run(timeout=PATIENCE)
+    go_on.clear()
     page.number_input(key="what if threshold all sites").set_value(0.3).run(timeout=PATIENCE)
+    assert "The map still shows the answer to the question before (" in said(page)
+    go_on.set()
     moved = what_if_reading(skipviz.what_if(model, trace, threshold=0.3))
     until(page, lambda: moved in said(page))
+    assert "no answer yet" not in said(page)
     page.button_group(key="what if gates").set_value("A budget").run(timeout=PATIENCE)
     budget = page.select_slider(key="what if budget").value
     met = what_if_reading(skipviz.what_if(model, trace, budget=float(budget)))

@@ -89,7 +89,10 @@ def page() -> None:
     if len(traced) > MOST_SHOWN:
         st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
     else:
-        _map(request, traced, _latest_run(request) if asked.anything else None)
+        shown = _latest_run(request) if asked.anything else None
+        if asked.anything and answer is None:
+            _say_what_the_map_shows(shown)
+        _map(request, traced, shown)
     if answer is not None:
         _details(answer)
 
@@ -254,6 +257,17 @@ def _show(answer: WhatIf) -> None:
     ]
     key_figures(cells)
     st.caption(plain(caveat_reading(answer)))
+
+
+def _say_what_the_map_shows(run: StartedRun | None) -> None:
+    """Say that the map shows no answer to this question yet, but what it showed before."""
+    answer: WhatIf | None = None if run is None else kept_result(run.job)
+    what = (
+        "the text as it was traced"
+        if answer is None
+        else f"the answer to the question before ({plain(answer.question)})"
+    )
+    st.caption(f"This question has no answer yet. The map still shows {what}.")
 
 
 def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
