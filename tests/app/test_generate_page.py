@@ -106,6 +106,7 @@ def test_a_text_is_written_and_becomes_the_one_of_all_pages(page: AppTest, folde
     said = press(page)
     wanted = skipviz.generate(skipviz.load(folder), PROMPT, max_new_tokens=8)
     assert "The model wrote 8 tokens and used" in said
+    assert ":orange-badge[computed anyway]" in said
     assert "All other pages now show this text." in said
     traced = trace_of(page)
     assert traced.tokens.equals(wanted.trace.tokens)

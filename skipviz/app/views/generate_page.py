@@ -9,7 +9,7 @@ import polars as pl
 import streamlit as st
 
 from skipviz.app.components.downloads import trace_csv, trace_file
-from skipviz.app.components.heading import heading
+from skipviz.app.components.heading import heading, skipping_badges
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import (
@@ -63,6 +63,9 @@ def page() -> None:
         "prefill", "decode", "layers used", "runtime", "temperature", "dense model",
         of_text=False,
     )  # fmt: skip
+    shown = _latest()
+    if shown is not None:
+        skipping_badges(shown.own.trace)
     _inputs(chosen)
     run = state().runs.get(GENERATION_RUN)
     if run is None:
@@ -88,6 +91,13 @@ def page() -> None:
         _go_on(run.request, found.own)
         st.rerun()
     _show(found, finished)
+
+
+def _latest() -> WrittenTexts | None:
+    """Return the text that the page shows, unless another is being written."""
+    run = state().runs.get(GENERATION_RUN)
+    finished = None if run is None or run.under_way else run.finished
+    return None if finished is None else kept_result(finished.job)
 
 
 def _inputs(chosen: Request) -> None:
