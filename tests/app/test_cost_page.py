@@ -46,6 +46,7 @@ def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
     assert "In prefill" not in first
     table = page.dataframe[0].value
     trace = skipviz.trace(skipviz.load(folder), tiny.TEXT)
+    assert f"The text: mine, {len(trace)} tokens, how long this takes" in first
     wanted = flops_by_part(trace)["flops"].sum()
     assert table["as decided, GFLOPs"].sum() == pytest.approx(wanted / 1e9)
 
@@ -69,6 +70,9 @@ def test_a_dense_model_is_timed_and_the_rest_is_unknown(dense_folder: Path) -> N
     page = cost_of(dense_folder)
     measured(page)
     assert "so there is nothing to save" in said(page)
+    assert page.dataframe[-1].value["p99, ms"].isna().any()
+    assert page.dataframe[-1].proto.placeholder == "unknown"
+    assert "the slowest 1% from 100 on" in said(page)
     assert not page.metric
 
 
@@ -111,6 +115,22 @@ def test_encoders_are_not_offered_to_be_timed() -> None:
     assert not page.exception
     assert "predicts no next token" in said(page)
     assert not page.button
+
+
+def of_many_texts() -> None:
+    import skipviz
+    from skipviz.app.jobs import Request
+    from skipviz.app.views.cost_page import _offer
+    from tests.synthetic import make_trace
+
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    _offer(request, make_trace(tokens=34, sequences=17))
+
+
+def test_of_many_texts_it_is_said_which_are_run() -> None:
+    page = AppTest.from_function(of_many_texts).run(timeout=PATIENCE)
+    assert not page.exception
+    assert "34 tokens, of which the first 16 texts are run, how long" in said(page)
 
 
 @pytest.mark.parametrize(
