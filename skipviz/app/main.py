@@ -34,7 +34,7 @@ def run() -> None:
         for title, name in PAGES.items()
     }
     chosen = st.navigation(list(pages.values()), position="top")
-    frame.show(chosen.run)
+    frame.draw_in_frame(chosen.run)
 
 
 def _page(name: str) -> Callable[[], None]:

@@ -66,9 +66,9 @@ def load_served(name: str) -> SkipModel:
     ModelError
         If it is not one, or cannot be loaded.
     """
+    check_known(name)
     from skipviz.models import load
 
-    check_known(name)
     return load(name)
 
 
@@ -83,9 +83,10 @@ def load_described(name: str, gates: str) -> SkipModel:
         If the description does not fit.
     """
     from skipviz.families.described.spec import gate_specs_in
-    from skipviz.models import load
 
     check_known(name)
+    from skipviz.models import load
+
     return load(name, gates=gate_specs_in(gates, name="The description of gates"))
 
 
@@ -97,9 +98,9 @@ def gates_proposed(name: str) -> str:
     ModelError
         If it is not one, cannot be loaded, or has no module that may be a gate.
     """
+    check_known(name)
     from skipviz.experiments.inspection import proposed_gates
 
-    check_known(name)
     return proposed_gates(name)
 
 

@@ -14,9 +14,9 @@ def framed(view: str) -> None:
     """The script of a page in its frame."""
     from importlib import import_module
 
-    from skipviz.app.frame.frame import show
+    from skipviz.app.frame.frame import draw_in_frame
 
-    show(import_module(f"skipviz.app.views.{view}").page)
+    draw_in_frame(import_module(f"skipviz.app.views.{view}").page)
 
 
 def page_of_text(view: str, folder: str, text: str, budget: float | None = 0.8) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from skipviz.app.jobs import Request
 from skipviz.app.frame.opening import is_sample
+from skipviz.app.jobs import Request
 
 
 def what_changed(shown: Request, chosen: Request | None) -> str | None:

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from skipviz.app.frame.changed import what_changed
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, follow, jobs, outcome
+from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.opening import is_sample, open_at_start
 from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
+from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import state
-from skipviz.app.frame.warm_up import warm_up
 
 LOST = (
     "The address of this page names a trace that is not known here: the server was started anew, "
@@ -22,7 +22,7 @@ LOST = (
 )
 
 
-def show(page: Callable[[], None]) -> None:
+def draw_in_frame(page: Callable[[], None]) -> None:
     """Draw the frame, and a page in it."""
     state().waits_shown.clear()
     open_at_start()

@@ -12,15 +12,15 @@ from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.frame.gates_input import GATES_OF, choose_gates
+from skipviz.app.frame.stored import stored_trace
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
 from skipviz.app.state import restore, state, widgets
-from skipviz.app.frame.stored import stored_trace
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
 from skipviz.folders import BACKBONE, FIRST, model_folder, sample_folders
-from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
 
 SAMPLES = {

@@ -9,8 +9,8 @@ from importlib.resources import files
 import streamlit as st
 
 from skipviz.app.components.run_button import PATHS, follow, jobs
-from skipviz.app.jobs import Request
 from skipviz.app.frame.stored import request_of
+from skipviz.app.jobs import Request
 from skipviz.app.state import state
 from skipviz.traces import Trace
 

@@ -10,8 +10,8 @@ from datetime import datetime
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
-from skipviz.app.jobs import Request
 from skipviz.app.frame.opening import is_sample, show_request
+from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import set_widget, state
 

@@ -1,4 +1,4 @@
-"""What runs for this session and is not on the page in view: how far it is, and a way to stop it."""
+"""What runs for this session elsewhere than on the page in view, and a way to stop it."""
 
 from __future__ import annotations
 

@@ -24,7 +24,6 @@ from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.one_text import audited, in_context, named_cells, single_text
 from skipviz.experiments.decision_audit import Downstream
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.decision_audit import (
     Shown,
     quality_by_class,
@@ -40,6 +39,7 @@ from skipviz.readings.decision_audit import (
     first_token_reading,
     rounding_reading,
 )
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 WORST = 30

@@ -30,7 +30,6 @@ from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
 from skipviz.app.state import state, widget
 from skipviz.errors import InputError
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import (
     LEFT_OUT,
@@ -49,6 +48,7 @@ from skipviz.readings.clusters import (
     map_reading,
     reading,
 )
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 HERE, FILE = "Found in this text", "From a file"

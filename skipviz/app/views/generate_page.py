@@ -37,9 +37,9 @@ from skipviz.app.state import StartedRun, restore, set_widget, state, widgets
 from skipviz.app.worker import Job
 from skipviz.errors import InputError, TextError
 from skipviz.folders import FIRST
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.generation import comparison_reading, generation_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text

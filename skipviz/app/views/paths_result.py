@@ -14,11 +14,11 @@ from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.components.token_view import payload, token_view
+from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
 from skipviz.app.state import state
-from skipviz.app.frame.warm_up import warm_up
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.paths import cost_reading, loss_words, token_reading
 from skipviz.traces import Trace
 

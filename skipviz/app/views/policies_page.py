@@ -20,9 +20,9 @@ from skipviz.app.views.shuffled_control import show_shuffled
 from skipviz.errors import ModelError
 from skipviz.evaluation.losses import Estimate
 from skipviz.folders import model_folder, samples_folder
-from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.policies import frontier_reading, missed_reading
 
 FRONTIER = "frontier.csv"

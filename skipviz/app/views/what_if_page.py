@@ -23,9 +23,9 @@ from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
 from skipviz.app.state import StartedRun, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
-from skipviz.glossary import GLOSSARY
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 MAP = "what if map"

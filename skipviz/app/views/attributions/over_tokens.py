@@ -17,10 +17,10 @@ from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
 from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute, runs
 from skipviz.experiments.attribution.target import Attribution, Target
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.attribution import attribution_html
 from skipviz.plots.style.palette import UNIT_NAMES
 from skipviz.readings.attribution import score_reading, sum_reading, text_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 TARGET_KINDS = {
