@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from skipviz.app.jobs import Request, kept_result
+from skipviz.app.on_canvas import CANVASES, OnCanvas
 from skipviz.app.worker import Job
 from skipviz.errors import Stopped
 from skipviz.text.documents import Document
@@ -84,8 +85,11 @@ class State:
         Names of the runs whose progress the page in view shows.
     lost_address
         Whether the page's address named a trace that is not known here.
-    start
-        The token that the page's address named, and the key of the trace that it is of.
+    canvases
+        What stands on the canvas of each text, by the key of its request.
+    picked
+        The cell of the canvas that was clicked since the page was drawn last: the key of the
+        request, token and site.
     stored
         The uploaded trace: its file's id, its request, and the trace.
     points_seen
@@ -117,7 +121,8 @@ class State:
     chosen: Request | None = None
     waits_shown: set[str] = field(default_factory=set)
     lost_address: bool = False
-    start: tuple[str, int | None] | None = None
+    canvases: dict[str, OnCanvas] = field(default_factory=dict)
+    picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
@@ -136,6 +141,15 @@ def state() -> State:
     if _KEY not in st.session_state:
         st.session_state[_KEY] = State()
     found: State = st.session_state[_KEY]
+    return found
+
+
+def on_canvas(request: Request) -> OnCanvas:
+    """Return what stands on the canvas of the text of a request that is shown."""
+    canvases = state().canvases
+    found = canvases[request.key] = canvases.pop(request.key, OnCanvas())
+    for key in list(canvases)[:-CANVASES]:
+        del canvases[key]
     return found
 
 

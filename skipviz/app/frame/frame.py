@@ -7,15 +7,21 @@ from collections.abc import Callable
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import PATHS, follow, jobs, outcome
+from skipviz.app.components.run_button import PATHS, follow, jobs, outcome, traced_now
 from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.opening import is_sample, open_at_start
 from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
+from skipviz.app.frame.text_canvas import text_canvas
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import state
 
+STYLE = """<style>
+.stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
+</style>"""
+"""Streamlit leaves more room around a page than a canvas can spare."""
 LOST = (
     "The address of this page names a trace that is not known here: the server was started anew, "
     "or it was made elsewhere. Below is a sample. Trace the text again to see it."
@@ -24,6 +30,7 @@ LOST = (
 
 def draw_in_frame(page: Callable[[], None]) -> None:
     """Draw the frame, and a page in it."""
+    st.html(STYLE)
     state().waits_shown.clear()
     open_at_start()
     side_bar = st.sidebar.container()
@@ -61,7 +68,7 @@ def _wait_for_models() -> None:
 
 
 def _text() -> None:
-    """Say how far the run of the text is, and what differs from what the side bar asks for."""
+    """Show the text, how far its run is, and what differs from what the side bar asks for."""
     if state().lost_address:
         st.warning(LOST)
     run = state().runs[PATHS]
@@ -78,3 +85,5 @@ def _text() -> None:
         st.caption("Below is what was traced before.")
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
         st.caption(plain(changed))
+    if (known := traced_now()) is not None:
+        text_canvas(*known, address=shown.request.address)

@@ -116,7 +116,7 @@ def bring_back(request: Request) -> None:
         set_widget(f"budget of {request.model} {request.policy}", request.budget)
     if request.policy is not None:
         set_widget(f"policy of {request.model}", request.policy)
-    if len(request.documents) == 1 and request.documents[0].messages is None:
+    if len(request.documents) == 1 and not request.documents[0].messages:
         set_widget("kind", "Paste")
         set_widget("pasted", request.documents[0].text)
     state().sidebar = {}

@@ -17,7 +17,7 @@ def page() -> None:
         "unit", "skip path",
     )  # fmt: skip
     run = state().runs.get(PATHS)
-    shown = None if run is None or run.under_way else run.finished
+    shown = None if run is None else run.finished
     traced = None if shown is None else kept_result(shown.job)
     if shown is not None and traced is not None:
-        show(traced, shown.request, key=str(shown.asked))
+        show(traced, shown.request)

@@ -1,0 +1,68 @@
+"""What stands on the canvas of the text beside its trace: what is selected, what pages found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+from skipviz.app.components.canvas import Selection
+
+if TYPE_CHECKING:
+    from skipviz.plots.lenses.lens import Lens
+
+CANVASES = 4
+"""Texts of a session whose lenses and selections are kept: those shown last."""
+
+
+@dataclass
+class OnCanvas:
+    """What stands on the canvas of one text.
+
+    Attributes
+    ----------
+    selection
+        What is selected.
+    lenses
+        Lenses that pages found, by their names, each with what it was made from.
+    marks
+        Decisions that a question changed, of shape [tokens, sites], with what they were made from.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
+    marks: tuple[str, npt.NDArray[np.uint8]] | None = None
+
+    @property
+    def made_from(self) -> str:
+        """What changes exactly when lenses or marks do."""
+        sources = [f"{name} {source}" for name, (source, _) in self.lenses.items()]
+        return "; ".join([*sources, "" if self.marks is None else self.marks[0]])
+
+    def paint(self, source: str, *makers: Callable[[], Lens]) -> None:
+        """Add lenses, and have the page drawn anew if they were not there.
+
+        Parameters
+        ----------
+        source
+            What they are made from; changes exactly when they do.
+        makers
+            Each makes one, where it is not there yet.
+        """
+        if any(known == source for known, _ in self.lenses.values()):
+            return
+        for make in makers:
+            lens = make()
+            self.lenses[lens.name] = (source, lens)
+        st.rerun()
+
+    def mark(self, source: str, marks: npt.NDArray[np.uint8] | None) -> None:
+        """Mark decisions, or none, and have the page drawn anew if others were marked."""
+        if (self.marks[0] if self.marks else None) == (None if marks is None else source):
+            return
+        self.marks = None if marks is None else (source, marks)
+        st.rerun()
