@@ -31,11 +31,14 @@ class OnCanvas:
         Lenses that pages found, by their names, each with what it was made from.
     marks
         Decisions that a question changed, of shape [tokens, sites], with what they were made from.
+    asked
+        What a page asked to be selected last: where that was clicked, the token, and the site.
     """
 
     selection: Selection = field(default_factory=Selection)
     lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
     marks: tuple[str, npt.NDArray[np.uint8]] | None = None
+    asked: tuple[str, int, int | None] | None = None
 
     @property
     def made_from(self) -> str:
@@ -59,6 +62,23 @@ class OnCanvas:
             lens = make()
             self.lenses[lens.name] = (source, lens)
         st.rerun()
+
+    def select(self, source: str, token: int, site: int | None = None) -> None:
+        """Have a token selected, and a site if one is given, and the page drawn anew.
+
+        Parameters
+        ----------
+        source
+            What was clicked; a click that was followed already counts for nothing.
+        token, site
+            Their indices in the trace.
+        """
+        asked = (f"{source} {token} {site}", token, site)
+        if asked == self.asked:
+            return
+        self.asked = asked
+        if self.selection.token != token or site not in (None, self.selection.site):
+            st.rerun()
 
     def mark(self, source: str, marks: npt.NDArray[np.uint8] | None) -> None:
         """Mark decisions, or none, and have the page drawn anew if others were marked."""

@@ -9,13 +9,15 @@ import streamlit as st
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, follow, jobs, outcome, traced_now
 from skipviz.app.frame.changed import what_changed
-from skipviz.app.frame.opening import is_sample, open_at_start
+from skipviz.app.frame.opening import is_sample, open_at_start, sample
 from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
 from skipviz.app.frame.text_canvas import text_canvas
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import state
+from skipviz.readings.paths import shallow_reading, shallowest_token
+from skipviz.traces import Trace
 
 STYLE = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
@@ -67,6 +69,15 @@ def _wait_for_models() -> None:
     st.caption("Getting ready to run models …")
 
 
+def _introduce(trace: Trace) -> None:
+    """Say what the sample shows, and how to go on."""
+    said = plain(shallow_reading(trace, shallowest_token(trace)))
+    st.markdown(
+        f"**A sample, traced already.** {said} **Try it on your text**: enter one in the side bar "
+        "and press **Trace the text**."
+    )
+
+
 def _text() -> None:
     """Show the text, how far its run is, and what differs from what the side bar asks for."""
     if state().lost_address:
@@ -77,10 +88,7 @@ def _text() -> None:
     if shown is None:
         return
     if is_sample(shown.request):
-        st.info(
-            "This is a sample that comes with skipviz. **Try it on your text**: enter one in the "
-            "side bar and press **Trace the text**."
-        )
+        _introduce(sample()[1])
     elif shown is not run:
         st.caption("Below is what was traced before.")
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:

@@ -11,7 +11,8 @@ import streamlit as st
 from skipviz.app.components.run_button import PATHS, follow, jobs
 from skipviz.app.frame.stored import request_of
 from skipviz.app.jobs import Request
-from skipviz.app.state import state
+from skipviz.app.state import on_canvas, state
+from skipviz.readings.paths import shallowest_token
 from skipviz.traces import Trace
 
 SAMPLE_TRACE = "prose.parquet"
@@ -30,6 +31,8 @@ def open_at_start() -> None:
     request, trace = sample()
     jobs().keep(request, trace)
     show_request(request)
+    if st.query_params.get("trace") != request.address:  # else it says what is selected, or nothing
+        on_canvas(request).asked = ("sample", shallowest_token(trace), None)
 
 
 def show_request(request: Request) -> None:

@@ -46,7 +46,8 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
         ),
     )
     with st.container(key="workbench"):
-        on.selection = canvas(data, key=KEY, on_pick=_picked, on_address=_went_back)
+        shown = data if on.asked is None else {**data, "select": on.asked}
+        on.selection = canvas(shown, key=KEY, on_pick=_picked, on_address=_went_back)
 
 
 def _picked() -> None:
