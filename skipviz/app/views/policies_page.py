@@ -24,6 +24,7 @@ from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.policies import frontier_reading, missed_reading
+from skipviz.text.documents import Document
 
 FRONTIER = "frontier.csv"
 POLICY_COLUMNS: dict[str, Any] = {
@@ -142,17 +143,22 @@ def _compare(row: dict[str, Any]) -> None:
     )
     if row["limit"] is not None:
         st.caption(plain(_promise(row["model"], row["limit"])))
-    asked = Request(
+    asked = _asked_for(row, documents)
+    traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
+    if traced is not None:
+        show(traced, asked, key=asked.key)
+        show_shuffled(traced, asked)
+
+
+def _asked_for(row: dict[str, Any], documents: tuple[Document, ...]) -> Request:
+    """Return what is run for a row of the table."""
+    return Request(
         model=row["model"],
         documents=documents,
         budget=row["budget"],
         policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
         limit=row["limit"],
     )
-    traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
-    if traced is not None:
-        show(traced, asked, key=asked.key)
-        show_shuffled(traced, asked)
 
 
 def _promise(model: str, limit: float) -> str:
