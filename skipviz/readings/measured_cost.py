@@ -141,10 +141,8 @@ def lost_reading(found: Cost, phase: str) -> str:
 
     Parameters
     ----------
-    found
-        A measurement.
-    phase
-        ``prefill`` or ``decode``.
+    found, phase
+        As of ``saving_reading``.
     """
     own = found.parts.filter(phase=phase, runtime="gathered").drop_nulls("lost_seconds")
     dense = float(found.parts.filter(phase=phase, runtime="dense")["seconds"].sum())
@@ -205,10 +203,8 @@ def latency_reading(found: Cost, phase: str) -> str:
 
     Parameters
     ----------
-    found
-        A measurement.
-    phase
-        ``prefill`` or ``decode``.
+    found, phase
+        As of ``saving_reading``.
     """
     rows = {row["runtime"]: row for row in found.latency.filter(phase=phase).iter_rows(named=True)}
     runtime = "gathered" if "gathered" in rows else "masked"
