@@ -25,6 +25,7 @@ from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.policies import frontier_reading, missed_reading
+from skipviz.text.documents import Document
 
 FRONTIER = "frontier.csv"
 POLICY_COLUMNS: dict[str, Any] = {
@@ -138,18 +139,11 @@ def _compare(row: dict[str, Any]) -> None:
     documents = state().documents or (sample_document(),)
     what = ", ".join(plain(document.source) for document in documents[:3])
     st.caption(
-        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
-        "on the page “Skip paths”."
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it."
     )
     if row["limit"] is not None:
         st.caption(plain(_promise(row["model"], row["limit"])))
-    asked = Request(
-        model=row["model"],
-        documents=documents,
-        budget=row["budget"],
-        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
-        limit=row["limit"],
-    )
+    asked = _asked_for(row, documents)
     traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
     if traced is not None:
         show_numbers(traced)
@@ -159,6 +153,17 @@ def _compare(row: dict[str, Any]) -> None:
             "before stays under “Recent runs”.",
         )  # fmt: skip
         show_shuffled(traced, asked)
+
+
+def _asked_for(row: dict[str, Any], documents: tuple[Document, ...]) -> Request:
+    """Return what is run for a row of the table."""
+    return Request(
+        model=row["model"],
+        documents=documents,
+        budget=row["budget"],
+        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
+        limit=row["limit"],
+    )
 
 
 def _promise(model: str, limit: float) -> str:
