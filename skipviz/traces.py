@@ -38,7 +38,8 @@ from skipviz.parquet import check_regular_file, check_unpacked, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 
-FORMAT = 1
+FORMAT = 2
+READABLE_FORMATS = (1, FORMAT)
 METADATA_KEY = "skipviz"
 SAME_TOKENS = ("sequence", "position", "token_id")
 
@@ -206,12 +207,12 @@ class Trace:
 
     @classmethod
     def load(cls, source: Path | str | io.BytesIO) -> Trace:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, now or in an earlier version.
 
         Raises
         ------
         TraceError
-            If the file is not a trace, or a trace of another format.
+            If the file is not a trace, or one of a later format.
         """
         name = stored_name(source)
         try:
@@ -273,10 +274,10 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
             f"{name} is a Parquet file but not a trace. Give a file that Trace.save wrote."
         )
     payload = json.loads(metadata[METADATA_KEY.encode()])
-    if payload["format"] != FORMAT:
+    if payload["format"] not in READABLE_FORMATS:
         raise TraceError(
             f"{name} has trace format {payload['format']!r:.80}; this version of skipviz reads "
-            f"format {FORMAT}."
+            f"formats {' and '.join(map(str, READABLE_FORMATS))}."
         )
     run = pl.DataFrame([{each: payload["run"].get(each) for each in RUN}], schema=RUN)
     sites = pl.DataFrame(
@@ -295,23 +296,21 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
     table.validate(full=True)
     frame = pl.DataFrame(pl.from_arrow(table))
     shape = (frame.height, sites.height)
-    found = Trace(
-        run=run,
-        sites=sites,
-        tokens=frame.select(
-            pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items()
-        ),
-        matrices={
-            each: _matrix(frame[f"decision_{each}"], each, shape)
-            if sites.height
-            else np.zeros(shape, dtype=NUMPY[each])
-            for each in MATRICES
-        },
-    )
-    check_values(found.tokens, found.sites, found.matrices)
+    tokens = frame.select(pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items())
+    matrices = {
+        each: _matrix(frame[f"decision_{each}"], each, shape)
+        if sites.height
+        else np.zeros(shape, dtype=NUMPY[each])
+        for each in MATRICES
+    }
     exits = bool((sites["kv"] == "propagated").any())
     layers = run["layers"].item()
-    used, depth = depth_columns(sites, found.matrix("exec_count"), layers=layers, exits=exits)
+    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
+    if payload["format"] == 1 and (sites["visit"] > 0).any():
+        # Format 1 said which layer was the deepest, whichever visit of it was the last.
+        tokens = tokens.with_columns(pl.Series("exit_depth", depth, dtype=pl.Int64))
+    found = Trace(run=run, sites=sites, tokens=tokens, matrices=matrices)
+    check_values(found.tokens, found.sites, found.matrices)
     check_depth(found.tokens, used, depth)
     return found
 
