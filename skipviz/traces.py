@@ -37,6 +37,7 @@ from skipviz.invariants import (
 from skipviz.parquet import check_regular_file, check_unpacked, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
+from skipviz.text.arguments import check_types
 
 FORMAT = 2
 READABLE_FORMATS = (1, FORMAT)
@@ -83,9 +84,13 @@ class Trace:
     matrices: Mapping[str, npt.NDArray[Any]]
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_tables(self.run, self.sites, self.tokens)
         check_shapes(self.matrices, tokens=self.tokens.height, sites=self.sites.height)
-        kept = {name: _read_only(without_repeats(self.matrices[name])) for name in MATRICES}
+        kept = {
+            name: _read_only(without_repeats(_as_stored(self.matrices[name], name)))
+            for name in MATRICES
+        }
         object.__setattr__(self, "matrices", kept)
 
     def __len__(self) -> int:
@@ -138,7 +143,7 @@ class Trace:
         KeyError
             If there is no such column.
         """
-        if name not in self.matrices:
+        if name not in list(MATRICES):
             raise KeyError(f"There is no matrix {name!r}; there are {', '.join(MATRICES)}.")
         return self.matrices[name]
 
@@ -241,6 +246,8 @@ class Trace:
         TraceError
             If the traces are not of the same tokens.
         """
+        if not isinstance(other, Trace):
+            return NotImplemented
         mine, theirs = self.tokens, other.tokens
         if not mine.select(SAME_TOKENS).equals(theirs.select(SAME_TOKENS)):
             raise TraceError(
@@ -415,6 +422,18 @@ def running_steps(sites: pl.DataFrame) -> npt.NDArray[np.int64]:
         return sites["layer"].to_numpy()
     place = {run: step for step, run in enumerate(layer_order(sites, layers=None))}
     return np.array([place[run] for run in sites.select("layer", "visit").rows()], dtype=np.int64)
+
+
+def _as_stored(matrix: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return a matrix in the type that files have, so that what is loaded is what was saved."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        found: npt.NDArray[Any] = matrix.astype(NUMPY[name], copy=False)
+    if found.dtype.kind != "f" and not np.array_equal(found, matrix):
+        raise TraceError(
+            f"{name} must be {'True or False' if name == 'forced' else 'whole numbers, 0 to 255'}; "
+            "it has others."
+        )
+    return found
 
 
 def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:

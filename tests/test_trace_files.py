@@ -225,6 +225,33 @@ def test_a_callers_arrays_stay_theirs() -> None:
     np.testing.assert_array_equal(made.matrix("score"), before)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("exec_count", 300, "exec_count must be whole numbers, 0 to 255"),
+        ("exec_count", -1, "exec_count must be whole numbers"),
+        ("exec_count", 0.5, "exec_count must be whole numbers"),
+        ("forced", 2, "forced must be True or False"),
+        ("score", "x", "score is of type <U1 and must be an array of numbers"),
+        ("score", 1j, "score is of type complex128"),
+    ],
+)
+def test_matrices_of_other_values_are_refused(name: str, value: Any, said: str) -> None:
+    trace = make_trace(tokens=4)
+    odd = np.full(trace.matrix(name).shape, value)
+    with pytest.raises(TraceError, match=said):
+        Trace(trace.run, trace.sites, trace.tokens, {**trace.matrices, name: odd})
+
+
+def test_matrices_have_the_types_that_files_have() -> None:
+    trace = make_trace(tokens=4)
+    wider = {name: matrix.astype(np.float64) for name, matrix in trace.matrices.items()}
+    made = Trace(trace.run, trace.sites, trace.tokens, wider)
+    for name in MATRICES:
+        assert made.matrix(name).dtype == trace.matrix(name).dtype
+        np.testing.assert_array_equal(made.matrix(name), trace.matrix(name))
+
+
 @pytest.mark.parametrize("name", ["1", "1_visits", "2"])
 def test_files_of_every_format_are_read(name: str) -> None:
     makes_sense(Trace.load(DATA / f"trace_format_{name}.parquet"))
