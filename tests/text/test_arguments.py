@@ -140,3 +140,16 @@ def test_fields_are_checked_with_their_words() -> None:
         odd = other
         with pytest.raises(InputError, match=said):
             Fields(odd)
+
+
+def test_what_is_no_model_in_memory_is_refused() -> None:
+    for model, tokenizer, said in (
+        ("smollm2-gated", print, "model is of type str; give a transformers model"),
+        (torch.nn.Identity(), None, "tokenizer is of type NoneType; give the model's"),
+    ):
+        with pytest.raises(InputError, match=said):
+            skipviz.from_parts(model, tokenizer)
+
+
+def test_names_of_any_bytes_can_be_stored() -> None:
+    assert skipviz.Document("a\udcff.txt", "text").source == "a\\udcff.txt"
