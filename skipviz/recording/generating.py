@@ -420,8 +420,6 @@ def _check_settings(
         raise InputError(f"top_p={top_p} must be above 0 and at most 1.")
     if top_k < 0:
         raise InputError(f"top_k={top_k} must be 0, for all tokens, or a number from 1.")
-    if isinstance(stop_strings, str):
-        raise InputError(f"stop_strings={stop_strings!r} is one text; give a list of them.")
     if not all(stop_strings):
         raise InputError("A stop string is empty; leave it out.")
     for each in stop_strings:

@@ -240,7 +240,10 @@ def test_it_stops_within_a_layer(gated: skipviz.SkipModel) -> None:
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"top_k": -1}, "top_k=-1"),
         ({"stop_strings": ["a", ""]}, "A stop string is empty"),
-        ({"stop_strings": "end"}, "stop_strings='end' is one text"),
+        (
+            {"stop_strings": "end"},
+            r"stop_strings='end' is of type str; generate takes Sequence\[str\]",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(
