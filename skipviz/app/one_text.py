@@ -6,10 +6,10 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.tokens.characters import text_around
+from skipviz.app.components.canvas_payload import span_texts
 from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
-from skipviz.app.components.token_view import span_texts
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import Request
 from skipviz.experiments.decision_audit import Downstream, audit
@@ -85,9 +85,8 @@ def text_caption(traced: Trace, *more: str) -> None:
     names = traced.tokens["source"].unique(maintain_order=True)
     sequences = traced.tokens["sequence"].n_unique()
     others = f" and {sequences - 1:,} more" if sequences > 1 else ""
-    st.caption(
-        ", ".join([f"The text: {plain(names[0])}{others}", f"{len(traced):,} tokens", *more]) + "."
-    )
+    tokens = f"{len(traced):,} token{'' if len(traced) == 1 else 's'}"
+    st.caption(", ".join([f"The text: {plain(names[0])}{others}", tokens, *more]) + ".")
 
 
 def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataFrame | None:

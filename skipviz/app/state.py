@@ -6,13 +6,14 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import streamlit as st
 
 from skipviz.app.jobs import Request, kept_result
+from skipviz.app.on_canvas import CANVASES, OnCanvas
 from skipviz.app.worker import Job
 from skipviz.errors import Stopped
 from skipviz.text.documents import Document
@@ -78,8 +79,19 @@ class State:
         The texts that were chosen last.
     sidebar
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
-    start
-        The token that the page's address named, and the key of the trace that it is of.
+    chosen
+        What the side bar asks for, without a text where none is given.
+    offered
+        What starts each run that the page in view offers and that is not done, by its button.
+    waits_shown
+        Names of the runs whose progress the page in view shows.
+    lost_address
+        Whether the page's address named a trace that is not known here.
+    canvases
+        What stands on the canvas of each text, by the key of its request.
+    picked
+        The cell of the canvas that was clicked since the page was drawn last: the key of the
+        request, token and site.
     stored
         The uploaded trace: its file's id, its request, and the trace.
     points_seen
@@ -108,7 +120,12 @@ class State:
     runs: dict[str, StartedRun] = field(default_factory=dict)
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
-    start: tuple[str, int | None] | None = None
+    chosen: Request | None = None
+    offered: dict[str, Callable[[], None]] = field(default_factory=dict)
+    waits_shown: set[str] = field(default_factory=set)
+    lost_address: bool = False
+    canvases: dict[str, OnCanvas] = field(default_factory=dict)
+    picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
@@ -121,12 +138,25 @@ class State:
     chat: tuple[Mapping[str, str], ...] = ()
     clear_message: bool = False
 
+    def runs_under_way(self, name: str) -> bool:
+        """Say whether this session waits for a run."""
+        return name in self.runs and self.runs[name].under_way
+
 
 def state() -> State:
     """Return the memory of this session."""
     if _KEY not in st.session_state:
         st.session_state[_KEY] = State()
     found: State = st.session_state[_KEY]
+    return found
+
+
+def on_canvas(request: Request) -> OnCanvas:
+    """Return what stands on the canvas of the text of a request that is shown."""
+    canvases = state().canvases
+    found = canvases[request.key] = canvases.pop(request.key, OnCanvas())
+    for key in list(canvases)[:-CANVASES]:
+        del canvases[key]
     return found
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, known_family
@@ -16,7 +17,7 @@ from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import Described, described
 from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
 from skipviz.families.powers import CanGather, traits_of
-from skipviz.folders import CONFIG, is_folder, model_folder, sample_folders
+from skipviz.folders import BACKBONE, CONFIG, is_folder, model_folder, sample_folders
 from skipviz.models import backbone
 from skipviz.models.backbone import GGUF_SHA256
 from skipviz.models.folder_checks import (
@@ -30,12 +31,14 @@ from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 from skipviz.models.runtimes import with_runtime
+from skipviz.text.arguments import checked
 
 LONGEST_PART = 255
 """Bytes between two slashes of a path, at most, on every usual file system."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@checked
 def load(
     name: str | Path,
     *,
@@ -145,6 +148,7 @@ def _check_device(device: str) -> None:
         raise ModelError(f"device={device!r} is not on this machine; there are {', '.join(known)}.")
 
 
+@checked
 def from_parts(
     model: Any, tokenizer: Any, *, name: str = "model", weights_sha256: str = "",
     budget: float | None = None,
@@ -181,6 +185,7 @@ def from_parts(
     >>> mine.name, mine.family.name
     ('my-model', 'gated')
     """
+    check_parts(model, tokenizer)
     if family is None:
         family = known_family(model)
     elif isinstance(family, GateSpec | Sequence):
@@ -200,6 +205,26 @@ def from_parts(
         runtime="gathered" if isinstance(family, CanGather) and family.gathers(model) else "masked",
         policy="learned" if family.sites(model) and traits_of(family, model).decides else "dense",
     )
+
+
+def check_parts(model: Any, tokenizer: Any) -> None:
+    """Check that a model in memory and a tokenizer are such.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model is of type {type(model).__name__}; give a transformers model, or to "
+            "skipviz.load the name of one."
+        )
+    if not callable(tokenizer):
+        raise InputError(
+            f"tokenizer is of type {type(tokenizer).__name__}; give the model's tokenizer, as "
+            "transformers' AutoTokenizer loads it."
+        )
 
 
 def read_settings(folder: Path) -> Settings:
@@ -354,7 +379,7 @@ def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[A
 
 
 def _dense_source(name: str | Path) -> tuple[str, str]:
-    if str(name) == backbone.NAME:
+    if str(name) == BACKBONE:
         folder = backbone.pull()
         return str(folder), backbone.verify(folder)
     folder = Path(name).expanduser()
@@ -389,7 +414,7 @@ def _explain(name: str | Path, error: Exception) -> str:
             f"The weights of {name} cannot be read as safetensors ({text.splitlines()[0]}). The "
             "file is damaged or of another kind; fetch it again."
         )
-    known = ", ".join([*sample_folders(), backbone.NAME])
+    known = ", ".join([*sample_folders(), BACKBONE])
     return (
         f"{name} could not be loaded ({kind}: {text.splitlines()[0] if text else 'no message'}). "
         f"Give a sample model ({known}), a folder with a transformers causal LM, or a hub name, "

@@ -72,7 +72,11 @@ def saving_reading(found: Cost, phase: str) -> str:
         return f"{where} the decisions save {share:.1%} of {work}, too little for a figure; {time}."
     ratio = row[f"over_{name}"]
     said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: "
-    said += f"**{ratio:.2f}** of the saving arrived" if ratio > 0 else "no saving arrived"
+    said += (
+        f"**{ratio:.2f}** of the saving arrived"
+        if ratio > 0
+        else f"no saving arrived; time saved over work saved is {ratio:.2f}"
+    )
     return f"{said}{_interval(row, f'over_{name}')}."
 
 

@@ -10,7 +10,6 @@ import torch
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.budget_threshold import threshold_for
-from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.asking import Asking, check_trace
 from skipviz.experiments.counterfactuals.question import (
     Forced,
@@ -23,6 +22,7 @@ from skipviz.families import Plan
 from skipviz.families.powers import CanThreshold
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 NEAR_BUDGET = 0.005
@@ -31,6 +31,7 @@ SEARCHED = 8
 """Runs in search of a threshold, at most."""
 
 
+@checked
 def what_if(
     model: SkipModel,
     trace: Trace,
@@ -148,7 +149,7 @@ def _nearest(
     progress: Progress,
 ) -> Question:
     """Search for the threshold at which the text comes nearest to a budget."""
-    seen, tried, nearest = trace, set(), None
+    seen, tried, found = trace, set(), []
     for attempt in range(SEARCHED):
         limit = threshold_for(seen, budget)
         if limit in tried:
@@ -157,11 +158,8 @@ def _nearest(
         question = question_of(model, trace, threshold=limit, sites=sites, plan=plan)
         seen = asking.decisions(question)
         off = abs(realised_budget(seen) - budget)
-        if nearest is None or off < nearest[0]:
-            nearest = (off, question)
+        found.append((off, question))
         progress(1 - 0.5 ** (attempt + 1))
         if off <= NEAR_BUDGET:
             break
-    if nearest is None:
-        raise InputError(f"No threshold was found for budget={budget:g}.")
-    return nearest[1]
+    return min(found, key=lambda each: each[0])[1]
