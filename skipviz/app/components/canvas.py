@@ -53,6 +53,7 @@ def canvas(
     key: str,
     on_select: Callable[[], None] | None = None,
     on_pick: Callable[[], None] | None = None,
+    on_address: Callable[[], None] | None = None,
 ) -> Selection:
     """Show the canvas and return what is selected.
 
@@ -67,6 +68,9 @@ def canvas(
     on_pick
         Called before the page reruns with a cell that was clicked, selected already or not; it is
         in Streamlit's state under ``key``, as ``cell``: the trace's key, token and site.
+    on_address
+        Called before the page reruns because someone went back to an address of another trace; it
+        is in Streamlit's state under ``key``, as ``address``.
     """
     result = _COMPONENT(
         key=key,
@@ -75,6 +79,7 @@ def canvas(
         on_selected_change=on_select or _nothing,
         on_range_change=_nothing,
         on_pins_change=_nothing,
+        on_address_change=on_address or _nothing,
         **({} if on_pick is None else {"on_cell_change": on_pick}),
     )
     return selection_of(

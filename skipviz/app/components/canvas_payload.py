@@ -59,7 +59,7 @@ SPREAD = 0.9
 """Within a site's spread lies this share of its margins on the text."""
 LARGEST_HALF = 6e4
 """Numbers beyond do not fit 16 bits."""
-FULL_HEIGHT, COMPACT_HEIGHT = 340, 170
+FULL_HEIGHT, COMPACT_HEIGHT = 340, 270
 """Heights of the text, in pixels; longer texts scroll."""
 
 
