@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
+    from skipviz.reports.reporting import report
     from skipviz.schema import Site
     from skipviz.text.documents import Document
     from skipviz.traces import Trace
@@ -108,6 +109,7 @@ __all__ = [
     "load",
     "plots",
     "record",
+    "report",
     "trace",
     "what_if",
     "with_policy",
@@ -145,6 +147,7 @@ _HOMES = {
     "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
+    "reports.reporting": ("report",),
     "schema": ("Site",),
     "text.documents": ("Document",),
     "traces": ("Trace",),

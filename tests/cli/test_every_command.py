@@ -55,7 +55,7 @@ COMMANDS = {
             "csv": "trace TEXT --model MODEL --csv X",
             "parquet": "trace TEXT --model MODEL --parquet X",
         },
-        others="budget policy limit dtype trust_remote_code bos",
+        others="budget policy limit dtype trust_remote_code bos excel",
         prints="trace TEXT --model MODEL --csv -",
     ),
     "generate": Covered(
@@ -128,6 +128,18 @@ COMMANDS = {
         writes={"folder": "train --out X --backbone DENSE --steps 1 --length 8"},
         others="objective choose budget further_budgets steps batch length gate_lr adapter_lr "
         "ce_weight price temperature exits descent collapse_after seed device dtype",
+    ),
+    "report": Covered(
+        reads={
+            "files": "report X --model MODEL --output made --analyses check",
+            "model": "report TEXT --model X --output made",
+            "gates": "report TEXT --model DENSE --gates X --output made",
+        },
+        writes={
+            "output": "report TEXT --model MODEL --analyses check --output X",
+            "zip_file": "report TEXT --model MODEL --analyses check --output made --zip X",
+        },
+        others="analyses excel budget policy limit seed trust_remote_code",
     ),
     "models list": Covered(reads={}, writes={}, others="", prints="models list"),
     "models pull": Covered(reads={"name": "models pull X"}, writes={}, others=""),
@@ -338,7 +350,8 @@ def test_a_full_disk_leaves_nothing(
     ["trace TEXT --model MODEL --csv TEXT", "trace TEXT --model MODEL --parquet TEXT",
      "import RECORDING --output RECORDING", "evaluate MODEL --text TEXT --csv TEXT",
      "evaluate MODEL --text TEXT --store TEXT", "evaluate MODEL --csv made --figure made",
-     "trace TEXT --model MODEL --csv made --parquet made"],
+     "trace TEXT --model MODEL --csv made --parquet made",
+     "report TEXT --model MODEL --output TEXT", "report TEXT --output made --zip made"],
 )  # fmt: skip
 def test_no_file_is_written_over_another(
     words: str, filled: Any, here: Path, text: Path, recording: Path
