@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
-from skipviz.app.components.token_view import payload
+from skipviz.app.components.canvas_payload import payload
 from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny

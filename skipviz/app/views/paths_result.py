@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import Any
 
 import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.flops import CostSummary, cost_summary
+from skipviz.app.components.canvas import canvas
+from skipviz.app.components.canvas_payload import payload
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
-from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request
-from skipviz.app.state import state
 from skipviz.app.views.own_thresholds_offer import offer_thresholds
 from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
@@ -24,6 +23,8 @@ from skipviz.traces import Trace
 FIGURE = "Figure (HTML)"
 FIGURE_TOKENS = 20_000
 """Tokens of a text that the downloaded figure holds at most."""
+ADDRESS = 12
+"""Characters of a trace's key that name it in the page's address."""
 EXPLORED = 200_000
 """Tokens that a page can hold, at some 350 bytes per token."""
 
@@ -94,37 +95,10 @@ def _numbers(trace: Trace, figures: CostSummary) -> None:
 
 @st.fragment
 def _explore(trace: Trace, key: str) -> None:
-    selected = token_view(
-        _payload(trace, key), key="token_view", start=_token_in_address(trace, key), on_select=_noop
-    )
-    if selected is None or selected >= len(trace):
-        st.caption(
-            "Click a token, or use the arrow keys in the text, to see its path through the layers."
-        )
-        return
-    st.query_params["token"] = str(selected)
-    st.subheader(f"The path of token {selected}")
-    st.text(token_reading(trace, selected))
-    left, right = st.columns(2)
-    left.plotly_chart(plots.token_path(trace, selected), key="path")
-    right.plotly_chart(plots.next_tokens(trace, selected), key="next")
-
-
-def _payload(trace: Trace, key: str) -> dict[str, Any]:
-    return dict(jobs().made(f"view {key}", lambda: payload(trace, key=key)))
-
-
-def _token_in_address(trace: Trace, key: str) -> int | None:
-    """Return the token that the page's address names, of the first text that is shown."""
-    if (known := state().start) is None:
-        given = st.query_params.get("token", "")
-        known = state().start = (key, int(given) if given.isdecimal() else None)
-    of, start = known
-    return start if of == key and start is not None and start < len(trace) else None
-
-
-def _noop() -> None:
-    """Streamlit wants a callback for each value that a component returns."""
+    made = jobs().made(f"view {key}", lambda: payload(trace, key=key, address=key[:ADDRESS]))
+    selected = canvas(made, key="canvas")
+    if selected.token is not None:
+        st.text(token_reading(trace, selected.token))
 
 
 def _downloads(trace: Trace) -> None:

@@ -13,18 +13,20 @@ import streamlit as st
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
+from skipviz.app.components.canvas import canvas
+from skipviz.app.components.canvas_payload import payload
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
-from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
 from skipviz.app.state import StartedRun, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.glossary import GLOSSARY
+from skipviz.plots.lenses.found import what_if_lens
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
 from skipviz.traces import Trace
@@ -273,21 +275,10 @@ def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
         if token < len(trace) and site < trace.sites.height:
             _toggle(forced, trace, token, site)
 
-    selected = token_view(
+    canvas(
         jobs().made(f"what if view {key}", lambda: _payload(trace, answer, key=key)),
-        key=MAP, start=None, on_select=lambda: None, on_pick=pick,
+        key=MAP, on_pick=pick,
     )  # fmt: skip
-    if selected is None or selected >= len(trace):
-        return
-    st.subheader(f"The path of token {selected}")
-    left, right = st.columns(2 if answer is not None else [1, 1])
-    if answer is None:
-        left.plotly_chart(plots.token_path(trace, selected), key="what if path")
-        return
-    left.caption("As it was")
-    left.plotly_chart(plots.token_path(traced, selected), key="what if path before")
-    right.caption("As it would be")
-    right.plotly_chart(plots.token_path(trace, selected), key="what if path after")
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
@@ -302,10 +293,10 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
 
 def _payload(trace: Trace, answer: WhatIf | None, *, key: str) -> dict[str, Any]:
     if answer is None:
-        return payload(trace, key=key, picks=True)
+        return payload(trace, key=key)
     ran = [each.matrix("exec_count") > 0 for each in (answer.before, trace)]
     marks = np.where(ran[0] == ran[1], 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
-    return payload(trace, key=key, marks=marks, picks=True)
+    return payload(trace, key=key, lenses=[what_if_lens(answer)], marks=marks)
 
 
 def _details(answer: WhatIf) -> None:

@@ -5,9 +5,9 @@ from importlib.resources import files
 import numpy as np
 import polars as pl
 import pytest
+from skipviz.app.components.token_view import payload, selected_of, span_texts
 
 import skipviz
-from skipviz.app.components.token_view import payload, selected_of, span_texts
 from skipviz.plots.style import palette
 from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests import tiny
