@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
     from skipviz.analysis.clusters.clustering import cluster
+    from skipviz.analysis.comparison import TraceComparison, compare_traces
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
@@ -87,6 +88,7 @@ __all__ = [
     "Target",
     "TextError",
     "Trace",
+    "TraceComparison",
     "TraceError",
     "TrainingError",
     "WhatIf",
@@ -100,6 +102,7 @@ __all__ = [
     "check",
     "cluster",
     "compare_generations",
+    "compare_traces",
     "correlate",
     "cost",
     "evaluate",
@@ -120,6 +123,7 @@ _HOMES = {
     "analysis.clusters.clustered": ("Clusters",),
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.comparison": ("TraceComparison", "compare_traces"),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
     "errors": (

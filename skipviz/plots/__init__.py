@@ -13,6 +13,7 @@ from skipviz.plots.attribution import (
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
 from skipviz.plots.colored_text import token_html
+from skipviz.plots.comparison import comparison_figure
 from skipviz.plots.decision_audit import (
     loss_change_figure,
     ranking_by_layer,
@@ -48,6 +49,7 @@ __all__ = [
     "cluster_map",
     "cluster_profiles",
     "cluster_text",
+    "comparison_figure",
     "compute_share_figure",
     "correlation_figure",
     "depth_bars",
