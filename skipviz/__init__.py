@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
+    from skipviz.reports.bundling import bundle
     from skipviz.reports.reporting import report
     from skipviz.schema import Site
     from skipviz.text.documents import Document
@@ -99,6 +100,7 @@ __all__ = [
     "attribute_depth",
     "audit",
     "bench",
+    "bundle",
     "check",
     "cluster",
     "compare_generations",
@@ -151,6 +153,7 @@ _HOMES = {
     "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
+    "reports.bundling": ("bundle",),
     "reports.reporting": ("report",),
     "schema": ("Site",),
     "text.documents": ("Document",),

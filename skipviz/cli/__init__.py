@@ -12,6 +12,7 @@ import typer
 
 from skipviz.cli.app_command import open_app
 from skipviz.cli.bench_command import bench
+from skipviz.cli.bundle_command import bundle
 from skipviz.cli.check_commands import check, inspect
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
@@ -50,6 +51,7 @@ app.command(name="app")(open_app)
 app.command()(trace)
 app.command()(generate)
 app.command()(report)
+app.command()(bundle)
 app.command()(check)
 app.command()(inspect)
 app.command("import")(import_recording)

@@ -52,10 +52,6 @@ def whole_page(
     zipped
         The name of the file that holds all rows of the tables; None if there is none.
     """
-    numbers = "".join(
-        f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>"
-        for name, value in figures
-    )
     entries = "".join(
         f'<li><a href="#{each.name}">{html_text(each.title)}</a></li>' for each in sections
     )
@@ -68,13 +64,22 @@ def whole_page(
         f'</head><body><header><h1>{html_text(title)}</h1><p class="subject">'
         f"{html_text(subject)}</p></header><main>"
         f'<section id="answer" aria-label="Answer">{_paragraphs(answer, "answer")}'
-        f'<dl class="numbers">{numbers}</dl></section>'
+        f"{key_numbers(figures)}</section>"
         f'<nav aria-label="Contents"><ul>{entries}<li><a href="#provenance">Provenance and '
         "citation</a></li></ul></nav>"
         + "".join(_section(each, inserted.get(each.name, ""), zipped) for each in sections)
         + f"{end}</main><script>{get_plotlyjs()}</script><script>{asset('report.js')}</script>"
         "</body></html>\n"
     )
+
+
+def key_numbers(figures: Sequence[tuple[str, str]]) -> str:
+    """Return names and values that stand side by side, as HTML."""
+    numbers = "".join(
+        f"<div><dt>{html_text(name)}</dt><dd>{html_text(value)}</dd></div>"
+        for name, value in figures
+    )
+    return f'<dl class="numbers">{numbers}</dl>'
 
 
 def prose(text: str) -> str:

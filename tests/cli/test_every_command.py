@@ -25,6 +25,7 @@ from skipviz.cli import app
 from skipviz.cli.sentences import FAILED
 from tests import tiny
 from tests.cli.runner import run
+from tests.synthetic import make_trace
 
 USAGE = 2
 MAIN = "import sys; from skipviz.cli import main; main()"
@@ -34,8 +35,8 @@ MAIN = "import sys; from skipviz.cli import main; main()"
 class Covered:
     """What a command reads, writes and prints: its parameters by name, as words of a command line.
 
-    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS`` and ``RECORDING`` stand for good files, ``X`` for what
-    is put in a parameter's place.
+    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING`` and ``TRACE`` stand for good files,
+    ``X`` for what is put in a parameter's place.
     """
 
     reads: dict[str, str]
@@ -141,6 +142,9 @@ COMMANDS = {
         },
         others="analyses excel budget policy limit seed trust_remote_code",
     ),
+    "bundle": Covered(
+        reads={"traces": "bundle X --out made"}, writes={"out": "bundle TRACE --out X"}, others=""
+    ),
     "models list": Covered(reads={}, writes={}, others="", prints="models list"),
     "models pull": Covered(reads={"name": "models pull X"}, writes={}, others=""),
     "models info": Covered(
@@ -238,9 +242,11 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     """Puts files into the words of a command line."""
     rows = text.with_name("rows.jsonl")
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
+    saved = text.with_name("trace.parquet")
+    make_trace(tokens=6).save(saved)
     good = {
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
-        "ROWS": rows,
+        "ROWS": rows, "TRACE": saved,
     }  # fmt: skip
 
     def fill(words: str, x: Path | str = "X") -> list[str]:
