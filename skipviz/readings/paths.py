@@ -45,6 +45,31 @@ def loss_words(trace: Trace, loss: float | None) -> str:
     return "none" if trace.run["loss"].item() == "none" else "unknown"
 
 
+def shallowest_token(trace: Trace) -> int:
+    """Return the token that used the fewest layers of those after which another comes."""
+    followed = trace.tokens.filter(pl.col("nll").is_not_null())
+    tokens = followed if followed.height else trace.tokens
+    return int(tokens.sort("layers_used", "token")["token"][0])
+
+
+def shallow_reading(trace: Trace, token: int) -> str:
+    """Say how few layers a token used beside the others.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    token
+        What ``shallowest_token`` returned for it.
+    """
+    used = trace.tokens["layers_used"]
+    return (
+        f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of "
+        f"{trace.run['layers'].item()} layers, the fewest before another token; the mean is "
+        f"{used.mean():.1f}."
+    )
+
+
 def token_reading(trace: Trace, token: int) -> str:
     """Say how far a token went, and how well the next one was predicted.
 

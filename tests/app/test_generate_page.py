@@ -15,22 +15,15 @@ from skipviz.app.components.run_button import jobs
 from skipviz.app.generations import Written
 from skipviz.app.state import StartedRun
 from skipviz.app.worker import Job
+from tests.app.pages import PATIENCE, framed, until, until_ended
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
 
-PATIENCE = 60
 PROMPT = "The quick brown"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def generate_page() -> None:
-    """The script: the page alone."""
-    from skipviz.app.views.generate_page import page
-
-    page()
 
 
 @pytest.fixture
@@ -69,26 +62,17 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
 
 @pytest.fixture
 def page(folder: Path) -> AppTest:
-    made = AppTest.from_function(generate_page).run(timeout=PATIENCE)
+    made = AppTest.from_function(framed, args=("generate_page",)).run(timeout=PATIENCE)
     made.selectbox(key="model").set_value("A folder on this machine").run(timeout=PATIENCE)
     made.text_input(key="folder").set_value(str(folder)).run(timeout=PATIENCE)
     made.number_input(key="generate tokens").set_value(8)
     return made
 
 
-def until(page: AppTest, ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not ready() and time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception, page.exception[0].message
-        time.sleep(0.05)
-    assert ready()
-
-
 def press(page: AppTest) -> str:
     """Press the button and wait for the end of the run; return what the page says."""
     page.button(key="write").click().run(timeout=PATIENCE)
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    until_ended(page)
     return " ".join(each.value for each in [*page.markdown, *page.caption])
 
 
@@ -115,6 +99,7 @@ def test_a_text_is_written_and_becomes_the_one_of_all_pages(page: AppTest, folde
     said = press(page)
     wanted = skipviz.generate(skipviz.load(folder), PROMPT, max_new_tokens=8)
     assert "The model wrote 8 tokens and used" in said
+    assert ":orange-badge[computed anyway]" in said
     assert "All other pages now show this text." in said
     traced = trace_of(page)
     assert traced.tokens.equals(wanted.trace.tokens)
@@ -158,7 +143,7 @@ def test_a_stopped_text_is_kept(page: AppTest) -> None:
     job = begun(page)
     page.run(timeout=PATIENCE)
     page.button(key="stop generation").click()
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    until_ended(page)
     assert any("it was stopped" in each.value for each in page.markdown)
     traced = trace_of(page)
     assert 0 < traced.tokens.filter(phase="decode").height < 229
@@ -170,12 +155,12 @@ def test_a_text_traced_meanwhile_stays_until_it_is_asked_for(page: AppTest) -> N
     begun(page)
     newer = trace_another(page)
     page.run(timeout=PATIENCE)
-    page.button(key="stop generation").click()
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
     state = page.session_state["skipviz"]
-    assert any("it was stopped" in each.value for each in page.markdown)
+    before = state.documents
+    page.button(key="stop generation").click()
+    until(page, lambda: any("it was stopped" in each.value for each in page.markdown))
     assert state.runs["paths"] is newer
-    assert state.documents == ()
+    assert state.documents == before
     assert not says_that_all_show_it(page)
     page.button(key="make current").click().run(timeout=PATIENCE)
     assert says_that_all_show_it(page)

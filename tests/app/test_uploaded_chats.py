@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +20,9 @@ from skipviz.experiments.robustness.context_and_batch import batch_changes, cont
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.text.documents import Document, read_bytes
 from tests import tiny
+from tests.app.pages import PATIENCE, framed, until
 from tests.folders import write_gated
 
-PATIENCE = 60
 MESSAGES = [{"role": "user", "content": "Why? 🦊"}, {"role": "assistant", "content": "Nobody."}]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -38,36 +36,18 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
     return write_gated(tmp_path / "tiny-gated", backbone=dense_folder)
 
 
-def page_under_test() -> None:
-    """The script: the first page."""
-    from skipviz.app.views.paths_page import page
-
-    page()
-
-
 @pytest.fixture
 def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The app with rows that were uploaded, a conversation and a text."""
     file = SimpleNamespace(name="rows.jsonl", file_id="1", getvalue=lambda: ROWS)
     monkeypatch.setattr(streamlit, "file_uploader", lambda *_, **__: [file])
-    shown = AppTest.from_function(page_under_test).run(timeout=PATIENCE)
+    shown = AppTest.from_function(framed, args=("paths_page",)).run(timeout=PATIENCE)
     shown.button_group(key="kind").set_value("Upload")
     shown.selectbox(key="model").set_value("A folder on this machine")
     shown.run(timeout=PATIENCE)
     shown.text_input(key="folder").set_value(str(folder))
     shown.run(timeout=PATIENCE)
     return shown
-
-
-def until(page: AppTest, true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception
-        if true():
-            return
-        time.sleep(0.05)
-    raise TimeoutError(str([each.value for each in page.error]))
 
 
 @pytest.mark.slow
@@ -79,7 +59,7 @@ def test_an_uploaded_conversation_goes_through_the_chat_template(
     page.button(key="run").click()
     page.run(timeout=PATIENCE)
     runs = page.session_state["skipviz"].runs
-    until(page, lambda: runs["paths"].finished is not None)
+    until(page, lambda: not runs["paths"].under_way)
     assert not page.error
     found = kept_result(runs["paths"].job)
     loaded = skipviz.load(folder)
@@ -94,7 +74,7 @@ def test_an_uploaded_conversation_goes_through_the_chat_template(
 @pytest.mark.slow
 def test_a_model_without_a_template_says_so(page: AppTest) -> None:
     page.button(key="run").click()
-    until(page, lambda: bool(page.error))
+    until(page, lambda: page.error)
     assert "has no chat template" in page.error[0].value.replace("\\", "")
 
 

@@ -53,6 +53,7 @@ def canvas(
     key: str,
     on_select: Callable[[], None] | None = None,
     on_pick: Callable[[], None] | None = None,
+    on_address: Callable[[], None] | None = None,
 ) -> Selection:
     """Show the canvas and return what is selected.
 
@@ -67,6 +68,9 @@ def canvas(
     on_pick
         Called before the page reruns with a cell that was clicked, selected already or not; it is
         in Streamlit's state under ``key``, as ``cell``: the trace's key, token and site.
+    on_address
+        Called before the page reruns because someone went back to an address of another trace; it
+        is in Streamlit's state under ``key``, as ``address``.
     """
     result = _COMPONENT(
         key=key,
@@ -75,6 +79,7 @@ def canvas(
         on_selected_change=on_select or _nothing,
         on_range_change=_nothing,
         on_pins_change=_nothing,
+        on_address_change=on_address or _nothing,
         **({} if on_pick is None else {"on_cell_change": on_pick}),
     )
     return selection_of(
@@ -99,12 +104,14 @@ def selection_of(
     first, last = own_values(chosen, key) or (None, None)
     pins = own_values(pinned, key) or []
     inside = [int(pin) for pin in pins if 0 <= pin < count]
-    whole = first is not None and last is not None and 0 <= first <= last < count
+    ends: tuple[int | None, int | None] = (None, None)
+    if first is not None and last is not None and 0 <= first <= last < count:
+        ends = (int(first), int(last))
     return Selection(
         token=int(token) if token is not None and 0 <= token < count else None,
         site=int(site) if site is not None and 0 <= site < len(sites) else None,
-        first=int(first) if whole else None,
-        last=int(last) if whole else None,
+        first=ends[0],
+        last=ends[1],
         pins=tuple(inside),
     )
 

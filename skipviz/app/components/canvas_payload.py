@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
@@ -60,7 +59,7 @@ SPREAD = 0.9
 """Within a site's spread lies this share of its margins on the text."""
 LARGEST_HALF = 6e4
 """Numbers beyond do not fit 16 bits."""
-FULL_HEIGHT, COMPACT_HEIGHT = 340, 170
+FULL_HEIGHT, COMPACT_HEIGHT = 340, 270
 """Heights of the text, in pixels; longer texts scroll."""
 
 
@@ -81,9 +80,10 @@ class Packed:
         self._bytes.append(written + bytes(padding))
         self._length += len(written) + padding
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> Any:
         """Return everything as a table of one column, ``b``."""
-        return pd.DataFrame({"b": np.frombuffer(b"".join(self._bytes), dtype=np.uint8)})
+        joined = np.frombuffer(b"".join(self._bytes), dtype=np.uint8)
+        return pl.DataFrame({"b": joined}).to_pandas()
 
 
 def payload(

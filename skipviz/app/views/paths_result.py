@@ -7,45 +7,25 @@ import io
 import streamlit as st
 
 from skipviz import plots
-from skipviz.analysis.flops import CostSummary, cost_summary
-from skipviz.app.components.canvas import canvas
-from skipviz.app.components.canvas_payload import payload
-from skipviz.app.components.key_figures import key_figures
+from skipviz.analysis.flops import cost_summary
+from skipviz.app.components.downloads import trace_csv, trace_file
+from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import jobs
+from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
-from skipviz.app.views.own_thresholds_offer import offer_thresholds
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.paths import cost_reading, loss_words, token_reading
+from skipviz.readings.glossary import GLOSSARY
+from skipviz.readings.paths import cost_reading, loss_words
 from skipviz.traces import Trace
 
 FIGURE = "Figure (HTML)"
 FIGURE_TOKENS = 20_000
 """Tokens of a text that the downloaded figure holds at most."""
-ADDRESS = 12
-"""Characters of a trace's key that name it in the page's address."""
-EXPLORED = 200_000
-"""Tokens that a page can hold, at some 350 bytes per token."""
 
 
-def show(trace: Trace, request: Request, *, key: str) -> None:
-    """Show a trace of a request; ``key`` changes exactly when the trace does."""
-    names = trace.tokens["source"].unique(maintain_order=True)
-    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
-    st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
-    figures = cost_summary(trace)
-    st.markdown(cost_reading(trace, figures))
-    _numbers(trace, figures)
-    offer_thresholds(trace, request)
-    if len(trace) > EXPLORED:
-        st.info(
-            f"The text has {len(trace):,} tokens; at most {EXPLORED:,} can be shown one by one. "
-            f"The "
-            "figures and downloads below cover all of them. To see single tokens, trace a part."
-        )
-    else:
-        _explore(trace, key)
+def show(trace: Trace, request: Request) -> None:
+    """Show what a trace of a request comes to."""
+    show_numbers(trace)
     st.subheader("The whole text")
     left, right = st.columns(2)
     left.plotly_chart(plots.layers_used_histogram(trace), key="histogram")
@@ -53,14 +33,19 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
+    if warm_up().has_imported:
+        from skipviz.app.views.own_thresholds_offer import offer_thresholds
+
+        offer_thresholds(trace, request)
 
 
-def said_or_unknown(value: float | None, form: str) -> str:
-    """Return a number as text."""
-    return "unknown" if value is None else format(value, form)
-
-
-def _numbers(trace: Trace, figures: CostSummary) -> None:
+def show_numbers(trace: Trace) -> None:
+    """Show what the decisions of a trace come to, first in words."""
+    names = trace.tokens["source"].unique(maintain_order=True)
+    others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
+    figures = cost_summary(trace)
+    st.markdown(cost_reading(trace, figures))
+    st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     cells = [
         (
             "Tokens",
@@ -93,28 +78,10 @@ def _numbers(trace: Trace, figures: CostSummary) -> None:
     key_figures(cells)
 
 
-@st.fragment
-def _explore(trace: Trace, key: str) -> None:
-    made = jobs().made(f"view {key}", lambda: payload(trace, key=key, address=key[:ADDRESS]))
-    selected = canvas(made, key="canvas")
-    if selected.token is not None:
-        st.text(token_reading(trace, selected.token))
-
-
 def _downloads(trace: Trace) -> None:
-    def csv() -> bytes:
-        buffer = io.BytesIO()
-        trace.write_csv(buffer)
-        return buffer.getvalue()
-
     def parquet() -> bytes:
         buffer = io.BytesIO()
         trace.to_long().write_parquet(buffer)
-        return buffer.getvalue()
-
-    def saved() -> bytes:
-        buffer = io.BytesIO()
-        trace.save(buffer)
         return buffer.getvalue()
 
     def figure() -> bytes:
@@ -126,9 +93,9 @@ def _downloads(trace: Trace) -> None:
         return page.encode("utf-8")
 
     kinds = [
-        ("Decisions (CSV)", csv, "decisions.csv", "text/csv"),
+        ("Decisions (CSV)", lambda: trace_csv(trace), "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
-        ("Trace", saved, "trace.parquet", "application/octet-stream"),
+        ("Trace", lambda: trace_file(trace), "trace.parquet", "application/octet-stream"),
         (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
     most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,31 +12,26 @@ import streamlit as st
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
-from skipviz.app.components.canvas import canvas
-from skipviz.app.components.canvas_payload import payload
-from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
-from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
-from skipviz.app.state import StartedRun, state, widget
+from skipviz.app.state import StartedRun, on_canvas, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.lenses.found import what_if_lens
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
-MAP = "what if map"
 WHAT_IF_RUN = "what if"
 DECIDED_BY = ["As traced", "Another threshold", "A budget"]
 FORCED_PARTS = ["One cell", "A whole token", "A whole layer"]
 TO_RUN = "Run"
-MOST_SHOWN = 20_000
-"""Tokens that the map of this page shows."""
 
 
 @dataclass(frozen=True)
@@ -85,16 +79,17 @@ def page() -> None:
         "back. Or force a whole token or layer, or let the gates decide by another threshold."
     )
     text_caption(traced)
+    _take_pick(request, traced)
     asked = _read_controls(request, traced)
     answer = _answer(request, traced, asked) if asked.anything else None
     if answer is not None:
         _show(answer)
-    if len(traced) > MOST_SHOWN:
-        st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
-    else:
-        _map(request, traced, _latest_run(request) if asked.anything else None)
+    shown = _latest_run(request) if asked.anything else None
+    if asked.anything and answer is None:
+        _say_what_the_map_shows(shown)
     if answer is not None:
         _details(answer)
+    _mark(request, shown)
 
 
 def _read_controls(request: Request, traced: Trace) -> _Controls:
@@ -231,8 +226,8 @@ def _show(answer: WhatIf) -> None:
     cells = [
         (
             "Loss",
-            "unknown" if now.loss is None else f"{now.loss:.4f} nats",
-            f"It was {was.loss or 0:.4f} nats per token. {GLOSSARY['loss']}",
+            said_or_unknown(now.loss, ".4f", " nats"),
+            f"It was {said_or_unknown(was.loss, '.4f', ' nats per token')}. {GLOSSARY['loss']}",
         ),
         (
             "Decisions changed",
@@ -251,34 +246,48 @@ def _show(answer: WhatIf) -> None:
         ),
         (
             "Budget realised",
-            "unknown" if now.budget is None else f"{now.budget:.4f}",
-            f"It was {'unknown' if was.budget is None else f'{was.budget:.4f}'}. "
-            f"{GLOSSARY['budget']}",
+            said_or_unknown(now.budget, ".4f"),
+            f"It was {said_or_unknown(was.budget, '.4f')}. {GLOSSARY['budget']}",
         ),
     ]
     key_figures(cells)
     st.caption(plain(caveat_reading(answer)))
 
 
-def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
-    """Show the paths as they are, or as a run says they would be, and take clicks on cells."""
+def _say_what_the_map_shows(run: StartedRun | None) -> None:
+    """Say that the map shows no answer to this question yet, but what it showed before."""
     answer: WhatIf | None = None if run is None else kept_result(run.job)
-    trace = traced if answer is None else answer.trace
-    key = request.key if run is None or answer is None else f"{request.key} {run.asked!r}"
+    what = (
+        "shows the text as it was traced"
+        if answer is None
+        else f"marks what the question before changed ({plain(answer.question)})"
+    )
+    st.caption(f"This question has no answer yet. The map still {what}.")
+
+
+def _take_pick(request: Request, traced: Trace) -> None:
+    """Force the cell of the map that was clicked, if one was."""
+    picked, state().picked = state().picked, None
+    if picked is None or picked[0] != request.key:
+        return
+    latest = _latest(request)
     forced = state().forced.setdefault(request.key, [])
+    trace = latest.trace if forced and latest is not None else traced
+    _toggle(forced, trace, int(picked[1]), int(picked[2]))
 
-    def pick() -> None:
-        cell = getattr(widget(MAP), "cell", None)
-        if cell is None or cell[0] != key:
-            return
-        token, site = int(cell[1]), int(cell[2])
-        if token < len(trace) and site < trace.sites.height:
-            _toggle(forced, trace, token, site)
 
-    canvas(
-        jobs().made(f"what if view {key}", lambda: _payload(trace, answer, key=key)),
-        key=MAP, on_pick=pick,
-    )  # fmt: skip
+def _mark(request: Request, run: StartedRun | None) -> None:
+    """Mark on the map which decisions an answer changed, and let its losses paint the text."""
+    on = on_canvas(request)
+    answer: WhatIf | None = None if run is None else kept_result(run.job)
+    if run is None or answer is None:
+        on.mark("", None)
+        return
+    source = repr(run.asked)
+    ran = [each.matrix("exec_count") > 0 for each in (answer.before, answer.trace)]
+    changed = np.where(answer.asked, 1, 2)
+    on.paint(source, lambda: what_if_lens(answer))
+    on.mark(source, np.where(ran[0] == ran[1], 0, changed).astype(np.uint8))
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
@@ -291,14 +300,6 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
     forced.append((token, label, not trace.matrix("exec_count")[token, site]))
 
 
-def _payload(trace: Trace, answer: WhatIf | None, *, key: str) -> dict[str, Any]:
-    if answer is None:
-        return payload(trace, key=key)
-    ran = [each.matrix("exec_count") > 0 for each in (answer.before, trace)]
-    marks = np.where(ran[0] == ran[1], 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
-    return payload(trace, key=key, lenses=[what_if_lens(answer)], marks=marks)
-
-
 def _details(answer: WhatIf) -> None:
     st.plotly_chart(plots.loss_change_figure(answer), key="what if losses")
     st.subheader("Downloads")
@@ -308,9 +309,7 @@ def _details(answer: WhatIf) -> None:
             "Every token": ("what-if-tokens", answer.tokens),
         }
     )
-    buffer = io.BytesIO()
-    answer.trace.save(buffer)
     st.download_button(
-        "The new trace", buffer.getvalue(), file_name="what-if.parquet",
+        "The new trace", lambda: trace_file(answer.trace), file_name="what-if.parquet",
         mime="application/octet-stream", on_click="ignore", key="what if trace",
     )  # fmt: skip

@@ -12,6 +12,7 @@ export default function (component) {
   }
   view.send = setStateValue;
   view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
+  view.open = (address) => setTriggerValue("address", address);
   load(view, data);
   return () => {
     view.resizes.disconnect();
@@ -117,12 +118,30 @@ function load(view, data) {
   }
   const marks = unpack(data.found, data.foundParts)("marks");
   view.marks = marks;
+  const known = new Set(view.lenses.map((lens) => lens.slug));
   view.lenses = readLenses(data, view.trace);
+  // A lens that a page has just found is looked through at once.
+  const found = another ? undefined : view.lenses.find((lens) => lens.known && !known.has(lens.slug));
+  if (found) view.wantedLens = found.slug;
   fillLensChoice(view);
   if (another) selectAtFirst(view, first);
   repaint(view);
-  if (another) { search(view); chips(view); writeAddress(view, false); }
+  if (another) {
+    search(view);
+    chips(view);
+    writeAddress(view, !first && !view.goingBack);
+    if (!first) uncover();
+    view.goingBack = false;
+  }
+  const [serial, token, site] = data.select ?? [null];
+  if (serial !== null && serial !== view.askedLast) select(view, token, site === null ? {} : { site });
+  view.askedLast = serial;
   performance.mark("skipviz-painted");
+}
+
+/** Close the side bar where it lies over the page, so that what was run is seen. */
+function uncover() {
+  if (window.innerWidth < 768) document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
 }
 
 /** Select what the address names, or what was selected when this text was last here. */

@@ -1,7 +1,7 @@
-// The page's address: the selected token, the site and the lens. Everything else in it is left as
-// it is. Streamlit reads the address at every run, and runs the page when one goes Back.
+// The page's address: the trace, the selected token, the site and the lens. Everything else in it is
+// left as it is. Streamlit reads the address at every run, and runs the page when one goes Back.
 
-const OURS = ["token", "site", "lens"];
+const OURS = ["trace", "token", "site", "lens"];
 
 /** The parameters of the address as they are written, name first. */
 function parameters() {
@@ -24,17 +24,17 @@ function readAddress(view) {
   return { token: token !== null && token < view.trace.count ? Number(view.spans[token].dataset.token) : null, site: site < 0 ? null : site };
 }
 
-/** Write what is selected; as a new place in the history where going Back is to undo it. */
+/** Write what is shown; as a new place in the history where going Back is to undo it. */
 function writeAddress(view, push) {
   if (view.address === null) return;
-  const own = ofThisTrace(view), wanted = [];
-  if (own && view.token !== null) wanted.push(["token", view.token]);
-  if (own && view.site !== null) wanted.push(["site", view.trace.sites[view.site].label]);
+  const wanted = [["trace", view.address]];
+  if (view.token !== null) wanted.push(["token", view.token]);
+  if (view.site !== null) wanted.push(["site", view.trace.sites[view.site].label]);
   if (view.wantedLens !== view.lenses[0].slug) wanted.push(["lens", view.wantedLens]);
   const others = parameters().filter(([name]) => !OURS.includes(name)).map(([, part]) => part);
   const search = [...others, ...wanted.map(([name, value]) => `${name}=${encodeURIComponent(value)}`)].join("&");
   if (search === location.search.slice(1)) return;
-  const moved = push && String(parameter("token") ?? "") !== String(own && view.token !== null ? view.token : "");
+  const moved = push && (!ofThisTrace(view) || String(parameter("token") ?? "") !== String(view.token ?? ""));
   const address = location.pathname + (search ? `?${search}` : "") + location.hash;
   history[moved ? "pushState" : "replaceState"](history.state, "", address);
 }
@@ -44,6 +44,7 @@ function listenToAddress(view, signal) {
   window.addEventListener("popstate", () => {
     const named = readAddress(view);
     if (named) select(view, named.token, { site: named.site, push: false });
+    else if (parameter("trace") !== null) { view.goingBack = true; view.open(parameter("trace")); }
   }, { signal });
   window.navigation?.addEventListener("currententrychange", (event) => {
     if (event.navigationType === "push" || event.navigationType === "replace") writeAddress(view, false);

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ import skipviz
 from skipviz.app.jobs import Jobs, Request, kept_result
 from skipviz.families.described.spec import gate_specs_in
 from tests import published, tiny
+from tests.app.pages import PATIENCE, framed, until
 
-PATIENCE = 60
 GATES = (
     "module: model.layers.{layer}.router\nactivation: sigmoid\nthreshold: 0.5\n"
     "skip_path: identity\nkv: computed\ncomputed_anyway: true\n"
@@ -107,32 +106,13 @@ def test_what_does_not_fit_is_said(folder: Path, worker: Jobs) -> None:
             job.future.result(PATIENCE)
 
 
-def page_under_test() -> None:
-    """The script of the page where a folder is named."""
-    from skipviz.app.views.paths_page import page
-
-    page()
-
-
-def until(page: AppTest, true: Callable[[], bool]) -> None:
-    """Run a page until something holds."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception
-        if true():
-            return
-        time.sleep(0.05)
-    raise TimeoutError(str([each.value for each in page.error]))
-
-
 def areas(page: AppTest) -> list[Any]:
     return [each for each in page.text_area if str(each.key).startswith("gates of ")]
 
 
 @pytest.mark.slow
 def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
-    page = AppTest.from_function(page_under_test).run(timeout=PATIENCE)
+    page = AppTest.from_function(framed, args=("paths_page",)).run(timeout=PATIENCE)
     page.selectbox(key="model").set_value("A folder on this machine")
     page.run(timeout=PATIENCE)
     page.text_input(key="folder").set_value(str(folder))
@@ -140,19 +120,20 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     page.run(timeout=PATIENCE)
     assert not areas(page)
     page.button(key="run").click()
-    until(page, lambda: bool(areas(page)))
+    until(page, lambda: areas(page))
     assert "looks like a skipping model" in page.error[0].value
     page.button(key="propose gates").click()
-    until(page, lambda: bool(areas(page)[0].value))
+    until(page, lambda: areas(page)[0].value)
     assert "agreement 100%" in areas(page)[0].value
     page.button(key="run").click()
     runs = page.session_state["skipviz"].runs
-    until(page, lambda: runs["paths"].finished is not None)
-    assert not page.error
+    until(page, lambda: not runs["paths"].under_way)
+    assert not page.run(timeout=PATIENCE).error
     assert kept_result(runs["paths"].job).run["family"].item() == "described"
     areas(page)[0].set_value("module: nowhere")
     page.run(timeout=PATIENCE)
+    assert not page.error
     page.button(key="run").click()
-    until(page, lambda: bool(page.error))
+    until(page, lambda: page.error)
     assert "must have {layer} in it once" in page.error[0].value.replace("\\", "")
     assert areas(page)[0].value == "module: nowhere"
