@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
     from skipviz.plots.probes import probe_accuracy, probe_selectivity
     from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
+    from skipviz.plots.saving import save_figure
     from skipviz.plots.specialties import specialty_map
     from skipviz.plots.timing.benches import bench_figure
     from skipviz.plots.timing.flops_and_time import (
@@ -77,6 +78,7 @@ __all__ = [
     "probe_selectivity",
     "ranking_by_layer",
     "reliability_figure",
+    "save_figure",
     "settled_histogram",
     "share_scatter",
     "specialty_map",
@@ -138,6 +140,7 @@ _HOMES = {
         "drift_figure",
         "tails_figure",
     ),
+    "saving": ("save_figure",),
     "specialties": ("specialty_map",),
     "timing.benches": ("bench_figure",),
     "timing.flops_and_time": (

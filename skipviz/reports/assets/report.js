@@ -1,7 +1,7 @@
 // Draws the figures of a report when they come into view, in the colours of the page, and saves
 // them at print size. Nothing here asks a network.
 
-const PRINT = { width: 709, scale: 3 }; // 180 mm at 300 dots per inch
+const PRINT = { width: 680, scale: 3.125 }; // 180 mm, and a PNG with 300 dots per inch
 const CONFIG = { responsive: true, displaylogo: false, showSendToCloud: false, modeBarButtonsToRemove: ["toImage", "sendDataToCloud"] };
 
 /** A figure as it was written. */
