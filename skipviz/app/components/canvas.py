@@ -101,17 +101,15 @@ def selection_of(
     """
     key, count, sites = data["key"], data["count"], data["sites"]
     token, site = own_values(selected, key) or _named(data, address)
-    first, last = own_values(chosen, key) or (None, None)
+    bounds = [int(each) for each in own_values(chosen, key) or () if each is not None]
+    whole = len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] < count
     pins = own_values(pinned, key) or []
     inside = [int(pin) for pin in pins if 0 <= pin < count]
-    ends: tuple[int | None, int | None] = (None, None)
-    if first is not None and last is not None and 0 <= first <= last < count:
-        ends = (int(first), int(last))
     return Selection(
         token=int(token) if token is not None and 0 <= token < count else None,
         site=int(site) if site is not None and 0 <= site < len(sites) else None,
-        first=ends[0],
-        last=ends[1],
+        first=bounds[0] if whole else None,
+        last=bounds[1] if whole else None,
         pins=tuple(inside),
     )
 

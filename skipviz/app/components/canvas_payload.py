@@ -81,9 +81,8 @@ class Packed:
         self._length += len(written) + padding
 
     def table(self) -> Any:
-        """Return everything as a table of one column, ``b``."""
-        joined = np.frombuffer(b"".join(self._bytes), dtype=np.uint8)
-        return pl.DataFrame({"b": joined}).to_pandas()
+        """Return everything as a Pandas table of one column, ``b``."""
+        return pl.DataFrame({"b": np.frombuffer(b"".join(self._bytes), dtype=np.uint8)}).to_pandas()
 
 
 def payload(
@@ -125,7 +124,11 @@ def payload(
     _add_tokens(packed, trace, tokens)
     _add_cells(packed, trace)
     sites, likely = _sites(packed, trace), _likely(packed, trace)
-    shown = [_lens(found, trace, lens) for lens in (*traced_lenses(trace), *lenses)]
+    shown = [_lens(found, trace, lens, stored=STORED[lens.name]) for lens in traced_lenses(trace)]
+    shown += [_lens(found, trace, lens) for lens in lenses]
+    for place, told in enumerate(shown):
+        if any(told["slug"] == each["slug"] for each in shown[:place]):
+            told["slug"] += f"-{place}"
     if marks is not None:
         found.add("marks", marks.astype(np.uint8).T)
     first = tokens["span"].to_numpy() != tokens["span"].shift(1, fill_value=-1).to_numpy()
@@ -247,15 +250,14 @@ def _likely(packed: Packed, trace: Trace) -> list[str]:
     return words["top_texts"].fill_null("").to_list()
 
 
-def _lens(packed: Packed, trace: Trace, lens: Lens) -> dict[str, Any]:
-    """Return what a lens is; its numbers are packed, or are in the payload already."""
+def _lens(packed: Packed, trace: Trace, lens: Lens, *, stored: str | None = None) -> dict[str, Any]:
+    """Return what a lens is; its numbers are packed, unless they are stored already."""
     expected = (len(trace), trace.sites.height)[: lens.values.ndim]
     if lens.values.shape != expected:
         raise InputError(
             f"The values of lens {lens.name!r} have shape {lens.values.shape}; of this trace it "
             f"is {expected}."
         )
-    stored = STORED.get(lens.name)
     name = stored or f"lens{len(packed.parts)}"
     if stored is None:
         packed.add(name, _half(lens.values.T))

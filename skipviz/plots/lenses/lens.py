@@ -14,7 +14,7 @@ from skipviz.plots.style.palette import CATEGORY_COLOURS, RAMPS
 Scale = Literal["sequential", "diverging", "categories"]
 Ends = tuple[float, float]
 
-STRETCH = (0.05, 0.95)
+STRETCHED_SHARES = (0.05, 0.95)
 """Between which shares of a text's values its scale is stretched."""
 OTHER = "other"
 """What categories beyond those with a colour of their own become."""
@@ -83,7 +83,8 @@ class Lens:
             raise InputError(f"colours={self.colours!r} is not one of {', '.join(RAMPS)}.")
         if (self.scale == "categories") != bool(self.categories):
             raise InputError(
-                f"Lens {self.name!r} must have categories exactly if it scales by them."
+                f"Lens {self.name!r} has scale {self.scale!r} and {len(self.categories)} "
+                "categories; give names exactly if the scale is 'categories'."
             )
         if len(self.categories) > len(CATEGORY_COLOURS) + 1:
             raise InputError(
@@ -112,7 +113,7 @@ class Lens:
         if self.scale == "categories" or not len(known):
             return self.ends
         if self.scale == "diverging":
-            most = float(np.quantile(np.abs(known), STRETCH[1] - STRETCH[0]))
+            most = float(np.quantile(np.abs(known), STRETCHED_SHARES[1] - STRETCHED_SHARES[0]))
             return (-most, most) if most > 0 else self.ends
-        low, high = (float(end) for end in np.quantile(known, STRETCH))
+        low, high = (float(end) for end in np.quantile(known, STRETCHED_SHARES))
         return (low, high) if low < high else self.ends
