@@ -8,7 +8,7 @@ let current = null;
 
 window.skipvizTrace = (name, data) => {
   loaded.set(name, data);
-  if (name === current) show(data);
+  if (name === current) show(data, name);
 };
 
 function open(name) {
@@ -16,7 +16,7 @@ function open(name) {
   choice.value = name;
   for (const about of document.querySelectorAll(".about")) about.hidden = about.dataset.trace !== name;
   document.getElementById("missing").textContent = "";
-  if (loaded.has(name)) { show(loaded.get(name)); return; }
+  if (loaded.has(name)) { show(loaded.get(name), name); return; }
   const script = document.createElement("script");
   script.src = `traces/${name}.js`;
   script.onerror = () => { document.getElementById("missing").textContent = `The file traces/${name}.js is not there.`; };

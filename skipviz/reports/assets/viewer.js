@@ -31,20 +31,21 @@ function selectNamed(view) {
     select(view, Number(view.spans[Number(token)].dataset.token), { site: site < 0 ? null : site, push: false, told: false });
 }
 
-/** Mount a canvas in an element once; return what shows a trace in it. */
+/** Mount a canvas in an element once; return what shows a trace in it, under a name in links. */
 function viewerIn(element, template, style) {
   const root = element.attachShadow({ mode: "open" });
   root.innerHTML = `<style>${style}</style>${template}`;
-  let shown = null;
+  let shown = null, trace = {};
   const tell = (name, [, token, site]) => {
     if (name !== "selected") return;
     const view = VIEWS.get(root);
-    writeHash({ token, site: site === null ? null : view.trace.sites[site].label });
+    writeHash({ ...trace, token, site: site === null ? null : view.trace.sites[site].label });
   };
-  root.querySelector(".lens").addEventListener("change", (event) => writeHash({ lens: event.target.value }));
+  root.querySelector(".lens").addEventListener("change", (event) => writeHash({ ...trace, lens: event.target.value }));
   const named = () => shown && selectNamed(VIEWS.get(root));
   window.addEventListener("hashchange", named);
-  return (data) => {
+  return (data, name) => {
+    trace = name === undefined ? {} : { trace: name };
     shown = { ...data, bytes: bytesOf(data.bytes), found: bytesOf(data.found) };
     canvasComponent({ data: shown, parentElement: root, setStateValue: tell, setTriggerValue: () => {} });
     named();
