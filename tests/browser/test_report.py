@@ -41,7 +41,7 @@ def test_a_report_opens_from_disk(offline: tuple[Page, list[str]], tmp_path: Pat
     assert page.url.endswith("#token=1")
     text.press("ArrowRight")
     expect(page.locator(".panel")).to_contain_text("Token 2")
-    first = page.locator("figure").first
+    first = page.locator("figure:has(.plot)").first
     first.scroll_into_view_if_needed()
     expect(first.locator(".main-svg").first).to_be_visible()
     with page.expect_download() as kept:
