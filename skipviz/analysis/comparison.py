@@ -22,10 +22,10 @@ from skipviz.errors import InputError
 from skipviz.traces import SAME_TOKENS, Trace
 
 Match = Literal["tokens", "characters", "none"]
-PLACES = ("layer", "unit", "visit")
+SAME_SITE = ("layer", "unit", "visit")
 """What makes sites of two models the same site."""
 
-PIECES = {
+PIECE_COLUMNS = {
     "piece": pl.Int64,
     "sequence": pl.Int64,
     "text": pl.String,
@@ -86,7 +86,7 @@ class TraceComparison:
         where the texts differ.
         """
         if self.match == "none":
-            return pl.DataFrame(schema=PIECES)
+            return pl.DataFrame(schema=PIECE_COLUMNS)
         starts = [_span_starts(each) for each in self._both]
         cuts = np.intersect1d(starts[0]["place"].to_numpy(), starts[1]["place"].to_numpy())
         one, two = (
@@ -94,7 +94,7 @@ class TraceComparison:
         )
         joined = one.join(two.drop("text", "sequence"), on="piece", suffix="_other").sort("piece")
         return joined.with_columns(changed=self._changed(joined)).select(
-            pl.col(name).cast(kind) for name, kind in PIECES.items()
+            pl.col(name).cast(kind) for name, kind in PIECE_COLUMNS.items()
         )
 
     @cached_property
@@ -109,7 +109,7 @@ class TraceComparison:
         differs = self._differs(self.pieces)
         return shared.select(
             "label",
-            *PLACES,
+            *SAME_SITE,
             "site",
             "site_other",
             rate=_rates(self.trace, shared["site"]),
@@ -160,10 +160,10 @@ class TraceComparison:
     @cached_property
     def _shared(self) -> pl.DataFrame:
         """Return ``label``, ``layer``, ``unit``, ``visit``, ``site``, ``site_other`` of each."""
-        own, theirs = (each.sites.select("site", "label", *PLACES) for each in self._both)
+        own, theirs = (each.sites.select("site", "label", *SAME_SITE) for each in self._both)
         if self.trace.run["layers"].item() != self.other.run["layers"].item():
             own = own.clear()
-        return own.join(theirs.drop("label"), on=PLACES, suffix="_other", maintain_order="left")
+        return own.join(theirs.drop("label"), on=SAME_SITE, suffix="_other", maintain_order="left")
 
     @property
     def _both(self) -> tuple[Trace, Trace]:

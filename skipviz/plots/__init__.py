@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from skipviz.plots.clustered_text import cluster_text
     from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
     from skipviz.plots.colored_text import token_html
-    from skipviz.plots.comparison import comparison_figure
+    from skipviz.plots.comparison.figure import comparison_figure
     from skipviz.plots.decision_audit import (
         loss_change_figure,
         ranking_by_layer,
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
     from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
     from skipviz.plots.probes import probe_accuracy, probe_selectivity
     from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
-    from skipviz.plots.saving import save_figure
     from skipviz.plots.specialties import specialty_map
+    from skipviz.plots.style.saving import save_figure
     from skipviz.plots.timing.benches import bench_figure
     from skipviz.plots.timing.flops_and_time import (
         flops_by_part_figure,
@@ -107,7 +107,7 @@ _HOMES = {
         "cluster_profiles",
     ),
     "colored_text": ("token_html",),
-    "comparison": ("comparison_figure",),
+    "comparison.figure": ("comparison_figure",),
     "decision_audit": (
         "loss_change_figure",
         "ranking_by_layer",
@@ -140,7 +140,7 @@ _HOMES = {
         "drift_figure",
         "tails_figure",
     ),
-    "saving": ("save_figure",),
+    "style.saving": ("save_figure",),
     "specialties": ("specialty_map",),
     "timing.benches": ("bench_figure",),
     "timing.flops_and_time": (

@@ -61,8 +61,8 @@ def test_a_bundle_opens_from_disk_at_a_link(
     page, _ = offline
     skipviz.bundle({"fox": TRACE, "other": make_trace(tokens=8)}, tmp_path / "page")
     address = (tmp_path / "page" / "index.html").as_uri()
-    page.goto(f"{address}#trace=other&token=4&site=L2.mlp")
-    expect(page.locator(".panel")).to_contain_text("Token 4")
+    page.goto(f"{address}#trace=other&token=6&site=L2.mlp")
+    expect(page.locator(".panel")).to_contain_text("Token 6")
     expect(page.locator(".cell-words")).to_contain_text("L2.mlp")
     expect(page.locator(".about:visible .subject")).to_contain_text("8 tokens")
     page.get_by_label("Trace", exact=True).select_option("fox")

@@ -17,10 +17,10 @@ from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
-from skipviz.plots.lenses.compared import comparison_lenses
+from skipviz.plots.comparison.lenses import comparison_lenses
 from skipviz.plots.lenses.lens import Lens
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.comparison import traces_caveat, traces_reading
+from skipviz.readings.comparison.traces import traces_caveat, traces_reading
 from skipviz.traces import Trace
 
 OTHER_RUN = "compared with"

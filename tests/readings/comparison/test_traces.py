@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.analysis.comparison import compare_traces
-from skipviz.readings.comparison import traces_caveat, traces_reading
+from skipviz.readings.comparison.traces import traces_caveat, traces_reading
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from skipviz.analysis.comparison import compare_traces
-from skipviz.plots.comparison import comparison_figure
+from skipviz.plots.comparison.figure import comparison_figure
 from tests.synthetic import make_trace
 
 

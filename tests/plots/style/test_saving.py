@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import pytest
 
 from skipviz.errors import InputError, MissingExtraError
-from skipviz.plots.saving import printable, save_figure
+from skipviz.plots.style.saving import printable, save_figure
 from skipviz.plots.whole_text import layers_used_histogram
 from tests.synthetic import make_trace
 

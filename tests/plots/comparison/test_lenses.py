@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from skipviz.analysis.comparison import compare_traces
-from skipviz.plots.lenses.compared import comparison_lenses
+from skipviz.plots.comparison.lenses import comparison_lenses
 from tests.synthetic import make_trace
 
 
