@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
+    from skipviz.corpus.report import CorpusProgress
+    from skipviz.corpus.run import trace_corpus
+    from skipviz.corpus.writer import CorpusSummary
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -64,6 +67,8 @@ __all__ = [
     "CheckUp",
     "Clusters",
     "CorpusError",
+    "CorpusProgress",
+    "CorpusSummary",
     "Cost",
     "Document",
     "Finding",
@@ -109,6 +114,7 @@ __all__ = [
     "plots",
     "record",
     "trace",
+    "trace_corpus",
     "what_if",
     "with_policy",
     "with_runtime",
@@ -120,6 +126,9 @@ _HOMES = {
     "analysis.gates.score_correlation": ("correlate",),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
+    "corpus.report": ("CorpusProgress",),
+    "corpus.run": ("trace_corpus",),
+    "corpus.writer": ("CorpusSummary",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
+
+from skipviz.errors import StoreError
 
 FORMAT = 1
 METADATA_KEY = "skipviz"
@@ -17,6 +20,7 @@ MANIFEST_FILE = "manifest.json"
 DOCUMENTS_FILE = "documents.parquet"
 TOKENS_FOLDER = "tokens"
 DONE_FOLDER = "done"
+PART_NAME = re.compile(r"\d{6,}-[0-9a-f]{16}")
 PARTIAL = ".partial"
 """How the name of a file ends while it is being written."""
 PART_CHARACTERS = 200_000
@@ -96,6 +100,11 @@ def part_name(number: int, contents: Iterable[str]) -> str:
     return f"{number:06}-{digest.hexdigest()[:16]}"
 
 
+def part_number(name: str) -> int:
+    """Return the place of a part among the parts."""
+    return int(name.partition("-")[0])
+
+
 def part_file(folder: str, name: str) -> str:
     """Return the path of a part's file, relative to the dataset."""
     return f"{folder}/{name}.parquet"
@@ -111,14 +120,23 @@ def user_column(name: str) -> str:
     return f"user.{name}" if name in DOCUMENT_COLUMNS else name
 
 
-def user_type(values: Iterable[Any]) -> pa.DataType:
-    """Return the one type that values of a user's column have, text where they have several."""
-    kinds = {type(value) for value in values if value is not None}
-    if kinds == {bool}:
+def user_kind(value: Any) -> str:
+    """Return what a value of a user's column is: a word for its type."""
+    if value is None:
+        return "null"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 2**63:
+        return "text"
+    return {bool: "bool", int: "int", float: "float"}.get(type(value), "text")
+
+
+def user_type(kinds: Set[str]) -> pa.DataType:
+    """Return the one type for values of several kinds, text where they do not go together."""
+    known = kinds - {"null"}
+    if known == {"bool"}:
         return pa.bool_()
-    if kinds == {int}:
+    if known == {"int"}:
         return pa.int64()
-    if kinds and kinds <= {int, float}:
+    if known and known <= {"int", "float"}:
         return pa.float64()
     return pa.string()
 
@@ -140,8 +158,6 @@ def check_format(found: Mapping[str, Any], name: str) -> None:
     StoreError
         Names the format, and the one that is known.
     """
-    from skipviz.errors import StoreError
-
     if found.get("format") != FORMAT:
         raise StoreError(
             f"{name} has corpus format {found.get('format')!r:.80}; this version of skipviz reads "

@@ -1,0 +1,101 @@
+"""How far a run over a corpus is: rate, time left, errors."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusProgress:
+    """How far a run is.
+
+    Attributes
+    ----------
+    documents, failed, tokens
+        Done in this run; failed ones are among the documents.
+    seconds
+        Since it began.
+    share
+        Of the whole input, 0 to 1; None where its size is not known.
+    seconds_left
+        At the pace so far; None where it is not known.
+    last_error
+        Of the document that failed last.
+    """
+
+    documents: int
+    failed: int
+    tokens: int
+    seconds: float
+    share: float | None
+    seconds_left: float | None
+    last_error: str | None
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The pace so far."""
+        return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+Report = Callable[[CorpusProgress], None]
+"""Takes how far a run is."""
+
+
+def no_report(progress: CorpusProgress) -> None:
+    """Report nothing: the default of ``report``."""
+
+
+class Pace:
+    """Adds up what is done, and reports it.
+
+    Parameters
+    ----------
+    report
+        Whom it is told.
+    """
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._began = time.monotonic()
+        self._documents = self._failed = self._tokens = 0
+        self._share: float | None = None
+        self._first_share: float | None = None
+        self._last_error: str | None = None
+
+    def begins(self, share: float | None) -> None:
+        """Take note of how far the input was read before anything is done."""
+        if self._first_share is None:
+            self._first_share = share
+
+    def within(self, share: float | None) -> None:
+        """Report how far the input has been worked on, between parts."""
+        self._share = share if share is None else max(share, self._share or 0.0)
+        self._tell()
+
+    def add(self, *, documents: int, tokens: int, errors: list[str], share: float | None) -> None:
+        """Count what was done, and report."""
+        self._documents += documents
+        self._tokens += tokens
+        self._failed += len(errors)
+        self._last_error = errors[-1] if errors else self._last_error
+        self.within(share)
+
+    def _tell(self) -> None:
+        seconds = time.monotonic() - self._began
+        left = None
+        if self._share is not None:
+            done = self._share - (self._first_share or 0.0)
+            left = seconds * (1 - self._share) / done if done > 0 else None
+        self._report(
+            CorpusProgress(
+                documents=self._documents,
+                failed=self._failed,
+                tokens=self._tokens,
+                seconds=seconds,
+                share=self._share,
+                seconds_left=left,
+                last_error=self._last_error,
+            )
+        )

@@ -1,0 +1,170 @@
+"""Traces a corpus: input to parts, parts to an engine, results to the writer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, get_args
+
+from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.format import PART_CHARACTERS
+from skipviz.corpus.inputs import Entry, entries_of, sizes
+from skipviz.corpus.parts import Part, cut_into_parts
+from skipviz.corpus.report import Pace, Report, no_report
+from skipviz.corpus.sources import found_sources
+from skipviz.corpus.work import CorpusSettings, PartResult, about_corpus, done_part
+from skipviz.corpus.writer import CorpusSummary, CorpusWriter
+from skipviz.errors import InputError
+from skipviz.models import SkipModel
+from skipviz.progress import check_stop
+
+Engine = Literal["local", "ray"]
+ANALYSES: tuple[str, ...] = ()
+
+
+def trace_corpus(
+    model: SkipModel | Callable[[], SkipModel],
+    inputs: str | Path | Sequence[str | Path],
+    *,
+    out: str | Path,
+    engine: Engine = "local",
+    analyses: Sequence[str] = (),
+    text_column: str = "text",
+    bos: bool | None = None,
+    part_characters: int = PART_CHARACTERS,
+    report: Report = no_report,
+    stop: threading.Event | None = None,
+) -> CorpusSummary:
+    """Trace every document of an input, and write a dataset of Parquet files.
+
+    A run that was stopped or killed goes on where it was when it is begun again: nothing is done
+    twice, nothing is lost. The numbers of a document are those of ``skipviz.trace``.
+
+    Parameters
+    ----------
+    model
+        What ``skipviz.load`` returned, or a function that returns it. For ``engine="ray"`` a
+        function, which every worker calls.
+    inputs
+        Files of texts, ``.txt``, ``.md``, ``.jsonl``, ``.csv`` or ``.parquet``, the first four
+        packed with gz or zst or not; folders of such files; addresses such as ``s3://bucket/x``;
+        ``-`` for a text on standard input.
+    out
+        Folder of the dataset, or an address.
+    engine
+        ``local`` for this process, or ``ray`` for the workers of a Ray cluster.
+    analyses
+        Further tables.
+    text_column
+        Column of the text in ``.csv`` and ``.parquet``, field in ``.jsonl``; the others are kept.
+    bos
+        Whether each text begins with the begin-of-sequence token; None: as the tokenizer does.
+    part_characters
+        Characters of text that share a file. A part that is not complete is done again after a
+        kill, and is in memory as a whole.
+    report
+        Called with how far the run is.
+    stop
+        Set it from another thread to stop.
+
+    Returns
+    -------
+    CorpusSummary
+        Documents, those that failed, tokens, decisions and parts of the whole dataset.
+
+    Raises
+    ------
+    InputError
+        If an input is missing, nothing can be traced, the folder is of another model or another
+        input, or cannot be written.
+    Stopped
+        If ``stop`` was set.
+
+    Examples
+    --------
+    >>> _ = (tmp / "texts.jsonl").write_text('{"text": "The fox.", "domain": "animals"}')
+    >>> summary = skipviz.trace_corpus(model, tmp / "texts.jsonl", out=tmp / "corpus")
+    >>> summary.documents, summary.failed
+    (1, 0)
+    """
+    if engine not in get_args(Engine):
+        raise InputError(f"engine={engine!r:.40} must be {' or '.join(get_args(Engine))}.")
+    unknown = sorted(set(analyses) - set(ANALYSES))
+    if unknown:
+        known = ", ".join(ANALYSES) or "none yet"
+        raise InputError(f"analyses has {unknown[0]!r:.40}; there are {known}.")
+    if part_characters < 1:
+        raise InputError(f"part_characters={part_characters} must be at least 1.")
+    named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    settings = CorpusSettings(
+        part_characters=part_characters, bos=bos, analyses=tuple(sorted(set(analyses)))
+    )
+    folder = DatasetFolder(out)
+    pace = Pace(report)
+    with folder.held():
+        writer = CorpusWriter(folder)
+        read = _entries(named, text_column=text_column)
+        parts = writer.missing(cut_into_parts(read, part_characters=part_characters))
+        if engine == "ray":
+            from skipviz.corpus.on_ray import ray_results
+
+            results = ray_results(model, parts, folder=folder, settings=settings, stop=stop)
+        else:
+            loaded = model if isinstance(model, SkipModel) else model()
+            writer.check_same(about_corpus(loaded, settings))
+            results = _local_results(
+                loaded, parts, folder=folder, settings=settings, pace=pace, stop=stop
+            )
+        for result in results:
+            writer.take(result)
+            pace.add(
+                documents=len(result.documents),
+                tokens=result.tokens,
+                errors=result.errors,
+                share=result.share,
+            )
+            check_stop(stop)
+        return writer.finish()
+
+
+def _entries(
+    inputs: Sequence[str | Path], *, text_column: str
+) -> Iterator[tuple[Entry, float | None]]:
+    """Yield every document, with how much of the input has been read with it."""
+    total = sizes(found_sources(inputs))  # which also says what is not there, before anything runs
+    before = read = 0
+
+    def tell(size: int) -> None:
+        nonlocal read
+        read = size
+
+    for source in found_sources(inputs):
+        read = 0
+        for entry in entries_of(source, text_column=text_column, tell=tell):
+            yield entry, min(1.0, (before + read) / total) if total else None
+        before += source.size or 0
+
+
+def _local_results(
+    model: SkipModel,
+    parts: Iterator[Part],
+    *,
+    folder: DatasetFolder,
+    settings: CorpusSettings,
+    pace: Pace,
+    stop: threading.Event | None,
+) -> Iterator[PartResult]:
+    """Work on one part after the other, in this process."""
+    before: float | None = 0.0
+    for part in parts:
+        check_stop(stop)
+        pace.begins(before)
+        start, end = before, part.share
+
+        def within(share: float, start: float | None = start, end: float | None = end) -> None:
+            known = start is not None and end is not None
+            pace.within(start + share * (end - start) if known else None)
+
+        yield done_part(model, part, folder, settings, progress=within, stop=stop)
+        before = part.share
