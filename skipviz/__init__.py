@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
+    from skipviz.corpus.dataset import CorpusDataset, CorpusSample, open_corpus
     from skipviz.corpus.report import CorpusProgress
     from skipviz.corpus.run import trace_corpus
     from skipviz.corpus.writer import CorpusSummary
@@ -66,8 +67,10 @@ __all__ = [
     "Attribution",
     "CheckUp",
     "Clusters",
+    "CorpusDataset",
     "CorpusError",
     "CorpusProgress",
+    "CorpusSample",
     "CorpusSummary",
     "Cost",
     "Document",
@@ -111,6 +114,7 @@ __all__ = [
     "generate",
     "inspect",
     "load",
+    "open_corpus",
     "plots",
     "record",
     "trace",
@@ -126,6 +130,7 @@ _HOMES = {
     "analysis.gates.score_correlation": ("correlate",),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
+    "corpus.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
     "corpus.report": ("CorpusProgress",),
     "corpus.run": ("trace_corpus",),
     "corpus.writer": ("CorpusSummary",),
