@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 from scipy import stats
 
 from skipviz.analysis.statistics.intervals import student_margin
@@ -139,6 +140,7 @@ def ratios(found: Sequence[pl.DataFrame], wanted: Sequence[str], groups: Groups)
     summed = pl.concat(found)
     added = [pl.col(name).sum() for name in summed.columns if name not in keys]
     table = summed.group_by(keys).agg(added).sort(keys) if keys else summed.select(added)
+    table = table.with_columns(cs.enum().cast(pl.String))
     names = dict(zip(keys, groups.shown, strict=True))
     frames = [
         _of_value(table.select(*keys, *(pl.col(f"{name} {kind}").alias(kind) for kind in _SUMS)))
