@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
+    from skipviz.corpus.importing import import_corpus
     from skipviz.corpus.report import CorpusProgress
     from skipviz.corpus.run import trace_corpus
     from skipviz.corpus.writer import CorpusSummary
@@ -109,6 +110,7 @@ __all__ = [
     "evaluate",
     "from_parts",
     "generate",
+    "import_corpus",
     "inspect",
     "load",
     "plots",
@@ -126,6 +128,7 @@ _HOMES = {
     "analysis.gates.score_correlation": ("correlate",),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
+    "corpus.importing": ("import_corpus",),
     "corpus.report": ("CorpusProgress",),
     "corpus.run": ("trace_corpus",),
     "corpus.writer": ("CorpusSummary",),

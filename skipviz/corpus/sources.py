@@ -1,4 +1,4 @@
-"""The files of an input: found in folders and in object stores, unpacked, and how far one is read."""
+"""The files of an input: found in folders and object stores, opened and unpacked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -52,7 +52,7 @@ class Source:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def opened(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a file: give its bytes unpacked, and the file itself, whose place says how far it is.
 
     Raises

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skipviz.corpus.analyses import analysis_table
 from skipviz.corpus.folder import DatasetFolder, Staged
 from skipviz.corpus.format import FORMAT, OWN_COLUMNS, TOKENS_FOLDER, as_json, part_file
 from skipviz.corpus.inputs import Entry
@@ -131,7 +132,7 @@ def done_part(
     """
     places = [i for i, entry in enumerate(part.entries) if entry.document is not None]
     documents = [part.entries[i].document for i in places]
-    tables: list[pa.Table] = []
+    tables: dict[str, list[pa.Table]] = {}
     sizes, errors = dict.fromkeys(range(len(part.entries)), 0), {}
     for some, traced in _traced(model, documents, settings, progress, stop):
         own = [places[i] for i in some]
@@ -140,18 +141,22 @@ def done_part(
             continue
         sequence = traced.tokens["sequence"].to_numpy()
         sizes |= dict(zip(own, np.bincount(sequence, minlength=len(own)).tolist(), strict=True))
-        tables.append(token_table(traced, part.first + np.array(own, dtype=np.int64)[sequence]))
-    staged = ()
-    if tables:
-        rows = pa.concat_tables(tables)
-        path = part_file(TOKENS_FOLDER, part.name)
-        staged = (folder.stage(path, parquet_bytes(rows.combine_chunks()), rows=rows.num_rows),)
+        document = part.first + np.array(own, dtype=np.int64)[sequence]
+        tables.setdefault(TOKENS_FOLDER, []).append(token_table(traced, document))
+        for name in settings.analyses:
+            found = analysis_table(name, model, traced, document, stop=stop)
+            tables.setdefault(name, []).append(found)
+    staged = []
+    for name, each in tables.items():
+        rows = pa.concat_tables(each).combine_chunks()
+        path = part_file(name, part.name)
+        staged.append(folder.stage(path, parquet_bytes(rows), rows=rows.num_rows))
     return PartResult(
         number=part.number,
         name=part.name,
         share=part.share,
         about=about_corpus(model, settings),
-        staged=staged,
+        staged=tuple(staged),
         documents=tuple(
             _document_row(part.first + i, entry, tokens=sizes[i], error=errors.get(i))
             for i, entry in enumerate(part.entries)

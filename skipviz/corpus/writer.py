@@ -90,6 +90,15 @@ class CorpusWriter:
         """Whether anything was done before, or is by now."""
         return self._about is not None
 
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What ``corpus.json`` says; None where nothing was begun."""
+        return self._about
+
+    def documents_in(self, part: Part) -> int:
+        """Return how many documents a part that is done has."""
+        return int(read_done(self._folder, part.name)[0].num_rows)
+
     def check_same(self, about: Mapping[str, Any]) -> None:
         """Check that what runs is what the dataset was begun with.
 
@@ -142,7 +151,9 @@ class CorpusWriter:
             self._waiting.append(result)
             errors = [error for each in self._waiting for error in each.errors]
             if len(errors) >= MOST_ERRORS_AT_FIRST:
-                raise InputError(f"None of the first {len(errors)} documents can be traced. {errors[0]}")
+                raise InputError(
+                    f"None of the first {len(errors)} documents can be traced. {errors[0]}"
+                )
             return
         if not self.begun:
             self._folder.write_json(CORPUS_FILE, result.about)
@@ -214,20 +225,22 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
         [*DOCUMENT_COLUMNS.items(), *((own[column], kind) for column, kind in types.items())]
     )
     documents = failed = tokens = 0
-    with folder.staging(DOCUMENTS_FILE) as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for name in names:
-                rows = read_done(folder, name)[0].to_pylist()
-                documents += len(rows)
-                failed += sum(row["error"] is not None for row in rows)
-                tokens += sum(row["tokens"] for row in rows)
-                for row in rows:
-                    given = json.loads(row.pop(OWN_COLUMNS))
-                    row |= {
-                        own[column]: as_user_type(given.get(column), kind)
-                        for column, kind in types.items()
-                    }
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    with (
+        folder.staging(DOCUMENTS_FILE) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for name in names:
+            rows = read_done(folder, name)[0].to_pylist()
+            documents += len(rows)
+            failed += sum(row["error"] is not None for row in rows)
+            tokens += sum(row["tokens"] for row in rows)
+            for row in rows:
+                given = json.loads(row.pop(OWN_COLUMNS))
+                row |= {
+                    own[column]: as_user_type(given.get(column), kind)
+                    for column, kind in types.items()
+                }
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     staged = file.staged(documents)
     folder.commit(staged)
     sites = len((folder.read_json(CORPUS_FILE) or {}).get("sites", []))
@@ -294,9 +307,7 @@ def _own_names(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _differences(
-    was: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
     for name in was.keys() | now.keys():
         before, after = was.get(name), now.get(name)
         if name == "run" and isinstance(before, dict) and isinstance(after, dict):
