@@ -24,9 +24,7 @@ LENS_TOKENS = 4096
 Analysis = Callable[[SkipModel, Trace, threading.Event | None], Mapping[str, pa.Array]]
 
 
-def _audited(
-    model: SkipModel, traced: Trace, stop: threading.Event | None
-) -> dict[str, pa.Array]:
+def _audited(model: SkipModel, traced: Trace, stop: threading.Event | None) -> dict[str, pa.Array]:
     """Return the utility of each decision, a column per site."""
     utility = np.full((len(traced), traced.sites.height), np.nan, dtype=np.float32)
     if 1 < len(traced) <= model.context:

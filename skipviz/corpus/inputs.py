@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -134,9 +135,19 @@ def _json_lines(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
                 text, name=source.name, number=number, chat=True, text_field=text_column
             )
         except TextError as error:
-            yield _wrong(where, digest, str(error))
+            yield _wrong(where, digest, str(error), _rest(text, text_column))
             continue
         yield _entry(document, columns)
+
+
+def _rest(line: str, text_column: str) -> dict[str, Any]:
+    """Return what a row whose text is no text has besides."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    named = isinstance(row, dict)
+    return {name: row[name] for name in row if name != text_column} if named else {}
 
 
 def _lines(source: Source, file: Any) -> Iterator[tuple[int, bytes | Entry]]:
@@ -236,8 +247,12 @@ def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:
     )
 
 
-def _wrong(source: str, digest: str | None, error: str) -> Entry:
-    return Entry(source=source, document=None, sha256=digest, error=error)
+def _wrong(
+    source: str, digest: str | None, error: str, columns: Mapping[str, Any] | None = None
+) -> Entry:
+    return Entry(
+        source=source, document=None, sha256=digest, error=error, columns=columns or {}
+    )
 
 
 def _unreadable(source: Source, why: str) -> Entry:

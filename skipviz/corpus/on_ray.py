@@ -18,7 +18,7 @@ from typing import Any
 from skipviz.corpus.analyses import check_analyses
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.parts import Part
-from skipviz.corpus.work import CorpusSettings, PartResult, done_part
+from skipviz.corpus.work import CorpusSettings, PartResult, about_corpus, done_part
 from skipviz.errors import InputError, MissingExtraError, SkipvizError
 from skipviz.models import SkipModel
 from skipviz.progress import check_stop
@@ -76,6 +76,7 @@ class PartActor:
     def __init__(self, load: Callable[[], SkipModel], where: str, settings: CorpusSettings) -> None:
         self._model = load()
         check_analyses(self._model, settings.analyses)
+        self._about = about_corpus(self._model, settings)
         self._folder = DatasetFolder(where)
         self._settings = settings
 
@@ -85,7 +86,7 @@ class PartActor:
 
     def work(self, part: Part) -> PartResult:
         """Trace the documents of a part and write its files."""
-        return done_part(self._model, part, self._folder, self._settings)
+        return done_part(self._model, part, self._folder, self._settings, about=self._about)
 
 
 def ray_results(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from skipviz.corpus.analyses import check_analyses, check_known
 from skipviz.corpus.folder import DatasetFolder
@@ -13,7 +14,7 @@ from skipviz.corpus.inputs import Entry, entries_of, sizes
 from skipviz.corpus.on_ray import Workers, ray_results
 from skipviz.corpus.parts import Part, cut_into_parts
 from skipviz.corpus.report import Pace, Report, no_report
-from skipviz.corpus.sources import found_sources
+from skipviz.corpus.sources import check_outside, found_sources
 from skipviz.corpus.work import CorpusSettings, PartResult, about_corpus, done_part
 from skipviz.corpus.writer import CorpusSummary, CorpusWriter
 from skipviz.errors import InputError
@@ -99,6 +100,7 @@ def trace_corpus(
     if part_characters < 1:
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    check_outside(str(out), named)
     settings = CorpusSettings(
         part_characters=part_characters, bos=bos, analyses=tuple(sorted(set(analyses)))
     )
@@ -119,10 +121,11 @@ def trace_corpus(
             )
         else:
             loaded = model if isinstance(model, SkipModel) else model()
-            writer.check_same(about_corpus(loaded, settings))
+            about = about_corpus(loaded, settings)
+            writer.check_same(about)
             check_analyses(loaded, settings.analyses)
             results = _local_results(
-                loaded, parts, folder=folder, settings=settings, pace=pace, stop=stop
+                loaded, parts, about=about, folder=folder, settings=settings, pace=pace, stop=stop
             )
         for result in results:
             writer.take(result)
@@ -158,6 +161,7 @@ def _local_results(
     model: SkipModel,
     parts: Iterator[Part],
     *,
+    about: dict[str, Any],
     folder: DatasetFolder,
     settings: CorpusSettings,
     pace: Pace,
@@ -174,5 +178,5 @@ def _local_results(
             known = start is not None and end is not None
             pace.within(start + share * (end - start) if known else None)
 
-        yield done_part(model, part, folder, settings, progress=within, stop=stop)
+        yield done_part(model, part, folder, settings, about=about, progress=within, stop=stop)
         before = part.share

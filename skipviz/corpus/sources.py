@@ -93,6 +93,28 @@ def found_sources(inputs: Sequence[str | Path]) -> Iterator[Source]:
             yield from _local(Path(each))
 
 
+def check_outside(out: str, inputs: Sequence[str | Path]) -> None:
+    """Check that a dataset does not come to lie among the texts that it is made of.
+
+    Raises
+    ------
+    InputError
+        Names the folder.
+    """
+    for each in map(str, inputs):
+        remote = "://" in each
+        if remote != ("://" in out) or each == STANDARD_INPUT:
+            continue
+        inner, outer = (
+            (PurePosixPath(path) if remote else Path(path).resolve()) for path in (out, each)
+        )
+        if inner.is_relative_to(outer):
+            raise InputError(
+                f"{out} lies in {each}, whose files are read: the next run would take its own for "
+                "texts. Name a folder beside it."
+            )
+
+
 def file_system(address: str) -> tuple[Any, str]:
     """Return the file system of an address or a path, and the path in it.
 

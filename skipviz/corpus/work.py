@@ -19,6 +19,7 @@ from skipviz.corpus.rows import parquet_bytes, token_table
 from skipviz.errors import SkipvizError, Stopped
 from skipviz.families.powers import CanDraw, traits_of
 from skipviz.models import SkipModel
+from skipviz.models.hashes import memory_sha256
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.build import provenance
 from skipviz.recording.tracing import trace
@@ -91,6 +92,8 @@ def about_corpus(model: SkipModel, settings: CorpusSettings) -> dict[str, Any]:
         window_overlap=model.context // 2,
         seed=0 if drawn else None,
     )
+    # Of a model in memory no file says which it is, and a run that goes on must know.
+    row["weights_sha256"] = row["weights_sha256"] or memory_sha256(model)
     return {
         "format": FORMAT,
         "run": row,
@@ -107,6 +110,7 @@ def done_part(
     folder: DatasetFolder,
     settings: CorpusSettings,
     *,
+    about: dict[str, Any],
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> PartResult:
@@ -118,6 +122,8 @@ def done_part(
         What runs over what, and how.
     folder
         Where files are written.
+    about
+        What ``about_corpus`` said.
     progress
         Called with the share of the part that is done.
     stop
@@ -155,7 +161,7 @@ def done_part(
         number=part.number,
         name=part.name,
         share=part.share,
-        about=about_corpus(model, settings),
+        about=about,
         staged=tuple(staged),
         documents=tuple(
             _document_row(part.first + i, entry, tokens=sizes[i], error=errors.get(i))

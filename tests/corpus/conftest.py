@@ -13,7 +13,7 @@ import skipviz
 from skipviz.corpus.writer import CorpusSummary
 from tests import tiny
 
-PART = 600
+PART = 400
 """Characters that end a part: of these texts a few make one."""
 
 
@@ -32,7 +32,7 @@ def write_rows(path: Path, found: list[Any]) -> Path:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> Path:
-    return write_rows(tmp_path / "texts.jsonl", rows(12))
+    return write_rows(tmp_path / "texts.jsonl", rows(8))
 
 
 @pytest.fixture

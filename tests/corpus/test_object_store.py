@@ -11,6 +11,7 @@ import skipviz
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.verifying import damaged_files
 from tests.corpus import datasets
+from tests.corpus.conftest import PART
 
 Run = Callable[..., skipviz.CorpusSummary]
 
@@ -52,7 +53,7 @@ def test_texts_and_dataset_lie_in_an_object_store(
     folder = DatasetFolder(where)
     made = folder.stage("tokens/000000-x.parquet", b"left by a kill", rows=0)
     for _ in range(2):
-        skipviz.trace_corpus(gated, f"{bucket}/in", out=where, part_characters=600)
+        skipviz.trace_corpus(gated, f"{bucket}/in", out=where, part_characters=PART)
         assert not store.exists(f"{where}/{made.under}")
         store.get(where, str(tmp_path / "fetched"), recursive=True)
         assert datasets.contents(tmp_path / "fetched") == datasets.contents(tmp_path / "local")
