@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
     from skipviz.corpus.importing import import_corpus
-    from skipviz.corpus.report import CorpusProgress
+    from skipviz.corpus.on_ray import Workers
+    from skipviz.corpus.report import CorpusProgress, CorpusSummary
     from skipviz.corpus.run import trace_corpus
-    from skipviz.corpus.writer import CorpusSummary
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -95,6 +95,7 @@ __all__ = [
     "TraceError",
     "TrainingError",
     "WhatIf",
+    "Workers",
     "__version__",
     "at_budget",
     "at_limit",
@@ -129,9 +130,9 @@ _HOMES = {
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
     "corpus.importing": ("import_corpus",),
-    "corpus.report": ("CorpusProgress",),
+    "corpus.on_ray": ("Workers",),
+    "corpus.report": ("CorpusProgress", "CorpusSummary"),
     "corpus.run": ("trace_corpus",),
-    "corpus.writer": ("CorpusSummary",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",

@@ -130,7 +130,7 @@ def verify(
 
 def _say(summary: object, out: str) -> None:
     from skipviz.cli.console import err
-    from skipviz.corpus.writer import CorpusSummary
+    from skipviz.corpus.report import CorpusSummary
 
     assert isinstance(summary, CorpusSummary)
     failed = (

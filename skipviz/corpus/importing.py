@@ -21,9 +21,10 @@ from skipviz.corpus.format import (
 )
 from skipviz.corpus.inputs import Entry
 from skipviz.corpus.parts import Part
+from skipviz.corpus.report import CorpusSummary
 from skipviz.corpus.rows import parquet_bytes, token_table
 from skipviz.corpus.work import PartResult
-from skipviz.corpus.writer import CorpusSummary, CorpusWriter
+from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import TraceError
 from skipviz.home import sha256_of
 from skipviz.parquet import check_regular_file

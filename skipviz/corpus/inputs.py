@@ -250,9 +250,7 @@ def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:
 def _wrong(
     source: str, digest: str | None, error: str, columns: Mapping[str, Any] | None = None
 ) -> Entry:
-    return Entry(
-        source=source, document=None, sha256=digest, error=error, columns=columns or {}
-    )
+    return Entry(source=source, document=None, sha256=digest, error=error, columns=columns or {})
 
 
 def _unreadable(source: Source, why: str) -> Entry:

@@ -45,6 +45,11 @@ class Workers:
         Workers.
     cpus, gpus
         Of each.
+
+    Examples
+    --------
+    >>> skipviz.Workers(count=8, gpus=1)
+    Workers(count=8, cpus=1, gpus=1)
     """
 
     count: int = 1

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import skipviz
-from skipviz.corpus.writer import CorpusSummary
+from skipviz.corpus.report import CorpusSummary
 from tests import tiny
 
 PART = 400

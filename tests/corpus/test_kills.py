@@ -49,7 +49,7 @@ def test_killed_at_every_write_a_run_ends_with_the_same_files(
     for after in (False, True):
         monkeypatch.setattr("skipviz.corpus.folder.os.replace", dies(os.replace, after=after))
         out = f"killed-{after}"
-        for number in range(1, 100):  # the next write of each run is its last but the number-th
+        for number in range(1, 100):  # each run lives one write longer than the last
             calls, kill_at = 0, number
             try:
                 run(out=out)
