@@ -93,8 +93,8 @@ def corpus_progress() -> Iterator[Report]:
                 words += f", {timedelta(seconds=round(found.seconds_left))} left"
             if found.failed:
                 words += f", {found.failed:,} documents failed"
-            known = {} if found.share is None else {"total": 1.0, "completed": found.share}
-            bar.update(task, words=words, **known)
+            total = None if found.share is None else 1.0
+            bar.update(task, words=words, total=total, completed=found.share)
 
         yield report
 

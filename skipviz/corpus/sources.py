@@ -64,7 +64,7 @@ def opened(source: Source) -> Iterator[tuple[Any, Any]]:
     try:
         packed: Any = raw
         if source.packed is not None:
-            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))  # type: ignore[type-var]
+            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
         yield packed, raw
     finally:
         if source.path != STANDARD_INPUT:
@@ -106,7 +106,7 @@ def check_outside(out: str, inputs: Sequence[str | Path]) -> None:
         if remote != ("://" in out) or each == STANDARD_INPUT:
             continue
         inner, outer = (
-            (PurePosixPath(path) if remote else Path(path).resolve()) for path in (out, each)
+            PurePosixPath(path if remote else os.path.realpath(path)) for path in (out, each)
         )
         if inner.is_relative_to(outer):
             raise InputError(
@@ -126,7 +126,7 @@ def file_system(address: str) -> tuple[Any, str]:
         If there is no such kind of address.
     """
     try:
-        return fsspec.core.url_to_fs(address, use_listings_cache=False)
+        system, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
         protocol = address.partition("://")[0]
         raise MissingExtraError(
@@ -135,6 +135,7 @@ def file_system(address: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise InputError(f"{address} is of a kind that cannot be reached ({error}).") from error
+    return system, path
 
 
 def _kind(path: str) -> str:
