@@ -55,7 +55,10 @@ def write(folder: Path) -> None:
         }
         for layout, found in columns.items():
             split = ["score.list.element"] if layout == "arrays" else list(scores)
-            words = ["class", *({"bits": [], "arrays": ["exec_count.list.element"]}.get(layout, NAMES))]
+            words = [
+                "class",
+                *({"bits": [], "arrays": ["exec_count.list.element"]}.get(layout, NAMES)),
+            ]
             pq.write_table(
                 pa.table({"class": classes, **found}),
                 folder / layout / f"{number:06}.parquet",

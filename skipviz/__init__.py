@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
-    from skipviz.corpus.dataset import CorpusDataset, CorpusSample, open_corpus
-    from skipviz.corpus.report import CorpusProgress
+    from skipviz.corpus.importing import import_corpus
+    from skipviz.corpus.on_ray import Workers
+    from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
+    from skipviz.corpus.questions.concordance import Concordance, concordance
+    from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
+    from skipviz.corpus.report import CorpusProgress, CorpusSummary
     from skipviz.corpus.run import trace_corpus
-    from skipviz.corpus.writer import CorpusSummary
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -67,6 +70,8 @@ __all__ = [
     "Attribution",
     "CheckUp",
     "Clusters",
+    "Concordance",
+    "CorpusComparison",
     "CorpusDataset",
     "CorpusError",
     "CorpusProgress",
@@ -97,6 +102,7 @@ __all__ = [
     "TraceError",
     "TrainingError",
     "WhatIf",
+    "Workers",
     "__version__",
     "at_budget",
     "at_limit",
@@ -106,12 +112,15 @@ __all__ = [
     "bench",
     "check",
     "cluster",
+    "compare_corpora",
     "compare_generations",
+    "concordance",
     "correlate",
     "cost",
     "evaluate",
     "from_parts",
     "generate",
+    "import_corpus",
     "inspect",
     "load",
     "open_corpus",
@@ -130,10 +139,13 @@ _HOMES = {
     "analysis.gates.score_correlation": ("correlate",),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
-    "corpus.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
-    "corpus.report": ("CorpusProgress",),
+    "corpus.importing": ("import_corpus",),
+    "corpus.on_ray": ("Workers",),
+    "corpus.questions.comparison": ("CorpusComparison", "compare_corpora"),
+    "corpus.questions.concordance": ("Concordance", "concordance"),
+    "corpus.reading.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
+    "corpus.report": ("CorpusProgress", "CorpusSummary"),
     "corpus.run": ("trace_corpus",),
-    "corpus.writer": ("CorpusSummary",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",

@@ -16,7 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from skipviz.corpus.format import PARTIAL
+from skipviz.corpus.format import DONE_FOLDER, PARTIAL, TOKENS_FOLDER
 from skipviz.corpus.sources import file_system
 from skipviz.errors import InputError, StoreError
 
@@ -225,6 +225,7 @@ class DatasetFolder:
         if self._remote:
             yield
             return
+        made = not Path(self._root).exists()
         with self._writing(""):
             Path(self._root).mkdir(parents=True, exist_ok=True)
             lock = FileLock(Path(self._root) / LOCK)
@@ -238,6 +239,17 @@ class DatasetFolder:
             yield
         finally:
             lock.release()
+            self._leave_nothing_empty(made=made)
+
+    def _leave_nothing_empty(self, *, made: bool) -> None:
+        """Delete what a run that wrote nothing has made."""
+        root = Path(self._root)
+        if any(each.is_file() and each.name != LOCK for each in root.rglob("*")):
+            return
+        (root / LOCK).unlink(missing_ok=True)
+        for each in (TOKENS_FOLDER, DONE_FOLDER, "") if made else (TOKENS_FOLDER, DONE_FOLDER):
+            if (root / each).is_dir() and not any((root / each).iterdir()):
+                (root / each).rmdir()
 
     def _at(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}" if name else self._root

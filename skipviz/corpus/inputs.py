@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import hashlib
 import itertools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -70,7 +71,7 @@ def entries_of(source: Source, *, text_column: str, tell: Told) -> Iterator[Entr
     text_column
         The column, or field of JSON Lines, that holds the text.
     tell
-        Called with the bytes read after each document.
+        Called with the bytes read, before each document and at the end.
 
     Raises
     ------
@@ -83,9 +84,9 @@ def entries_of(source: Source, *, text_column: str, tell: Told) -> Iterator[Entr
     try:
         with opened(source) as (unpacked, raw):
             for entry in read(source, unpacked, text_column):
-                yield entry
                 if source.size is not None:
                     tell(min(raw.tell(), source.size))
+                yield entry
     except PermissionError as error:
         yield _unreadable(source, error.strerror or str(error))
     except OSError as error:
@@ -100,7 +101,7 @@ def entries_of(source: Source, *, text_column: str, tell: Told) -> Iterator[Entr
         tell(source.size)
 
 
-def _whole(source: Source, file: IO[bytes], _: str) -> Iterator[Entry]:
+def _whole(source: Source, file: Any, _: str) -> Iterator[Entry]:
     data = file.read(MOST_BYTES + 1)
     digest = hashlib.sha256(data).hexdigest()
     if len(data) > MOST_BYTES:
@@ -114,7 +115,7 @@ def _whole(source: Source, file: IO[bytes], _: str) -> Iterator[Entry]:
     yield _entry(Document(source.name, text, encoding), {})
 
 
-def _json_lines(source: Source, file: IO[bytes], text_column: str) -> Iterator[Entry]:
+def _json_lines(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
     for number, line in _lines(source, file):
         if isinstance(line, Entry):
             yield line
@@ -134,12 +135,22 @@ def _json_lines(source: Source, file: IO[bytes], text_column: str) -> Iterator[E
                 text, name=source.name, number=number, chat=True, text_field=text_column
             )
         except TextError as error:
-            yield _wrong(where, digest, str(error))
+            yield _wrong(where, digest, str(error), _rest(text, text_column))
             continue
         yield _entry(document, columns)
 
 
-def _lines(source: Source, file: IO[bytes]) -> Iterator[tuple[int, bytes | Entry]]:
+def _rest(line: str, text_column: str) -> dict[str, Any]:
+    """Return what a row whose text is no text has besides."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    named = isinstance(row, dict)
+    return {name: row[name] for name in row if name != text_column} if named else {}
+
+
+def _lines(source: Source, file: Any) -> Iterator[tuple[int, bytes | Entry]]:
     """Yield number and content of each line; in the place of one that is too long, an error."""
     for number in itertools.count(1):
         line = file.readline(MOST_BYTES + 1)
@@ -153,7 +164,7 @@ def _lines(source: Source, file: IO[bytes]) -> Iterator[tuple[int, bytes | Entry
         yield number, line
 
 
-def _csv_rows(source: Source, file: IO[bytes], text_column: str) -> Iterator[Entry]:
+def _csv_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
     csv.field_size_limit(MOST_BYTES)
     wrong: list[Entry] = []
 
@@ -183,12 +194,14 @@ def _csv_rows(source: Source, file: IO[bytes], text_column: str) -> Iterator[Ent
             columns = {name: row[i] for i, name in enumerate(header) if i != place}
             yield _entry(Document(where, row[place]), columns)
     except (csv.Error, UnicodeDecodeError) as error:
-        what = f"{source.name} cannot be read as CSV in UTF-8 behind line {rows.line_num} ({error})."
+        what = (
+            f"{source.name} cannot be read as CSV in UTF-8 behind line {rows.line_num} ({error})."
+        )
         yield _wrong(source.name, None, what)
     yield from wrong
 
 
-def _parquet_rows(source: Source, file: IO[bytes], text_column: str) -> Iterator[Entry]:
+def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
     if source.packed is not None or source.size is None:
         yield _unreadable(source, "a Parquet file is packed already, and read from a disk")
         return
@@ -200,7 +213,9 @@ def _parquet_rows(source: Source, file: IO[bytes], text_column: str) -> Iterator
     names = parquet.schema_arrow.names
     kind = parquet.schema_arrow.field(text_column).type if text_column in names else None
     if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        found = _no_column(text_column, names) if kind is None else f"{text_column} is of type {kind}"
+        found = (
+            _no_column(text_column, names) if kind is None else f"{text_column} is of type {kind}"
+        )
         yield _unreadable(source, found)
         return
     number = 0
@@ -232,8 +247,10 @@ def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:
     )
 
 
-def _wrong(source: str, digest: str | None, error: str) -> Entry:
-    return Entry(source=source, document=None, sha256=digest, error=error)
+def _wrong(
+    source: str, digest: str | None, error: str, columns: Mapping[str, Any] | None = None
+) -> Entry:
+    return Entry(source=source, document=None, sha256=digest, error=error, columns=columns or {})
 
 
 def _unreadable(source: Source, why: str) -> Entry:

@@ -23,6 +23,14 @@ class CorpusProgress:
         At the pace so far; None where it is not known.
     last_error
         Of the document that failed last.
+
+    Examples
+    --------
+    >>> _ = (tmp / "a.txt").write_text("The fox jumps.")
+    >>> seen = []
+    >>> _ = skipviz.trace_corpus(model, tmp / "a.txt", out=tmp / "seen", report=seen.append)
+    >>> seen[-1].documents, seen[-1].share
+    (1, 1.0)
     """
 
     documents: int
@@ -37,6 +45,33 @@ class CorpusProgress:
     def tokens_per_second(self) -> float:
         """The pace so far."""
         return self.tokens / self.seconds if self.seconds > 0 else 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusSummary:
+    """What a dataset holds.
+
+    Attributes
+    ----------
+    documents, failed
+        Documents, and those of them that have an error.
+    tokens, decisions
+        Rows of ``tokens``, and those times sites.
+    parts
+        Parts.
+
+    Examples
+    --------
+    >>> _ = (tmp / "one.txt").write_text("The fox jumps.")
+    >>> skipviz.trace_corpus(model, tmp / "one.txt", out=tmp / "of one text").documents
+    1
+    """
+
+    documents: int
+    failed: int
+    tokens: int
+    decisions: int
+    parts: int
 
 
 Report = Callable[[CorpusProgress], None]

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skipviz.corpus.format import SITE_LISTS, score_column, token_schema
+from skipviz.corpus.format import SITE_LISTS, token_schema
 from skipviz.traces import Trace
 
 LARGEST_SCORE = float(np.finfo(np.float16).max)
@@ -28,7 +29,8 @@ def token_table(trace: Trace, document: npt.NDArray[np.int64]) -> pa.Table:
     """
     labels = trace.sites["label"].to_list()
     schema = token_schema(labels)
-    tokens = trace.tokens
+    # A recording may not know which token it was.
+    tokens = trace.tokens.with_columns(pl.when(pl.col("token_id") >= 0).then("token_id"))
     span, sequence = tokens["span"].to_numpy(), tokens["sequence"].to_numpy()
     first = np.r_[True, sequence[1:] != sequence[:-1]][: len(span)]
     own = span - span[np.maximum.accumulate(np.where(first, np.arange(len(span)), 0))]

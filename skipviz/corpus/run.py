@@ -5,22 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any
 
+from skipviz.corpus.analyses import check_analyses, check_known
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import PART_CHARACTERS
 from skipviz.corpus.inputs import Entry, entries_of, sizes
+from skipviz.corpus.on_ray import Workers, ray_results
 from skipviz.corpus.parts import Part, cut_into_parts
-from skipviz.corpus.report import Pace, Report, no_report
-from skipviz.corpus.sources import found_sources
+from skipviz.corpus.report import CorpusSummary, Pace, Report, no_report
+from skipviz.corpus.sources import check_outside, found_sources
 from skipviz.corpus.work import CorpusSettings, PartResult, about_corpus, done_part
-from skipviz.corpus.writer import CorpusSummary, CorpusWriter
+from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import InputError
 from skipviz.models import SkipModel
 from skipviz.progress import check_stop
 
-Engine = Literal["local", "ray"]
-ANALYSES: tuple[str, ...] = ()
+ENGINES = ("local", "ray")
 
 
 def trace_corpus(
@@ -28,11 +29,12 @@ def trace_corpus(
     inputs: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
-    engine: Engine = "local",
+    engine: str = "local",
     analyses: Sequence[str] = (),
     text_column: str = "text",
     bos: bool | None = None,
     part_characters: int = PART_CHARACTERS,
+    workers: Workers = Workers(),  # noqa: B008 -- it cannot be changed
     report: Report = no_report,
     stop: threading.Event | None = None,
 ) -> CorpusSummary:
@@ -55,7 +57,8 @@ def trace_corpus(
     engine
         ``local`` for this process, or ``ray`` for the workers of a Ray cluster.
     analyses
-        Further tables.
+        Further tables: ``audit``, what each decision was worth, which takes long, and ``lens``, the
+        layer behind which each prediction is settled.
     text_column
         Column of the text in ``.csv`` and ``.parquet``, field in ``.jsonl``; the others are kept.
     bos
@@ -63,6 +66,8 @@ def trace_corpus(
     part_characters
         Characters of text that share a file. A part that is not complete is done again after a
         kill, and is in memory as a whole.
+    workers
+        Workers of the Ray cluster, and what each is given.
     report
         Called with how far the run is.
     stop
@@ -88,15 +93,14 @@ def trace_corpus(
     >>> summary.documents, summary.failed
     (1, 0)
     """
-    if engine not in get_args(Engine):
-        raise InputError(f"engine={engine!r:.40} must be {' or '.join(get_args(Engine))}.")
-    unknown = sorted(set(analyses) - set(ANALYSES))
-    if unknown:
-        known = ", ".join(ANALYSES) or "none yet"
-        raise InputError(f"analyses has {unknown[0]!r:.40}; there are {known}.")
+    if engine not in ENGINES:
+        raise InputError(f"engine={engine!r:.40} must be {' or '.join(ENGINES)}.")
+    for name in analyses:
+        check_known(name)
     if part_characters < 1:
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    check_outside(str(out), named)
     settings = CorpusSettings(
         part_characters=part_characters, bos=bos, analyses=tuple(sorted(set(analyses)))
     )
@@ -107,14 +111,21 @@ def trace_corpus(
         read = _entries(named, text_column=text_column)
         parts = writer.missing(cut_into_parts(read, part_characters=part_characters))
         if engine == "ray":
-            from skipviz.corpus.on_ray import ray_results
-
-            results = ray_results(model, parts, folder=folder, settings=settings, stop=stop)
+            if isinstance(model, SkipModel):
+                raise InputError(
+                    "engine='ray' needs a function that loads the model, which every worker "
+                    "calls, such as lambda: skipviz.load('smollm2-gated')."
+                )
+            results = ray_results(
+                model, parts, folder=folder, settings=settings, workers=workers, stop=stop
+            )
         else:
             loaded = model if isinstance(model, SkipModel) else model()
-            writer.check_same(about_corpus(loaded, settings))
+            about = about_corpus(loaded, settings)
+            writer.check_same(about)
+            check_analyses(loaded, settings.analyses)
             results = _local_results(
-                loaded, parts, folder=folder, settings=settings, pace=pace, stop=stop
+                loaded, parts, about=about, folder=folder, settings=settings, pace=pace, stop=stop
             )
         for result in results:
             writer.take(result)
@@ -150,6 +161,7 @@ def _local_results(
     model: SkipModel,
     parts: Iterator[Part],
     *,
+    about: dict[str, Any],
     folder: DatasetFolder,
     settings: CorpusSettings,
     pace: Pace,
@@ -166,5 +178,5 @@ def _local_results(
             known = start is not None and end is not None
             pace.within(start + share * (end - start) if known else None)
 
-        yield done_part(model, part, folder, settings, progress=within, stop=stop)
+        yield done_part(model, part, folder, settings, about=about, progress=within, stop=stop)
         before = part.share

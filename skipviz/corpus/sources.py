@@ -1,4 +1,4 @@
-"""The files of an input: found in folders and in object stores, unpacked, and how far one is read."""
+"""The files of an input: found in folders and object stores, opened and unpacked."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import Any
 
 import fsspec
 import pyarrow as pa
@@ -52,7 +52,7 @@ class Source:
 
 
 @contextmanager
-def opened(source: Source) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
+def opened(source: Source) -> Iterator[tuple[Any, Any]]:
     """Open a file: give its bytes unpacked, and the file itself, whose place says how far it is.
 
     Raises
@@ -64,7 +64,7 @@ def opened(source: Source) -> Iterator[tuple[IO[bytes], IO[bytes]]]:
     try:
         packed: Any = raw
         if source.packed is not None:
-            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))  # type: ignore[type-var]
+            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
         yield packed, raw
     finally:
         if source.path != STANDARD_INPUT:
@@ -93,6 +93,28 @@ def found_sources(inputs: Sequence[str | Path]) -> Iterator[Source]:
             yield from _local(Path(each))
 
 
+def check_outside(out: str, inputs: Sequence[str | Path]) -> None:
+    """Check that a dataset does not come to lie among the texts that it is made of.
+
+    Raises
+    ------
+    InputError
+        Names the folder.
+    """
+    for each in map(str, inputs):
+        remote = "://" in each
+        if remote != ("://" in out) or each == STANDARD_INPUT:
+            continue
+        inner, outer = (
+            PurePosixPath(path if remote else os.path.realpath(path)) for path in (out, each)
+        )
+        if inner.is_relative_to(outer):
+            raise InputError(
+                f"{out} lies in {each}, whose files are read: the next run would take its own for "
+                "texts. Name a folder beside it."
+            )
+
+
 def file_system(address: str) -> tuple[Any, str]:
     """Return the file system of an address or a path, and the path in it.
 
@@ -104,7 +126,7 @@ def file_system(address: str) -> tuple[Any, str]:
         If there is no such kind of address.
     """
     try:
-        return fsspec.core.url_to_fs(address, use_listings_cache=False)
+        system, path = fsspec.core.url_to_fs(address, use_listings_cache=False)
     except ImportError as error:
         protocol = address.partition("://")[0]
         raise MissingExtraError(
@@ -113,6 +135,7 @@ def file_system(address: str) -> tuple[Any, str]:
         ) from error
     except ValueError as error:
         raise InputError(f"{address} is of a kind that cannot be reached ({error}).") from error
+    return system, path
 
 
 def _kind(path: str) -> str:

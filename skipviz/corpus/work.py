@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skipviz.corpus.analyses import analysis_table
 from skipviz.corpus.folder import DatasetFolder, Staged
 from skipviz.corpus.format import FORMAT, OWN_COLUMNS, TOKENS_FOLDER, as_json, part_file
 from skipviz.corpus.inputs import Entry
@@ -18,6 +19,7 @@ from skipviz.corpus.rows import parquet_bytes, token_table
 from skipviz.errors import SkipvizError, Stopped
 from skipviz.families.powers import CanDraw, traits_of
 from skipviz.models import SkipModel
+from skipviz.models.hashes import memory_sha256
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.build import provenance
 from skipviz.recording.tracing import trace
@@ -90,6 +92,8 @@ def about_corpus(model: SkipModel, settings: CorpusSettings) -> dict[str, Any]:
         window_overlap=model.context // 2,
         seed=0 if drawn else None,
     )
+    # Of a model in memory no file says which it is, and a run that goes on must know.
+    row["weights_sha256"] = row["weights_sha256"] or memory_sha256(model)
     return {
         "format": FORMAT,
         "run": row,
@@ -106,6 +110,7 @@ def done_part(
     folder: DatasetFolder,
     settings: CorpusSettings,
     *,
+    about: dict[str, Any],
     progress: Progress = no_progress,
     stop: threading.Event | None = None,
 ) -> PartResult:
@@ -117,6 +122,8 @@ def done_part(
         What runs over what, and how.
     folder
         Where files are written.
+    about
+        What ``about_corpus`` said.
     progress
         Called with the share of the part that is done.
     stop
@@ -131,7 +138,7 @@ def done_part(
     """
     places = [i for i, entry in enumerate(part.entries) if entry.document is not None]
     documents = [part.entries[i].document for i in places]
-    tables: list[pa.Table] = []
+    tables: dict[str, list[pa.Table]] = {}
     sizes, errors = dict.fromkeys(range(len(part.entries)), 0), {}
     for some, traced in _traced(model, documents, settings, progress, stop):
         own = [places[i] for i in some]
@@ -140,18 +147,22 @@ def done_part(
             continue
         sequence = traced.tokens["sequence"].to_numpy()
         sizes |= dict(zip(own, np.bincount(sequence, minlength=len(own)).tolist(), strict=True))
-        tables.append(token_table(traced, part.first + np.array(own, dtype=np.int64)[sequence]))
-    staged = ()
-    if tables:
-        rows = pa.concat_tables(tables)
-        path = part_file(TOKENS_FOLDER, part.name)
-        staged = (folder.stage(path, parquet_bytes(rows.combine_chunks()), rows=rows.num_rows),)
+        document = part.first + np.array(own, dtype=np.int64)[sequence]
+        tables.setdefault(TOKENS_FOLDER, []).append(token_table(traced, document))
+        for name in settings.analyses:
+            found = analysis_table(name, model, traced, document, stop=stop)
+            tables.setdefault(name, []).append(found)
+    staged = []
+    for name, each in tables.items():
+        rows = pa.concat_tables(each).combine_chunks()
+        path = part_file(name, part.name)
+        staged.append(folder.stage(path, parquet_bytes(rows), rows=rows.num_rows))
     return PartResult(
         number=part.number,
         name=part.name,
         share=part.share,
-        about=about_corpus(model, settings),
-        staged=staged,
+        about=about,
+        staged=tuple(staged),
         documents=tuple(
             _document_row(part.first + i, entry, tokens=sizes[i], error=errors.get(i))
             for i, entry in enumerate(part.entries)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skipviz.corpus.done import done_parts, read_done
 from skipviz.corpus.folder import DatasetFolder, Staged
 from skipviz.corpus.format import (
     CORPUS_FILE,
@@ -20,7 +20,6 @@ from skipviz.corpus.format import (
     MANIFEST_FILE,
     METADATA_KEY,
     OWN_COLUMNS,
-    PART_NAME,
     TOKENS_FOLDER,
     as_user_type,
     check_format,
@@ -32,32 +31,12 @@ from skipviz.corpus.format import (
     user_type,
 )
 from skipviz.corpus.parts import Part
+from skipviz.corpus.report import CorpusSummary
 from skipviz.corpus.work import PartResult
-from skipviz.errors import InputError, StoreError
+from skipviz.errors import InputError
 
 MOST_ERRORS_AT_FIRST = 100
 """Documents that may fail before one was traced; then the run stops, and nothing is written."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class CorpusSummary:
-    """What a dataset holds.
-
-    Attributes
-    ----------
-    documents, failed
-        Documents, and those of them that have an error.
-    tokens, decisions
-        Rows of ``tokens``, and those times sites.
-    parts
-        Parts.
-    """
-
-    documents: int
-    failed: int
-    tokens: int
-    decisions: int
-    parts: int
 
 
 class CorpusWriter:
@@ -89,6 +68,15 @@ class CorpusWriter:
     def begun(self) -> bool:
         """Whether anything was done before, or is by now."""
         return self._about is not None
+
+    @property
+    def about(self) -> dict[str, Any] | None:
+        """What ``corpus.json`` says; None where nothing was begun."""
+        return self._about
+
+    def documents_in(self, part: Part) -> int:
+        """Return how many documents a part that is done has."""
+        return int(read_done(self._folder, part.name)[0].num_rows)
 
     def check_same(self, about: Mapping[str, Any]) -> None:
         """Check that what runs is what the dataset was begun with.
@@ -142,7 +130,9 @@ class CorpusWriter:
             self._waiting.append(result)
             errors = [error for each in self._waiting for error in each.errors]
             if len(errors) >= MOST_ERRORS_AT_FIRST:
-                raise InputError(f"None of the first {len(errors)} documents can be traced. {errors[0]}")
+                raise InputError(
+                    f"None of the first {len(errors)} documents can be traced. {errors[0]}"
+                )
             return
         if not self.begun:
             self._folder.write_json(CORPUS_FILE, result.about)
@@ -214,20 +204,22 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
         [*DOCUMENT_COLUMNS.items(), *((own[column], kind) for column, kind in types.items())]
     )
     documents = failed = tokens = 0
-    with folder.staging(DOCUMENTS_FILE) as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-            for name in names:
-                rows = read_done(folder, name)[0].to_pylist()
-                documents += len(rows)
-                failed += sum(row["error"] is not None for row in rows)
-                tokens += sum(row["tokens"] for row in rows)
-                for row in rows:
-                    given = json.loads(row.pop(OWN_COLUMNS))
-                    row |= {
-                        own[column]: as_user_type(given.get(column), kind)
-                        for column, kind in types.items()
-                    }
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+    with (
+        folder.staging(DOCUMENTS_FILE) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        for name in names:
+            rows = read_done(folder, name)[0].to_pylist()
+            documents += len(rows)
+            failed += sum(row["error"] is not None for row in rows)
+            tokens += sum(row["tokens"] for row in rows)
+            for row in rows:
+                given = json.loads(row.pop(OWN_COLUMNS))
+                row |= {
+                    own[column]: as_user_type(given.get(column), kind)
+                    for column, kind in types.items()
+                }
+            writer.write_table(pa.Table.from_pylist(rows, schema=schema))
     staged = file.staged(documents)
     folder.commit(staged)
     sites = len((folder.read_json(CORPUS_FILE) or {}).get("sites", []))
@@ -255,34 +247,6 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
     )
 
 
-def done_parts(folder: DatasetFolder) -> list[str]:
-    """Return the names of the parts that are done, in their order."""
-    found = [name.removesuffix(".parquet") for name in folder.names(DONE_FOLDER)]
-    return sorted((name for name in found if PART_NAME.fullmatch(name)), key=part_number)
-
-
-def read_done(folder: DatasetFolder, name: str) -> tuple[pa.Table, dict[str, Any]]:
-    """Return the documents of a part that is done, and what is said of its files.
-
-    Raises
-    ------
-    StoreError
-        If the file is damaged.
-    """
-    path = part_file(DONE_FOLDER, name)
-    try:
-        with folder.open(path) as file:
-            table = pq.ParquetFile(file).read(use_threads=False)
-        about = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
-    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
-        raise StoreError(
-            f"{folder.path(path)} is damaged ({type(error).__name__}: {error!s:.200}). Delete it "
-            "and run the same command again: its part is made anew."
-        ) from error
-    check_format(about, folder.path(path))
-    return table, about
-
-
 def _own_names(columns: Iterable[str]) -> dict[str, str]:
     """Return what each of the user's columns is called, no two alike."""
     names: dict[str, str] = {}
@@ -294,10 +258,8 @@ def _own_names(columns: Iterable[str]) -> dict[str, str]:
     return names
 
 
-def _differences(
-    was: Mapping[str, Any], now: Mapping[str, Any]
-) -> Iterator[tuple[str, Any, Any]]:
-    for name in was.keys() | now.keys():
+def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    for name in dict.fromkeys([*was, *now]):
         before, after = was.get(name), now.get(name)
         if name == "run" and isinstance(before, dict) and isinstance(after, dict):
             yield from _differences(before, after)

@@ -454,7 +454,9 @@ def _row_field(row: Any, *, where: str, field_name: str) -> str:
     if not isinstance(row, dict):
         raise TextError(f"{where}: found {_kind(row)}. {wanted}.")
     if field_name not in row:
-        raise TextError(f'{where}: the object has no field "{field_name}" ({_fields(row)}). {wanted}.')
+        raise TextError(
+            f'{where}: the object has no field "{field_name}" ({_fields(row)}). {wanted}.'
+        )
     text = row[field_name]
     if isinstance(text, str):
         return text

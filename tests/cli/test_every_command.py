@@ -34,8 +34,8 @@ MAIN = "import sys; from skipviz.cli import main; main()"
 class Covered:
     """What a command reads, writes and prints: its parameters by name, as words of a command line.
 
-    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS`` and ``RECORDING`` stand for good files, ``X`` for what
-    is put in a parameter's place.
+    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING`` and ``CORPUS`` stand for good files,
+    ``X`` for what is put in a parameter's place.
     """
 
     reads: dict[str, str]
@@ -107,6 +107,27 @@ COMMANDS = {
         reads={"model": "bench X --out made", "text": "bench MODEL --out made --text X"},
         writes={"out": "bench MODEL --length 8 --rounds 1 --decoded 0 --out X"},
         others="batches lengths budgets dtypes threads devices rounds decoded",
+    ),
+    "corpus run": Covered(
+        reads={
+            "inputs": "corpus run X --model MODEL --out made",
+            "model": "corpus run TEXT --model X --out made",
+            "gates": "corpus run TEXT --model DENSE --gates X --out made",
+        },
+        writes={"out": "corpus run TEXT --model MODEL --out X"},
+        others="engine runtime analyses text_column budget policy limit dtype bos part_characters "
+        "workers cpus gpus trust_remote_code",
+    ),
+    "corpus import": Covered(
+        reads={"traces": "corpus import X --out made"},
+        writes={"out": "corpus import RECORDING --out X"},
+        others="",
+    ),
+    "corpus verify": Covered(
+        reads={"folder": "corpus verify X"},
+        writes={},
+        others="",
+        prints="corpus verify CORPUS",
     ),
     "calibrate": Covered(
         reads={"folder": "calibrate X", "texts": "calibrate MODEL --budget 0.75 --text X"},
@@ -226,7 +247,10 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     """Puts files into the words of a command line."""
     rows = text.with_name("rows.jsonl")
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
+    corpus = text.with_name("corpus")
+    skipviz.import_corpus([recording], out=corpus)
     good = {
+        "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
         "ROWS": rows,
     }  # fmt: skip
@@ -280,7 +304,7 @@ def test_what_cannot_be_written_is_refused(
         place = tmp_path / kind
         place.mkdir()
         x = make(place)
-        if words.startswith("train") and kind in ("folder", "missing"):
+        if words.startswith(("train", "corpus")) and kind in ("folder", "missing"):
             continue  # it makes its folder, or takes a run up in it
         before = {str(each) for each in place.rglob("*")}
         outcome = run(*filled(words, x))

@@ -11,8 +11,8 @@ import numpy as np
 import polars as pl
 
 import skipviz
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.rows import parquet_bytes, token_table
 from skipviz.corpus.work import PartResult
 from skipviz.corpus.writer import CorpusWriter

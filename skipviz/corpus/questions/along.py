@@ -9,8 +9,8 @@ import polars as pl
 
 from skipviz.analysis.robustness.tails import tail_figures
 from skipviz.analysis.statistics.intervals import clustered_margin
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.questions.means import FIGURES
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 
 ALONG_PARTS = 10
@@ -56,9 +56,7 @@ def along_documents(
         )  # fmt: skip
     means = [pl.col(name).cast(pl.Float64).mean() for name in values]
     place = pl.col("position").cast(pl.Int64) * parts // pl.col("tokens")
-    sizes = (
-        corpus.documents().filter(pl.col("tokens") >= parts).select("document", tokens="tokens")
-    )
+    sizes = corpus.documents().filter(pl.col("tokens") >= parts).select("document", tokens="tokens")
     found = [
         corpus.collect(
             rows.join(sizes, on="document").group_by("document", part=place).agg(means)

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import polars as pl
 
 from skipviz.analysis.clusters.clustered import Clusters
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.questions.groups import By, Groups
 from skipviz.corpus.questions.means import group_sums, ratios
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
 
@@ -48,13 +48,19 @@ def cluster_shares(
     """
     groups = Groups.of(corpus, by)
     if groups.of_tokens:
-        raise InputError(f"Clusters are counted by columns of documents; leave out {groups.of_tokens[0]}.")
+        raise InputError(
+            f"Clusters are counted by columns of documents; leave out {groups.of_tokens[0]}."
+        )
     names = [str(number) for number in range(clusters.count)]
     found, done = [], 0
     for part in assigned(corpus, clusters):
-        counted = part.lazy().group_by("document").agg(
-            pl.len().alias("tokens"),
-            *((pl.col("cluster") == int(name)).sum().alias(name) for name in names),
+        counted = (
+            part.lazy()
+            .group_by("document")
+            .agg(
+                pl.len().alias("tokens"),
+                *((pl.col("cluster") == int(name)).sum().alias(name) for name in names),
+            )
         )
         found.append(group_sums(corpus, counted, names, groups))
         done += part.height

@@ -14,9 +14,9 @@ import polars as pl
 
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.arrays import Floats
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.format import score_column
 from skipviz.corpus.questions.means import FIGURES
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 
 LAYERS = "layers_used"

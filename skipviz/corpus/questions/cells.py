@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.corpus.dataset import CorpusDataset, CorpusSample
+from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample
 
 
 def audited_cells(corpus: CorpusDataset, sample: CorpusSample) -> pl.DataFrame:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from skipviz.analysis.tokens.classes import KINDS, kinds_of_texts
-from skipviz.corpus.dataset import CorpusDataset
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 
 OF_TOKENS = ("kind", "phase")

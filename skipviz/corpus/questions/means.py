@@ -16,8 +16,8 @@ from scipy import stats
 
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.questions.groups import By, Groups
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
 

@@ -8,9 +8,9 @@ from scipy import stats
 import skipviz
 from skipviz.analysis.statistics.intervals import clustered_error, student_margin
 from skipviz.analysis.tokens.classes import kinds_of_texts
-from skipviz.corpus import dataset
-from skipviz.corpus.dataset import CorpusDataset
 from skipviz.corpus.questions.means import contrast, corpus_means, corpus_rates
+from skipviz.corpus.reading import dataset
+from skipviz.corpus.reading.dataset import CorpusDataset
 from tests.corpus.asked import made_parts, tokens_of, write_corpus
 
 PARTS = made_parts()
@@ -110,7 +110,7 @@ def test_what_there_is_no_mean_of_is_said(corpus: CorpusDataset) -> None:
         corpus_means(corpus, ["text"])
     with pytest.raises(skipviz.InputError, match="is named twice"):
         corpus_means(corpus, by=("kind", "kind"))
-    with pytest.raises(skipviz.InputError, match="domain has no value 'sport'; it has law"):
+    with pytest.raises(skipviz.InputError, match="domain has no value 'sport'; it has None, law"):
         contrast(corpus, ["nll"], column="domain", groups=("law", "sport"))
     with pytest.raises(skipviz.InputError, match="take a column of documents"):
         contrast(corpus, ["nll"], column="kind", groups=("digits", "symbols"))

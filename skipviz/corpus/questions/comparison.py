@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ import polars as pl
 
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
-from skipviz.corpus.dataset import CorpusDataset
+from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
 
@@ -103,9 +102,7 @@ def compare_corpora(
     )
 
 
-def _pairs(
-    first: CorpusDataset, second: CorpusDataset
-) -> tuple[pl.DataFrame, tuple[int, int]]:
+def _pairs(first: CorpusDataset, second: CorpusDataset) -> tuple[pl.DataFrame, tuple[int, int]]:
     """Return the numbers of each document in both, and how many are in one alone."""
     known = []
     for corpus, side in ((first, "first"), (second, "second")):
@@ -164,19 +161,21 @@ def _documents(
     each: list[pl.Expr] = []
     for name in COMPARED:
         comparable = same if name == "nll" else pl.lit(True)
-        means = [
-            pl.col(f"{name} {side}") / _positive(f"{name} known {side}") for side in _SIDES
-        ]
-        each += [
-            mean.alias(f"{name}_{side}") for mean, side in zip(means, _SIDES, strict=True)
-        ]
+        means = [pl.col(f"{name} {side}") / _positive(f"{name} known {side}") for side in _SIDES]
+        each += [mean.alias(f"{name}_{side}") for mean, side in zip(means, _SIDES, strict=True)]
         each.append(pl.when(comparable).then(means[1] - means[0]).alias(f"{name}_difference"))
     decisions = pl.col("tokens first") * len(corpus.labels)
-    shared = pl.when(same & pl.lit(same_sites) & (decisions > 0)).then(pl.col("changed") / decisions)
+    shared = pl.when(same & pl.lit(same_sites) & (decisions > 0)).then(
+        pl.col("changed") / decisions
+    )
     figures = sums.select("first", "second", same, *each, changed=shared)
     front = pairs.select("first").join(about, on="first", maintain_order="left")
     return front.join(figures, on="first", maintain_order="left").select(
-        "first", "second", "source", *corpus.columns, pl.exclude("first", "second", "source", *corpus.columns)
+        "first",
+        "second",
+        "source",
+        *corpus.columns,
+        pl.exclude("first", "second", "source", *corpus.columns),
     )
 
 
@@ -223,6 +222,10 @@ def _difference(
     few = documents / max(1, documents - 1)
     error = float(np.sqrt(few * ((moved[1] - moved[0]) ** 2).sum()))
     margin = student_margin(error, documents)
-    p = float(2 * stats.t.sf(abs(difference) / error, documents - 1)) if documents > 1 and error else nan
+    p = (
+        float(2 * stats.t.sf(abs(difference) / error, documents - 1))
+        if documents > 1 and error
+        else nan
+    )
     found = (*means, difference, difference - margin, difference + margin, p)
     return {"documents": documents, **dict(zip(names, found, strict=True))}

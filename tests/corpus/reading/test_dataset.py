@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 import skipviz
-from skipviz.corpus.as_trace import trace_of_rows
+from skipviz.corpus.reading.as_trace import trace_of_rows
 from skipviz.schema import TOKENS
 from tests.corpus.asked import made_parts, tokens_of, write_corpus
 

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from skipviz.corpus.as_trace import run_table, sites_table, trace_of_rows
+from skipviz.corpus.done import done_parts, read_done
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import (
     CORPUS_FILE,
@@ -32,6 +32,8 @@ from skipviz.corpus.format import (
     user_kind,
     user_type,
 )
+from skipviz.corpus.reading.as_trace import run_table, sites_table, trace_of_rows
+from skipviz.corpus.verifying import damaged_files
 from skipviz.errors import InputError, StoreError
 from skipviz.parquet import one_kind_of_error
 from skipviz.progress import check_seed
@@ -275,6 +277,11 @@ class CorpusDataset:
         if held:
             yield self._scan(table, held)
 
+    def part_rows(self) -> Iterator[pl.LazyFrame]:
+        """Yield the rows of ``tokens`` of each part."""
+        for name in self.parts:
+            yield self._scan(TOKENS_FOLDER, [name])
+
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         """Return what a lazy frame comes to, in a stream.
 
@@ -327,8 +334,8 @@ class CorpusDataset:
     def numbered_traces(self) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.int64]], Trace]]:
         """Yield every part as a trace, with the document of each of its tokens."""
         sources = self.collect(self.documents().select("document", "source"))
-        for name in self.parts:
-            rows = self.collect(self._scan(TOKENS_FOLDER, [name])).sort("document", "position")
+        for part in self.part_rows():
+            rows = self.collect(part).sort("document", "position")
             traced = trace_of_rows(rows, sources, run=self.run, sites=self.sites)
             yield rows["document"].to_numpy(), traced
 
@@ -362,6 +369,16 @@ class CorpusDataset:
         return CorpusSample(
             trace=self.trace(drawn.tolist()), documents=drawn, of=known.height, seed=seed
         )
+
+    def damaged(self) -> dict[str, str]:
+        """Compare every file with its checksum: what is wrong with those that differ, by path.
+
+        Raises
+        ------
+        StoreError
+            If the run that wrote the dataset has not ended.
+        """
+        return dict(damaged_files(self.where).damaged)
 
     def _scan(self, table: str, parts: Sequence[str]) -> pl.LazyFrame:
         if not parts:
@@ -408,8 +425,6 @@ class CorpusSample:
 
 def _unfinished(folder: DatasetFolder) -> tuple[list[dict[str, Any]], pl.DataFrame]:
     """Return the files and the documents of the parts that are complete."""
-    from skipviz.corpus.writer import done_parts, read_done  # which brings torch
-
     files: list[dict[str, Any]] = []
     tables, given = [], []
     for name in done_parts(folder):
