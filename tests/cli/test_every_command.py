@@ -123,6 +123,24 @@ COMMANDS = {
         writes={"out": "corpus import RECORDING --out X"},
         others="",
     ),
+    "corpus show": Covered(
+        reads={"folder": "corpus show X"},
+        writes={"csv": "corpus show CORPUS --csv X"},
+        others="",
+        prints="corpus show CORPUS",
+    ),
+    "corpus rates": Covered(
+        reads={"folder": "corpus rates X"},
+        writes={"csv": "corpus rates CORPUS --csv X"},
+        others="by",
+        prints="corpus rates CORPUS",
+    ),
+    "corpus compare": Covered(
+        reads={"first": "corpus compare X CORPUS", "second": "corpus compare CORPUS X"},
+        writes={"csv": "corpus compare CORPUS CORPUS --csv X"},
+        others="",
+        prints="corpus compare CORPUS CORPUS",
+    ),
     "corpus verify": Covered(
         reads={"folder": "corpus verify X"},
         writes={},

@@ -67,7 +67,7 @@ def write_corpus(
                     about=about,
                     staged=(staged,),
                     documents=rows,
-                )  # fmt: skip
+                )
             )
             first += len(sizes)
         writer._parts = len(parts)

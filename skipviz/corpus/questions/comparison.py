@@ -56,7 +56,7 @@ class CorpusComparison:
 def compare_corpora(
     first: CorpusDataset, second: CorpusDataset, *, progress: Progress = no_progress
 ) -> CorpusComparison:
-    """Compare two corpora on the documents that both have, found by what these hold.
+    r"""Compare two corpora on the documents that both have, found by what these hold.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def compare_corpora(
 
     Examples
     --------
-    >>> _ = (tmp / "same.jsonl").write_text('{"text": "The fox runs."}\\n{"text": "A dog."}')
+    >>> _ = (tmp / "same.jsonl").write_text('{"text": "The fox runs."}\n{"text": "A dog."}')
     >>> for budget in (0.5, 0.8):
     ...     handle = skipviz.at_budget(model, budget)
     ...     _ = skipviz.trace_corpus(handle, tmp / "same.jsonl", out=tmp / f"at-{budget}")
@@ -188,8 +188,9 @@ def _means(sums: pl.DataFrame, labels: list[str]) -> pl.DataFrame:
     """Return differences between means over all tokens, each document a cluster."""
     rows = []
     for name, known in [
-        ("layers_used", "layers_used known"), ("nll", "nll known"), *((label, "tokens") for label in labels),
-    ]:  # fmt: skip
+        *((name, f"{name} known") for name in COMPARED),
+        *((label, "tokens") for label in labels),
+    ]:
         table = sums.filter("same_tokens") if name == "nll" else sums
         total, size = (
             [table[f"{each} {side}"].cast(pl.Float64).to_numpy() for side in _SIDES]

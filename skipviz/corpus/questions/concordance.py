@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -133,9 +134,10 @@ def concordance(
     rows: list[dict[str, Any]] = []
     searched, ended = 0, None
     for text in _texts(corpus, documents):
-        places, cut = _places(text, pattern, search, until=until)
-        found = [text.line(*place, context=context) for place in places]
-        found = [line for line in found if kind in (None, line["kind"])]
+        found, cut = _lines(
+            text, pattern, search, kind=kind, context=context, until=until,
+            most=None if cluster is not None else lines + 1 - len(rows),
+        )  # fmt: skip
         if clusters is not None:
             found = _in_cluster(corpus, clusters, found, cluster)
         rows += found
@@ -159,13 +161,11 @@ class _Text:
     Attributes
     ----------
     tokens
-        Its rows of ``tokens``.
+        Its rows of ``tokens``, and ``fresh``, the characters that each adds.
     source
         Its name.
     text
         Its characters, each once.
-    starts, ends
-        Where each token is in them.
     labels
         Of the sites.
     """
@@ -173,25 +173,24 @@ class _Text:
     tokens: pl.DataFrame
     source: str
     text: str
-    starts: Ints
-    ends: Ints
     labels: list[str]
 
-    @classmethod
-    def of(cls, tokens: pl.DataFrame, source: str, labels: list[str]) -> _Text:
-        """Put the tokens of a document together."""
-        fresh = tokens.select(new_characters().alias("fresh"))["fresh"]
-        ends = np.cumsum(fresh.str.len_chars().to_numpy().astype(np.int64))
-        # A token that repeats characters of others begins where these do.
-        size = tokens["text"].str.len_chars().to_numpy().astype(np.int64)
-        return cls(tokens, source, "".join(fresh), np.maximum(ends - size, 0), ends, labels)
+    @cached_property
+    def ends(self) -> Ints:
+        """Where each token ends in the text."""
+        return np.cumsum(self.tokens["fresh"].str.len_chars().to_numpy().astype(np.int64))
 
-    def line(self, start: int, stop: int, *, context: int) -> dict[str, Any]:
-        """Return the line of the characters from one place to another."""
-        first = int(np.searchsorted(self.ends, start, side="right"))
-        last = int(np.searchsorted(self.starts, max(stop, start + 1), side="left"))
-        first = min(first, len(self.ends) - 1)
-        part = self.tokens[first : max(last, first + 1)]
+    @cached_property
+    def starts(self) -> Ints:
+        """Where each token begins; one that repeats characters of others, where these do."""
+        size = self.tokens["text"].str.len_chars().to_numpy().astype(np.int64)
+        return np.maximum(self.ends - size, 0)
+
+    def line(self, start: int, stop: int, *, token: int | None, context: int) -> dict[str, Any]:
+        """Return the line of the characters from one place to another, or of a token there."""
+        first = int(np.searchsorted(self.ends, start, side="right")) if token is None else token
+        last = int(np.searchsorted(self.starts, stop, side="left")) if token is None else token + 1
+        part = self.tokens[first:last]
         surprisal = part["surprisal"]
         return {
             "document": part["document"][0],
@@ -266,36 +265,64 @@ def _texts(corpus: CorpusDataset, documents: pl.DataFrame) -> Iterator[_Text]:
     for rows in corpus.part_rows():
         chosen = rows.select(wanted).join(documents.lazy(), on="document")
         table = corpus.collect(chosen).sort("document", "position")
-        for part in table.partition_by("document", maintain_order=True):
-            yield _Text.of(part, part["source"][0], corpus.labels)
+        # Spans count from 0 in each document.
+        apart = table.with_columns(span=pl.col("document") * 2**31 + pl.col("span"))
+        table = apart.with_columns(fresh=new_characters())
+        texts = table.group_by("document", maintain_order=True).agg(
+            pl.col("source").first(), pl.col("fresh").str.join(""), tokens=pl.len()
+        )
+        first = 0
+        for _, source, text, count in texts.iter_rows():
+            yield _Text(table.slice(first, count), source, text, corpus.labels)
+            first += count
+
+
+def _lines(
+    text: _Text, pattern: Any, search: Search, *, kind: str | None, context: int, until: float,
+    most: int | None,
+) -> tuple[list[dict[str, Any]], bool]:  # fmt: skip
+    """Return the lines of a document, and whether the time was over before its end."""
+    found: list[dict[str, Any]] = []
+    try:
+        for start, stop, token in _places(text, pattern, search, until=until):
+            line = text.line(start, stop, token=token, context=context)
+            if kind in (None, line["kind"]):
+                found.append(line)
+            if len(found) == most:
+                break
+    except TimeoutError:
+        return found, True
+    return found, False
 
 
 def _places(
     text: _Text, pattern: Any, search: Search, *, until: float
-) -> tuple[list[tuple[int, int]], bool]:
-    """Return where it is found in a text, and whether the time was over before its end."""
-    left = until - time.monotonic()
-    if left <= 0:
-        return [], True
-    found: list[tuple[int, int]] = []
-    try:
-        if search == "token":
-            trimmed = text.tokens["text"].str.strip_chars()
-            for place, token in enumerate(trimmed):
-                if pattern.fullmatch(token):
-                    blank = len(text.tokens["text"][place]) - len(
-                        text.tokens["text"][place].lstrip()
-                    )
-                    start = int(text.starts[place]) + blank
-                    found.append((start, start + len(token)))
-        else:
-            for match in pattern.finditer(text.text, timeout=left):
-                # What matches nothing, as x* between other letters, is no place.
-                if match.end() > match.start():
-                    found.append(match.span())
-    except TimeoutError:
-        return found, True
-    return found, False
+) -> Iterator[tuple[int, int, int | None]]:
+    """Yield where it is found in a text, and which token it is if one was meant.
+
+    Raises
+    ------
+    TimeoutError
+        If the time is over.
+    """
+
+    def left() -> float:
+        if (seconds := until - time.monotonic()) <= 0:
+            raise TimeoutError
+        return seconds
+
+    if search == "token":
+        for place, token in enumerate(text.tokens["text"]):
+            trimmed = token.strip()
+            if pattern.fullmatch(trimmed, timeout=left()):
+                start = int(text.starts[place]) + token.index(trimmed)
+                yield start, start + len(trimmed), place
+        return
+    for match in pattern.finditer(text.text, timeout=left()):
+        # What matches nothing, as x* between other letters, is no place.
+        if match.end() > match.start():
+            yield *match.span(), None
+        left()
 
 
 def _in_cluster(

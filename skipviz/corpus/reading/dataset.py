@@ -107,7 +107,7 @@ def open_corpus(where: str | Path) -> CorpusDataset:
 
 @dataclass(frozen=True, eq=False)
 class CorpusDataset:
-    """A corpus on disk.
+    r"""A corpus on disk.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class CorpusDataset:
 
     Examples
     --------
-    >>> _ = (tmp / "two.jsonl").write_text('{"text": "A fox.", "year": 1}\\n{"text": "A dog."}')
+    >>> _ = (tmp / "two.jsonl").write_text('{"text": "A fox.", "year": 1}\n{"text": "A dog."}')
     >>> _ = skipviz.trace_corpus(model, tmp / "two.jsonl", out=tmp / "two")
     >>> corpus = skipviz.open_corpus(tmp / "two")
     >>> corpus
@@ -173,6 +173,12 @@ class CorpusDataset:
     def document_count(self) -> int:
         """Documents, those that failed among them."""
         return int(self.collect(self.documents().select(pl.len())).item())
+
+    @cached_property
+    def failed_count(self) -> int:
+        """Documents that could not be traced."""
+        failed = pl.col("error").is_not_null().sum()
+        return int(self.collect(self.documents().select(failed)).item())
 
     def tokens(self) -> pl.LazyFrame:
         """Return a lazy frame with a row per token, as docs/corpus_format.md describes it."""
