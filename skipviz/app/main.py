@@ -9,6 +9,7 @@ from skipviz.app.views import (
     audit_page,
     checkup_page,
     clusters_page,
+    corpus_page,
     cost_page,
     generate_page,
     layers_page,
@@ -29,6 +30,7 @@ PAGES = {
     "Robustness": robustness_page,
     "Policies": policies_page,
     "Cost": cost_page,
+    "Corpus": corpus_page,
     "Check-up": checkup_page,
 }
 """The pages by their titles; the first opens at the start."""
