@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,9 @@ def tokens_of(parts: Sequence[skipviz.Trace]) -> pl.DataFrame:
         )
         first += int(traced.tokens["sequence"].max()) + 1
     return pl.concat(frames)
+
+
+@cache
+def two_clusters() -> skipviz.Clusters:
+    """Clusters of one part."""
+    return skipviz.cluster(made_parts(1)[0], clusters=2)

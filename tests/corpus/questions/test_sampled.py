@@ -14,14 +14,14 @@ import skipviz
 from skipviz.analysis.gates.quality import judged, quality
 from skipviz.corpus.questions.assignment import assigned, cluster_shares
 from skipviz.corpus.questions.cells import audited_cells
-from tests.corpus.asked import made_parts, write_corpus
+from tests.corpus.asked import made_parts, two_clusters, write_corpus
 
 
 def test_clusters_of_a_sample_are_given_to_all_tokens(tmp_path: Path) -> None:
     parts = made_parts()
     domain = [{"domain": n % 2} for n in range(12)]
     corpus = write_corpus(tmp_path / "c", parts, columns=domain)
-    clusters = skipviz.cluster(corpus.sample(tokens=100).trace, clusters=2)
+    clusters = two_clusters()
     told: list[float] = []
     found = cluster_shares(corpus, clusters, by="domain", progress=told.append)
     assert told[-1] == 1.0

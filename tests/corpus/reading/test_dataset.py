@@ -9,7 +9,7 @@ import pytest
 import skipviz
 from skipviz.corpus.reading.as_trace import trace_of_rows
 from skipviz.schema import TOKENS
-from tests.corpus.asked import made_parts, tokens_of, write_corpus
+from tests.corpus.asked import made_parts, tokens_of, two_clusters, write_corpus
 
 KEPT = [name for name in TOKENS if not name.startswith("top_")]
 
@@ -85,8 +85,7 @@ def test_a_sample_is_whole_documents_and_says_how_many(tmp_path: Path) -> None:
     assert np.array_equal(drawn.documents, corpus.sample(tokens=100, seed=3).documents)
     assert not np.array_equal(drawn.documents, corpus.sample(tokens=100, seed=4).documents)
     assert len(corpus.sample(tokens=10**6).trace) == 360
-    table = skipviz.cluster(drawn.trace, clusters=2).tokens
-    assert table.height == 120
+    assert two_clusters().assign(drawn.trace).height == 120
 
 
 def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
