@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -109,7 +110,8 @@ def trace_corpus(
     with folder.held():
         writer = CorpusWriter(folder)
         read = _entries(named, text_column=text_column)
-        parts = writer.missing(cut_into_parts(read, part_characters=part_characters))
+        cut = cut_into_parts(read, part_characters=part_characters)
+        parts = pace.noting(writer.missing(cut))
         if engine == "ray":
             if isinstance(model, SkipModel):
                 raise InputError(
@@ -168,15 +170,13 @@ def _local_results(
     stop: threading.Event | None,
 ) -> Iterator[PartResult]:
     """Work on one part after the other, in this process."""
-    before: float | None = 0.0
     for part in parts:
         check_stop(stop)
-        pace.begins(before)
-        start, end = before, part.share
-
-        def within(share: float, start: float | None = start, end: float | None = end) -> None:
-            known = start is not None and end is not None
-            pace.within(start + share * (end - start) if known else None)
-
+        within = partial(_tell_within, pace, part)
         yield done_part(model, part, folder, settings, about=about, progress=within, stop=stop)
-        before = part.share
+
+
+def _tell_within(pace: Pace, part: Part, done: float) -> None:
+    """Report how far a part is, of which so large a share is done."""
+    if part.before is not None and part.share is not None:
+        pace.within(part.before + done * (part.share - part.before))
