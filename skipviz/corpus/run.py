@@ -109,7 +109,7 @@ def trace_corpus(
     pace = Pace(report)
     with folder.held():
         writer = CorpusWriter(folder)
-        read = _entries(named, text_column=text_column)
+        read = read_entries(named, text_column=text_column)
         cut = cut_into_parts(read, part_characters=part_characters)
         parts = pace.noting(writer.missing(cut))
         if engine == "ray":
@@ -141,7 +141,7 @@ def trace_corpus(
         return writer.finish()
 
 
-def _entries(
+def read_entries(
     inputs: Sequence[str | Path], *, text_column: str
 ) -> Iterator[tuple[Entry, float | None]]:
     """Yield every document, with how much of the input has been read with it."""

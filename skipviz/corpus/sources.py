@@ -62,10 +62,12 @@ def opened(source: Source) -> Iterator[tuple[Any, Any]]:
     """
     raw = _raw(source)
     try:
-        packed: Any = raw
+        unpacked: Any = raw
         if source.packed is not None:
-            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
-        yield packed, raw
+            unpacked = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
+        elif "://" in source.path:
+            unpacked = io.BufferedReader(raw)  # which reads a line up to a length
+        yield unpacked, raw
     finally:
         if source.path != STANDARD_INPUT:
             raw.close()
