@@ -43,7 +43,7 @@ def result(part: Part, folder: DatasetFolder) -> PartResult:
         number=part.number,
         name=part.name,
         share=part.share,
-        about={"format": FORMAT, "sites": []},
+        about={"format": FORMAT, "sites": [], "analyses": []},
         staged=(staged,),
         documents=documents,
     )
