@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skipviz.corpus.analyses import check_analyses, check_known
+from skipviz.corpus.analyses import check_analyses, check_analysis_name
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import PART_CHARACTERS
 from skipviz.corpus.inputs import Entry, entries_of, sizes
@@ -97,7 +97,7 @@ def trace_corpus(
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r:.40} must be {' or '.join(ENGINES)}.")
     for name in analyses:
-        check_known(name)
+        check_analysis_name(name)
     if part_characters < 1:
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
