@@ -40,7 +40,7 @@ from safetensors.torch import save_file
 import skipviz
 from skipviz.experiments.timing.handles import runtimes_of
 from skipviz.experiments.timing.machine import clock_of, this_machine
-from skipviz.experiments.timing.stopwatch import prefill, turned
+from skipviz.experiments.timing.stopwatch import decode_step, prefill, turned
 from skipviz.families.gated.modules import GatedConfig
 from skipviz.models import at_budget
 from skipviz.text.documents import Document
@@ -194,9 +194,7 @@ def decodes(
                             if each in buckets:
                                 buckets[each].step(token, place)
                             else:
-                                cache = handle.model(
-                                    token, past_key_values=cache, use_cache=True
-                                ).past_key_values
+                                cache = decode_step(handle.model, token, cache)
                         seconds[each].append((clock() - start) / decoded)
             rows.append(
                 _ratios(seconds)

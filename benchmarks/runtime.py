@@ -6,7 +6,8 @@ texts with padding, on this machine. Medians of alternating runs, as ratios to t
 masked, gathered, and gathered with a recorder. The ideal is what the decisions allow: in FLOPs for
 prefill, in bytes of weights for decoding. ``arrived`` is the share of the ideal saving that came
 out as time. Then what gates and adapters take, over the time of the dense model, and the most
-memory that a process of its own holds while it runs.
+memory that a process of its own holds while it runs. All but the texts with padding, the recorder
+and the memory is what ``skipviz.cost`` measures.
 """
 
 from __future__ import annotations
@@ -15,34 +16,37 @@ import argparse
 import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 import numpy as np
+import polars as pl
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import skipviz
-from skipviz.analysis.flops import realised_budget, token_flops
-from skipviz.families.gated import gathered, one_token
-from skipviz.families.gated.modules import Gate, gated_units
+from skipviz.analysis.flops import realised_budget
+from skipviz.analysis.timing.lost import IDEAL
+from skipviz.analysis.timing.measured import PHASES, RUNS, Cost
+from skipviz.experiments.timing.costing import texts_of
+from skipviz.experiments.timing.handles import runtimes_of
+from skipviz.experiments.timing.stopwatch import (
+    TimedText,
+    alternating,
+    decode_step,
+    prefill,
+    turned,
+)
+from skipviz.progress import Meter, no_progress
 
 PREFILL, BEFORE, DECODED = 512, 256, 128
+"""``skipviz.cost`` decodes after half of a text."""
 BATCH = (512, 480, 430, 390, 340, 280, 210, 128)
 """Lengths of the texts of a batch."""
 TEXT = "".join(
     (Path(__file__).parents[1] / name).read_text(encoding="utf-8")
     for name in ("README.md", "docs/architecture.md")
 )
-
-
-def prefill(model: skipviz.SkipModel, ids: Tensor) -> float:
-    """Return the seconds of one forward of all tokens."""
-    began = time.perf_counter()
-    model.model(ids, use_cache=False, logits_to_keep=1)
-    return time.perf_counter() - began
 
 
 def padded(model: skipviz.SkipModel, ids: Tensor) -> float:
@@ -58,45 +62,50 @@ def padded(model: skipviz.SkipModel, ids: Tensor) -> float:
     return time.perf_counter() - began
 
 
-def decode(model: skipviz.SkipModel, ids: Tensor) -> float:
-    """Return the seconds of running tokens one by one from a cache."""
-    cache = model.model(ids[:, :BEFORE], use_cache=True, logits_to_keep=1).past_key_values
-    began = time.perf_counter()
-    for place in range(BEFORE, BEFORE + DECODED):
-        token = ids[:, place : place + 1]
-        cache = model.model(token, past_key_values=cache, use_cache=True).past_key_values
-    return time.perf_counter() - began
+def padded_runs(handles: Mapping[str, skipviz.SkipModel], ids: Tensor, rounds: int) -> pl.DataFrame:
+    """Return the times of alternating runs of the texts with padding, as ``Cost.runs``."""
+    for handle in handles.values():
+        padded(handle, ids)
+    rows = [
+        {
+            "round": number,
+            "phase": "prefill",
+            "runtime": name,
+            "seconds": padded(handles[name], ids),
+        }
+        for number in range(rounds)
+        for name in turned(list(handles), number)
+    ]
+    return pl.DataFrame(rows, schema=RUNS)
 
 
-def ideal_prefill(trace: skipviz.Trace) -> float:
-    """Return the share of the dense FLOPs that the decisions need, the head run once."""
-    flops = token_flops(trace)
-    head = int(flops["head"][0])
-    needed = int((flops["total"] - flops["head"]).sum()) + head
-    return needed / (int((flops["dense_total"] - flops["head"]).sum()) + head)
+def in_phases(model: skipviz.SkipModel, text: TimedText) -> dict[str, float]:
+    """Return the seconds of a text by phase, in one run."""
+    runs = alternating(
+        {"gathered": model}, [text], rounds=1, clock=time.perf_counter,
+        meter=Meter(1, no_progress, None),
+    )  # fmt: skip
+    return dict(runs.group_by("phase").agg(pl.col("seconds").sum()).iter_rows())
 
 
-def ideal_decode(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
-    """Return the share of the dense model's bytes of weights that decoding must read."""
-
-    def size(*modules: nn.Module) -> int:
-        return sum(p.numel() * p.element_size() for m in modules for p in m.parameters())
-
-    ran = (trace.matrix("exec_count") > 0)[BEFORE : BEFORE + DECODED].mean(axis=0)
-    whole = size(model.model.lm_head, model.model.model.layers)
-    added = needed = saved = 0.0
-    for rate, (_, kind, unit) in zip(ran, gated_units(model.model), strict=True):
-        added += size(unit.gate, unit.adapter)
-        asked = 1.0 if isinstance(unit.gate, Gate) else 1 - rate  # of fixed rates nothing looks
-        needed += size(unit.gate) + asked * size(unit.adapter.down)
-        needed += (1 - rate) * size(unit.adapter.up)
-        kept = (unit.unit.k_proj, unit.unit.v_proj) if kind == "attn" else ()
-        saved += (1 - rate) * (size(unit.unit) - size(*kept))
-    return (whole - added + needed - saved) / (whole - added)
+def recorded(
+    model: skipviz.SkipModel, run: Callable[[], dict[str, float]], rounds: int
+) -> dict[str, float]:
+    """Return the time with a recorder over that without, by what ``run`` names."""
+    ratios: list[dict[str, float]] = []
+    for _ in range(rounds):
+        with skipviz.record(model, statistics=False):
+            watched = run()
+        alone = run()
+        ratios.append({name: watched[name] / alone[name] for name in alone})
+    return {name: statistics.median(each[name] for each in ratios) for name in ratios[0]}
 
 
 def ideal_decode_exits(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
-    """Return the same of a model with early exits, where keys and values are made for all."""
+    """Return the share of the dense model's bytes of weights that decoding with exits must read.
+
+    Keys and values are made for all. Of exits, ``skipviz.cost`` does not know it.
+    """
 
     def size(*tensors: Tensor) -> int:
         return sum(each.numel() * each.element_size() for each in tensors)
@@ -117,64 +126,36 @@ def ideal_decode_exits(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
     return needed / whole
 
 
-def measured(
-    run: Callable[[skipviz.SkipModel, Tensor], float],
-    dense: skipviz.SkipModel,
-    others: dict[str, skipviz.SkipModel],
-    ids: Tensor,
-    rounds: int,
-) -> dict[str, list[float]]:
-    """Return the ratios to the dense model of alternating runs."""
-    ratios: dict[str, list[float]] = {name: [] for name in (*others, "recorded")}
-    for each in (dense, *others.values()):
-        run(each, ids)
-    for _ in range(rounds):
-        for name, model in others.items():
-            ratios[name].append(run(model, ids) / run(dense, ids))
-        with skipviz.record(others["gathered"], statistics=False):
-            seconds = run(others["gathered"], ids)
-        ratios["recorded"].append(seconds / run(others["gathered"], ids))
-    return ratios
+def say_ratios(name: str, runs: pl.DataFrame, recording: float) -> float:
+    """Print the ratios to the dense model; return the gathered runtime's."""
+    rounds = runs.pivot(
+        on="runtime", index="round", values="seconds", aggregate_function="mean"
+    )  # fmt: skip
+    ratios = rounds["gathered"] / rounds["dense"]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    masked = float(np.median(rounds["masked"] / rounds["dense"]))
+    print(
+        f"  {name}: gathered {middle:.3f} of dense (middle half {low:.3f} to {high:.3f}); "
+        f"masked {masked:.3f}; recording on top {recording:.3f}",
+        flush=True,
+    )
+    return float(middle)
 
 
-def gates_share(
-    run: Callable[[skipviz.SkipModel, Tensor], float],
-    dense: skipviz.SkipModel,
-    fast: skipviz.SkipModel,
-    ids: Tensor,
-    rounds: int,
-) -> float:
-    """Return the time of gates and adapters over that of the dense model."""
-    spent = 0.0
-
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def wrapped(*args: Any, **kwargs: Any) -> Any:
-            nonlocal spent
-            began = time.perf_counter()
-            result = function(*args, **kwargs)
-            spent += time.perf_counter() - began
-            return result
-
-        return wrapped
-
-    shares = []
-    for _ in range(rounds):
-        with (
-            patch.object(gathered.Look, "__call__", timed(gathered.Look.__call__)),
-            patch.object(gathered, "stand_in", timed(gathered.stand_in)),
-            patch.object(one_token, "stand_in", timed(one_token.stand_in)),
-        ):
-            before = spent
-            run(fast, ids)
-            part = spent - before
-        # ``decode`` begins with a prefill, whose gates are left out of its time.
-        if run is decode:
-            with patch.object(gathered.Look, "__call__", timed(gathered.Look.__call__)):
-                before = spent
-                fast.model(ids[:, :BEFORE], use_cache=True, logits_to_keep=1)
-                part -= spent - before
-        shares.append(part / run(dense, ids))
-    return statistics.median(shares)
+def say_phases(
+    masked: skipviz.SkipModel, trace: skipviz.Trace, found: Cost, recording: Mapping[str, float]
+) -> None:
+    """Print what was measured of one text."""
+    for phase in PHASES:
+        middle = say_ratios(phase, found.runs.filter(phase=phase), recording[phase])
+        saved = found.savings.filter(phase=phase, runtime="gathered")[IDEAL[phase]].item()
+        if saved is None and hasattr(masked.model, "exits"):
+            saved = 1 - ideal_decode_exits(masked, trace)
+        print(f"    ideal {1 - saved:.3f}, arrived {(1 - middle) / saved:.0%}")
+        gates = found.parts.filter(pl.col("part").is_in(("gates", "adapters")))
+        own = gates.filter(phase=phase, runtime="gathered")
+        if own.height:
+            print(f"    gates and adapters {own['share'].sum():.1%} of dense")
 
 
 def peak(name: str, dtype: str, budget: float | None) -> float:
@@ -189,10 +170,12 @@ def peak(name: str, dtype: str, budget: float | None) -> float:
         model = skipviz.with_runtime(skipviz.at_budget(model, budget), "gathered")
     ids = model.tokenizer(TEXT, return_tensors="pt").input_ids[:, :PREFILL]
     with torch.inference_mode():
-        prefill(model, ids)
+        prefill(model.model, ids, cache=False)
         Path("/proc/self/clear_refs").write_text("5")  # the most so far is forgotten
-        prefill(model, ids)
-        decode(model, ids)
+        prefill(model.model, ids, cache=False)
+        cache = prefill(model.model, ids[:, :BEFORE], cache=True).past_key_values
+        for place in range(BEFORE, BEFORE + DECODED):
+            cache = decode_step(model.model, ids[:, place : place + 1], cache)
     status = Path("/proc/self/status").read_text()
     return float(status.split("VmHWM:")[1].split()[0]) * 1024
 
@@ -208,34 +191,28 @@ def main() -> None:
     first = skipviz.load(given.model, dtype=given.dtype)
     if first.settings is None:
         raise SystemExit(f"{given.model} has no gates.")
-    dense = skipviz.load(first.settings.backbone, dtype=given.dtype)
     ids = first.tokenizer(TEXT, return_tensors="pt").input_ids[:, :PREFILL]
     print(f"{given.model}, {given.dtype}, {torch.get_num_threads()} threads, medians of "
           f"{given.rounds} alternating runs")  # fmt: skip
     for budget in given.budget or sorted(first.settings.budgets, reverse=True):
         masked = skipviz.at_budget(first, budget)
-        others = {"masked": masked, "gathered": skipviz.with_runtime(masked, "gathered")}
         trace = skipviz.trace(masked, ids[0].tolist())
-        bytes_needed = ideal_decode_exits if hasattr(masked.model, "exits") else ideal_decode
-        ideals = {"prefill": ideal_prefill(trace), "decode": bytes_needed(masked, trace)}
-        print(f"budget {budget:g}, realised {realised_budget(trace):.3f}")
+        print(f"budget {budget:g}, realised {realised_budget(trace):.3f}", flush=True)
+        found = skipviz.cost(masked, trace, rounds=given.rounds, decoded=DECODED)
+        handles, _ = runtimes_of(masked)
+        fast = handles["gathered"]
+        (text,) = texts_of(masked, trace, decoded=DECODED)
+        say_phases(
+            masked, trace, found,
+            recorded(fast, lambda fast=fast, text=text: in_phases(fast, text), given.rounds),
+        )  # fmt: skip
         with torch.inference_mode():
-            for name, run in (("prefill", prefill), ("decode", decode), ("padded", padded)):
-                ratios = measured(run, dense, others, ids, given.rounds)
-                middle = {key: statistics.median(found) for key, found in ratios.items()}
-                spread = np.quantile(ratios["gathered"], [0.25, 0.75])
-                print(
-                    f"  {name}: gathered {middle['gathered']:.3f} of dense (middle half "
-                    f"{spread[0]:.3f} to {spread[1]:.3f}); masked {middle['masked']:.3f}; "
-                    f"recording on top {middle['recorded']:.3f}"
-                )
-                if name in ideals:
-                    arrived = (1 - middle["gathered"]) / (1 - ideals[name])
-                    print(f"    ideal {ideals[name]:.3f}, arrived {arrived:.0%}")
-                if name in ideals and not hasattr(masked.model, "exits"):
-                    share = gates_share(run, dense, others["gathered"], ids, given.rounds)
-                    print(f"    gates and adapters {share:.1%} of dense")
-    del dense, first, masked, others
+            runs = padded_runs(handles, ids, given.rounds)
+            on_top = recorded(
+                fast, lambda fast=fast: {"padded": padded(fast, ids)}, given.rounds
+            )  # fmt: skip
+        say_ratios("padded", runs, on_top["padded"])
+    del first, masked, handles, fast
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         held = [pool.apply(peak, (given.model, given.dtype, each)) for each in (None, budget)]
     print(f"most memory: gathered {held[1] / held[0]:.3f} of dense")

@@ -114,9 +114,7 @@ def token_flops(trace: Trace) -> pl.DataFrame:
     free_attention = _ungated(sites, "attn", run["layers"])
     mlp_runs = _ungated(sites, "mlp", run["layers"]) + ran[:, unit != "attn"].sum(axis=1)
     attention_runs = free_attention + ran[:, attends].sum(axis=1)
-    unread = (sites["rule"].to_numpy() == "schedule") & ~ran.any(axis=0)
-    keeps = np.isin(sites["kv"].to_numpy(), KEPT_KEYS) & ~unread
-    keyed = np.maximum(ran, keeps)[:, attends].sum(axis=1)
+    keyed = np.maximum(ran, keeps_keys(trace))[:, attends].sum(axis=1)
     attention = _attention_flops(trace)
     return (
         trace.tokens.select(
@@ -140,6 +138,17 @@ def token_flops(trace: Trace) -> pl.DataFrame:
             )
         )
     )
+
+
+def keeps_keys(trace: Trace) -> Bools:
+    """Return at which sites keys and values of skipped tokens are made all the same, [sites].
+
+    Those of an attention that a schedule drops for every token are not: nothing reads them.
+    """
+    ran = (trace.matrix("exec_count") > 0).any(axis=0)
+    unread = (trace.sites["rule"].to_numpy() == "schedule") & ~ran
+    found: Bools = np.isin(trace.sites["kv"].to_numpy(), KEPT_KEYS) & ~unread
+    return found
 
 
 def saved_flops(trace: Trace) -> Floats:

@@ -85,9 +85,8 @@ def text_caption(traced: Trace, *more: str) -> None:
     names = traced.tokens["source"].unique(maintain_order=True)
     sequences = traced.tokens["sequence"].n_unique()
     others = f" and {sequences - 1:,} more" if sequences > 1 else ""
-    st.caption(
-        ", ".join([f"The text: {plain(names[0])}{others}", f"{len(traced):,} tokens", *more]) + "."
-    )
+    tokens = f"{len(traced):,} token{'' if len(traced) == 1 else 's'}"
+    st.caption(", ".join([f"The text: {plain(names[0])}{others}", tokens, *more]) + ".")
 
 
 def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataFrame | None:

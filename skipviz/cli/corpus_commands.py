@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 
@@ -47,6 +47,7 @@ def run_corpus(
     ] = None,
     gates: Gates = None,
     dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     bos: Annotated[
         bool | None,
         typer.Option(
@@ -71,19 +72,19 @@ def run_corpus(
     import skipviz
     from skipviz.cli.console import corpus_progress
     from skipviz.corpus.on_ray import Workers
-    from skipviz.models import SkipModel
+    from skipviz.models.handle import Runtime, SkipModel
 
     if "://" not in out:
         check_folder(Path(out))
-    if runtime not in ("masked", "gathered"):
-        raise InputError(f"runtime={runtime!r:.40} must be masked or gathered.")
+    chosen = next((each for each in get_args(Runtime) if each == runtime), None)
+    if chosen is None:
+        raise InputError(f"runtime={runtime!r:.40} must be {' or '.join(get_args(Runtime))}.")
 
     def loaded() -> SkipModel:
-        found = skipviz.load(
+        return skipviz.load(
             model, budget=budget, policy=policy, limit=limit, gates=gates, dtype=dtype,
-            trust_remote_code=trust_remote_code,
+            device=device, runtime=chosen, trust_remote_code=trust_remote_code,
         )  # fmt: skip
-        return found if runtime == "masked" else skipviz.with_runtime(found, "gathered")
 
     with corpus_progress() as report:
         summary = skipviz.trace_corpus(

@@ -52,7 +52,7 @@ def _through_the_lens(
 ANALYSES: Mapping[str, Analysis] = {"audit": _audited, "lens": _through_the_lens}
 
 
-def check_known(name: str) -> None:
+def check_analysis_name(name: str) -> None:
     """Check that there is an analysis of this name.
 
     Raises

@@ -101,6 +101,7 @@ def _files(traces: Sequence[str | Path]) -> Iterator[Part]:
             name=part_name(number, [digest]),
             first=0,
             entries=(Entry(source=str(path), document=None, sha256=digest),),
+            before=number / len(traces),
             share=(number + 1) / len(traces),
         )
 

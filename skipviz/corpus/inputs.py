@@ -18,9 +18,9 @@ from skipviz.corpus.sources import Source, opened
 from skipviz.errors import InputError, TextError
 from skipviz.text.documents import Document, check_text, decode, read_row
 
-MOST_BYTES = 32 << 20
+MOST_DOCUMENT_BYTES = 32 << 20
 """Of one document on disk."""
-MOST_CHARACTERS = 5_000_000
+MOST_DOCUMENT_CHARACTERS = 5_000_000
 """Of one document: some 1.2 million tokens, whose decisions are in memory at once."""
 ROWS_AT_ONCE = 256
 """Of a Parquet file."""
@@ -102,10 +102,10 @@ def entries_of(source: Source, *, text_column: str, tell: Told) -> Iterator[Entr
 
 
 def _whole(source: Source, file: Any, _: str) -> Iterator[Entry]:
-    data = file.read(MOST_BYTES + 1)
+    data = file.read(MOST_DOCUMENT_BYTES + 1)
     digest = hashlib.sha256(data).hexdigest()
-    if len(data) > MOST_BYTES:
-        yield _wrong(source.name, digest, _too_long(source.name, f"{MOST_BYTES:,} bytes"))
+    if len(data) > MOST_DOCUMENT_BYTES:
+        yield _wrong(source.name, digest, _too_long(source.name, f"{MOST_DOCUMENT_BYTES:,} bytes"))
         return
     try:
         text, encoding = decode(data, source=source.name)
@@ -153,19 +153,21 @@ def _rest(line: str, text_column: str) -> dict[str, Any]:
 def _lines(source: Source, file: Any) -> Iterator[tuple[int, bytes | Entry]]:
     """Yield number and content of each line; in the place of one that is too long, an error."""
     for number in itertools.count(1):
-        line = file.readline(MOST_BYTES + 1)
+        line = file.readline(MOST_DOCUMENT_BYTES + 1)
         if not line:
             return
-        if len(line) > MOST_BYTES:
+        if len(line) > MOST_DOCUMENT_BYTES:
             what = f"{source.name}, line {number}"
-            wrong = f"{_too_long(what, f'{MOST_BYTES:,} bytes')} No line after it was read."
+            wrong = (
+                f"{_too_long(what, f'{MOST_DOCUMENT_BYTES:,} bytes')} No line after it was read."
+            )
             yield number, _wrong(f"{source.name}:{number}", hashlib.sha256(line).hexdigest(), wrong)
             return
         yield number, line
 
 
 def _csv_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
-    csv.field_size_limit(MOST_BYTES)
+    csv.field_size_limit(MOST_DOCUMENT_BYTES)
     wrong: list[Entry] = []
 
     def lines() -> Iterator[str]:
@@ -231,8 +233,8 @@ def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:
     said = as_json(document.messages) if document.messages else document.text
     digest = hashlib.sha256(said.encode("utf-8", "surrogatepass")).hexdigest()
     wrong = None
-    if document.characters > MOST_CHARACTERS:
-        wrong = _too_long(document.source, f"{MOST_CHARACTERS:,} characters")
+    if document.characters > MOST_DOCUMENT_CHARACTERS:
+        wrong = _too_long(document.source, f"{MOST_DOCUMENT_CHARACTERS:,} characters")
     elif not document.messages:
         try:
             check_text(document.text)

@@ -29,6 +29,8 @@ START_SECONDS = 600.0
 """That all workers may take to load a model, when none works."""
 PART_SECONDS = 3600.0
 """That a part may take; then its worker is given up."""
+ANSWER_SECONDS = 60.0
+"""That an answer which is there may take to come: it is small."""
 MOST_LOSSES = 3
 """Workers that may be lost over one part: it may be what ends them."""
 AHEAD = 2
@@ -218,7 +220,7 @@ class _Pool:
     def _answer(self, worker: _Worker, reference: Any) -> Any:
         """Return what a worker answered; None where it was lost."""
         try:
-            return self._ray.get(reference, timeout=START_SECONDS)
+            return self._ray.get(reference, timeout=ANSWER_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise (cause if isinstance(cause, SkipvizError) else error) from None

@@ -26,14 +26,16 @@ class Part:
         Place of its first document in the input.
     entries
         Its documents.
-    share
-        How much of the input has been read at its end, 0 to 1; None where that is not known.
+    before, share
+        How much of the input has been read at its beginning and at its end, 0 to 1; None where
+        that is not known.
     """
 
     number: int
     name: str
     first: int
     entries: tuple[Entry, ...]
+    before: float | None
     share: float | None
 
 
@@ -51,19 +53,28 @@ def cut_into_parts(
     """
     held: list[Entry] = []
     number, first, characters = 0, 0, 0
+    before: float | None = 0.0
     share: float | None = None
     for entry, share in entries:
         held.append(entry)
         own = 0 if entry.document is None else entry.document.characters
         characters += max(own, LEAST_COUNTED)
         if characters >= part_characters:
-            yield _part(number, first, held, share)
+            yield _part(number, first, held, before, share)
             number, first = number + 1, first + len(held)
-            held, characters = [], 0
+            held, characters, before = [], 0, share
     if held:
-        yield _part(number, first, held, share)
+        yield _part(number, first, held, before, share)
 
 
-def _part(number: int, first: int, entries: list[Entry], share: float | None) -> Part:
-    name = part_name(number, (entry.content for entry in entries))
-    return Part(number=number, name=name, first=first, entries=tuple(entries), share=share)
+def _part(
+    number: int, first: int, entries: list[Entry], before: float | None, share: float | None
+) -> Part:
+    return Part(
+        number=number,
+        name=part_name(number, (entry.content for entry in entries)),
+        first=first,
+        entries=tuple(entries),
+        before=before,
+        share=share,
+    )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+
+from skipviz.corpus.parts import Part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,10 +101,12 @@ class Pace:
         self._first_share: float | None = None
         self._last_error: str | None = None
 
-    def begins(self, share: float | None) -> None:
-        """Take note of how far the input was read before anything is done."""
-        if self._first_share is None:
-            self._first_share = share
+    def noting(self, parts: Iterator[Part]) -> Iterator[Part]:
+        """Pass parts on, and take note of how far the input was read before the first."""
+        for part in parts:
+            if self._first_share is None:
+                self._first_share = part.before
+            yield part
 
     def within(self, share: float | None) -> None:
         """Report how far the input has been worked on, between parts."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from skipviz.corpus.analyses import check_analyses, check_known
+from skipviz.corpus.analyses import check_analyses, check_analysis_name
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import PART_CHARACTERS
 from skipviz.corpus.inputs import Entry, entries_of, sizes
@@ -96,7 +97,7 @@ def trace_corpus(
     if engine not in ENGINES:
         raise InputError(f"engine={engine!r:.40} must be {' or '.join(ENGINES)}.")
     for name in analyses:
-        check_known(name)
+        check_analysis_name(name)
     if part_characters < 1:
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
@@ -108,8 +109,9 @@ def trace_corpus(
     pace = Pace(report)
     with folder.held():
         writer = CorpusWriter(folder)
-        read = _entries(named, text_column=text_column)
-        parts = writer.missing(cut_into_parts(read, part_characters=part_characters))
+        read = read_entries(named, text_column=text_column)
+        cut = cut_into_parts(read, part_characters=part_characters)
+        parts = pace.noting(writer.missing(cut))
         if engine == "ray":
             if isinstance(model, SkipModel):
                 raise InputError(
@@ -139,7 +141,7 @@ def trace_corpus(
         return writer.finish()
 
 
-def _entries(
+def read_entries(
     inputs: Sequence[str | Path], *, text_column: str
 ) -> Iterator[tuple[Entry, float | None]]:
     """Yield every document, with how much of the input has been read with it."""
@@ -168,15 +170,13 @@ def _local_results(
     stop: threading.Event | None,
 ) -> Iterator[PartResult]:
     """Work on one part after the other, in this process."""
-    before: float | None = 0.0
     for part in parts:
         check_stop(stop)
-        pace.begins(before)
-        start, end = before, part.share
-
-        def within(share: float, start: float | None = start, end: float | None = end) -> None:
-            known = start is not None and end is not None
-            pace.within(start + share * (end - start) if known else None)
-
+        within = partial(_tell_within, pace, part)
         yield done_part(model, part, folder, settings, about=about, progress=within, stop=stop)
-        before = part.share
+
+
+def _tell_within(pace: Pace, part: Part, done: float) -> None:
+    """Report how far a part is, of which so large a share is done."""
+    if part.before is not None and part.share is not None:
+        pace.within(part.before + done * (part.share - part.before))

@@ -17,7 +17,7 @@ import pyarrow as pa
 from skipviz.errors import InputError, MissingExtraError
 
 STANDARD_INPUT = "-"
-KINDS = (".txt", ".md", ".jsonl", ".csv", ".parquet")
+FILE_KINDS = (".txt", ".md", ".jsonl", ".csv", ".parquet")
 """Files that are read in a folder; one that is named and has another ending is read as a text."""
 PACKED = {".gz": "gzip", ".zst": "zstd"}
 
@@ -62,10 +62,12 @@ def opened(source: Source) -> Iterator[tuple[Any, Any]]:
     """
     raw = _raw(source)
     try:
-        packed: Any = raw
+        unpacked: Any = raw
         if source.packed is not None:
-            packed = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
-        yield packed, raw
+            unpacked = io.BufferedReader(pa.CompressedInputStream(raw, source.packed))
+        elif "://" in source.path:
+            unpacked = io.BufferedReader(raw)  # which reads a line up to a length
+        yield unpacked, raw
     finally:
         if source.path != STANDARD_INPUT:
             raw.close()
@@ -169,15 +171,15 @@ def _in_folder(folder: Path, shown: str) -> Iterator[Source]:
         folders[:] = sorted(each for each in folders if not each.startswith("."))
         for file in sorted(files):
             path = Path(where) / file
-            if file.startswith(".") or _kind(file) not in KINDS or not path.is_file():
+            if file.startswith(".") or _kind(file) not in FILE_KINDS or not path.is_file():
                 continue
             empty = False
             name = os.fsencode(path.relative_to(folder)).decode("utf-8", errors="replace")
             yield Source(path=str(path), name=name, size=path.stat().st_size)
     if empty:
         raise InputError(
-            f"{shown} has no file whose name ends in {', '.join(KINDS)}, packed with gz or zst or "
-            "not. Name another folder, or the files."
+            f"{shown} has no file whose name ends in {', '.join(FILE_KINDS)}, packed with gz or "
+            "zst or not. Name another folder, or the files."
         )
 
 
@@ -188,9 +190,11 @@ def _remote(address: str) -> Iterator[Source]:
     except OSError as error:
         raise InputError(f"{address} cannot be read ({error}).") from error
     protocol = address.partition("://")[0]
-    kept = {path: about for path, about in found.items() if path == root or _kind(path) in KINDS}
+    kept = {
+        path: about for path, about in found.items() if path == root or _kind(path) in FILE_KINDS
+    }
     if not kept:
-        raise InputError(f"{address} has no file whose name ends in {', '.join(KINDS)}.")
+        raise InputError(f"{address} has no file whose name ends in {', '.join(FILE_KINDS)}.")
     for path in sorted(kept):
         name = PurePosixPath(path).name if path == root else path.removeprefix(root).lstrip("/")
         yield Source(path=f"{protocol}://{path}", name=name, size=kept[path].get("size"))

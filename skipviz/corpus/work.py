@@ -21,7 +21,7 @@ from skipviz.families.powers import CanDraw, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import memory_sha256
 from skipviz.progress import Progress, no_progress
-from skipviz.recording.build import provenance
+from skipviz.recording.build import run_provenance
 from skipviz.recording.tracing import trace
 from skipviz.schema import site_frame
 from skipviz.text.documents import Document
@@ -85,7 +85,7 @@ def about_corpus(model: SkipModel, settings: CorpusSettings) -> dict[str, Any]:
     """Return what ``corpus.json`` says: what runs, and how."""
     sites = model.family.sites(model.model)
     drawn = any(site.rule == "sample" for site in sites)
-    row = provenance(
+    row = run_provenance(
         model,
         policy=model.policy,
         window=model.context,

@@ -58,8 +58,7 @@ class CorpusWriter:
         self._about = folder.read_json(CORPUS_FILE)
         if self._about is not None:
             check_format(self._about, folder.path(CORPUS_FILE))
-        for each in (DONE_FOLDER, TOKENS_FOLDER, ""):
-            folder.sweep(each)
+        self._sweep()
         self._done = {part_number(name): name for name in done_parts(folder)}
         self._waiting: list[PartResult] = []
         self._parts = 0
@@ -165,7 +164,14 @@ class CorpusWriter:
                 f"{self._folder.where} holds {len(extra)} parts more than the input has. Give the "
                 "whole input, or name another folder."
             )
+        self._sweep()  # what a worker wrote that was lost before it said so
         return finish_dataset(self._folder)
+
+    def _sweep(self) -> None:
+        """Delete files that were written and never got a name."""
+        further = [] if self._about is None else self._about["analyses"]
+        for each in (DONE_FOLDER, TOKENS_FOLDER, *further, ""):
+            self._folder.sweep(each)
 
     def _commit(self, result: PartResult) -> None:
         for staged in result.staged:

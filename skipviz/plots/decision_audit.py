@@ -170,18 +170,22 @@ def loss_change_figure(answer: WhatIf) -> go.Figure:
         What ``skipviz.what_if`` returned.
     """
     tokens = answer.tokens.drop_nulls("nll_change")
-    change = tokens["nll_change"].to_list()
-    names = [token_label(text) for text in tokens["text"]]
-    shown = tokens.select("nll_before", "nll", "kl", "asked", "downstream").rows()
+    change = tokens["nll_change"].to_numpy()
+    names = pl.Series("name", [token_label(text) for text in tokens["text"]], dtype=pl.String)
+    shown = tokens.select(names, "nll_before", "nll", "kl", "asked", "downstream")
     figure = go.Figure(
         go.Bar(
-            x=tokens["token"].to_list(),
+            x=tokens["token"].to_numpy(),
             y=change,
+            # Arrays: of lists, plotly looks at every number and every colour.
             marker={
-                "color": [VERMILION if value > 0 else BLUE for value in change],
+                "color": (change > 0).astype(np.float64),
+                "colorscale": [[0, BLUE], [1, VERMILION]],
+                "cmin": 0,
+                "cmax": 1,
                 "line": {"width": 0},
             },
-            customdata=[(name, *row) for name, row in zip(names, shown, strict=True)],
+            customdata=shown.to_numpy(),
             hovertemplate=(
                 "token %{x}: %{customdata[0]}<br>loss on the next token %{y:+.4f} nats<br>"
                 "%{customdata[1]:.3f} before, %{customdata[2]:.3f} now<br>"
@@ -192,5 +196,5 @@ def loss_change_figure(answer: WhatIf) -> go.Figure:
     )
     figure.update_xaxes(title="token")
     figure.update_yaxes(title="change in loss (nats)")
-    dress(figure, answer.trace, title="Which predictions would change", height=340)
+    dress(figure, answer.trace, title="How the loss after each token would change", height=340)
     return figure.update_layout(showlegend=False, bargap=0.05, margin={"b": 60})

@@ -70,11 +70,17 @@ def _cost(answer: WhatIf) -> str:
     was, now = answer.costs
     if was.budget is None or now.budget is None:
         return "What it would cost is unknown, because the FLOPs of this model are."
+    budget = _from_to(f"{was.budget:.4f}", f"{now.budget:.4f}")
+    flops = _from_to(f"{was.flop_share:.2%}", f"{now.flop_share:.2%}")
     return (
-        f"The budget realised would be {now.budget:.4f} instead of {was.budget:.4f}, and the text "
-        f"would need {now.flop_share:.2%} of the dense model's FLOPs instead of "
-        f"{was.flop_share:.2%}."
+        f"The budget realised would {budget}, and the share of the dense model's FLOPs that the "
+        f"text needs would {flops}."
     )
+
+
+def _from_to(was: str, now: str) -> str:
+    """Return what a figure would do, of which only what is written down can be told apart."""
+    return f"stay at {now}" if now == was else f"be {now} instead of {was}"
 
 
 def _small(nats: float) -> str:

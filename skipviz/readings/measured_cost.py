@@ -72,7 +72,11 @@ def saving_reading(found: Cost, phase: str) -> str:
         return f"{where} the decisions save {share:.1%} of {work}, too little for a figure; {time}."
     ratio = row[f"over_{name}"]
     said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: "
-    said += f"**{ratio:.2f}** of the saving arrived" if ratio > 0 else "no saving arrived"
+    said += (
+        f"**{ratio:.2f}** of the saving arrived"
+        if ratio > 0
+        else f"no saving arrived; time saved over work saved is {ratio:.2f}"
+    )
     return f"{said}{_interval(row, f'over_{name}')}."
 
 
@@ -137,10 +141,8 @@ def lost_reading(found: Cost, phase: str) -> str:
 
     Parameters
     ----------
-    found
-        A measurement.
-    phase
-        ``prefill`` or ``decode``.
+    found, phase
+        As of ``saving_reading``.
     """
     own = found.parts.filter(phase=phase, runtime="gathered").drop_nulls("lost_seconds")
     dense = float(found.parts.filter(phase=phase, runtime="dense")["seconds"].sum())
@@ -201,10 +203,8 @@ def latency_reading(found: Cost, phase: str) -> str:
 
     Parameters
     ----------
-    found
-        A measurement.
-    phase
-        ``prefill`` or ``decode``.
+    found, phase
+        As of ``saving_reading``.
     """
     rows = {row["runtime"]: row for row in found.latency.filter(phase=phase).iter_rows(named=True)}
     runtime = "gathered" if "gathered" in rows else "masked"

@@ -106,7 +106,7 @@ def build_trace(
         },
         schema=TOKENS,
     )
-    run_row = provenance(
+    run_row = run_provenance(
         model, policy=policy, window=window, window_overlap=window_overlap, seed=seed
     )
     return Trace(
@@ -226,7 +226,7 @@ def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
     return series.set(series < 0, None)
 
 
-def provenance(
+def run_provenance(
     model: SkipModel,
     *,
     policy: str,

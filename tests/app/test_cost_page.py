@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import polars as pl
@@ -14,25 +13,9 @@ from skipviz.analysis.timing.measured import RUNS
 from skipviz.analysis.timing.parts import flops_by_part
 from skipviz.analysis.timing.savings import WorkSaved, savings
 from tests import tiny
+from tests.app.pages import PATIENCE, page_of_text, until
 from tests.folders import write_gated
 from tests.plots.test_timing import BENCHES, planted_cost
-
-PATIENCE = 60
-
-
-def cost_of(folder: str, text: str) -> None:
-    """The script of the page after a text was traced."""
-    import skipviz
-    from skipviz.app.components.run_button import PATHS, follow, jobs
-    from skipviz.app.jobs import Request
-    from skipviz.app.state import state
-    from skipviz.app.views.cost_page import page
-
-    request = Request(model=folder, documents=(skipviz.Document("mine", text),))
-    if PATHS not in state().runs:
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-        state().runs[PATHS].job.future.result()
-    page()
 
 
 def said(page: AppTest) -> str:
@@ -41,20 +24,21 @@ def said(page: AppTest) -> str:
     )
 
 
-def measured(page: AppTest) -> AppTest:
+def cost_of(folder: Path) -> AppTest:
+    """The page after a text was traced."""
+    page = AppTest.from_function(page_of_text, args=("cost_page", str(folder), tiny.TEXT, None))
+    return page.run(timeout=PATIENCE)
+
+
+def measured(page: AppTest) -> None:
     page.button(key="try cost").click()
-    until = time.monotonic() + PATIENCE
-    page.run(timeout=PATIENCE)
-    while "Measured on" not in said(page) and time.monotonic() < until:
-        page.run(timeout=PATIENCE)
-        time.sleep(0.1)
-    return page
+    until(page, lambda: "Measured on" in said(page))
 
 
 @pytest.mark.slow
 def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
-    page = AppTest.from_function(cost_of, args=(str(folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(folder)
     assert not page.exception
     first = said(page)
     assert "The decisions save" in first
@@ -62,6 +46,7 @@ def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
     assert "In prefill" not in first
     table = page.dataframe[0].value
     trace = skipviz.trace(skipviz.load(folder), tiny.TEXT)
+    assert f"The text: mine, {len(trace)} tokens, how long this takes" in first
     wanted = flops_by_part(trace)["flops"].sum()
     assert table["as decided, GFLOPs"].sum() == pytest.approx(wanted / 1e9)
 
@@ -69,9 +54,8 @@ def test_flops_stand_at_once(tmp_path: Path, dense_folder: Path) -> None:
 @pytest.mark.long
 def test_times_stand_when_asked(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
-    page = AppTest.from_function(cost_of, args=(str(folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(folder)
     measured(page)
-    assert not page.exception
     now = said(page)
     for words in ("In prefill, gathered, skipping", "In decode, gathered, skipping", "7 rounds",
                   "An estimate, not measured", "Layers used explain"):  # fmt: skip
@@ -83,10 +67,12 @@ def test_times_stand_when_asked(tmp_path: Path, dense_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_a_dense_model_is_timed_and_the_rest_is_unknown(dense_folder: Path) -> None:
-    page = AppTest.from_function(cost_of, args=(str(dense_folder), tiny.TEXT)).run(timeout=PATIENCE)
+    page = cost_of(dense_folder)
     measured(page)
-    assert not page.exception
     assert "so there is nothing to save" in said(page)
+    assert page.dataframe[-1].value["p99, ms"].isna().any()
+    assert page.dataframe[-1].proto.placeholder == "unknown"
+    assert "the slowest 1% from 100 on" in said(page)
     assert not page.metric
 
 
@@ -129,6 +115,22 @@ def test_encoders_are_not_offered_to_be_timed() -> None:
     assert not page.exception
     assert "predicts no next token" in said(page)
     assert not page.button
+
+
+def of_many_texts() -> None:
+    import skipviz
+    from skipviz.app.jobs import Request
+    from skipviz.app.views.cost_page import _offer
+    from tests.synthetic import make_trace
+
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    _offer(request, make_trace(tokens=34, sequences=17))
+
+
+def test_of_many_texts_it_is_said_which_are_run() -> None:
+    page = AppTest.from_function(of_many_texts).run(timeout=PATIENCE)
+    assert not page.exception
+    assert "34 tokens, of which the first 16 texts are run, how long" in said(page)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,8 @@ import skipviz
 from skipviz.app.jobs import Jobs, Request, kept_result
 from skipviz.families.described.spec import gate_specs_in
 from tests import published, tiny
+from tests.app.pages import PATIENCE, until
 
-PATIENCE = 60
 GATES = (
     "module: model.layers.{layer}.router\nactivation: sigmoid\nthreshold: 0.5\n"
     "skip_path: identity\nkv: computed\ncomputed_anyway: true\n"
@@ -114,18 +113,6 @@ def page_under_test() -> None:
     page()
 
 
-def until(page: AppTest, true: Callable[[], bool]) -> None:
-    """Run a page until something holds."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception
-        if true():
-            return
-        time.sleep(0.05)
-    raise TimeoutError(str([each.value for each in page.error]))
-
-
 def areas(page: AppTest) -> list[Any]:
     return [each for each in page.text_area if str(each.key).startswith("gates of ")]
 
@@ -140,10 +127,10 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     page.run(timeout=PATIENCE)
     assert not areas(page)
     page.button(key="run").click()
-    until(page, lambda: bool(areas(page)))
+    until(page, lambda: areas(page))
     assert "looks like a skipping model" in page.error[0].value
     page.button(key="propose gates").click()
-    until(page, lambda: bool(areas(page)[0].value))
+    until(page, lambda: areas(page)[0].value)
     assert "agreement 100%" in areas(page)[0].value
     page.button(key="run").click()
     runs = page.session_state["skipviz"].runs
@@ -152,7 +139,8 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     assert kept_result(runs["paths"].job).run["family"].item() == "described"
     areas(page)[0].set_value("module: nowhere")
     page.run(timeout=PATIENCE)
+    assert not page.error
     page.button(key="run").click()
-    until(page, lambda: bool(page.error))
+    until(page, lambda: page.error)
     assert "must have {layer} in it once" in page.error[0].value.replace("\\", "")
     assert areas(page)[0].value == "module: nowhere"

@@ -15,10 +15,10 @@ from skipviz.app.components.run_button import jobs
 from skipviz.app.generations import Written
 from skipviz.app.state import StartedRun
 from skipviz.app.worker import Job
+from tests.app.pages import PATIENCE, until_ended
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
 
-PATIENCE = 60
 PROMPT = "The quick brown"
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -76,19 +76,10 @@ def page(folder: Path) -> AppTest:
     return made
 
 
-def until(page: AppTest, ready: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not ready() and time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception, page.exception[0].message
-        time.sleep(0.05)
-    assert ready()
-
-
 def press(page: AppTest) -> str:
     """Press the button and wait for the end of the run; return what the page says."""
     page.button(key="write").click().run(timeout=PATIENCE)
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    until_ended(page)
     return " ".join(each.value for each in [*page.markdown, *page.caption])
 
 
@@ -115,6 +106,7 @@ def test_a_text_is_written_and_becomes_the_one_of_all_pages(page: AppTest, folde
     said = press(page)
     wanted = skipviz.generate(skipviz.load(folder), PROMPT, max_new_tokens=8)
     assert "The model wrote 8 tokens and used" in said
+    assert ":orange-badge[computed anyway]" in said
     assert "All other pages now show this text." in said
     traced = trace_of(page)
     assert traced.tokens.equals(wanted.trace.tokens)
@@ -158,7 +150,7 @@ def test_a_stopped_text_is_kept(page: AppTest) -> None:
     job = begun(page)
     page.run(timeout=PATIENCE)
     page.button(key="stop generation").click()
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    until_ended(page)
     assert any("it was stopped" in each.value for each in page.markdown)
     traced = trace_of(page)
     assert 0 < traced.tokens.filter(phase="decode").height < 229
@@ -171,7 +163,7 @@ def test_a_text_traced_meanwhile_stays_until_it_is_asked_for(page: AppTest) -> N
     newer = trace_another(page)
     page.run(timeout=PATIENCE)
     page.button(key="stop generation").click()
-    until(page, lambda: not any(button.label == "Stop" for button in page.button))
+    until_ended(page)
     state = page.session_state["skipviz"]
     assert any("it was stopped" in each.value for each in page.markdown)
     assert state.runs["paths"] is newer

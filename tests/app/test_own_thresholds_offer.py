@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
@@ -11,9 +10,8 @@ from streamlit.testing.v1 import AppTest
 import skipviz
 from skipviz.models import read_settings
 from tests import tiny
+from tests.app.pages import PATIENCE, until_ended
 from tests.folders import write_gated
-
-PATIENCE = 60
 
 
 def offered(folder: str, text: str) -> None:
@@ -27,16 +25,6 @@ def offered(folder: str, text: str) -> None:
     offer_thresholds(jobs().submit(request).future.result(), request)
 
 
-def settled(page: AppTest) -> AppTest:
-    until = time.monotonic() + PATIENCE
-    while time.monotonic() < until:
-        page.run(timeout=PATIENCE)
-        if not any(button.label == "Stop" for button in page.button):
-            return page
-        time.sleep(0.2)
-    raise TimeoutError("The run did not end.")
-
-
 @pytest.mark.slow
 def test_a_missed_budget_offers_thresholds_for_the_text(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
@@ -47,9 +35,8 @@ def test_a_missed_budget_offers_thresholds_for_the_text(tmp_path: Path, dense_fo
     page.run(timeout=PATIENCE)
     assert page.code[0].value == f"skipviz calibrate {folder} --budget 0.8 --text FILE"
     page.text_input(key="own_name").set_value("german")
-    page.button(key="try own thresholds").click()
-    settled(page)
-    assert not page.exception
+    page.button(key="try own thresholds").click().run(timeout=PATIENCE)
+    until_ended(page)
     assert not page.error, page.error[0].value
     settings = read_settings(folder)
     assert settings.policies == ["learned", "german"]
@@ -74,7 +61,7 @@ def test_a_name_that_is_a_policy_is_refused_in_a_sentence(
     page = AppTest.from_function(offered, args=(str(folder), tiny.TEXT * 3))
     page.run(timeout=PATIENCE)
     page.text_input(key="own_name").set_value("learned")
-    page.button(key="try own thresholds").click()
-    settled(page)
+    page.button(key="try own thresholds").click().run(timeout=PATIENCE)
+    until_ended(page)
     assert "choose another" in page.error[0].value
     assert read_settings(folder).policies == ["learned"]

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import polars as pl
@@ -10,9 +9,8 @@ from streamlit.testing.v1 import AppTest
 import skipviz
 from skipviz.evaluation.shuffled import shuffle_decisions
 from tests import tiny
+from tests.app.pages import PATIENCE, until
 from tests.folders import write_gated
-
-PATIENCE = 60
 
 
 def controls(folder: str, texts: list[str]) -> None:
@@ -33,11 +31,7 @@ def test_both_controls_are_on_the_page(tmp_path: Path, dense_folder: Path) -> No
     texts = [tiny.TEXT, tiny.TEXT[20:], tiny.TEXT[40:]]
     page = AppTest.from_function(controls, args=(str(folder), texts)).run(timeout=PATIENCE)
     page.button(key="try shuffled").click()
-    until = time.monotonic() + PATIENCE
-    while not page.dataframe and time.monotonic() < until:
-        page.run(timeout=PATIENCE)
-        time.sleep(0.1)
-    assert not page.exception
+    until(page, lambda: page.dataframe)
     shown = pl.from_pandas(page.dataframe[0].value)
     documents = [skipviz.Document(f"doc{i}", text) for i, text in enumerate(texts)]
     found = shuffle_decisions(skipviz.load(folder, budget=0.8), documents, seed=0)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
-import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,9 +20,9 @@ from skipviz.experiments.robustness.context_and_batch import batch_changes, cont
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.text.documents import Document, read_bytes
 from tests import tiny
+from tests.app.pages import PATIENCE, until
 from tests.folders import write_gated
 
-PATIENCE = 60
 MESSAGES = [{"role": "user", "content": "Why? 🦊"}, {"role": "assistant", "content": "Nobody."}]
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -59,17 +57,6 @@ def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     return shown
 
 
-def until(page: AppTest, true: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        assert not page.exception
-        if true():
-            return
-        time.sleep(0.05)
-    raise TimeoutError(str([each.value for each in page.error]))
-
-
 @pytest.mark.slow
 def test_an_uploaded_conversation_goes_through_the_chat_template(
     page: AppTest, folder: Path, dense_folder: Path
@@ -94,7 +81,7 @@ def test_an_uploaded_conversation_goes_through_the_chat_template(
 @pytest.mark.slow
 def test_a_model_without_a_template_says_so(page: AppTest) -> None:
     page.button(key="run").click()
-    until(page, lambda: bool(page.error))
+    until(page, lambda: page.error)
     assert "has no chat template" in page.error[0].value.replace("\\", "")
 
 

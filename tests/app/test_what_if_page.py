@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +13,11 @@ from skipviz.app.components.token_view import payload
 from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny
+from tests.app.pages import PATIENCE, page_of_text, until
 from tests.folders import write_gated
 from tests.synthetic import make_trace
 
-PATIENCE = 60
 TEXT = tiny.TEXT[:40]
-
-
-def what_if_of(folder: str, text: str) -> None:
-    """The script of the page after a text was traced."""
-    import skipviz
-    from skipviz.app.components.run_button import PATHS, follow, jobs
-    from skipviz.app.jobs import Request
-    from skipviz.app.state import state
-    from skipviz.app.views.what_if_page import page
-
-    request = Request(model=folder, documents=(skipviz.Document("mine", text),), budget=0.8)
-    if PATHS not in state().runs:
-        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-        state().runs[PATHS].job.future.result()
-    page()
 
 
 def controls_of(known: bool) -> None:
@@ -83,41 +67,46 @@ def map_of(asked: str) -> None:
     _map(request, before, StartedRun(job, asked, request))
 
 
-def until(page: AppTest, there: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE
-    while not there() and time.monotonic() < end:
-        page.run(timeout=PATIENCE)
-        time.sleep(0.1)
-    assert not page.exception
-    assert there()
-
-
 def said(page: AppTest) -> str:
     return " ".join(each.value for each in (*page.markdown, *page.caption))
 
 
 @pytest.mark.slow
 def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
-    tmp_path: Path, dense_folder: Path
+    tmp_path: Path, dense_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    go_on = threading.Event()
+
+    def what_if_later(*given: Any, **named: Any) -> skipviz.WhatIf:
+        assert go_on.wait(PATIENCE)
+        return skipviz.what_if(*given, **named)
+
+    monkeypatch.setattr("skipviz.app.views.what_if_page.what_if", what_if_later)
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
     model = skipviz.load(folder, budget=0.8)
     trace = skipviz.trace(model, TEXT)
-    page = AppTest.from_function(what_if_of, args=(str(folder), TEXT)).run(timeout=PATIENCE)
+    page = AppTest.from_function(page_of_text, args=("what_if_page", str(folder), TEXT))
+    page.run(timeout=PATIENCE)
     assert not page.exception
     assert "The loss would" not in said(page)
     page.button_group(key="what if kind").set_value("A whole token").run(timeout=PATIENCE)
     page.number_input(key="what if token").set_value(5)
     page.button(key="what if force").click().run(timeout=PATIENCE)
+    assert "no answer yet. The map still shows the text as it was traced." in said(page)
+    go_on.set()
     forced = what_if_reading(skipviz.what_if(model, trace, sites={(5, None): False}))
     until(page, lambda: forced in said(page))
     assert "skips all layers with gates" in said(page)
     page.button(key="what if undo").click().run(timeout=PATIENCE)
     assert "The loss would" not in said(page)
     page.button_group(key="what if gates").set_value("Another threshold").run(timeout=PATIENCE)
+    go_on.clear()
     page.number_input(key="what if threshold all sites").set_value(0.3).run(timeout=PATIENCE)
+    assert "The map still shows the answer to the question before (" in said(page)
+    go_on.set()
     moved = what_if_reading(skipviz.what_if(model, trace, threshold=0.3))
     until(page, lambda: moved in said(page))
+    assert "no answer yet" not in said(page)
     page.button_group(key="what if gates").set_value("A budget").run(timeout=PATIENCE)
     budget = page.select_slider(key="what if budget").value
     met = what_if_reading(skipviz.what_if(model, trace, budget=float(budget)))

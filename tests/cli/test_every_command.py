@@ -115,8 +115,8 @@ COMMANDS = {
             "gates": "corpus run TEXT --model DENSE --gates X --out made",
         },
         writes={"out": "corpus run TEXT --model MODEL --out X"},
-        others="engine runtime analyses text_column budget policy limit dtype bos part_characters "
-        "workers cpus gpus trust_remote_code",
+        others="engine runtime analyses text_column budget policy limit dtype bos device "
+        "part_characters workers cpus gpus trust_remote_code",
     ),
     "corpus import": Covered(
         reads={"traces": "corpus import X --out made"},

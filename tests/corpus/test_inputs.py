@@ -146,14 +146,14 @@ def test_a_table_without_the_column_says_so(tmp_path: Path) -> None:
 
 
 def test_what_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inputs, "MOST_BYTES", 50)
+    monkeypatch.setattr(inputs, "MOST_DOCUMENT_BYTES", 50)
     (tmp_path / "a.txt").write_text("x" * 51)
     (tmp_path / "a.jsonl").write_text('{"text": "x"}\n' + "x" * 51 + '\n{"text": "y"}\n')
     assert "more than 50 bytes" in wrong(read(tmp_path / "a.txt"))
     found = read(tmp_path / "a.jsonl")
     assert [text for _, text, _ in said(found)] == ["x"]
     assert "No line after it was read" in str(found[1].error)
-    monkeypatch.setattr(inputs, "MOST_CHARACTERS", 5)
+    monkeypatch.setattr(inputs, "MOST_DOCUMENT_CHARACTERS", 5)
     (tmp_path / "b.txt").write_text("x" * 6)
     assert "more than 5 characters" in wrong(read(tmp_path / "b.txt"))
 

@@ -52,11 +52,12 @@ def test_texts_and_dataset_lie_in_an_object_store(
     where = f"{bucket}/out"
     folder = DatasetFolder(where)
     made = folder.stage("tokens/000000-x.parquet", b"left by a kill", rows=0)
-    for _ in range(2):
+    for number in range(2):
         skipviz.trace_corpus(gated, f"{bucket}/in", out=where, part_characters=PART)
         assert not store.exists(f"{where}/{made.under}")
-        store.get(where, str(tmp_path / "fetched"), recursive=True)
-        assert datasets.contents(tmp_path / "fetched") == datasets.contents(tmp_path / "local")
+        fetched = tmp_path / f"fetched-{number}"
+        store.get(where, str(fetched), recursive=True)
+        assert datasets.contents(fetched) == datasets.contents(tmp_path / "local")
     assert damaged_files(where).damaged == {}
     with pytest.raises(skipviz.InputError, match="has no file"):
         skipviz.trace_corpus(gated, f"{bucket}/nothing", out=where)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -32,9 +33,27 @@ def test_the_loss_comes_first_and_changes_are_told_apart() -> None:
     assert said.startswith("**The loss would rise by 0.5000 to ")
     assert "4 of 160 decisions would be others: 1 as asked, and 3 downstream" in said
     assert "move by 0.250 nats" in said
-    assert "of the dense model's FLOPs instead of" in said
+    assert re.search(r"realised would be 0\.\d{4} instead of 0\.\d{4}, and the share of the ", said)
+    assert re.search(r"FLOPs that the text needs would be [\d.]+% instead of [\d.]+%\.", said)
     assert "fall by 0.5000" in what_if_reading(answer(flips=4, nats=-0.5))
     assert "The loss would stay at" in what_if_reading(answer(flips=4, nats=0.0))
+
+
+def test_figures_that_are_written_alike_stay() -> None:
+    """An MLP run for one token instead of another costs as much."""
+    counts = TRACE.matrix("exec_count").copy()
+    site = int(np.flatnonzero(TRACE.sites["unit"] == "mlp")[0])
+    changed = [int(np.flatnonzero(counts[:, site] == ran)[0]) for ran in (0, 1)]
+    counts[changed, site] = 1 - counts[changed, site]
+    found = replace(
+        answer(flips=0, nats=0.0),
+        trace=replace(TRACE, matrices={**TRACE.matrices, "exec_count": counts}),
+    )
+    was, now = found.costs
+    assert was.budget == pytest.approx(now.budget, abs=1e-6)
+    said = what_if_reading(found)
+    assert f"The budget realised would stay at {now.budget:.4f}, and" in said
+    assert f"needs would stay at {now.flop_share:.2%}." in said
 
 
 def test_no_change_is_said_so() -> None:

@@ -85,6 +85,7 @@ def test_slower_than_dense_is_said_so() -> None:
     work = {"prefill": WorkSaved(flops=0.4)}
     said = saving_reading(planted_cost(savings=savings(slow, work)), "prefill")
     assert "masked, skipping 40% of the FLOPs took 10% longer here: no saving" in said
+    assert "no saving arrived; time saved over work saved is -0.2" in said
 
 
 def test_masked_gates_losses() -> None:

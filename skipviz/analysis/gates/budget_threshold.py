@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import optimize
 
+from skipviz.analysis.counterfactual import decided_by
 from skipviz.analysis.flops import realised_budget
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
@@ -65,8 +66,6 @@ def budget_range(seen: Trace) -> tuple[float, float]:
 
 def _budget_at(seen: Trace, threshold: float, counted: Bools | None) -> float:
     """Return what a threshold would come to if no score changed with it."""
-    score = seen.matrix("score")
-    stands = seen.matrix("forced") | np.isnan(score)  # the gate was not asked
-    executed = np.where(stands, seen.matrix("exec_count"), score > threshold).astype(np.uint8)
+    executed = decided_by(seen, np.full(seen.sites.height, threshold)).astype(np.uint8)
     decided = replace(seen, matrices={**seen.matrices, "exec_count": executed})
     return realised_budget(decided, counted=counted)

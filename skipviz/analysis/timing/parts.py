@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.flops import KEPT_KEYS, check_flops
-from skipviz.arrays import Bools
+from skipviz.analysis.flops import check_flops, keeps_keys
+from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.schema import Columns
 from skipviz.traces import Trace
@@ -62,19 +62,25 @@ def flops_by_part(
         raise InputError("None of the tokens counts; count at least one.")
     run = trace.run.row(0, named=True)
     context = trace.tokens["context"].to_numpy().astype(np.int64)[chosen]
-    ran = trace.matrix("exec_count").astype(np.int64)
-    asked = ~np.isnan(trace.matrix("score"))
-    dropped = (trace.sites["rule"].to_numpy() == "schedule") & ~ran.any(axis=0)
-    ran, asked = ran[chosen], asked[chosen]
-    per_layer = (run["attn_fixed_flops"], run["attn_per_key_flops"], run["kv_flops"])
+    whole = {
+        "attention projections": run["attn_fixed_flops"] * tokens,
+        "attention scores": run["attn_per_key_flops"] * int(context.sum()),
+        "keys and values": run["kv_flops"] * tokens,
+        "MLP": run["mlp_flops"] * tokens,
+    }
+    decided = _of_sites(trace, chosen, context)
     rows: list[dict[str, Any]] = []
     for layer in range(run["layers"]):
-        sites = trace.sites.filter(pl.col("layer") == layer)
-        rows += _attention(sites, ran, dropped, context, *per_layer, layer=layer)
-        rows.append(_mlp(sites, ran, run["mlp_flops"], tokens, layer=layer))
-        rows += _of_gates(sites, ran, asked, layer=layer)
-    made = tokens if heads is None else heads
-    head = made * run["head_flops"]
+        sites = decided.filter(layer=layer)
+        for part, dense in whole.items():
+            unit, other = ("mlp", "attn") if part == "MLP" else ("attn", "mlp")
+            gated = sites.filter(pl.col("unit") != other)
+            flops = int(gated[part].sum()) if gated.height else dense
+            rows.append(_row(part, layer, unit, dense, flops))
+        for site in sites.iter_rows(named=True):
+            where = None if site["unit"] == "block" else site["unit"]
+            rows += [_row(part, layer, where, 0, site[part]) for part in ("gates", "adapters")]
+    head = (tokens if heads is None else heads) * run["head_flops"]
     rows.append(_row("head", None, None, head, head))
     rows.append(_row("embeddings", None, None, 0, 0))
     return pl.DataFrame(rows, schema=PART_FLOPS)
@@ -120,45 +126,19 @@ def _row(part: str, layer: int | None, unit: str | None, dense: int, flops: int)
     return {"part": part, "layer": layer, "unit": unit, "dense_flops": dense, "flops": flops}
 
 
-def _attention(
-    sites: pl.DataFrame,
-    ran: Any,
-    dropped: Bools,
-    context: Any,
-    fixed: int,
-    per_key: int,
-    kv: int,
-    *,
-    layer: int,
-) -> list[dict[str, Any]]:
-    gated = sites.filter(pl.col("unit") != "mlp")
-    places = gated["site"].to_numpy()
-    times = ran[:, places].sum(axis=1) if len(places) else np.ones(len(context), dtype=np.int64)
-    kept = np.isin(gated["kv"].to_numpy(), KEPT_KEYS) & ~dropped[places]
-    keyed = int(np.maximum(ran[:, places], kept).sum()) if len(places) else len(context)
-    seen, read = int(context.sum()), int((times * context).sum())
-    return [
-        _row(
-            "attention projections", layer, "attn", fixed * len(context), fixed * int(times.sum())
-        ),
-        _row("attention scores", layer, "attn", per_key * seen, per_key * read),
-        _row("keys and values", layer, "attn", kv * len(context), kv * keyed),
-    ]
-
-
-def _mlp(sites: pl.DataFrame, ran: Any, mlp: int, tokens: int, *, layer: int) -> dict[str, Any]:
-    places = sites.filter(pl.col("unit") != "attn")["site"].to_numpy()
-    times = int(ran[:, places].sum()) if len(places) else tokens
-    return _row("MLP", layer, "mlp", mlp * tokens, mlp * times)
-
-
-def _of_gates(sites: pl.DataFrame, ran: Any, asked: Bools, *, layer: int) -> list[dict[str, Any]]:
-    rows = []
-    for site in sites.iter_rows(named=True):
-        place = site["site"]
-        unit = None if site["unit"] == "block" else site["unit"]
-        gate = site["gate_flops"] * int(asked[:, place].sum())
-        skip = site["skip_flops"] * int((ran[:, place] == 0).sum())
-        rows.append(_row("gates", layer, unit, 0, gate))
-        rows.append(_row("adapters", layer, unit, 0, skip))
-    return rows
+def _of_sites(trace: Trace, chosen: Bools, context: Ints) -> pl.DataFrame:
+    """Return the FLOPs of each part at each site, as decided for the tokens that count."""
+    run, sites = trace.run.row(0, named=True), trace.sites
+    ran = trace.matrix("exec_count")[chosen].astype(np.int64)
+    asked = ~np.isnan(trace.matrix("score")[chosen])
+    times, skipped = ran.sum(axis=0), (ran == 0).sum(axis=0)
+    return sites.select(
+        "layer",
+        "unit",
+        pl.Series("attention projections", run["attn_fixed_flops"] * times),
+        pl.Series("attention scores", run["attn_per_key_flops"] * (context @ ran)),
+        pl.Series("keys and values", run["kv_flops"] * (times + keeps_keys(trace) * skipped)),
+        pl.Series("MLP", run["mlp_flops"] * times),
+        pl.Series("gates", sites["gate_flops"].to_numpy() * asked.sum(axis=0)),
+        pl.Series("adapters", sites["skip_flops"].to_numpy() * skipped),
+    )

@@ -1,12 +1,15 @@
-"""Buttons that download tables as CSV."""
+"""Downloads: tables as CSV, and traces."""
 
 from __future__ import annotations
+
+import io
 
 import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from skipviz.tables import csv_text
+from skipviz.traces import Trace
 
 PER_ROW = 4
 """Buttons side by side."""
@@ -35,3 +38,17 @@ def csv_buttons(tables: dict[str, tuple[str, pl.DataFrame]]) -> None:
             width="stretch",
             key=f"csv {name}",
         )
+
+
+def trace_csv(trace: Trace) -> bytes:
+    """Return what a trace holds as CSV, a row per decision."""
+    buffer = io.BytesIO()
+    trace.write_csv(buffer)
+    return buffer.getvalue()
+
+
+def trace_file(trace: Trace) -> bytes:
+    """Return a trace as the file that ``Trace.load`` reads."""
+    buffer = io.BytesIO()
+    trace.save(buffer)
+    return buffer.getvalue()

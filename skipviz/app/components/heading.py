@@ -8,6 +8,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import traced_now
 from skipviz.glossary import GLOSSARY
 from skipviz.readings.skipping import skipping_notes
+from skipviz.traces import Trace
 
 
 def heading(title: str, *terms: str, of_text: bool = True) -> None:
@@ -30,7 +31,13 @@ def heading(title: str, *terms: str, of_text: bool = True) -> None:
             for term in terms:
                 st.markdown(f"**{plain(term)}**: {plain(GLOSSARY[term])}")
     known = traced_now() if of_text else None
-    if known is not None and (notes := skipping_notes(known[1])):
+    if known is not None:
+        skipping_badges(known[1])
+
+
+def skipping_badges(trace: Trace) -> None:
+    """Show what must be known of how the model of a trace skips, to read its figures."""
+    if notes := skipping_notes(trace):
         with st.container(horizontal=True):
             for note in notes:
                 st.badge(note.label, color="orange", help=note.sentence)

@@ -20,3 +20,8 @@ def key_figures(cells: Sequence[tuple[str, str, str]]) -> None:
     with st.container(horizontal=True, gap="medium"):
         for label, value, meaning in cells:
             st.metric(label, value, help=plain(meaning), width="content")
+
+
+def said_or_unknown(value: float | None, form: str, unit: str = "") -> str:
+    """Return a number as text, with its unit; None is unknown."""
+    return "unknown" if value is None else f"{value:{form}}{unit}"

@@ -101,7 +101,8 @@ def _show_flops(trace: Trace) -> None:
 
 def _offer(request: Request, trace: Trace) -> None:
     st.subheader("Time on this machine")
-    texts = min(trace.tokens["sequence"].n_unique(), MOST_TEXTS)
+    texts = trace.tokens["sequence"].n_unique()
+    part = [f"of which the first {MOST_TEXTS} texts are run"] if texts > MOST_TEXTS else []
     if trace.run["loss"].item() == "none":
         st.info(
             "The model reads a text as a whole and predicts no next token, so prefill and decode "
@@ -109,11 +110,7 @@ def _offer(request: Request, trace: Trace) -> None:
         )
         return
     effort = Effort(f"cost {request.model}", len(trace))
-    text_caption(
-        trace,
-        f"of which {texts} text{' is' if texts == 1 else 's are'} run",
-        takes(jobs().costs.seconds(effort)),
-    )
+    text_caption(trace, *part, takes(jobs().costs.seconds(effort)))
     found = tried(
         "cost",
         "Measure the time",
@@ -156,7 +153,10 @@ def _show(trace: Trace, found: Cost) -> None:
         if said_of := latency_reading(found, phase):
             st.markdown(plain(said_of))
     st.plotly_chart(plots.latency_figure(trace, found), key="latency")
-    st.dataframe(_latency_table(found), hide_index=True, width="stretch")
+    st.dataframe(_latency_table(found), hide_index=True, width="stretch", placeholder="unknown")
+    few = found.latency.filter(pl.any_horizontal(pl.col("p95", "p99").is_null()))
+    if few.height:
+        st.caption("The slowest 5% are known from 20 times on, the slowest 1% from 100 on.")
     st.caption(plain(f"Measured on {found.machine.line}; {found.dtype}, {found.rounds} rounds."))
     csv_buttons(
         {
@@ -226,6 +226,11 @@ def _parts(trace: Trace, found: Cost) -> None:
             st.markdown(plain(said))
     if said := profile_reading(found):
         st.caption(plain(said))
+    st.caption(
+        "Bars are as long as the dense model's median time, times the ratio of runs that follow "
+        "each other: what slows the machine for a while does not change that. Medians of all "
+        "times, as in the table below, may differ from it."
+    )
     for column, phase in zip(st.columns(2), PHASES, strict=True):
         column.plotly_chart(
             plots.time_by_part_figure(trace, found, phase=phase), key=f"time by part {phase}"
@@ -284,5 +289,5 @@ def show_benches(rows: pl.DataFrame) -> None:
     )  # fmt: skip
     st.plotly_chart(plots.bench_figure(rows, along=str(along)), key="bench")
     hashes = ("weights_sha256", "setup_sha256", "text_sha256")
-    st.dataframe(rows.drop(hashes), hide_index=True, width="stretch")
+    st.dataframe(rows.drop(hashes), hide_index=True, width="stretch", placeholder="unknown")
     csv_buttons({"Benches": ("bench", rows)})

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import io
+from functools import partial
 from typing import Any
 
 import polars as pl
 import streamlit as st
 
-from skipviz.app.components.heading import heading
-from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.downloads import trace_csv, trace_file
+from skipviz.app.components.heading import heading, skipping_badges
+from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import (
     PATHS,
@@ -62,6 +63,9 @@ def page() -> None:
         "prefill", "decode", "layers used", "runtime", "temperature", "dense model",
         of_text=False,
     )  # fmt: skip
+    shown = _latest()
+    if shown is not None:
+        skipping_badges(shown.own.trace)
     _inputs(chosen)
     run = state().runs.get(GENERATION_RUN)
     if run is None:
@@ -87,6 +91,13 @@ def page() -> None:
         _go_on(run.request, found.own)
         st.rerun()
     _show(found, finished)
+
+
+def _latest() -> WrittenTexts | None:
+    """Return the text that the page shows, unless another is being written."""
+    run = state().runs.get(GENERATION_RUN)
+    finished = None if run is None or run.under_way else run.finished
+    return None if finished is None else kept_result(finished.job)
 
 
 def _inputs(chosen: Request) -> None:
@@ -282,11 +293,10 @@ def _numbers(own: Generation) -> None:
     phases: dict[Phase, str] = {"decode": "Layers used, written", "prefill": "Layers used, prompt"}
     for phase, label in phases.items():
         used = own.mean_layers(phase)
-        shown = "unknown" if used is None else f"{used:.1f} of {layers}"
+        shown = said_or_unknown(used, ".1f", f" of {layers}")
         cells.append((label, shown, f"Mean per token. {GLOSSARY['layers used']}"))
-    speed = own.tokens_per_second
     cells.append((
-        "Tokens per second", "unknown" if speed is None else f"{speed:.1f}",
+        "Tokens per second", said_or_unknown(own.tokens_per_second, ".1f"),
         "After the first token, in this one run, with every decision recorded.",
     ))  # fmt: skip
     cells.append((
@@ -316,21 +326,12 @@ def _beside(
 
 
 def _downloads(own: Generation) -> None:
-    def csv() -> bytes:
-        buffer = io.BytesIO()
-        own.trace.write_csv(buffer)
-        return buffer.getvalue()
-
-    def saved() -> bytes:
-        buffer = io.BytesIO()
-        own.trace.save(buffer)
-        return buffer.getvalue()
-
     kinds = [
-        ("Decisions (CSV)", csv, "generated-decisions.csv", "text/csv"),
-        ("Trace", saved, "generated-trace.parquet", "application/octet-stream"),
+        ("Decisions (CSV)", trace_csv, "generated-decisions.csv", "text/csv"),
+        ("Trace", trace_file, "generated-trace.parquet", "application/octet-stream"),
     ]
     for column, (label, make, name, mime) in zip(st.columns(3), kinds, strict=False):
         column.download_button(
-            label, make, file_name=name, mime=mime, on_click="ignore", width="stretch"
-        )
+            label, partial(make, own.trace), file_name=name, mime=mime, on_click="ignore",
+            width="stretch",
+        )  # fmt: skip

@@ -9,7 +9,8 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.flops import CostSummary, cost_summary
-from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.downloads import trace_csv, trace_file
+from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.components.token_view import payload, token_view
@@ -52,11 +53,6 @@ def show(trace: Trace, request: Request, *, key: str) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
-
-
-def said_or_unknown(value: float | None, form: str) -> str:
-    """Return a number as text."""
-    return "unknown" if value is None else format(value, form)
 
 
 def _numbers(trace: Trace, figures: CostSummary) -> None:
@@ -128,19 +124,9 @@ def _noop() -> None:
 
 
 def _downloads(trace: Trace) -> None:
-    def csv() -> bytes:
-        buffer = io.BytesIO()
-        trace.write_csv(buffer)
-        return buffer.getvalue()
-
     def parquet() -> bytes:
         buffer = io.BytesIO()
         trace.to_long().write_parquet(buffer)
-        return buffer.getvalue()
-
-    def saved() -> bytes:
-        buffer = io.BytesIO()
-        trace.save(buffer)
         return buffer.getvalue()
 
     def figure() -> bytes:
@@ -152,9 +138,9 @@ def _downloads(trace: Trace) -> None:
         return page.encode("utf-8")
 
     kinds = [
-        ("Decisions (CSV)", csv, "decisions.csv", "text/csv"),
+        ("Decisions (CSV)", lambda: trace_csv(trace), "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
-        ("Trace", saved, "trace.parquet", "application/octet-stream"),
+        ("Trace", lambda: trace_file(trace), "trace.parquet", "application/octet-stream"),
         (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
     most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None

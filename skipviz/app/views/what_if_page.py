@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +12,9 @@ import streamlit as st
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
-from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
-from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
@@ -90,7 +89,10 @@ def page() -> None:
     if len(traced) > MOST_SHOWN:
         st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
     else:
-        _map(request, traced, _latest_run(request) if asked.anything else None)
+        shown = _latest_run(request) if asked.anything else None
+        if asked.anything and answer is None:
+            _say_what_the_map_shows(shown)
+        _map(request, traced, shown)
     if answer is not None:
         _details(answer)
 
@@ -229,8 +231,8 @@ def _show(answer: WhatIf) -> None:
     cells = [
         (
             "Loss",
-            "unknown" if now.loss is None else f"{now.loss:.4f} nats",
-            f"It was {was.loss or 0:.4f} nats per token. {GLOSSARY['loss']}",
+            said_or_unknown(now.loss, ".4f", " nats"),
+            f"It was {said_or_unknown(was.loss, '.4f', ' nats per token')}. {GLOSSARY['loss']}",
         ),
         (
             "Decisions changed",
@@ -249,13 +251,23 @@ def _show(answer: WhatIf) -> None:
         ),
         (
             "Budget realised",
-            "unknown" if now.budget is None else f"{now.budget:.4f}",
-            f"It was {'unknown' if was.budget is None else f'{was.budget:.4f}'}. "
-            f"{GLOSSARY['budget']}",
+            said_or_unknown(now.budget, ".4f"),
+            f"It was {said_or_unknown(was.budget, '.4f')}. {GLOSSARY['budget']}",
         ),
     ]
     key_figures(cells)
     st.caption(plain(caveat_reading(answer)))
+
+
+def _say_what_the_map_shows(run: StartedRun | None) -> None:
+    """Say that the map shows no answer to this question yet, but what it showed before."""
+    answer: WhatIf | None = None if run is None else kept_result(run.job)
+    what = (
+        "the text as it was traced"
+        if answer is None
+        else f"the answer to the question before ({plain(answer.question)})"
+    )
+    st.caption(f"This question has no answer yet. The map still shows {what}.")
 
 
 def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
@@ -280,7 +292,7 @@ def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
     if selected is None or selected >= len(trace):
         return
     st.subheader(f"The path of token {selected}")
-    left, right = st.columns(2 if answer is not None else [1, 1])
+    left, right = st.columns(2)
     if answer is None:
         left.plotly_chart(plots.token_path(trace, selected), key="what if path")
         return
@@ -317,9 +329,7 @@ def _details(answer: WhatIf) -> None:
             "Every token": ("what-if-tokens", answer.tokens),
         }
     )
-    buffer = io.BytesIO()
-    answer.trace.save(buffer)
     st.download_button(
-        "The new trace", buffer.getvalue(), file_name="what-if.parquet",
+        "The new trace", lambda: trace_file(answer.trace), file_name="what-if.parquet",
         mime="application/octet-stream", on_click="ignore", key="what if trace",
     )  # fmt: skip

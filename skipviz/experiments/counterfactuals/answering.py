@@ -10,7 +10,6 @@ import torch
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import realised_budget
 from skipviz.analysis.gates.budget_threshold import threshold_for
-from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.asking import Asking, check_trace
 from skipviz.experiments.counterfactuals.question import (
     Forced,
@@ -148,7 +147,7 @@ def _nearest(
     progress: Progress,
 ) -> Question:
     """Search for the threshold at which the text comes nearest to a budget."""
-    seen, tried, nearest = trace, set(), None
+    seen, tried, found = trace, set(), []
     for attempt in range(SEARCHED):
         limit = threshold_for(seen, budget)
         if limit in tried:
@@ -157,11 +156,8 @@ def _nearest(
         question = question_of(model, trace, threshold=limit, sites=sites, plan=plan)
         seen = asking.decisions(question)
         off = abs(realised_budget(seen) - budget)
-        if nearest is None or off < nearest[0]:
-            nearest = (off, question)
+        found.append((off, question))
         progress(1 - 0.5 ** (attempt + 1))
         if off <= NEAR_BUDGET:
             break
-    if nearest is None:
-        raise InputError(f"No threshold was found for budget={budget:g}.")
-    return nearest[1]
+    return min(found, key=lambda each: each[0])[1]

@@ -94,6 +94,7 @@ class Asking:
         self._model, self._trace, self._progress, self._stop = model, trace, progress, stop
         self._memory = _memory(model, trace)
         self._layers = len(layer_list(model.model) or [model.model])
+        self._latest: tuple[Question, _Rerun] | None = None
 
     def answer(self, question: Question, *, key: AnswerKey | None = None) -> WhatIf:
         """Return the answer, which is kept under the question's own key, or the one given."""
@@ -153,6 +154,12 @@ class Asking:
         }
 
     def _rerun(self, question: Question) -> _Rerun:
+        """Run for a question, unless it was the last one that was run for."""
+        if self._latest is None or self._latest[0] is not question:
+            self._latest = (question, self._run_again(question))
+        return self._latest[1]
+
+    def _run_again(self, question: Question) -> _Rerun:
         """Run what may differ, or nothing where no decision does."""
         trace = self._trace
         run = self._run()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,25 +244,16 @@ def _run(
     family = model.family
     seed = trace.run["seed"].item() or 0
     apart = traits_of(family, model.model).in_backbone and has_logits_apart(model.model)
-    forcing = [] if plan is None else [force(family, model.model, plan, name=model.name)]
-    with drawing_from(seed), hooked(hooks), family.observe(model.model, events):
-        for each in forcing:
-            each.__enter__()
-        try:
-            if given is not None or cache is not None:
-                backbone = (
-                    backbone_of(model.model)
-                    if given is None
-                    else _from_layer(model.model, layer, given)
-                )
-                made = backbone(ids, past_key_values=cache, use_cache=cache is not None)[0]
-            elif apart:
-                made = last_hidden_states(model.model, input_ids=ids)
-            else:
-                made = model.model(input_ids=ids, use_cache=False).logits
-        finally:
-            for each in forcing:
-                each.__exit__(None, None, None)
+    forcing = nullcontext() if plan is None else force(family, model.model, plan, name=model.name)
+    with drawing_from(seed), hooked(hooks), family.observe(model.model, events), forcing:
+        if given is not None or cache is not None:
+            whole = model.model
+            backbone = backbone_of(whole) if given is None else _from_layer(whole, layer, given)
+            made = backbone(ids, past_key_values=cache, use_cache=cache is not None)[0]
+        elif apart:
+            made = last_hidden_states(model.model, input_ids=ids)
+        else:
+            made = model.model(input_ids=ids, use_cache=False).logits
     everyone = torch.ones(ids.shape, dtype=torch.bool, device=ids.device)
     silent = layer > 0 or traits_of(family, model.model).silent
     return Ran(matrices=events.matrices(trace.sites.height, everyone, silent=silent), made=made[0])

@@ -11,7 +11,6 @@ import polars as pl
 
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.gates.budget_threshold import budget_range
-from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, check_stop, no_progress
@@ -87,20 +86,17 @@ def text_frontier(
         def part(share: float, number: int = number) -> None:
             progress((number + share) / len(budgets))
 
-        point = frontier_point(what_if(model, trace, budget=budget, progress=part, stop=stop))
-        point["asked"] = budget
-        each(point)
-        points.append(point)
-    if not points:
-        raise InputError("The text has no budgets between skipping and running everything.")
+        answer = what_if(model, trace, budget=budget, progress=part, stop=stop)
+        points.append(_point(answer, asked=budget))
+        each(points[-1])
     return pl.DataFrame(points, schema=TEXT_FRONTIER).sort("asked")
 
 
-def frontier_point(answer: WhatIf) -> dict[str, Any]:
-    """Return an answer as a point of the frontier; null where nothing was asked for."""
+def _point(answer: WhatIf, *, asked: float) -> dict[str, Any]:
+    """Return the answer to a budget as a point of the frontier."""
     now = answer.costs[1]
     return {
-        "asked": None,
+        "asked": asked,
         "realised": now.budget,
         "threshold": float(answer.trace.matrix("threshold")[0, 0]),
         "loss": now.loss,

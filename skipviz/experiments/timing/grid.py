@@ -170,12 +170,8 @@ def bench(
         devices=devices,
     )
     _check_lengths(first, grid, decoded)
-    work = sum(
-        batch * length * each
-        for batch, length in itertools.product(grid.batches, grid.lengths)
-        for each in [len(grid.budgets) * len(dtypes) * len(grid.threads) * len(devices)]
-    )
-    meter = Meter(work, progress, stop)
+    settings = len(grid.devices) * len(grid.dtypes) * len(grid.threads) * len(grid.budgets)
+    meter = Meter(settings * sum(grid.batches) * sum(grid.lengths), progress, stop)
     for device, dtype in itertools.product(grid.devices, grid.dtypes):
         loaded = first
         if (device, dtype) != (str(first.device), first.dtype):

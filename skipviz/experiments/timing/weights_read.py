@@ -35,8 +35,8 @@ def weights_read(model: SkipModel, ran: Floats) -> pl.DataFrame | None:
     pl.DataFrame or None
         One row for each part: ``part``, ``dense_bytes``, ``bytes``. A gate and the adapter's first
         matrix are read by every token, its second one by those that skip, keys' and values' by
-        all. Of embeddings one row is read; norms and biases beside the parts are left out. None:
-        unknown.
+        all; where rates are fixed, the whole adapter is read by those that skip alone. Of
+        embeddings one row is read; norms and biases beside the parts are left out. None: unknown.
     """
     family, own = model.family, model.model
     flips = isinstance(family, CanFlip)
@@ -52,7 +52,7 @@ def weights_read(model: SkipModel, ran: Floats) -> pl.DataFrame | None:
             return None
         down, up = (_size(part.parameters()) for part in parts)  # type: ignore[union-attr]
         read["gates"] += _size(unit.gate.parameters())
-        read["adapters"] += down + (1 - rate) * up
+        read["adapters"] += (1.0 if unit.looks else 1 - rate) * down + (1 - rate) * up
     for layer in decoder_layers(own):
         for name in UNIT_MODULES:
             module = getattr(layer, name)

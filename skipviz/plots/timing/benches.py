@@ -82,9 +82,9 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     figure.add_hline(y=1.0, line={"color": INK, "dash": "dot"})
     kind = "category" if along in ("dtype", "budget", "device") else "log"
     figure.update_xaxes(title=f"{along} ({BENCH_SETTINGS[along]})", type=kind)
-    figure.update_yaxes(title="time over dense (share)", rangemode="tozero", col=1)
+    figure.update_yaxes(title="time over dense (share, 95% interval)", rangemode="tozero", col=1)
     counted = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
-    dress(figure, _escaped(counted), title="The saving depends on the machine", height=460)
+    dress(figure, _escaped(counted), title="The gathered runtime over the dense model", height=460)
     figure.update_layout(margin={"t": 120})
     return figure if shown.height else note(figure, "No row says what the gathered runtime takes.")
 

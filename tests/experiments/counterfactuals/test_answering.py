@@ -14,6 +14,7 @@ import torch
 
 import skipviz
 from skipviz.analysis.flops import cost_summary
+from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.experiments.counterfactuals import answering, asking, kept_run
 from skipviz.families.exits.settings import ExitsAt
 from skipviz.families.gated.settings import SiteThresholds
@@ -193,6 +194,25 @@ def test_a_budget_asked_again_runs_nothing_and_one_not_met_says_so(
     assert calls == []
     for other in ({"budget": 0.7, "sites": {(3, None): True}}, {"budget": 0.8}):
         assert skipviz.what_if(gated, trace, **other).trace is not first.trace
+
+
+def test_what_was_run_in_search_of_a_budget_is_not_run_again(
+    gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = skipviz.trace(gated, tiny.TEXT)
+    skipviz.what_if(gated, trace, threshold=0.3)
+    tried: list[float] = []
+
+    def search(seen: skipviz.Trace, budget: float) -> float:
+        tried.append(threshold_for(seen, budget))
+        return tried[-1]
+
+    monkeypatch.setattr(answering, "threshold_for", search)
+    calls = layers_run(gated)
+    answer = skipviz.what_if(gated, trace, budget=0.8)
+    assert answer.question == "budget 0.8"  # the last that was tried is the nearest
+    last = len(gated.model.model.layers) - 1
+    assert [number for number, _ in calls].count(last) == len(tried)
 
 
 def test_what_a_plan_made_stays(gated: skipviz.SkipModel) -> None:

@@ -18,6 +18,7 @@ from skipviz.experiments.timing import costing, energy, stopwatch
 from skipviz.experiments.timing.handles import runtimes_of
 from skipviz.experiments.timing.profile import Parts, profiled
 from skipviz.experiments.timing.weights_read import bytes_saved, weights_read
+from skipviz.families.fixed_rates.modules import install_rates
 from skipviz.progress import Meter, no_progress
 from tests import encoders, published, tiny
 
@@ -179,6 +180,18 @@ def test_bytes_read_in_decoding(gated: skipviz.SkipModel) -> None:
     assert none["MLP"] == 2 * 3 * 32 * 64 * 4, "two layers have no gates"
     assert none["keys and values"] == parts["keys and values"]["dense_bytes"]
     assert none["adapters"] > parts["adapters"]["bytes"], "the second matrix is read by skipping"
+
+
+def test_fixed_rates_read_the_adapters_of_skipped_units_alone() -> None:
+    own = tiny.backbone(seed=0)
+    install_rates(own, tiny.GATES, seed=0)
+    model = skipviz.from_parts(own, tiny.tokenizer())
+    everything, half = (weights_read(model, np.full(8, rate)) for rate in (1.0, 0.5))
+    assert everything is not None
+    assert half is not None
+    assert bytes_saved(everything) == 0
+    adapters = sum(each.numel() * 4 for name, each in own.named_parameters() if "adapter" in name)
+    assert half.filter(part="adapters")["bytes"].item() == adapters / 2
 
 
 def test_a_dense_model_has_nothing_to_save(dense: skipviz.SkipModel) -> None:
