@@ -16,6 +16,7 @@ from scipy import stats
 
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
+from skipviz.arrays import Floats
 from skipviz.corpus.questions.groups import By, Groups
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
@@ -24,7 +25,6 @@ from skipviz.progress import Progress, no_progress
 FIGURES = ("layers_used", "exit_depth", "surprisal", "nll", "entropy", "context")
 """Columns of ``tokens`` that have a mean; every site has one besides, its execution rate."""
 _SUMS = ("total", "tokens", "squares", "products", "sizes", "documents")
-_FOUND = ("documents", "tokens", "mean", "low", "high", "error")
 
 
 def corpus_means(
@@ -141,39 +141,41 @@ def ratios(found: Sequence[pl.DataFrame], wanted: Sequence[str], groups: Groups)
     added = [pl.col(name).sum() for name in summed.columns if name not in keys]
     table = summed.group_by(keys).agg(added).sort(keys) if keys else summed.select(added)
     table = table.with_columns(cs.enum().cast(pl.String))
-    names = dict(zip(keys, groups.shown, strict=True))
-    frames = [
-        _of_value(table.select(*keys, *(pl.col(f"{name} {kind}").alias(kind) for kind in _SUMS)))
-        .rename(names)
-        .select(*names.values(), pl.lit(name).alias("value"), *_FOUND, place=pl.int_range(pl.len()))
-        for name in wanted
-    ]
-    return pl.concat(frames).sort("place", maintain_order=True).drop("place")
+    figures = _figures(
+        {kind: table.select(f"{name} {kind}" for name in wanted).to_numpy() for kind in _SUMS}
+    )
+    place = np.repeat(np.arange(table.height), len(wanted))
+    return pl.DataFrame(
+        {
+            **{shown: table[key][place] for key, shown in zip(keys, groups.shown, strict=True)},
+            "value": list(wanted) * table.height,
+            **{name: pl.Series(each.reshape(-1)) for name, each in figures.items()},
+        }
+    ).with_columns(
+        pl.col("documents", "tokens").cast(pl.Int64),
+        pl.col("mean", "low", "high", "error").fill_nan(None),
+    )
 
 
-def _of_value(sums: pl.DataFrame) -> pl.DataFrame:
-    """Return the mean of each group with its interval, from six sums over documents."""
+def _figures(sums: dict[str, Floats]) -> dict[str, Floats]:
+    """Return means with their intervals, of six sums over documents, each [groups, values]."""
     total, tokens, squares, products, sizes, documents = (
-        sums[name].cast(pl.Float64).to_numpy() for name in _SUMS
+        sums[name].astype(np.float64) for name in _SUMS
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = total / tokens
         # What documents add beside their share of the mean, squared; never below 0 by rounding.
         spread = np.maximum(squares - 2 * mean * products + mean**2 * sizes, 0.0)
-        error = np.sqrt(documents / (documents - 1) * spread) / tokens
-    margin = np.array(
-        [student_margin(float(e), int(d)) for e, d in zip(error, documents, strict=True)]
-    )
-    figures = {"mean": mean, "low": mean - margin, "high": mean + margin, "error": error}
-    finite = [
-        pl.Series(name, np.where(np.isfinite(each), each, np.nan)).fill_nan(None)
-        for name, each in figures.items()
-    ]
-    return sums.drop(_SUMS).with_columns(
-        pl.Series("documents", documents).cast(pl.Int64),
-        pl.Series("tokens", tokens).cast(pl.Int64),
-        *finite,
-    )
+        error = np.where(
+            documents > 1, np.sqrt(documents / (documents - 1) * spread) / tokens, np.nan
+        )
+    counts, which = np.unique(documents, return_inverse=True)
+    widths = np.array([student_margin(1.0, int(count)) for count in counts])
+    margin = widths[which.reshape(documents.shape)] * error
+    return {
+        "documents": documents, "tokens": tokens, "mean": mean, "low": mean - margin,
+        "high": mean + margin, "error": error,
+    }  # fmt: skip
 
 
 def corpus_rates(
