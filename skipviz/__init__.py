@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from skipviz.corpus.importing import import_corpus
     from skipviz.corpus.on_ray import Workers
     from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
-    from skipviz.corpus.questions.concordance import Concordance, concordance
+    from skipviz.corpus.questions.word_search import Concordance, concordance
     from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
     from skipviz.corpus.report import CorpusProgress, CorpusSummary
     from skipviz.corpus.run import trace_corpus
@@ -142,7 +142,7 @@ _HOMES = {
     "corpus.importing": ("import_corpus",),
     "corpus.on_ray": ("Workers",),
     "corpus.questions.comparison": ("CorpusComparison", "compare_corpora"),
-    "corpus.questions.concordance": ("Concordance", "concordance"),
+    "corpus.questions.word_search": ("Concordance", "concordance"),
     "corpus.reading.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
     "corpus.report": ("CorpusProgress", "CorpusSummary"),
     "corpus.run": ("trace_corpus",),

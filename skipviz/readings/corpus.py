@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import polars as pl
 
@@ -31,7 +32,7 @@ def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
     return " ".join(said) + caveat
 
 
-def comparison_reading(means: pl.DataFrame) -> str:
+def corpora_compared_reading(means: pl.DataFrame) -> str:
     """Say how two corpora of the same documents differ.
 
     Parameters
@@ -63,7 +64,7 @@ def comparison_reading(means: pl.DataFrame) -> str:
     return " ".join(said)
 
 
-def _interval(row: dict[str, float | None]) -> str:
+def _interval(row: dict[str, Any]) -> str:
     if row["low"] is None:
         return ""
     return f" (95% interval {row['low']:.1%} to {row['high']:.1%})"

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.readings.corpus import comparison_reading, corpus_rates_reading
+from skipviz.readings.corpus import corpora_compared_reading, corpus_rates_reading
 
 
 def test_the_site_that_ran_most_and_least_is_named() -> None:
@@ -35,7 +35,7 @@ def test_a_comparison_says_the_difference_and_what_is_not_known() -> None:
             "q": [0.01, None, 0.01, 0.9],
         }
     )
-    assert comparison_reading(means) == (
+    assert corpora_compared_reading(means) == (
         "Layers used per token, second less first: -1.500 layers, 95% interval -2.000 to -1.000, "
         "over 9 documents. Loss cannot be compared: no document has the same tokens in both. "
         "Execution rates differ at 1 of 2 sites after correction for so many tests."

@@ -19,7 +19,7 @@ from skipviz.corpus.questions.means import FIGURES
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 
-LAYERS = "layers_used"
+DEPTH_COLUMN = "layers_used"
 
 
 def association(corpus: CorpusDataset, value: str = "surprisal") -> pl.DataFrame:
@@ -49,11 +49,11 @@ def association(corpus: CorpusDataset, value: str = "surprisal") -> pl.DataFrame
     InputError
         If there is no such value.
     """
-    if value not in FIGURES or value == LAYERS:
-        known = ", ".join(name for name in FIGURES if name != LAYERS)
+    if value not in FIGURES or value == DEPTH_COLUMN:
+        known = ", ".join(name for name in FIGURES if name != DEPTH_COLUMN)
         raise InputError(f"There is no {value!r:.40} to go with; choose of {known}.")
     polarity = dict(zip(corpus.labels, corpus.sites["polarity"].fill_null(0), strict=True))
-    columns = {LAYERS: pl.col(LAYERS)}
+    columns = {DEPTH_COLUMN: pl.col(DEPTH_COLUMN)}
     columns |= {
         label: pl.col(score_column(label)).cast(pl.Float32) * polarity[label]
         for label in corpus.labels

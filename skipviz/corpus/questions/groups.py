@@ -16,7 +16,7 @@ OF_TOKENS = ("kind", "phase")
 OF_DOCUMENTS = ("document", "source")
 """Columns that all corpora have; the user's own come besides."""
 
-TAKEN = (
+TABLE_COLUMNS = (
     "value", "documents", "tokens", "mean", "low", "high", "error", "label", "layer", "unit",
     "visit", "rate",
 )  # fmt: skip
@@ -71,7 +71,7 @@ class Groups:
     @property
     def shown(self) -> list[str]:
         """What they are called in a table of groups."""
-        return [f"user.{name}" if name in TAKEN else name for name in self.names]
+        return [f"user.{name}" if name in TABLE_COLUMNS else name for name in self.names]
 
     @property
     def keys(self) -> list[str]:

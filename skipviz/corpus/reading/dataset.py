@@ -42,7 +42,7 @@ from skipviz.traces import Trace
 STEP_TOKENS = 4_000_000
 """Tokens that a question over all of a corpus looks at together, at most but for one part."""
 SAMPLE_TOKENS = 20_000
-ADVICE = "Run skipviz corpus verify on it to see which file is damaged."
+IF_DAMAGED = "Run skipviz corpus verify on it to see which file is damaged."
 
 
 def open_corpus(where: str | Path) -> CorpusDataset:
@@ -393,7 +393,7 @@ class CorpusDataset:
             return pl.scan_parquet([self._folder.path(part_file(table, name)) for name in parts])
 
     def _reading(self) -> Any:
-        return one_kind_of_error(self.where, "a corpus", ADVICE)
+        return one_kind_of_error(self.where, "a corpus", IF_DAMAGED)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from skipviz.corpus.questions.comparison import compare_corpora
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.plots.robustness import drift_figure
-from skipviz.readings.corpus import comparison_reading
+from skipviz.readings.corpus import corpora_compared_reading
 from skipviz.readings.robustness import drift_words
 
 SAME, OTHERS = "The same documents", "Drift between other texts"
@@ -42,7 +42,7 @@ def compare_with(root: Path, others: list[str], name: str) -> None:
 
 def _same_documents(first: CorpusDataset, second: CorpusDataset) -> None:
     found = compare_corpora(first, second)
-    st.markdown(plain(comparison_reading(found.means)))
+    st.markdown(plain(corpora_compared_reading(found.means)))
     st.dataframe(found.means, hide_index=True)
     csv_buttons({"Means": ("compared", found.means), "Documents": ("documents", found.documents)})
 

@@ -15,7 +15,7 @@ from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.app.stored import request_of
 from skipviz.app.views.corpus_page.over_all import version_of
-from skipviz.corpus.questions.concordance import Concordance, Search, concordance
+from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset
 
 ANY = "any"
