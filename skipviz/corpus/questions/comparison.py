@@ -122,7 +122,7 @@ def _of_documents(
     Of each side ``tokens``, sums of ``COMPARED`` and how many are known, and of each site; and of
     both ``same_tokens`` and ``changed`` decisions.
     """
-    wanted = ["position", "token_id", *COMPARED, *labels]
+    wanted = ["position", "token_id", "text", *COMPARED, *labels]
     sides = []
     for corpus, side in ((first, "first"), (second, "second")):
         numbers = pairs[side]
@@ -134,7 +134,9 @@ def _of_documents(
             .rename({name: f"{name} {side}" for name in wanted if name != "position"})
         )
     both = sides[0].join(sides[1], on=["pair", "position"], how="full", coalesce=True)
-    agrees = pl.col("token_id first").eq(pl.col("token_id second")).fill_null(False)
+    # Ids are unknown in some recordings; a token that one side lacks has no text there.
+    same_id = pl.col("token_id first").eq_missing(pl.col("token_id second"))
+    agrees = same_id & pl.col("text first").eq(pl.col("text second")).fill_null(False)
     each = [agrees.all().alias("same_tokens")]
     for side in _SIDES:
         each.append(pl.col(f"layers_used {side}").count().alias(f"tokens {side}"))

@@ -81,3 +81,17 @@ def test_corpora_of_nothing_in_common_are_refused(tmp_path: Path) -> None:
     table.with_columns(sha256=pl.lit("x") + pl.col("sha256")).write_parquet(path)
     with pytest.raises(skipviz.InputError, match=r"share no document \(0 of 4 and 4\)"):
         skipviz.compare_corpora(first, second)
+
+
+def test_tokens_without_ids_are_the_same_by_their_texts(tmp_path: Path) -> None:
+    (made,) = made_parts(1)
+    unknown = made.tokens.with_columns(token_id=pl.lit(None, dtype=pl.Int64))
+    one_of = (pl.col("sequence") == 2) & (pl.col("position") == 3)
+    other = unknown.with_columns(text=pl.when(one_of).then(pl.lit("?")).otherwise("text"))
+    both = [
+        skipviz.Trace(run=made.run, sites=made.sites, tokens=tokens, matrices=made.matrices)
+        for tokens in (unknown, other)
+    ]
+    first, second = (write_corpus(tmp_path / f"{n}", [each]) for n, each in enumerate(both))
+    found = skipviz.compare_corpora(first, second).documents
+    assert found["same_tokens"].to_list() == [True, True, False, True]
