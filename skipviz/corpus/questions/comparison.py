@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import polars as pl
+from scipy import stats
 
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
+from skipviz.arrays import Floats
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
@@ -203,13 +205,8 @@ def _means(sums: pl.DataFrame, labels: list[str]) -> pl.DataFrame:
     return with_q_values(made).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _difference(
-    total: list[np.ndarray[tuple[int], np.dtype[np.float64]]],
-    size: list[np.ndarray[tuple[int], np.dtype[np.float64]]],
-) -> dict[str, float | int]:
+def _difference(total: list[Floats], size: list[Floats]) -> dict[str, float | int]:
     """Return two ratios of sums, and their difference with its error over documents."""
-    from scipy import stats
-
     kept = (size[0] > 0) & (size[1] > 0)
     documents = int(kept.sum())
     nan = float("nan")

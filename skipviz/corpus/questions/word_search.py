@@ -132,7 +132,8 @@ def concordance(
     documents = _documents(corpus, where or {})
     until = time.monotonic() + seconds
     rows: list[dict[str, Any]] = []
-    searched, ended = 0, None
+    searched = 0
+    ended: Literal["lines", "seconds"] | None = None
     for text in _texts(corpus, documents):
         found, cut = _lines(
             text, pattern, search, kind=kind, context=context, until=until,

@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
+from skipviz.arrays import Ints
 from skipviz.corpus.done import done_parts, read_done
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import (
@@ -337,7 +338,7 @@ class CorpusDataset:
         for _, traced in self.numbered_traces():
             yield traced
 
-    def numbered_traces(self) -> Iterator[tuple[np.ndarray[Any, np.dtype[np.int64]], Trace]]:
+    def numbered_traces(self) -> Iterator[tuple[Ints, Trace]]:
         """Yield every part as a trace, with the document of each of its tokens."""
         sources = self.collect(self.documents().select("document", "source"))
         for part in self.part_rows():
@@ -413,7 +414,7 @@ class CorpusSample:
     """
 
     trace: Trace
-    documents: np.ndarray[Any, np.dtype[np.int64]]
+    documents: Ints
     of: int
     seed: int
 
