@@ -27,6 +27,7 @@ from skipviz.corpus.format import (
     as_user_type,
     check_format,
     part_file,
+    part_number,
     score_column,
     token_schema,
     user_column,
@@ -36,6 +37,7 @@ from skipviz.corpus.format import (
 from skipviz.corpus.reading.as_trace import run_table, sites_table, trace_of_rows
 from skipviz.corpus.verifying import damaged_files
 from skipviz.errors import InputError, StoreError
+from skipviz.invariants import check_run, check_sites
 from skipviz.parquet import one_kind_of_error
 from skipviz.progress import check_seed
 from skipviz.traces import Trace
@@ -80,30 +82,26 @@ def open_corpus(where: str | Path) -> CorpusDataset:
         )
     check_format(about, folder.path(CORPUS_FILE))
     manifest = folder.read_json(MANIFEST_FILE)
-    if manifest is None:
-        files, documents = _unfinished(folder)
-    else:
+    if manifest is not None:
         check_format(manifest, folder.path(MANIFEST_FILE))
-        files, documents = manifest["files"], None
-    rows = {str(each["path"]): int(each["rows"]) for each in files}
-    names = [Path(path).stem for path in rows if path.startswith(f"{TOKENS_FOLDER}/")]
-    names = sorted(name for name in names if PART_NAME.fullmatch(name))
-    there = folder.names(TOKENS_FOLDER)
-    if missing := [name for name in names if f"{name}.parquet" not in there]:
-        raise StoreError(
-            f"{where} lacks {part_file(TOKENS_FOLDER, missing[0])}, which it lists. Delete the "
-            "part's file in done and run the same command again: the part is made anew."
+    with one_kind_of_error(str(where), "a corpus", IF_DAMAGED):
+        run, sites = run_table(about), sites_table(about)
+        check_run(run)
+        check_sites(sites, layers=run["layers"].item())
+        files, documents = _unfinished(folder) if manifest is None else (manifest["files"], None)
+        rows = {str(each["path"]): int(each["rows"]) for each in files}
+        names = [Path(path).stem for path in rows if path.startswith(f"{TOKENS_FOLDER}/")]
+        names = sorted((name for name in names if PART_NAME.fullmatch(name)), key=part_number)
+        return CorpusDataset(
+            where=str(where),
+            run=run,
+            sites=sites,
+            complete=manifest is not None,
+            parts={name: rows[part_file(TOKENS_FOLDER, name)] for name in names},
+            analyses=tuple(about.get("analyses") or ()),
+            _folder=folder,
+            _documents=documents,
         )
-    return CorpusDataset(
-        where=str(where),
-        run=run_table(about),
-        sites=sites_table(about),
-        complete=manifest is not None,
-        parts={name: rows[part_file(TOKENS_FOLDER, name)] for name in names},
-        analyses=tuple(about.get("analyses") or ()),
-        _folder=folder,
-        _documents=documents,
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +144,15 @@ class CorpusDataset:
     analyses: tuple[str, ...]
     _folder: DatasetFolder = field(repr=False)
     _documents: pl.DataFrame | None = field(repr=False)
+
+    def __post_init__(self) -> None:
+        there = self._folder.names(TOKENS_FOLDER)
+        if missing := [name for name in self.parts if f"{name}.parquet" not in there]:
+            raise StoreError(
+                f"{self.where} lacks {part_file(TOKENS_FOLDER, missing[0])}, which it lists. "
+                "Delete the part's file in done and run the same command again: the part is made "
+                "anew."
+            )
 
     def __len__(self) -> int:
         """Return the number of tokens."""

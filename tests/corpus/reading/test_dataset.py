@@ -107,6 +107,15 @@ def test_what_cannot_be_opened_is_said(tmp_path: Path) -> None:
     with pytest.raises(skipviz.StoreError, match=r"lacks tokens/000001-0+\.parquet"):
         skipviz.open_corpus(tmp_path / "corpus")
     text = (tmp_path / "corpus" / "corpus.json").read_text()
+    for old, new in (
+        ('"sites"', '"places"'),
+        ('"L1.mlp"', '"document"'),
+        ('"layers": 6', '"layers": 1'),
+    ):
+        assert old in text
+        (tmp_path / "corpus" / "corpus.json").write_text(text.replace(old, new))
+        with pytest.raises(skipviz.StoreError, match="cannot be read as a corpus"):
+            skipviz.open_corpus(tmp_path / "corpus")
     (tmp_path / "corpus" / "corpus.json").write_text(text.replace('"format": 1', '"format": 2'))
     with pytest.raises(skipviz.StoreError, match="has corpus format 2; this version"):
         skipviz.open_corpus(tmp_path / "corpus")
