@@ -55,8 +55,8 @@ class Workers:
     """
 
     count: int = 1
-    cpus: float = 1
-    gpus: float = 0
+    cpus: float | int = 1
+    gpus: float | int = 0
 
 
 @dataclass(eq=False)
