@@ -102,6 +102,7 @@ def trace_corpus(
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     check_outside(str(out), named)
+    size = sizes(found_sources(named))  # which also says what is not there, before anything runs
     settings = CorpusSettings(
         part_characters=part_characters, bos=bos, analyses=tuple(sorted(set(analyses)))
     )
@@ -109,7 +110,7 @@ def trace_corpus(
     pace = Pace(report)
     with folder.held():
         writer = CorpusWriter(folder)
-        read = read_entries(named, text_column=text_column)
+        read = read_entries(named, text_column=text_column, size=size)
         cut = cut_into_parts(read, part_characters=part_characters)
         parts = pace.noting(writer.missing(cut))
         if engine == "ray":
@@ -142,20 +143,27 @@ def trace_corpus(
 
 
 def read_entries(
-    inputs: Sequence[str | Path], *, text_column: str
+    inputs: Sequence[str | Path], *, text_column: str, size: int | None
 ) -> Iterator[tuple[Entry, float | None]]:
-    """Yield every document, with how much of the input has been read with it."""
-    total = sizes(found_sources(inputs))  # which also says what is not there, before anything runs
+    """Yield every document, with how much of the input has been read with it.
+
+    Parameters
+    ----------
+    inputs, text_column
+        As of ``trace_corpus``.
+    size
+        Bytes of all files; None where that is not known.
+    """
     before = read = 0
 
-    def tell(size: int) -> None:
+    def tell(there: int) -> None:
         nonlocal read
-        read = size
+        read = there
 
     for source in found_sources(inputs):
         read = 0
         for entry in entries_of(source, text_column=text_column, tell=tell):
-            yield entry, min(1.0, (before + read) / total) if total else None
+            yield entry, min(1.0, (before + read) / size) if size else None
         before += source.size or 0
 
 
