@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -104,7 +104,7 @@ def ray_results(
     settings: CorpusSettings,
     workers: Workers,
     stop: threading.Event | None = None,
-) -> Iterator[PartResult]:
+) -> Generator[PartResult, None, None]:
     """Yield what became of each part, in the order in which they end.
 
     Parameters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -130,15 +131,16 @@ def trace_corpus(
             results = _local_results(
                 loaded, parts, about=about, folder=folder, settings=settings, pace=pace, stop=stop
             )
-        for result in results:
-            writer.take(result)
-            pace.add(
-                documents=len(result.documents),
-                tokens=result.tokens,
-                errors=result.errors,
-                share=result.share,
-            )
-            check_stop(stop)
+        with closing(results):  # so that workers end with the run, however it ends
+            for result in results:
+                writer.take(result)
+                pace.add(
+                    documents=len(result.documents),
+                    tokens=result.tokens,
+                    errors=result.errors,
+                    share=result.share,
+                )
+                check_stop(stop)
         return writer.finish()
 
 
@@ -176,7 +178,7 @@ def _local_results(
     settings: CorpusSettings,
     pace: Pace,
     stop: threading.Event | None,
-) -> Iterator[PartResult]:
+) -> Generator[PartResult, None, None]:
     """Work on one part after the other, in this process."""
     for part in parts:
         check_stop(stop)
