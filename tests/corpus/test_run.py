@@ -66,6 +66,7 @@ def test_documents_are_as_trace_says(run: Run, gated: skipviz.SkipModel, tmp_pat
     assert about["sites"] == skipviz.trace(gated, "a").sites.to_dicts()
 
 
+@pytest.mark.slow
 def test_a_family_that_decides_over_a_text_is_run_alone(
     run: Run, gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +245,7 @@ def test_what_is_wrong_in_a_call_is_said(run: Run, tmp_path: Path) -> None:
         run(inputs=tmp_path)
 
 
+@pytest.mark.slow
 def test_analyses_are_those_of_each_document(
     run: Run, gated: skipviz.SkipModel, tmp_path: Path
 ) -> None:
