@@ -54,7 +54,6 @@ def write(folder: Path) -> None:
             },
         }
         for layout, found in columns.items():
-            split = ["score.list.element"] if layout == "arrays" else list(scores)
             words = [
                 "class",
                 *({"bits": [], "arrays": ["exec_count.list.element"]}.get(layout, NAMES)),
@@ -64,7 +63,6 @@ def write(folder: Path) -> None:
                 folder / layout / f"{number:06}.parquet",
                 compression="zstd",
                 use_dictionary=words,
-                column_encoding=dict.fromkeys(split, "BYTE_STREAM_SPLIT"),
             )
 
 

@@ -57,7 +57,7 @@ def main() -> None:
             for number in range(DOCUMENTS):
                 file.write(json.dumps({"text": f"{number} {TEXT}", "domain": number % 7}) + "\n")
         began = time.perf_counter()
-        read = read_entries([source], text_column="text")
+        read = read_entries([source], text_column="text", size=source.stat().st_size)
         parts = list(cut_into_parts(read, part_characters=PART_CHARACTERS))
         seconds = time.perf_counter() - began
         characters = source.stat().st_size / seconds

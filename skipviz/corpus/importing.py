@@ -27,7 +27,7 @@ from skipviz.corpus.work import PartResult
 from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import TraceError
 from skipviz.home import sha256_of
-from skipviz.parquet import check_regular_file
+from skipviz.parquet import MOST_FILE_BYTES, check_regular_file
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorded_file import open_recording
 from skipviz.traces import Trace
@@ -93,6 +93,12 @@ def _files(traces: Sequence[str | Path]) -> Iterator[Part]:
     for number, path in enumerate(map(Path, traces)):
         try:
             check_regular_file(path)
+            size = path.stat().st_size
+            if size > MOST_FILE_BYTES:
+                raise TraceError(
+                    f"{path} has {size:,} bytes, more than {MOST_FILE_BYTES:,}. Record the texts "
+                    "in several files."
+                )
             digest = sha256_of(path)
         except OSError as error:
             raise TraceError(f"{path} cannot be read ({error.strerror or error}).") from error

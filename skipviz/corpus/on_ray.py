@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,8 +55,8 @@ class Workers:
     """
 
     count: int = 1
-    cpus: float = 1
-    gpus: float = 0
+    cpus: float | int = 1
+    gpus: float | int = 0
 
 
 @dataclass(eq=False)
@@ -104,7 +104,7 @@ def ray_results(
     settings: CorpusSettings,
     workers: Workers,
     stop: threading.Event | None = None,
-) -> Iterator[PartResult]:
+) -> Generator[PartResult, None, None]:
     """Yield what became of each part, in the order in which they end.
 
     Parameters

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,7 @@ def trace_corpus(
         raise InputError(f"part_characters={part_characters} must be at least 1.")
     named = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     check_outside(str(out), named)
+    size = sizes(found_sources(named))  # which also says what is not there, before anything runs
     settings = CorpusSettings(
         part_characters=part_characters, bos=bos, analyses=tuple(sorted(set(analyses)))
     )
@@ -109,7 +111,7 @@ def trace_corpus(
     pace = Pace(report)
     with folder.held():
         writer = CorpusWriter(folder)
-        read = read_entries(named, text_column=text_column)
+        read = read_entries(named, text_column=text_column, size=size)
         cut = cut_into_parts(read, part_characters=part_characters)
         parts = pace.noting(writer.missing(cut))
         if engine == "ray":
@@ -129,33 +131,41 @@ def trace_corpus(
             results = _local_results(
                 loaded, parts, about=about, folder=folder, settings=settings, pace=pace, stop=stop
             )
-        for result in results:
-            writer.take(result)
-            pace.add(
-                documents=len(result.documents),
-                tokens=result.tokens,
-                errors=result.errors,
-                share=result.share,
-            )
-            check_stop(stop)
+        with closing(results):  # so that workers end with the run, however it ends
+            for result in results:
+                writer.take(result)
+                pace.add(
+                    documents=len(result.documents),
+                    tokens=result.tokens,
+                    errors=result.errors,
+                    share=result.share,
+                )
+                check_stop(stop)
         return writer.finish()
 
 
 def read_entries(
-    inputs: Sequence[str | Path], *, text_column: str
+    inputs: Sequence[str | Path], *, text_column: str, size: int | None
 ) -> Iterator[tuple[Entry, float | None]]:
-    """Yield every document, with how much of the input has been read with it."""
-    total = sizes(found_sources(inputs))  # which also says what is not there, before anything runs
+    """Yield every document, with how much of the input has been read with it.
+
+    Parameters
+    ----------
+    inputs, text_column
+        As of ``trace_corpus``.
+    size
+        Bytes of all files; None where that is not known.
+    """
     before = read = 0
 
-    def tell(size: int) -> None:
+    def tell(there: int) -> None:
         nonlocal read
-        read = size
+        read = there
 
     for source in found_sources(inputs):
         read = 0
         for entry in entries_of(source, text_column=text_column, tell=tell):
-            yield entry, min(1.0, (before + read) / total) if total else None
+            yield entry, min(1.0, (before + read) / size) if size else None
         before += source.size or 0
 
 
@@ -168,7 +178,7 @@ def _local_results(
     settings: CorpusSettings,
     pace: Pace,
     stop: threading.Event | None,
-) -> Iterator[PartResult]:
+) -> Generator[PartResult, None, None]:
     """Work on one part after the other, in this process."""
     for part in parts:
         check_stop(stop)

@@ -21,6 +21,7 @@ class Killed(BaseException):
     """No handler of errors sees it, as none sees a kill."""
 
 
+@pytest.mark.slow
 def test_killed_at_every_write_a_run_ends_with_the_same_files(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

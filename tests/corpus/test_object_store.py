@@ -60,4 +60,4 @@ def test_texts_and_dataset_lie_in_an_object_store(
         assert datasets.contents(fetched) == datasets.contents(tmp_path / "local")
     assert damaged_files(where).damaged == {}
     with pytest.raises(skipviz.InputError, match="has no file"):
-        skipviz.trace_corpus(gated, f"{bucket}/nothing", out=where)
+        skipviz.trace_corpus(gated, f"{bucket}/nothing", out=f"{bucket}/none")

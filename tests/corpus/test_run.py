@@ -9,8 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import skipviz
@@ -63,6 +66,7 @@ def test_documents_are_as_trace_says(run: Run, gated: skipviz.SkipModel, tmp_pat
     assert about["sites"] == skipviz.trace(gated, "a").sites.to_dicts()
 
 
+@pytest.mark.slow
 def test_a_family_that_decides_over_a_text_is_run_alone(
     run: Run, gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +245,7 @@ def test_what_is_wrong_in_a_call_is_said(run: Run, tmp_path: Path) -> None:
         run(inputs=tmp_path)
 
 
+@pytest.mark.slow
 def test_analyses_are_those_of_each_document(
     run: Run, gated: skipviz.SkipModel, tmp_path: Path
 ) -> None:
@@ -271,3 +276,26 @@ def test_an_analysis_that_a_model_lacks_is_refused_at_once(
     with pytest.raises(skipviz.InputError, match="gated"):
         run(model=dense, analyses=["audit"])
     assert not (tmp_path / "corpus" / "corpus.json").exists()
+
+
+def test_other_tools_read_it_as_it_is(run: Run, tmp_path: Path) -> None:
+    run()
+    where, sql = str(tmp_path / "corpus"), "median(threshold[1]), count(p_execute)"
+    by_duckdb = duckdb.sql(
+        f"""SELECT label, avg("L1.mlp"::INT), avg("L1.mlp.score"), avg(nll), {sql}
+        FROM '{where}/tokens/*.parquet' JOIN '{where}/documents.parquet' USING (document)
+        GROUP BY label ORDER BY label"""
+    ).fetchall()
+    tokens = datasets.tokens(tmp_path / "corpus").join(
+        datasets.documents(tmp_path / "corpus"), on="document"
+    )
+    score = pl.col("L1.mlp.score").cast(pl.Float64).mean()
+    threshold = pl.col("threshold").arr.first().median()
+    found = tokens.group_by("label").agg(
+        pl.col("L1.mlp").mean(), score, pl.col("nll").cast(pl.Float64).mean(), threshold,
+        pl.col("p_execute").count(),
+    )  # fmt: skip
+    for row, expected in zip(by_duckdb, found.sort("label").rows(), strict=True):
+        assert row == pytest.approx(expected, abs=1e-6)
+    (path, *_) = (tmp_path / "corpus" / "tokens").iterdir()
+    assert pq.read_table(path).column("L1.mlp.score").type == pa.float16()
