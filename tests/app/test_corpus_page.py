@@ -74,7 +74,7 @@ def opened() -> None:
     from skipviz.app.components.run_button import traced_now
     from skipviz.app.views.corpus_page.searching import _open
 
-    _open(skipviz.open_corpus(st.session_state["folder"]), 5, "mine")
+    _open(skipviz.open_corpus(st.session_state["folder"]), 5, "mine", token=2)
     known = traced_now()
     st.session_state["shown"] = None if known is None else known[1]
 

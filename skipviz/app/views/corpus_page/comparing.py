@@ -14,7 +14,7 @@ from skipviz.corpus.questions.comparison import compare_corpora
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.plots.robustness import drift_figure
-from skipviz.readings.corpus import corpora_compared_reading
+from skipviz.readings.corpora.answers import corpora_compared_reading
 from skipviz.readings.robustness import drift_words
 
 SAME, OTHERS = "The same documents", "Drift between other texts"

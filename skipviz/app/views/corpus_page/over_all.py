@@ -14,7 +14,7 @@ from skipviz.corpus.questions.means import corpus_means, corpus_rates
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.plots.corpora.rates_map import corpus_rate_map
-from skipviz.readings.corpus import corpus_rates_reading
+from skipviz.readings.corpora.answers import corpus_rates_reading
 
 ALL_TOKENS = "all tokens"
 

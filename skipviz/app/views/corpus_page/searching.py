@@ -10,10 +10,11 @@ import streamlit as st
 from skipviz.analysis.tokens.classes import KINDS
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import PATHS, follow, jobs
+from skipviz.app.components.run_button import jobs
+from skipviz.app.frame.opening import show_request
+from skipviz.app.frame.stored import request_of
+from skipviz.app.on_canvas import on_canvas
 from skipviz.app.served import check_token_count
-from skipviz.app.state import state
-from skipviz.app.stored import request_of
 from skipviz.app.views.corpus_page.over_all import version_of
 from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset
@@ -55,21 +56,21 @@ def _lines(corpus: CorpusDataset, found: Concordance, name: str) -> None:
     rows = chosen["selection"]["rows"]
     if rows and rows[0] < found.lines.height:
         line = found.lines.row(rows[0], named=True)
-        if st.button("Open its document on all pages", key="corpus_open"):
-            _open(corpus, line["document"], name)
-            st.success("Opened. The other pages show this document now.")
+        if st.button("Open its document on the canvas", key="corpus_open"):
+            _open(corpus, line["document"], name, token=line["position"])
+            st.rerun()
     csv_buttons({"Lines": ("concordance", found.lines.drop("executed"))})
 
 
-def _open(corpus: CorpusDataset, document: int, name: str) -> None:
-    """Have the other pages show a document."""
+def _open(corpus: CorpusDataset, document: int, name: str, *, token: int) -> None:
+    """Have the canvas and all pages show a document, with a token selected."""
     traced = corpus.trace(document)
     check_token_count(len(traced))
     stored = hashlib.sha256(f"{corpus.where}\n{name}\n{document}\n{version_of(corpus)}".encode())
     request = request_of(traced, stored=stored.hexdigest())
     jobs().keep(request, traced)
-    follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-    state().documents = request.documents
+    show_request(request)
+    on_canvas(request).asked = (f"corpus {token}", token, None)
 
 
 def _value(corpus: CorpusDataset, column: str, written: str) -> object:

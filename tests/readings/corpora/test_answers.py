@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from skipviz.readings.corpus import corpora_compared_reading, corpus_rates_reading
+from skipviz.readings.corpora.answers import corpora_compared_reading, corpus_rates_reading
 
 
 def test_the_site_that_ran_most_and_least_is_named() -> None:
