@@ -27,7 +27,7 @@ def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
         group = ", ".join("unknown" if found[name] is None else str(found[name]) for name in by)
         of = f" for {group}" if group else ""
         said.append(f"{found['label']} ran {verb}{of}: {found['rate']:.1%}{_interval(found)}.")
-    documents = table["documents"].max()
+    documents = table.select(pl.col("documents").max()).item()
     caveat = f" Intervals are over documents, at most {documents:,} in a group."
     return " ".join(said) + caveat
 
