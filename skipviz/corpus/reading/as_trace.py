@@ -64,7 +64,9 @@ def trace_of_rows(
 
 def _matrices(rows: pl.DataFrame, sites: pl.DataFrame) -> dict[str, npt.NDArray[Any]]:
     labels, shape = sites["label"].to_list(), (rows.height, sites.height)
-    found = {name: np.zeros(shape, dtype=NUMPY[name]) for name in MATRICES}
+    found: dict[str, npt.NDArray[Any]] = {
+        name: np.zeros(shape, dtype=NUMPY[name]) for name in MATRICES
+    }
     if not labels:
         return found
     for place, label in enumerate(labels):
