@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from skipviz.app import jobs
-from skipviz.app.components.token_view import payload
+from skipviz.app.components.canvas_payload import payload
 from skipviz.app.jobs import Jobs, Request
 from skipviz.corpora.held_out import BROWN_REPORTING, held_out
 from skipviz.errors import InputError

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from skipviz.glossary import GLOSSARY
+from skipviz.readings.glossary import GLOSSARY
 
 PAGE = Path(__file__).parent / "glossary.md"
 
@@ -20,7 +20,7 @@ def glossary_page() -> str:
             "# Glossary",
             "",
             "What the words of skipviz mean, on its pages, in its output and in its documentation.",
-            "Change terms in `skipviz/glossary.py`, then write this page with",
+            "Change terms in `skipviz/readings/glossary.py`, then write this page with",
             "`python docs/make_glossary.py`.",
             "",
             *rows,

@@ -13,6 +13,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from skipviz.late_names import late_names
+
 if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
@@ -163,9 +165,9 @@ _HOMES = {
     "traces": ("Trace",),
 }  # fmt: skip
 """The module that each public name is in."""
-_FOUND = {name: home for home, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:
+    _of_modules = late_names(__name__, _HOMES)
 
     def __getattr__(name: str) -> object:
         if name == "__version__":
@@ -174,10 +176,8 @@ if not TYPE_CHECKING:
             found = version("skipviz")
         elif name == "plots":
             found = import_module("skipviz.plots")
-        elif name in _FOUND:
-            found = getattr(import_module(f"skipviz.{_FOUND[name]}"), name)
         else:
-            raise AttributeError(f"module 'skipviz' has no attribute {name!r}")
+            return _of_modules(name)
         globals()[name] = found
         return found
 

@@ -9,6 +9,12 @@ CONFIG = "skipviz.json"
 """What makes a folder that of a model that skips."""
 WEIGHTS = "gates.safetensors"
 """What was trained for it: gates, adapters, translators."""
+OWN_FILE = "thresholds.json"
+"""Thresholds for kinds of text that a user named."""
+FIRST = "smollm2-gated"
+"""The sample model that is taken where none is named: every page works with its gates."""
+BACKBONE = "smollm2-135m"
+"""The dense model under the sample models."""
 
 
 def is_folder(path: Path) -> bool:

@@ -7,6 +7,7 @@ import json
 import os
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,19 @@ ODD: list[Any] = [
 ]  # fmt: skip
 
 
-def whole() -> tuple[bytes, pl.DataFrame, dict[str, Any]]:
-    """A good file, its table, and what is kept beside it."""
+@cache
+def parts() -> tuple[bytes, pl.DataFrame, bytes]:
     buffer = io.BytesIO()
     make_trace(tokens=20, sequences=2).save(buffer)
     data = buffer.getvalue()
     metadata = pq.ParquetFile(io.BytesIO(data)).metadata.metadata
-    return data, pl.read_parquet(io.BytesIO(data)), json.loads(metadata[METADATA_KEY.encode()])
+    return data, pl.read_parquet(io.BytesIO(data)), metadata[METADATA_KEY.encode()]
+
+
+def whole() -> tuple[bytes, pl.DataFrame, dict[str, Any]]:
+    """A good file, its table, and what is kept beside it, which may be changed."""
+    data, frame, beside = parts()
+    return data, frame, json.loads(beside)
 
 
 def packed(frame: pl.DataFrame, payload: Any) -> bytes:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from skipviz.app.components.run_button import PATHS, follow, jobs
+from skipviz.app.frame.stored import documents_of
 from skipviz.app.jobs import Request
 from skipviz.app.served import check_token_count
 from skipviz.app.state import state
-from skipviz.app.stored import documents_of
 from skipviz.app.worker import Job
 from skipviz.errors import SkipvizError, Stopped
 from skipviz.families.powers import layer_count_of

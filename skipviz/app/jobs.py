@@ -13,7 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
@@ -29,14 +29,12 @@ from skipviz.app.sessions import is_open
 from skipviz.app.worker import Job, Work, Worker
 from skipviz.errors import InputError, ModelError, Stopped
 from skipviz.folders import model_folder
-from skipviz.models import SkipModel, at_budget, at_limit, load, with_policy
-from skipviz.models.hashes import run_setup_sha256
-from skipviz.models.own_thresholds import with_own
 from skipviz.progress import Progress
-from skipviz.recording.inputs import encoded
-from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
+
+if TYPE_CHECKING:  # models bring torch, and a page is there before it
+    from skipviz.models import SkipModel
 
 Result = TypeVar("Result")
 SEED = 0
@@ -47,6 +45,10 @@ ENTRY_BYTES = 4096
 """That any result takes beside its arrays."""
 MODEL_BYTES = 2 * 2**30
 """Of models kept beside the one in use."""
+REQUESTS = 500
+"""Remembered, so that a page's address finds what it names though the trace is no longer kept."""
+ADDRESS_DIGITS = 16
+"""Of a request's key, in a page's address."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class Request:
         return Effort(f"trace {self.model}", characters)
 
     @property
+    def address(self) -> str:
+        """What names it in a page's address."""
+        return self.key[:ADDRESS_DIGITS]
+
+    @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
         digest = hashlib.sha256(
@@ -108,12 +115,12 @@ class Request:
         return digest.hexdigest()
 
 
-Experiment: TypeAlias = Callable[[SkipModel, Progress, threading.Event], Result]
+Experiment: TypeAlias = "Callable[[SkipModel, Progress, threading.Event], Result]"
 """Takes the model, who is told of progress, and what is set to stop."""
 Analysis: TypeAlias = Callable[[Progress], Result]
 
 
-Writes: TypeAlias = Callable[[SkipModel, Callable[[], SkipModel], Job[Any]], Result]
+Writes: TypeAlias = "Callable[[SkipModel, Callable[[], SkipModel], Job[Any]], Result]"
 """Takes the model, what loads the dense model under it, and the job."""
 
 
@@ -138,6 +145,7 @@ class Jobs:
         self._sizes: dict[str, int] = {}
         self._models: OrderedDict[str, SkipModel] = OrderedDict()
         self._loading: dict[str, threading.Lock] = {}
+        self._requests: OrderedDict[str, Request] = OrderedDict()
         self.costs = Costs()
         self.runs = 0
 
@@ -157,7 +165,21 @@ class Jobs:
 
     def submit(self, request: Request) -> Job[Trace]:
         """Start a request, or find the job that already does it."""
+        with self._lock:
+            self._requests[request.address] = request
+            self._requests.move_to_end(request.address)
+            if len(self._requests) > REQUESTS:
+                self._requests.popitem(last=False)
         return self._start(request.key, lambda job: self._trace(request, job))
+
+    def named(self, address: str) -> Request | None:
+        """Return the request that an address names, if it was asked for here."""
+        with self._lock:
+            return self._requests.get(address)
+
+    def load(self, model: str) -> None:
+        """Load a model that will be asked for, if it is not there."""
+        self._model(model, None)
 
     def keep(self, request: Request, traced: Trace) -> None:
         """Take in a trace made elsewhere as what a request came to."""
@@ -305,6 +327,8 @@ class Jobs:
                 self._jobs.pop(key).release(ForgottenError())
 
     def _trace(self, request: Request, job: Job[Trace]) -> Trace:
+        from skipviz.recording.tracing import trace
+
         model = self._ready(request, job)
         self.runs += 1
         result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
@@ -312,6 +336,10 @@ class Jobs:
         return result
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
+        from skipviz.models.hashes import run_setup_sha256
+        from skipviz.models.own_thresholds import with_own
+        from skipviz.recording.inputs import encoded
+
         job.begin(f"Loading {request.model}")
         model = self._model(request.model, request.gates)
         if job.stop.is_set():
@@ -345,6 +373,8 @@ class Jobs:
 
     def _backbone(self, model: SkipModel) -> SkipModel:
         """Return the dense model under a model's gates, which may be run wherever those may."""
+        from skipviz.models import load
+
         if model.settings is None:
             raise InputError(
                 f"Which dense model is under {model.name} is not known, so it cannot be run beside "
@@ -376,7 +406,8 @@ class Jobs:
                     return
                 total -= sizes[key]
                 del self._models[key], self._loading[key]
-        gc.collect()  # modules refer to each other in circles
+        if sizes:
+            gc.collect()  # modules refer to each other in circles
 
 
 def _shown_by(job: Job[Any]) -> Progress:
@@ -388,6 +419,8 @@ def _shown_by(job: Job[Any]) -> Progress:
 
 def _under(model: SkipModel, request: Request) -> SkipModel:
     """Return a handle under what was asked for, or under the model's own choice."""
+    from skipviz.models import at_budget, at_limit, with_policy
+
     if request.limit is not None:
         return at_limit(model, request.limit)
     if request.policy is not None:

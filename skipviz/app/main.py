@@ -2,49 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
+
 import streamlit as st
 
-from skipviz.app.views import (
-    attribution_page,
-    audit_page,
-    checkup_page,
-    clusters_page,
-    cost_page,
-    generate_page,
-    layers_page,
-    paths_page,
-    policies_page,
-    robustness_page,
-    what_if_page,
-)
+from skipviz.app.frame import frame
 
 PAGES = {
-    "Skip paths": paths_page,
-    "What if": what_if_page,
-    "Generate": generate_page,
-    "Audit": audit_page,
-    "Attribution": attribution_page,
-    "Clusters": clusters_page,
-    "Layers": layers_page,
-    "Robustness": robustness_page,
-    "Policies": policies_page,
-    "Cost": cost_page,
-    "Check-up": checkup_page,
+    "Skip paths": "paths",
+    "What if": "what_if",
+    "Generate": "generate",
+    "Audit": "audit",
+    "Attribution": "attribution",
+    "Clusters": "clusters",
+    "Layers": "layers",
+    "Robustness": "robustness",
+    "Policies": "policies",
+    "Cost": "cost",
+    "Check-up": "checkup",
 }
-"""The pages by their titles; the first opens at the start."""
+"""The names of the pages by their titles; the first opens at the start."""
 
 
 def run() -> None:
     """Build the app."""
     st.set_page_config(page_title="skipviz", page_icon="🪜", layout="wide")
-    first, *_ = PAGES.values()
-    pages = [
-        st.Page(
-            view.page,
-            title=title,
-            url_path=view.__name__.rpartition(".")[2].removesuffix("_page"),
-            default=view is first,
-        )
-        for title, view in PAGES.items()
-    ]
-    st.navigation(pages, position="top").run()
+    first = next(iter(PAGES))
+    pages = {
+        name: st.Page(_page(name), title=title, url_path=name, default=title == first)
+        for title, name in PAGES.items()
+    }
+    chosen = st.navigation(list(pages.values()), position="top")
+    frame.draw_in_frame(chosen.run)
+
+
+def _page(name: str) -> Callable[[], None]:
+    """Return what draws a page; its module is imported when it is opened."""
+
+    def draw() -> None:
+        import_module(f"skipviz.app.views.{name}_page").page()
+
+    draw.__name__ = name  # Streamlit tells pages by it
+    return draw

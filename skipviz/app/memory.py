@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from torch import Tensor
 
 M_ARENA_MAX = -8
 """As in glibc's ``malloc.h``."""
@@ -59,7 +58,8 @@ def _held(value: Any, seen: set[int]) -> int:
         return int(value.nbytes)
     if isinstance(value, pl.DataFrame | pl.Series):
         return int(value.estimated_size())
-    if isinstance(value, Tensor):
+    torch = sys.modules.get("torch")  # where it was never imported, nothing is of it
+    if torch is not None and isinstance(value, torch.Tensor):
         return int(value.untyped_storage().nbytes())
     if hasattr(value, "memory_usage"):  # a table of pandas, as components take it
         return int(np.sum(value.memory_usage(deep=True)))

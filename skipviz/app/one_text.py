@@ -6,10 +6,10 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.tokens.characters import text_around
+from skipviz.app.components.canvas_payload import span_texts
 from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
-from skipviz.app.components.token_view import span_texts
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import Request
 from skipviz.experiments.decision_audit import Downstream, audit

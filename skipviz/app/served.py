@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
 
 from skipviz.errors import InputError, ModelError
-from skipviz.experiments.inspection import proposed_gates
-from skipviz.families.described.spec import gate_specs_in
-from skipviz.folders import is_folder, model_folder, sample_folders
-from skipviz.models import SkipModel, load
-from skipviz.models.backbone import NAME as BACKBONE
-from skipviz.models.own_thresholds import OWN_FILE
+from skipviz.folders import BACKBONE, OWN_FILE, is_folder, model_folder, sample_folders
+
+if TYPE_CHECKING:  # models bring torch, and a page is there before it
+    from skipviz.models import SkipModel
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 ROOT_VARIABLE = "SKIPVIZ_FOLDERS"
@@ -68,6 +67,8 @@ def load_served(name: str) -> SkipModel:
         If it is not one, or cannot be loaded.
     """
     check_known(name)
+    from skipviz.models import load
+
     return load(name)
 
 
@@ -81,7 +82,11 @@ def load_described(name: str, gates: str) -> SkipModel:
     InputError
         If the description does not fit.
     """
+    from skipviz.families.described.spec import gate_specs_in
+
     check_known(name)
+    from skipviz.models import load
+
     return load(name, gates=gate_specs_in(gates, name="The description of gates"))
 
 
@@ -94,6 +99,8 @@ def gates_proposed(name: str) -> str:
         If it is not one, cannot be loaded, or has no module that may be a gate.
     """
     check_known(name)
+    from skipviz.experiments.inspection import proposed_gates
+
     return proposed_gates(name)
 
 

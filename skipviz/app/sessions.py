@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from itertools import cycle
+
+import streamlit as st
 from streamlit import runtime
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
@@ -10,6 +13,19 @@ def this_session() -> str:
     """Return the id of the session whose page is being drawn."""
     context = get_script_run_ctx()
     return "" if context is None else context.session_id
+
+
+def this_visitor() -> str:
+    """Return what a browser is known by, over its tabs and after a page was loaded again.
+
+    It is the cookie by which Streamlit tells this browser's uploads from those of other sites. At
+    each loading the same token stands in it under another mask, which comes before it.
+    """
+    match st.context.cookies.get("_streamlit_xsrf", "").split("|"):
+        case ["2", mask, masked, _]:
+            pairs = zip(bytes.fromhex(masked), cycle(bytes.fromhex(mask)), strict=False)
+            return bytes(one ^ other for one, other in pairs).hex()
+    return this_session()
 
 
 def is_open(session: str) -> bool:

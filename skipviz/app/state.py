@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from skipviz.app.jobs import Request, kept_result
+from skipviz.app.on_canvas import CANVASES, OnCanvas
 from skipviz.app.worker import Job
 from skipviz.errors import Stopped
 from skipviz.text.documents import Document
@@ -78,8 +79,17 @@ class State:
         The texts that were chosen last.
     sidebar
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
-    start
-        The token that the page's address named, and the key of the trace that it is of.
+    chosen
+        What the side bar asks for, without a text where none is given.
+    waits_shown
+        Names of the runs whose progress the page in view shows.
+    lost_address
+        Whether the page's address named a trace that is not known here.
+    canvases
+        What stands on the canvas of each text, by the key of its request.
+    picked
+        The cell of the canvas that was clicked since the page was drawn last: the key of the
+        request, token and site.
     stored
         The uploaded trace: its file's id, its request, and the trace.
     points_seen
@@ -108,7 +118,11 @@ class State:
     runs: dict[str, StartedRun] = field(default_factory=dict)
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
-    start: tuple[str, int | None] | None = None
+    chosen: Request | None = None
+    waits_shown: set[str] = field(default_factory=set)
+    lost_address: bool = False
+    canvases: dict[str, OnCanvas] = field(default_factory=dict)
+    picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
@@ -127,6 +141,15 @@ def state() -> State:
     if _KEY not in st.session_state:
         st.session_state[_KEY] = State()
     found: State = st.session_state[_KEY]
+    return found
+
+
+def on_canvas(request: Request) -> OnCanvas:
+    """Return what stands on the canvas of the text of a request that is shown."""
+    canvases = state().canvases
+    found = canvases[request.key] = canvases.pop(request.key, OnCanvas())
+    for key in list(canvases)[:-CANVASES]:
+        del canvases[key]
     return found
 
 

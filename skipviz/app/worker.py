@@ -16,9 +16,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError, wait
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
-
-import torch
 
 from skipviz.errors import SkipvizError, Stopped
 
@@ -169,8 +168,6 @@ class Worker:
         self._closed = False
         self._away_since: dict[str, float] = {}
         self._thread: threading.Thread | None = None
-        # Keep the page quick while the model runs.
-        self._cores = max(1, torch.get_num_threads() - 1)
         atexit.register(self.close)
 
     def add(self, job: Job[Any], work: Work) -> None:
@@ -232,7 +229,9 @@ class Worker:
             return
 
         def run() -> None:
-            torch.set_num_threads(self._cores)
+            import torch
+
+            torch.set_num_threads(_run_threads())
             job.done_by(work)
 
         hand = threading.Thread(target=run, name="skipviz run", daemon=True)
@@ -257,6 +256,14 @@ class Worker:
         gone = {session for session in away if now - self._away_since[session] >= GRACE}
         for job in jobs:
             job.leave_with(gone)
+
+
+@cache
+def _run_threads() -> int:
+    """Return how many threads a run may have, so that pages stay quick while it is under way."""
+    import torch  # which takes seconds, and no page waits for it
+
+    return max(1, torch.get_num_threads() - 1)
 
 
 def _without_frames(error: BaseException) -> BaseException:

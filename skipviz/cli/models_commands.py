@@ -18,7 +18,7 @@ def list_models() -> None:
 
     from skipviz.cli.console import out
     from skipviz.errors import ModelError
-    from skipviz.folders import sample_folders
+    from skipviz.folders import BACKBONE, sample_folders
     from skipviz.models import backbone, read_settings
 
     table = Table("model", "what", "size", "ready")
@@ -33,7 +33,7 @@ def list_models() -> None:
         table.add_row(name, what, _megabytes(folder), _ready())
     what = "dense backbone, SmolLM2-135M-Instruct, Apache-2.0"
     size = _megabytes(backbone.backbone_folder()) if backbone.is_pulled() else "538 MB"
-    table.add_row(backbone.NAME, what, size, _ready())
+    table.add_row(BACKBONE, what, size, _ready())
     out.print(table)
 
 
@@ -41,10 +41,10 @@ def pull(name: str) -> None:
     """Fetch a sample model; the gates come with skipviz, their backbone is fetched once."""
     from skipviz.cli.console import out
     from skipviz.errors import ModelError
-    from skipviz.folders import sample_folders
+    from skipviz.folders import BACKBONE, sample_folders
     from skipviz.models import backbone
 
-    known = [*sample_folders(), backbone.NAME]
+    known = [*sample_folders(), BACKBONE]
     if name not in known:
         raise ModelError(f"There is no sample model {name!r}; there are {', '.join(known)}.")
     folder = backbone.pull(report=out.print)

@@ -13,8 +13,8 @@ import polars as pl
 from skipviz.evaluation.losses import Estimate
 from skipviz.evaluation.shuffled import Shuffled
 from skipviz.families import Settings
-from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
+from skipviz.readings.glossary import GLOSSARY
 
 TRAINING = "training.json"
 CURVE = "learning_curve.csv"

@@ -1,7 +1,12 @@
 """Find, fetch, verify and load a model."""
 
-from skipviz.models.handle import SkipModel, at_budget, at_limit, at_threshold, with_policy
-from skipviz.models.loading import from_parts, load, read_settings
+from typing import TYPE_CHECKING
+
+from skipviz.late_names import late_names
+
+if TYPE_CHECKING:
+    from skipviz.models.handle import SkipModel, at_budget, at_limit, at_threshold, with_policy
+    from skipviz.models.loading import from_parts, load, read_settings
 
 __all__ = [
     "SkipModel",
@@ -13,3 +18,12 @@ __all__ = [
     "read_settings",
     "with_policy",
 ]
+
+_HOMES = {
+    "handle": ("SkipModel", "at_budget", "at_limit", "at_threshold", "with_policy"),
+    "loading": ("from_parts", "load", "read_settings"),
+}
+"""The module that each name is in."""
+
+if not TYPE_CHECKING:
+    __getattr__ = late_names(__name__, _HOMES)

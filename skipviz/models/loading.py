@@ -16,7 +16,7 @@ from skipviz.families.causal_lm import is_causal
 from skipviz.families.described.family import Described, described
 from skipviz.families.described.spec import GateSpec, read_gate_specs, to_fields
 from skipviz.families.powers import CanGather, traits_of
-from skipviz.folders import CONFIG, is_folder, model_folder, sample_folders
+from skipviz.folders import BACKBONE, CONFIG, is_folder, model_folder, sample_folders
 from skipviz.models import backbone
 from skipviz.models.backbone import GGUF_SHA256
 from skipviz.models.folder_checks import (
@@ -354,7 +354,7 @@ def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[A
 
 
 def _dense_source(name: str | Path) -> tuple[str, str]:
-    if str(name) == backbone.NAME:
+    if str(name) == BACKBONE:
         folder = backbone.pull()
         return str(folder), backbone.verify(folder)
     folder = Path(name).expanduser()
@@ -389,7 +389,7 @@ def _explain(name: str | Path, error: Exception) -> str:
             f"The weights of {name} cannot be read as safetensors ({text.splitlines()[0]}). The "
             "file is damaged or of another kind; fetch it again."
         )
-    known = ", ".join([*sample_folders(), backbone.NAME])
+    known = ", ".join([*sample_folders(), BACKBONE])
     return (
         f"{name} could not be loaded ({kind}: {text.splitlines()[0] if text else 'no message'}). "
         f"Give a sample model ({known}), a folder with a transformers causal LM, or a hub name, "

@@ -19,11 +19,10 @@ from skipviz.atomic import atomic_write
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError, ModelError
 from skipviz.families.settings import OwnThresholds, Settings
-from skipviz.folders import samples_folder
+from skipviz.folders import OWN_FILE, samples_folder
 from skipviz.home import home, locked
 from skipviz.models.folder_checks import read_json
 
-OWN_FILE = "thresholds.json"
 TAKEN = ("dense", "forced", "guarded", "learned", "none", "random", "static")
 """Names that say something else where a policy is named."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")

@@ -1,43 +1,51 @@
-"""Figures and coloured text, the same in the app and in notebooks; nothing here runs a model."""
+"""Figures and coloured text, the same in the app and in notebooks; nothing here runs a model.
+
+Every name is imported when it is first used.
+"""
 
 from __future__ import annotations
 
-from skipviz.plots.attention_paid import attention_figure
-from skipviz.plots.attribution import (
-    attribution_html,
-    correlation_figure,
-    depth_bars,
-    depth_map,
-    share_scatter,
-)
-from skipviz.plots.clustered_text import cluster_text
-from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
-from skipviz.plots.colored_text import token_html
-from skipviz.plots.decision_audit import (
-    loss_change_figure,
-    ranking_by_layer,
-    reliability_figure,
-    utility_map,
-)
-from skipviz.plots.difficulty import difficulty_curve, task_figure
-from skipviz.plots.frontier import frontier_figure, text_frontier_figure
-from skipviz.plots.layer_heatmap import layer_map
-from skipviz.plots.one_token import next_tokens, token_path
-from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
-from skipviz.plots.probes import probe_accuracy, probe_selectivity
-from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
-from skipviz.plots.specialties import specialty_map
-from skipviz.plots.timing.benches import bench_figure
-from skipviz.plots.timing.flops_and_time import (
-    flops_by_part_figure,
-    latency_figure,
-    time_by_part_figure,
-)
-from skipviz.plots.whole_text import (
-    compute_share_figure,
-    execution_rate_by_layer,
-    layers_used_histogram,
-)
+from typing import TYPE_CHECKING
+
+from skipviz.late_names import late_names
+
+if TYPE_CHECKING:
+    from skipviz.plots.attention_paid import attention_figure
+    from skipviz.plots.attribution import (
+        attribution_html,
+        correlation_figure,
+        depth_bars,
+        depth_map,
+        share_scatter,
+    )
+    from skipviz.plots.clustered_text import cluster_text
+    from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
+    from skipviz.plots.colored_text import token_html
+    from skipviz.plots.decision_audit import (
+        loss_change_figure,
+        ranking_by_layer,
+        reliability_figure,
+        utility_map,
+    )
+    from skipviz.plots.difficulty import difficulty_curve, task_figure
+    from skipviz.plots.frontier import frontier_figure, text_frontier_figure
+    from skipviz.plots.layer_heatmap import layer_map
+    from skipviz.plots.one_token import next_tokens, token_path
+    from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
+    from skipviz.plots.probes import probe_accuracy, probe_selectivity
+    from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
+    from skipviz.plots.specialties import specialty_map
+    from skipviz.plots.timing.benches import bench_figure
+    from skipviz.plots.timing.flops_and_time import (
+        flops_by_part_figure,
+        latency_figure,
+        time_by_part_figure,
+    )
+    from skipviz.plots.whole_text import (
+        compute_share_figure,
+        execution_rate_by_layer,
+        layers_used_histogram,
+    )
 
 __all__ = [
     "attention_figure",
@@ -78,3 +86,69 @@ __all__ = [
     "token_path",
     "utility_map",
 ]
+
+_HOMES = {
+    "attention_paid": ("attention_figure",),
+    "attribution": (
+        "attribution_html",
+        "correlation_figure",
+        "depth_bars",
+        "depth_map",
+        "share_scatter",
+    ),
+    "clustered_text": ("cluster_text",),
+    "clusters": (
+        "cluster_criterion",
+        "cluster_map",
+        "cluster_profiles",
+    ),
+    "colored_text": ("token_html",),
+    "decision_audit": (
+        "loss_change_figure",
+        "ranking_by_layer",
+        "reliability_figure",
+        "utility_map",
+    ),
+    "difficulty": (
+        "difficulty_curve",
+        "task_figure",
+    ),
+    "frontier": (
+        "frontier_figure",
+        "text_frontier_figure",
+    ),
+    "layer_heatmap": ("layer_map",),
+    "one_token": (
+        "next_tokens",
+        "token_path",
+    ),
+    "prediction_by_depth": (
+        "influence_bars",
+        "settled_histogram",
+    ),
+    "probes": (
+        "probe_accuracy",
+        "probe_selectivity",
+    ),
+    "robustness": (
+        "change_figure",
+        "drift_figure",
+        "tails_figure",
+    ),
+    "specialties": ("specialty_map",),
+    "timing.benches": ("bench_figure",),
+    "timing.flops_and_time": (
+        "flops_by_part_figure",
+        "latency_figure",
+        "time_by_part_figure",
+    ),
+    "whole_text": (
+        "compute_share_figure",
+        "execution_rate_by_layer",
+        "layers_used_histogram",
+    ),
+}
+"""The module that each name is in."""
+
+if not TYPE_CHECKING:
+    __getattr__ = late_names(__name__, _HOMES)

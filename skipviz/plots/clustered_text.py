@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.errors import InputError
 from skipviz.plots.clusters import cluster_name

@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.maps import ClusterMap
-from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.plots.style.frame import dress, note, units
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from skipviz.analysis.flops import CostSummary
@@ -43,6 +44,31 @@ def loss_words(trace: Trace, loss: float | None) -> str:
     if loss is not None:
         return f"{loss:.2f} nats"
     return "none" if trace.run["loss"].item() == "none" else "unknown"
+
+
+def shallowest_token(trace: Trace) -> int:
+    """Return the token that used the fewest layers of those after which another comes."""
+    followed = trace.tokens.filter(pl.col("nll").is_not_null())
+    tokens = followed if followed.height else trace.tokens
+    return int(tokens.sort("layers_used", "token")["token"][0])
+
+
+def shallow_reading(trace: Trace, token: int) -> str:
+    """Say how far below the mean the layers used by a token are.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    token
+        What ``shallowest_token`` returned for it.
+    """
+    used = trace.tokens["layers_used"]
+    return (
+        f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of "
+        f"{trace.run['layers'].item()} layers, the fewest before another token; the mean is "
+        f"{float(np.mean(used.to_numpy())):.1f}."
+    )
 
 
 def token_reading(trace: Trace, token: int) -> str:

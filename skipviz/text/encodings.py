@@ -6,9 +6,6 @@ import re
 import unicodedata
 from functools import lru_cache
 
-import chardet
-from chardet.enums import EncodingEra
-
 _EXCERPT = 4_000
 """Bytes that are looked at: chardet takes about a second for ten thousand."""
 _WESTERN, _CENTRAL, _CENTRAL_ISO = "windows-1252", "windows-1250", "iso-8859-2"
@@ -43,9 +40,9 @@ def guess_legacy(data: bytes) -> str | None:
     # Plain English lines would outweigh the few that tell.
     foreign = b"\n".join(line for line in data.splitlines() if not line.isascii())
     excerpt = foreign[:_EXCERPT]
-    encoding = _guess(excerpt, EncodingEra.MODERN_WEB)
+    encoding = _guess(excerpt)
     if encoding in (None, _CENTRAL):
-        older = _guess(excerpt, EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO)
+        older = _guess(excerpt, older=True)
         if encoding is None or older == _CENTRAL_ISO:
             encoding = older
     if encoding is not None and _decodes(data, encoding):
@@ -95,7 +92,11 @@ def guess_utf16(data: bytes) -> str | None:
     return None
 
 
-def _guess(data: bytes, era: EncodingEra) -> str | None:
+def _guess(data: bytes, *, older: bool = False) -> str | None:
+    import chardet  # whose models take long to read, and most texts need none of them
+    from chardet.enums import EncodingEra
+
+    era = EncodingEra.MODERN_WEB | EncodingEra.LEGACY_ISO if older else EncodingEra.MODERN_WEB
     encoding = chardet.detect(data, encoding_era=era)["encoding"]
     return None if encoding is None else encoding.lower()
 

@@ -10,6 +10,15 @@ from streamlit.testing.v1 import AppTest
 PATIENCE = 60
 
 
+def framed(view: str) -> None:
+    """The script of a page in its frame."""
+    from importlib import import_module
+
+    from skipviz.app.frame.frame import draw_in_frame
+
+    draw_in_frame(import_module(f"skipviz.app.views.{view}").page)
+
+
 def page_of_text(view: str, folder: str, text: str, budget: float | None = 0.8) -> None:
     """The script of a page after a text was traced."""
     from importlib import import_module

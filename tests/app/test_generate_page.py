@@ -15,7 +15,7 @@ from skipviz.app.components.run_button import jobs
 from skipviz.app.generations import Written
 from skipviz.app.state import StartedRun
 from skipviz.app.worker import Job
-from tests.app.pages import PATIENCE, until_ended
+from tests.app.pages import PATIENCE, framed, until, until_ended
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
 
@@ -24,13 +24,6 @@ TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-
-
-def generate_page() -> None:
-    """The script: the page alone."""
-    from skipviz.app.views.generate_page import page
-
-    page()
 
 
 @pytest.fixture
@@ -69,7 +62,7 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
 
 @pytest.fixture
 def page(folder: Path) -> AppTest:
-    made = AppTest.from_function(generate_page).run(timeout=PATIENCE)
+    made = AppTest.from_function(framed, args=("generate_page",)).run(timeout=PATIENCE)
     made.selectbox(key="model").set_value("A folder on this machine").run(timeout=PATIENCE)
     made.text_input(key="folder").set_value(str(folder)).run(timeout=PATIENCE)
     made.number_input(key="generate tokens").set_value(8)
@@ -162,12 +155,12 @@ def test_a_text_traced_meanwhile_stays_until_it_is_asked_for(page: AppTest) -> N
     begun(page)
     newer = trace_another(page)
     page.run(timeout=PATIENCE)
-    page.button(key="stop generation").click()
-    until_ended(page)
     state = page.session_state["skipviz"]
-    assert any("it was stopped" in each.value for each in page.markdown)
+    before = state.documents
+    page.button(key="stop generation").click()
+    until(page, lambda: any("it was stopped" in each.value for each in page.markdown))
     assert state.runs["paths"] is newer
-    assert state.documents == ()
+    assert state.documents == before
     assert not says_that_all_show_it(page)
     page.button(key="make current").click().run(timeout=PATIENCE)
     assert says_that_all_show_it(page)

@@ -52,8 +52,10 @@ def page_under_test() -> None:
 
     import streamlit as st
 
+    from skipviz.app.frame.frame import draw_in_frame
+
     name = st.session_state["page under test"]
-    importlib.import_module(f"skipviz.app.views.{name}_page").page()
+    draw_in_frame(importlib.import_module(f"skipviz.app.views.{name}_page").page)
 
 
 PAGES = (

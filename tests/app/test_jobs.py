@@ -21,6 +21,7 @@ from skipviz.app.worker import Job
 from skipviz.budgets import Budgets
 from skipviz.errors import InputError, Stopped
 from skipviz.families.gated.settings import GatedSettings
+from skipviz.recording import tracing
 from skipviz.text.documents import Document
 from tests import tiny
 from tests.waiting import wait_for
@@ -47,14 +48,14 @@ def worker(monkeypatch: pytest.MonkeyPatch, gated: skipviz.SkipModel) -> Iterato
 def gatekeeper(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
     """Hold every run until the second event is set; the first says that one has begun."""
     begun, go = threading.Event(), threading.Event()
-    real: Callable[..., Any] = jobs.trace
+    real: Callable[..., Any] = tracing.trace
 
     def held(*args: Any, **options: Any) -> Any:
         begun.set()
         assert go.wait(30)
         return real(*args, **options)
 
-    monkeypatch.setattr(jobs, "trace", held)
+    monkeypatch.setattr(tracing, "trace", held)
     return begun, go
 
 

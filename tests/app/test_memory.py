@@ -11,7 +11,7 @@ import torch
 
 import skipviz
 from skipviz.app import jobs
-from skipviz.app.components.token_view import payload
+from skipviz.app.components.canvas_payload import payload
 from skipviz.app.memory import held_bytes
 from skipviz.text.documents import Document
 from tests import tiny

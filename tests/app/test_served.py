@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from skipviz import models
 from skipviz.app import served
 from skipviz.app.jobs import Jobs, Request
 from skipviz.app.served import (
@@ -34,7 +35,7 @@ def serve_to(monkeypatch: pytest.MonkeyPatch, address: str, root: Path | None = 
 @pytest.mark.parametrize("name", ["HuggingFaceTB/SmolLM2-360M", "some-hub-name", "", "../x"])
 def test_nothing_is_downloaded_for_a_page(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     serve_to(monkeypatch, "127.0.0.1")
-    monkeypatch.setattr(served, "load", lambda name: pytest.fail("it was loaded"))
+    monkeypatch.setattr(models, "load", lambda name: pytest.fail("it was loaded"))
     with pytest.raises(ModelError, match="There is no model"):
         load_served(name)
 

@@ -20,7 +20,7 @@ from skipviz.experiments.robustness.context_and_batch import batch_changes, cont
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.text.documents import Document, read_bytes
 from tests import tiny
-from tests.app.pages import PATIENCE, until
+from tests.app.pages import PATIENCE, framed, until
 from tests.folders import write_gated
 
 MESSAGES = [{"role": "user", "content": "Why? 🦊"}, {"role": "assistant", "content": "Nobody."}]
@@ -36,19 +36,12 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
     return write_gated(tmp_path / "tiny-gated", backbone=dense_folder)
 
 
-def page_under_test() -> None:
-    """The script: the first page."""
-    from skipviz.app.views.paths_page import page
-
-    page()
-
-
 @pytest.fixture
 def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The app with rows that were uploaded, a conversation and a text."""
     file = SimpleNamespace(name="rows.jsonl", file_id="1", getvalue=lambda: ROWS)
     monkeypatch.setattr(streamlit, "file_uploader", lambda *_, **__: [file])
-    shown = AppTest.from_function(page_under_test).run(timeout=PATIENCE)
+    shown = AppTest.from_function(framed, args=("paths_page",)).run(timeout=PATIENCE)
     shown.button_group(key="kind").set_value("Upload")
     shown.selectbox(key="model").set_value("A folder on this machine")
     shown.run(timeout=PATIENCE)
@@ -66,7 +59,7 @@ def test_an_uploaded_conversation_goes_through_the_chat_template(
     page.button(key="run").click()
     page.run(timeout=PATIENCE)
     runs = page.session_state["skipviz"].runs
-    until(page, lambda: runs["paths"].finished is not None)
+    until(page, lambda: not runs["paths"].under_way)
     assert not page.error
     found = kept_result(runs["paths"].job)
     loaded = skipviz.load(folder)

@@ -7,7 +7,7 @@ import re
 from importlib.resources import files
 from pathlib import Path
 
-from skipviz.app.inputs import SAMPLES
+from skipviz.app.frame.inputs import SAMPLES
 
 TOKENS = 5000
 

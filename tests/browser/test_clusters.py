@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,18 +16,11 @@ import skipviz
 from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.clustering import cluster
 from skipviz.readings.clusters import reading
-from tests.browser.conftest import PageLog, Screenshot, Serve
+from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
 
 RUN_SECONDS = 600_000
-
-
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    """An app that says how often a model was run."""
-    with serve(Path(__file__).parent / "counted_app.py") as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +86,13 @@ def points_area(page: Page) -> tuple[float, float, float, float]:
 
 @pytest.mark.long
 def test_clusters_of_five_thousand_tokens(
-    page: Page, url: str, texts: list[Path], screenshot: Screenshot, page_log: PageLog
+    page: Page, counted_url: str, texts: list[Path], screenshot: Screenshot, page_log: PageLog
 ) -> None:
     """What is shown is the engine's; map and text light each other up; no model runs again."""
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
-    page.goto(f"{url}/clusters")
+    page.goto(f"{counted_url}/clusters")
     expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
-    trace_files(page, url, texts)
+    trace_files(page, counted_url, texts)
     trace = skipviz.Trace.load(saved(page, "Trace", exact=True))
     assert len(trace) == pytest.approx(TOKENS, rel=0.2)
     page.get_by_role("link", name="Clusters").click()

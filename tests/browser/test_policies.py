@@ -56,7 +56,7 @@ def _click_worst_point(page: Page, name: str) -> None:
     expect(chosen).to_have_value(name)
 
 
-def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log: PageLog) -> None:
+def test_policies_are_chosen_from_a_list(page: Page, url: str, page_log: PageLog) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/policies")
     table = pl.read_csv(samples_folder() / "frontier.csv")
@@ -71,10 +71,3 @@ def test_every_policy_of_the_table_can_be_chosen(page: Page, url: str, page_log:
         chosen.fill(f"{row['model']}, {row['policy']}")
         page.get_by_role("option").first.click()
         expect(chosen).to_have_value(re.compile(f"^{row['model']}, {row['policy']}"))
-    for row in table.rows(named=True):
-        skipviz.load(
-            row["model"],
-            budget=row["budget"],
-            limit=row["limit"],
-            policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
-        )

@@ -11,18 +11,18 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import skipviz
-from tests.browser.conftest import ROOT, Serve
 from tests.browser.test_page import RUN_SECONDS
 
 LONG = "A sentence that goes on for a while, with some words in it. " * 1500
-SECOND, THIRD = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
+SECOND, THIRD = "Three browsers ask at once.", "The third of them waits for two runs."
+FOURTH = "A page that is loaded again begins anew."
 STOPPED_MS = 2500
 """Two seconds for the run to stop, and half a one for a page to look."""
 
 
 @pytest.fixture
-def pages(browser: Browser, serve: Serve) -> Iterator[list[Page]]:
-    with serve(ROOT / "app.py") as url, ExitStack() as stack:
+def pages(browser: Browser, url: str) -> Iterator[list[Page]]:
+    with ExitStack() as stack:
         opened = []
         for _ in range(3):
             context = browser.new_context(viewport={"width": 1280, "height": 900})
@@ -69,7 +69,7 @@ def test_a_page_that_is_loaded_again_leaves_its_run(pages: list[Page]) -> None:
     expect(first.get_by_text(re.compile(r"^Running smollm2-gated: [1-9]"))).to_be_visible(
         timeout=RUN_SECONDS
     )
-    ask(second, SECOND)
+    ask(second, FOURTH)
     expect(second.get_by_text("Waiting: 1 run before yours")).to_be_visible(timeout=RUN_SECONDS)
     first.reload()
     expect(second.get_by_text(re.compile("^Waiting"))).to_have_count(0, timeout=STOPPED_MS)
@@ -78,7 +78,7 @@ def test_a_page_that_is_loaded_again_leaves_its_run(pages: list[Page]) -> None:
 
 def test_a_run_that_two_asked_for_goes_on_for_the_one_that_stays(pages: list[Page]) -> None:
     first, second, third = pages
-    text = LONG[: len(LONG) // 8]
+    text = LONG[: len(LONG) // 12]
     for page in (first, second):
         ask(page, text)
         expect(page.get_by_text(re.compile(r"^Running smollm2-gated: [1-9]"))).to_be_visible(

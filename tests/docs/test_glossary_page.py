@@ -5,7 +5,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from skipviz.glossary import GLOSSARY
+from skipviz.readings.glossary import GLOSSARY
 
 DOCS = Path(__file__).parents[2] / "docs"
 

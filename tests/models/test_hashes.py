@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import skipviz
+from skipviz.app.frame.stored import request_of
 from skipviz.app.jobs import Jobs, Request
-from skipviz.app.stored import request_of
 from skipviz.errors import ModelError
 from skipviz.evaluation.frontier import measure
 from skipviz.traces import METADATA_KEY

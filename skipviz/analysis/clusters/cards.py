@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.analysis.tokens.characters import text_around
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.analysis.tokens.covariates import covariates

@@ -20,13 +20,12 @@ from skipviz.analysis.clusters.grouping import (
 from skipviz.analysis.clusters.profiles import (
     ProfileValue,
     Scale,
-    check_same_model,
     raw_profiles,
     scaled,
-    traces_of_one_model,
 )
 from skipviz.analysis.clusters.significance import ALPHA
 from skipviz.analysis.clusters.storage import PROFILES, TABLES, read_tables, write_tables
+from skipviz.analysis.one_model import check_same_model, traces_of_one_model
 from skipviz.arrays import Floats, Ints
 from skipviz.traces import Trace
 

@@ -29,10 +29,10 @@ from skipviz.analysis.clusters.profiles import (
     raw_profiles,
     scale_of,
     scaled,
-    traces_of_one_model,
 )
 from skipviz.analysis.clusters.significance import ALPHA, judge, sample_tokens, split_half_agreement
 from skipviz.analysis.clusters.storage import CLUSTER_RUN
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.progress import Progress, check_seed, no_progress

@@ -12,8 +12,8 @@ import polars as pl
 
 from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.clusters.grouping import Grouping, Metric, distances, nearest_group
-from skipviz.analysis.clusters.profiles import traces_of_one_model
 from skipviz.analysis.clusters.significance import sample_tokens
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError, MissingExtraError
 from skipviz.traces import Trace

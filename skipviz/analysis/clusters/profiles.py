@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import polars as pl
 from scipy import stats
 
 from skipviz.arrays import Floats
@@ -16,8 +15,6 @@ from skipviz.traces import Trace
 
 ProfileValue = Literal["executed", "score"]
 PROFILE_VALUES: tuple[ProfileValue, ...] = ("executed", "score")
-SITE_KEY = ("layer", "unit", "visit")
-"""What makes two sites the same."""
 NORMAL_QUARTILE_RANGE = 1.349
 """Distance between the quartiles of a normal distribution, in standard deviations."""
 SCORE_CLIP = 3.0
@@ -38,37 +35,6 @@ class Scale:
 
     centre: Floats
     spread: Floats
-
-
-def traces_of_one_model(traces: Trace | Sequence[Trace]) -> list[Trace]:
-    """Return the traces as a list, if they can be looked at together.
-
-    Raises
-    ------
-    ValueError
-        If there are none, or they are of different models or sites.
-    """
-    several = [traces] if isinstance(traces, Trace) else list(traces)
-    if not several:
-        raise InputError("There are 0 traces; give at least one.")
-    for trace in several[1:]:
-        check_same_model(trace, several[0].sites, several[0].run["weights_sha256"][0])
-    return several
-
-
-def check_same_model(trace: Trace, sites: pl.DataFrame, weights: str | None) -> None:
-    """Raise ``ValueError`` unless a trace has these sites and comes from these weights."""
-    if not trace.sites.select(SITE_KEY).equals(sites.select(SITE_KEY)):
-        raise InputError(
-            f"A trace of {trace.run['model'][0]} has {trace.sites.height} sites, and not the same "
-            f"ones as the {sites.height} of the first; give traces of one model."
-        )
-    found = trace.run["weights_sha256"][0]
-    if found != weights:
-        raise InputError(
-            f"Traces of weights {str(found)[:12]} and {str(weights)[:12]} cannot be clustered "
-            "together: the same site means another thing in each. Give traces of one model."
-        )
 
 
 def raw_profiles(traces: Sequence[Trace], on: ProfileValue) -> Floats:

@@ -8,8 +8,9 @@ from typing import Any
 import polars as pl
 
 from skipviz.analysis.clusters.grouping import NO_CLUSTER
+from skipviz.app.components.canvas import own_values
+from skipviz.app.components.canvas_payload import span_texts
 from skipviz.app.components.component import component
-from skipviz.app.components.token_view import selected_of, span_texts
 from skipviz.plots.clustered_text import ink_on
 from skipviz.plots.style.palette import CLUSTER_COLOURS
 from skipviz.traces import Trace
@@ -66,4 +67,5 @@ def cluster_text_view(data: dict[str, Any], *, key: str) -> int | None:
     result = _COMPONENT(
         key=key, data=data, default={"selected": None}, on_selected_change=lambda: None
     )
-    return selected_of(result.selected, data["key"])
+    own = own_values(result.selected, data["key"])
+    return None if own is None else int(own[0])

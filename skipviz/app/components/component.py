@@ -8,16 +8,24 @@ from typing import Any
 import streamlit as st
 
 
-def component(name: str) -> Any:
+def component(name: str, *, scripts: tuple[str, ...] = ()) -> Any:
     """Return the Streamlit component of a name.
 
     ``text.js`` and ``text.css`` come before its own files: every component shows a text.
+
+    Parameters
+    ----------
+    name
+        Of the component and its files.
+    scripts
+        The names of its scripts in order, each with one purpose; only ``name`` if empty. They
+        are put together to one.
     """
     return st.components.v2.component(
         f"skipviz_{name}",
         html=_read(f"{name}.html"),
         css=_read("text.css") + _read(f"{name}.css"),
-        js=_read("text.js") + _read(f"{name}.js"),
+        js="".join(_read(f"{script}.js") for script in ("text", *(scripts or (name,)))),
     )
 
 

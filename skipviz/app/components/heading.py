@@ -6,7 +6,7 @@ import streamlit as st
 
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import traced_now
-from skipviz.glossary import GLOSSARY
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.skipping import skipping_notes
 from skipviz.traces import Trace
 

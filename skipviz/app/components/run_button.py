@@ -83,6 +83,7 @@ def outcome(name: str, *, asked: object) -> Any | None:
     if run is None:
         return None
     if run.under_way:
+        state().waits_shown.add(name)
         if run.asked != asked:
             st.caption("An earlier run is still in progress.")
         wait(run.job, name)

@@ -17,7 +17,7 @@ from skipviz.experiments.counterfactuals.text_frontier import (
     frontier_budgets,
     text_frontier,
 )
-from skipviz.glossary import GLOSSARY
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 FRONTIER_RUN = "text frontier"

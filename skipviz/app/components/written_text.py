@@ -1,6 +1,6 @@
 """A text that a model writes, every token in the colour of the layers that it used.
 
-It is HTML, sent anew while the text grows; texts that are there stand in ``token_view``.
+It is HTML, sent anew while the text grows; texts that are there stand in ``canvas``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ import streamlit as st
 
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
+from skipviz.app.jobs import Request
 from skipviz.app.one_text import single_text, text_caption
+from skipviz.app.state import on_canvas
 from skipviz.app.views.attributions.over_depth import show_depth
 from skipviz.app.views.attributions.over_tokens import show_text
 from skipviz.app.views.correlation import show_correlations
@@ -31,7 +33,7 @@ def page() -> None:
         return
     request, traced = chosen
     text_caption(traced)
-    token = _choose_token(traced)
+    token = _choose_token(request, traced)
     st.subheader("Over the text")
     show_text(request, traced, token)
     st.subheader("Over depth")
@@ -41,18 +43,27 @@ def page() -> None:
     st.caption(plain(said_of(traced)))
 
 
-def _choose_token(traced: Trace) -> int:
+def _choose_token(request: Request, traced: Trace) -> int:
+    """Offer the tokens, first the one that is selected on the canvas, and have it select another.
+
+    Without a selection the last token that predicts another is taken.
+    """
     texts = traced.tokens["text"].to_list()
     following = [*(f", then {text!r}" for text in texts[1:]), ", the last"]
-    return int(
+    on = on_canvas(request)
+    selected = len(texts) - 2 if on.selection.token is None else on.selection.token
+    token = int(
         st.selectbox(
             "Token",
             range(len(texts)),
-            index=len(texts) - 2,
+            index=selected,
             format_func=lambda token: f"{token}: {texts[token]!r}{following[token]}",
-            # A key of its own for each length: a shorter text has no such token.
-            key=f"attributed of {len(texts)}",
-            help="The prediction made at this token, or a gate's score for it, is explained. Type "
-            "to search.",
+            # A key of its own for each selection: the canvas has the last word.
+            key=f"attributed {request.key} {selected}",
+            help="The prediction made at this token, or a gate's score for it, is explained. Click "
+            "one on the canvas, or type to search.",
         )
     )
+    if token != selected:
+        on.select("attributed token", token)
+    return token

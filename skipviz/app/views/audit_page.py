@@ -8,7 +8,6 @@ import numpy as np
 import polars as pl
 import streamlit as st
 
-from skipviz import plots
 from skipviz.analysis.gates.quality import (
     controls,
     implied_price,
@@ -22,9 +21,10 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
+from skipviz.app.jobs import Request
 from skipviz.app.one_text import audited, in_context, named_cells, single_text
+from skipviz.app.state import on_canvas
 from skipviz.experiments.decision_audit import Downstream
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.decision_audit import (
     Shown,
     quality_by_class,
@@ -32,6 +32,7 @@ from skipviz.plots.decision_audit import (
     reliability_figure,
     utility_map,
 )
+from skipviz.plots.lenses.found import regret_lens, utility_lens
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.budgets import budget_reading
 from skipviz.readings.decision_audit import (
@@ -40,6 +41,7 @@ from skipviz.readings.decision_audit import (
     first_token_reading,
     rounding_reading,
 )
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 WORST = 30
@@ -70,7 +72,7 @@ def page() -> None:
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
-        _show(traced, cells)
+        _show(request, traced, cells, downstream)
 
 
 def _choose_downstream() -> Downstream:
@@ -87,7 +89,7 @@ def _choose_downstream() -> Downstream:
     return cast(Downstream, REACTIONS[str(chosen)])
 
 
-def _show(traced: Trace, cells: pl.DataFrame) -> None:
+def _show(request: Request, traced: Trace, cells: pl.DataFrame, downstream: Downstream) -> None:
     priced = st.segmented_control(
         "FLOPs are",
         list(PRICES),
@@ -113,7 +115,7 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
     sites = quality_by(marked, "label")
     right.plotly_chart(ranking_by_layer(traced, sites), key="ranking")
     classes = _classes(traced, marked)
-    _worst(traced, marked)
+    _worst(request, traced, marked)
     st.subheader("Downloads")
     csv_buttons(
         {
@@ -123,6 +125,11 @@ def _show(traced: Trace, cells: pl.DataFrame) -> None:
         }
     )
     st.caption(plain(said_of(traced)))
+    on_canvas(request).paint(
+        f"audit {downstream} {price}",
+        lambda: regret_lens(traced, marked),
+        lambda: utility_lens(traced, cells),
+    )
 
 
 def _numbers(marked: pl.DataFrame, price: float) -> None:
@@ -193,29 +200,25 @@ def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
     return table
 
 
-@st.fragment
-def _worst(traced: Trace, marked: pl.DataFrame) -> None:
+def _worst(request: Request, traced: Trace, marked: pl.DataFrame) -> None:
     st.subheader("The most costly wrong decisions")
     wrong = marked.filter(pl.col("regret") > 0).sort("regret", descending=True)
     if wrong.is_empty():
         st.info("Every decision was right at this price.")
         return
-    st.caption(
-        "Select a row at its left edge to see the token in its text and its path through the "
-        "layers."
-    )
+    st.caption("Select a row at its left edge to select the token and the site on the canvas.")
     later = wrong.filter(pl.col("token") > 0).head(WORST)
     if later.is_empty():
         st.info("Every decision after the first token was right at this price.")
     else:
-        _choose_wrong(traced, later, key="worst")
+        _choose_wrong(request, traced, later, key="worst")
     first = wrong.filter(token=0).head(WORST)
     if not first.is_empty():
         with st.expander(f"The first token: {first.height} of its costly decisions"):
-            _choose_wrong(traced, first, key="worst_first")
+            _choose_wrong(request, traced, first, key="worst_first")
 
 
-def _choose_wrong(traced: Trace, worst: pl.DataFrame, *, key: str) -> None:
+def _choose_wrong(request: Request, traced: Trace, worst: pl.DataFrame, *, key: str) -> None:
     """List wrong decisions, and show the one that is selected."""
     columns = [
         pl.col("regret").round(4).alias("regret, nats"),
@@ -242,13 +245,13 @@ def _choose_wrong(traced: Trace, worst: pl.DataFrame, *, key: str) -> None:
     )
     rows = event["selection"]["rows"]
     if rows and rows[0] < worst.height:
-        _one(traced, worst.row(rows[0], named=True), key=key)
+        _one(request, traced, worst.row(rows[0], named=True), key=key)
 
 
-def _one(traced: Trace, wrong: dict[str, Any], *, key: str) -> None:
-    """Show the token of a wrong decision in its text, and its path."""
+def _one(request: Request, traced: Trace, wrong: dict[str, Any], *, key: str) -> None:
+    """Show the token of a wrong decision in its text, and select it on the canvas."""
     token = wrong["token"]
     st.markdown(f"**Token {token} at {wrong['label']}**")
     st.text(in_context(traced, token))
     st.caption(decision_reading(wrong))
-    st.plotly_chart(plots.token_path(traced, token), key=f"path of {key}")
+    on_canvas(request).select(f"row of {key}", token, wrong["site"])

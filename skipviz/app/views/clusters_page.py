@@ -28,9 +28,8 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
-from skipviz.app.state import state, widget
+from skipviz.app.state import on_canvas, state, widget
 from skipviz.errors import InputError
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import (
     LEFT_OUT,
@@ -39,6 +38,7 @@ from skipviz.plots.clusters import (
     cluster_name,
     cluster_profiles,
 )
+from skipviz.plots.lenses.found import cluster_lens
 from skipviz.plots.style.labels import said_of
 from skipviz.plots.style.palette import cluster_colour
 from skipviz.progress import Progress
@@ -49,6 +49,7 @@ from skipviz.readings.clusters import (
     map_reading,
     reading,
 )
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 HERE, FILE = "Found in this text", "From a file"
@@ -251,6 +252,7 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     _cards(found)
     _downloads(traced, found)
     st.caption(plain(said_of(traced)))
+    on_canvas(request).paint(settings, lambda: cluster_lens(traced, found.tokens))
 
 
 def _choose_map(request: Request, traced: Trace, found: Found, settings: str) -> ClusterMap | None:

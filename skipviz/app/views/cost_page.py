@@ -28,8 +28,8 @@ from skipviz.app.state import state
 from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.timing.benches import BENCH_SETTINGS
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.measured_cost import (
     bench_reading,
     energy_reading,

@@ -30,16 +30,16 @@ from skipviz.app.generations import (
     make_current,
     write,
 )
-from skipviz.app.inputs import choose_model
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.served import most_tokens
 from skipviz.app.sessions import this_session
 from skipviz.app.state import StartedRun, restore, set_widget, state, widgets
 from skipviz.app.worker import Job
 from skipviz.errors import InputError, TextError
-from skipviz.glossary import GLOSSARY
+from skipviz.folders import FIRST
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.generation import comparison_reading, generation_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
@@ -57,7 +57,6 @@ MOST_WRITTEN = 4096
 
 def page() -> None:
     """Show the prompt, the text as it comes, and what came out."""
-    chosen = choose_model()
     heading(
         "What does the model write, and with which layers?",
         "prefill", "decode", "layers used", "runtime", "temperature", "dense model",
@@ -66,7 +65,7 @@ def page() -> None:
     shown = _latest()
     if shown is not None:
         skipping_badges(shown.own.trace)
-    _inputs(chosen)
+    _inputs(state().chosen or Request(model=FIRST, documents=()))
     run = state().runs.get(GENERATION_RUN)
     if run is None:
         st.caption(

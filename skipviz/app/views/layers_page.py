@@ -25,6 +25,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import no_gates, text_caption, traced_text
+from skipviz.app.state import on_canvas
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.hidden_states.prediction_by_depth import (
     convergence_layers,
@@ -38,6 +39,7 @@ from skipviz.families.powers import HasExits
 from skipviz.models import SkipModel
 from skipviz.plots.attention_paid import attention_figure
 from skipviz.plots.difficulty import difficulty_curve, task_figure
+from skipviz.plots.lenses.found import class_lens
 from skipviz.plots.prediction_by_depth import influence_bars, settled_histogram
 from skipviz.plots.probes import probe_accuracy, probe_selectivity
 from skipviz.plots.specialties import specialty_map
@@ -144,6 +146,10 @@ def _token_classes(request: Request, traced: Trace) -> None:
             height=300,
         )
     _offer(traced, {"Classes and sites": ("specialties", table)})
+    on_canvas(request).paint(
+        f"classes {linguistic} {feature}",
+        lambda: class_lens(token_classes(traced, linguistic=linguistic), feature=feature),
+    )
 
 
 def _difficulty(request: Request, traced: Trace) -> None:

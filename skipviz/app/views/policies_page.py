@@ -12,18 +12,20 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
-from skipviz.app.inputs import sample_document
+from skipviz.app.frame.inputs import sample_document
+from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
-from skipviz.app.views.paths_result import show
+from skipviz.app.views.paths_result import show_numbers
 from skipviz.app.views.shuffled_control import show_shuffled
 from skipviz.errors import ModelError
 from skipviz.evaluation.losses import Estimate
 from skipviz.folders import model_folder, samples_folder
-from skipviz.glossary import GLOSSARY
 from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.policies import frontier_reading, missed_reading
+from skipviz.text.documents import Document
 
 FRONTIER = "frontier.csv"
 POLICY_COLUMNS: dict[str, Any] = {
@@ -137,22 +139,31 @@ def _compare(row: dict[str, Any]) -> None:
     documents = state().documents or (sample_document(),)
     what = ", ".join(plain(document.source) for document in documents[:3])
     st.caption(
-        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
-        "on the page “Skip paths”."
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it."
     )
     if row["limit"] is not None:
         st.caption(plain(_promise(row["model"], row["limit"])))
-    asked = Request(
+    asked = _asked_for(row, documents)
+    traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
+    if traced is not None:
+        show_numbers(traced)
+        st.button(
+            "Open it on the canvas", on_click=show_request, args=(asked,), key="open policy",
+            help="The canvas above and all pages then show the text under this policy. The run "
+            "before stays under “Recent runs”.",
+        )  # fmt: skip
+        show_shuffled(traced, asked)
+
+
+def _asked_for(row: dict[str, Any], documents: tuple[Document, ...]) -> Request:
+    """Return what is run for a row of the table."""
+    return Request(
         model=row["model"],
         documents=documents,
         budget=row["budget"],
         policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
         limit=row["limit"],
     )
-    traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
-    if traced is not None:
-        show(traced, asked, key=asked.key)
-        show_shuffled(traced, asked)
 
 
 def _promise(model: str, limit: float) -> str:

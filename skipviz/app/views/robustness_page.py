@@ -15,6 +15,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
+from skipviz.app.state import on_canvas
 from skipviz.app.views.drift import show_drift
 from skipviz.errors import InputError, ModelError
 from skipviz.experiments.robustness import paraphrases
@@ -30,6 +31,7 @@ from skipviz.experiments.robustness.surface import (
 )
 from skipviz.folders import model_folder
 from skipviz.models import read_settings
+from skipviz.plots.lenses.found import over_dense_lens
 from skipviz.plots.robustness import CHANGE_AXES, TAILS, change_figure, tails_figure
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.robustness import (
@@ -221,6 +223,7 @@ def _worst(request: Request, traced: Trace) -> None:
     except InputError as error:
         explain(error)
         return
+    on_canvas(request).paint("dense", lambda: over_dense_lens(traced, dense))
     table = tails(traced, costs)
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
     for column, shown in zip(st.columns(len(TAILS)), TAILS, strict=True):

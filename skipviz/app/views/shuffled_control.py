@@ -13,9 +13,9 @@ from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.evaluation.shuffled import Shuffled, shuffle_decisions
-from skipviz.glossary import GLOSSARY
 from skipviz.models import SkipModel
 from skipviz.progress import Progress
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.shuffled import shuffled_reading
 from skipviz.traces import Trace
 

@@ -18,23 +18,20 @@ from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
-from skipviz.app.components.token_view import payload, token_view
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
-from skipviz.app.state import StartedRun, state, widget
+from skipviz.app.state import StartedRun, on_canvas, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
-from skipviz.glossary import GLOSSARY
+from skipviz.plots.lenses.found import what_if_lens
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
-MAP = "what if map"
 WHAT_IF_RUN = "what if"
 DECIDED_BY = ["As traced", "Another threshold", "A budget"]
 FORCED_PARTS = ["One cell", "A whole token", "A whole layer"]
 TO_RUN = "Run"
-MOST_SHOWN = 20_000
-"""Tokens that the map of this page shows."""
 
 
 @dataclass(frozen=True)
@@ -82,19 +79,17 @@ def page() -> None:
         "back. Or force a whole token or layer, or let the gates decide by another threshold."
     )
     text_caption(traced)
+    _take_pick(request, traced)
     asked = _read_controls(request, traced)
     answer = _answer(request, traced, asked) if asked.anything else None
     if answer is not None:
         _show(answer)
-    if len(traced) > MOST_SHOWN:
-        st.info(f"The map is shown for texts of up to {MOST_SHOWN:,} tokens.")
-    else:
-        shown = _latest_run(request) if asked.anything else None
-        if asked.anything and answer is None:
-            _say_what_the_map_shows(shown)
-        _map(request, traced, shown)
+    shown = _latest_run(request) if asked.anything else None
+    if asked.anything and answer is None:
+        _say_what_the_map_shows(shown)
     if answer is not None:
         _details(answer)
+    _mark(request, shown)
 
 
 def _read_controls(request: Request, traced: Trace) -> _Controls:
@@ -263,43 +258,36 @@ def _say_what_the_map_shows(run: StartedRun | None) -> None:
     """Say that the map shows no answer to this question yet, but what it showed before."""
     answer: WhatIf | None = None if run is None else kept_result(run.job)
     what = (
-        "the text as it was traced"
+        "shows the text as it was traced"
         if answer is None
-        else f"the answer to the question before ({plain(answer.question)})"
+        else f"marks what the question before changed ({plain(answer.question)})"
     )
-    st.caption(f"This question has no answer yet. The map still shows {what}.")
+    st.caption(f"This question has no answer yet. The map still {what}.")
 
 
-def _map(request: Request, traced: Trace, run: StartedRun | None) -> None:
-    """Show the paths as they are, or as a run says they would be, and take clicks on cells."""
-    answer: WhatIf | None = None if run is None else kept_result(run.job)
-    trace = traced if answer is None else answer.trace
-    key = request.key if run is None or answer is None else f"{request.key} {run.asked!r}"
+def _take_pick(request: Request, traced: Trace) -> None:
+    """Force the cell of the map that was clicked, if one was."""
+    picked, state().picked = state().picked, None
+    if picked is None or picked[0] != request.key:
+        return
+    latest = _latest(request)
     forced = state().forced.setdefault(request.key, [])
+    trace = latest.trace if forced and latest is not None else traced
+    _toggle(forced, trace, int(picked[1]), int(picked[2]))
 
-    def pick() -> None:
-        cell = getattr(widget(MAP), "cell", None)
-        if cell is None or cell[0] != key:
-            return
-        token, site = int(cell[1]), int(cell[2])
-        if token < len(trace) and site < trace.sites.height:
-            _toggle(forced, trace, token, site)
 
-    selected = token_view(
-        jobs().made(f"what if view {key}", lambda: _payload(trace, answer, key=key)),
-        key=MAP, start=None, on_select=lambda: None, on_pick=pick,
-    )  # fmt: skip
-    if selected is None or selected >= len(trace):
+def _mark(request: Request, run: StartedRun | None) -> None:
+    """Mark on the map which decisions an answer changed, and let its losses paint the text."""
+    on = on_canvas(request)
+    answer: WhatIf | None = None if run is None else kept_result(run.job)
+    if run is None or answer is None:
+        on.mark("", None)
         return
-    st.subheader(f"The path of token {selected}")
-    left, right = st.columns(2)
-    if answer is None:
-        left.plotly_chart(plots.token_path(trace, selected), key="what if path")
-        return
-    left.caption("As it was")
-    left.plotly_chart(plots.token_path(traced, selected), key="what if path before")
-    right.caption("As it would be")
-    right.plotly_chart(plots.token_path(trace, selected), key="what if path after")
+    source = repr(run.asked)
+    ran = [each.matrix("exec_count") > 0 for each in (answer.before, answer.trace)]
+    changed = np.where(answer.asked, 1, 2)
+    on.paint(source, lambda: what_if_lens(answer))
+    on.mark(source, np.where(ran[0] == ran[1], 0, changed).astype(np.uint8))
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
@@ -310,14 +298,6 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
         forced[:] = [each for each in forced if each not in before]
         return
     forced.append((token, label, not trace.matrix("exec_count")[token, site]))
-
-
-def _payload(trace: Trace, answer: WhatIf | None, *, key: str) -> dict[str, Any]:
-    if answer is None:
-        return payload(trace, key=key, picks=True)
-    ran = [each.matrix("exec_count") > 0 for each in (answer.before, trace)]
-    marks = np.where(ran[0] == ran[1], 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
-    return payload(trace, key=key, marks=marks, picks=True)
 
 
 def _details(answer: WhatIf) -> None:

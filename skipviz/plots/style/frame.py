@@ -9,7 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.errors import InputError
 from skipviz.plots.style.labels import provenance
 from skipviz.plots.style.palette import INK

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from skipviz.analysis.clusters.profiles import traces_of_one_model
+from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.traces import Trace
 
 _VISIBLE = {code: chr(0x2400 + code) for code in range(0x20)}

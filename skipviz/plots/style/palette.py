@@ -77,6 +77,41 @@ LOSS = VERMILION
 MARGINS = ("#B35806", "#F1A340", "#FEE0B6", "#F7F7F7", "#D8DAEB", "#998EC3", "#542788")
 """Scores from far below the threshold (orange) over it (white) to far above (violet)."""
 
+PAGE = {"light": "#FFFFFF", "dark": "#14181C"}
+"""The page's own colour in both themes of the app: where a scale of one hue begins, and the centre
+of one that diverges."""
+
+RAMPS: dict[str, dict[str, tuple[str, ...]]] = {
+    "depth": {"light": CIVIDIS, "dark": CIVIDIS},
+    "loss": {"light": (PAGE["light"], LOSS), "dark": (PAGE["dark"], LOSS)},
+    "support": {
+        "light": MARGINS,
+        "dark": ("#F1A340", "#875A27", PAGE["dark"], "#6A5F9E", "#B6A9F2"),
+    },
+    "change": {"light": (BLUE, PAGE["light"], LOSS), "dark": (SKY, PAGE["dark"], "#F0803C")},
+    "depth change": {
+        "light": ("#123570", PAGE["light"], "#C39B00"),
+        "dark": ("#7D9FE0", PAGE["dark"], "#FEE838"),
+    },
+    "own": {"light": (PAGE["light"], GREEN), "dark": (PAGE["dark"], GREEN)},
+    "own change": {
+        "light": ("#B2397F", PAGE["light"], GREEN),
+        "dark": (PINK, PAGE["dark"], "#1FBF93"),
+    },
+}
+"""Colours at equal steps of what texts and maps are painted with, by what they mean: layers used;
+nats of loss; what speaks against running (orange) or for it (violet); nats better (blue) or worse;
+fewer layers (blue) or more (yellow); and what is a user's own."""
+
+CATEGORY_COLOURS = (*CLUSTER_COLOURS, OLIVE, CRIMSON, "#5D3A9B", "#7FD1AE")
+"""Categories in order; at most so many have a colour of their own."""
+
+PIN_COLOURS = {
+    "light": ("#A8326F", "#B35C00", "#00705A", "#3D55C5"),
+    "dark": ("#F08CC0", "#F5A742", "#3FD0A4", "#8FA8FF"),
+}
+"""Pinned tokens in order; each can be told from the page at 4.5:1."""
+
 MARGIN_ENDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 """Where the scale of scores may end."""
 

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import skipviz
-from skipviz.app.components.token_view import payload
+from skipviz.app.components.canvas_payload import payload
 from skipviz.families.published import mixture_of_recursions as family
 from skipviz.plots.layer_heatmap import layer_map
 from skipviz.readings.paths import token_reading

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.app.components.token_view import span_texts
+from skipviz.app.components.canvas_payload import span_texts
 from skipviz.families.published import deebert as deebert_family
 from skipviz.readings.paths import loss_words
 from skipviz.readings.skipping import skipping_notes

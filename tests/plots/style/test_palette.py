@@ -75,12 +75,37 @@ def test_places_on_a_scale() -> None:
     assert palette.shares_along(values, (4.0, 4.0)).tolist() == [1.0] * 4
 
 
+def test_ramps_begin_or_have_their_centre_in_the_page_of_their_theme() -> None:
+    config = (Path(skipviz.app.__file__).parent / "assets" / "config.toml").read_text("utf-8")
+    pages = re.findall(r'\nbackgroundColor = "(#\w{6})"', config)
+    assert [page.upper() for page in pages] == [palette.PAGE["light"], palette.PAGE["dark"]]
+    for name in ("loss", "own"):
+        for theme, page in palette.PAGE.items():
+            assert palette.RAMPS[name][theme][0] == page
+    for name in ("support", "change", "depth change", "own change"):
+        for theme, page in palette.PAGE.items():
+            ramp = palette.RAMPS[name][theme]
+            assert len(ramp) % 2 == 1
+            centre = luminance(palette.interpolate((ramp[len(ramp) // 2],) * 2, np.zeros(1)))
+            own = luminance(palette.interpolate((page, page), np.zeros(1)))
+            assert abs(float(centre[0] - own[0])) < 0.08, (name, theme)
+
+
+def test_pinned_tokens_can_be_told_from_the_page_and_read_on() -> None:
+    for theme, page in palette.PAGE.items():
+        behind = luminance(palette.interpolate((page, page), np.zeros(1)))[0]
+        for colour in palette.PIN_COLOURS[theme]:
+            shown = luminance(palette.interpolate((colour, colour), np.zeros(1)))[0]
+            low, high = sorted((behind + 0.05, shown + 0.05))
+            assert high / low >= 4.5, colour
+
+
 def test_colours_are_named_in_the_palette_alone() -> None:
     """Figures and what the browser draws take theirs from one table."""
     folder = Path(palette.__file__).parent
     sources = [path for path in folder.glob("*.py") if path.name != "palette.py"]
     scripts = list((Path(skipviz.app.__file__).parent / "components" / "assets").glob("*.js"))
-    assert len(scripts) == 3
+    assert len(scripts) > 10
     for path in sources + scripts:
         found = set(re.findall(r"#[0-9A-Fa-f]{6}\b", path.read_text("utf-8")))
         assert found <= {"#000000", "#FFFFFF"}, path.name

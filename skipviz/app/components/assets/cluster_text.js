@@ -21,7 +21,7 @@ function mount(parent) {
     tokens: parent.querySelector(".tokens"),
     key: null, spans: [], selected: null, kept: new Map(),
   };
-  view.tokens.addEventListener("click", (event) => select(view, event.target?.dataset?.token));
+  view.tokens.addEventListener("click", (event) => select(view, tokenAt(event.target)));
   view.tokens.addEventListener("keydown", (event) => step(view, event));
   return view;
 }
@@ -85,12 +85,12 @@ function light(view, lit) {
 }
 
 function select(view, token) {
-  if (token === undefined || Number(token) === view.selected) return;
+  if (token === null || token === view.selected) return;
   if (view.selected !== null) {
     view.spans[view.selected].classList.remove("selected");
     view.spans[view.selected].removeAttribute("aria-selected");
   }
-  pick(view, Number(token));
+  pick(view, token);
   view.kept.set(view.key, view.selected);
   view.send(view.selected);
 }

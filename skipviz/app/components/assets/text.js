@@ -17,6 +17,7 @@ function writeText(view, { count, span, sequence, source, text }, style = () => 
     if (several && (!i || sequence[i] !== sequence[i - 1])) {
       const heading = document.createElement("h4");
       heading.textContent = source.get(i);
+      heading.setAttribute("role", "presentation");
       parts.append(heading);
       chunk = null;
     }
@@ -25,7 +26,7 @@ function writeText(view, { count, span, sequence, source, text }, style = () => 
     element.dataset.token = String(i);
     element.id = `token-${i}`;
     element.setAttribute("role", "option");
-    element.textContent = visible(text.get(i));
+    fill(element, visible(text.get(i)));
     style(element, i);
     view.spans[i] = element;
     chunk.append(element);
@@ -33,6 +34,25 @@ function writeText(view, { count, span, sequence, source, text }, style = () => 
     if (filled >= CHUNK && element.textContent.endsWith("\n")) chunk = null;
   }
   view.tokens.replaceChildren(parts);
+}
+
+/** Put a text into a span; a line end has a faint sign before it, which is not part of the text. */
+function fill(element, text) {
+  if (!text.includes("\n")) { element.textContent = text; return; }
+  text.split("\n").forEach((line, i) => {
+    if (i) {
+      const sign = document.createElement("i");
+      sign.className = "line-end";
+      element.append(sign, "\n");
+    }
+    element.append(line);
+  });
+}
+
+/** The token that an element shows, if it shows one. */
+function tokenAt(target) {
+  const token = target?.closest?.("[data-token]")?.dataset.token;
+  return token === undefined ? null : Number(token);
 }
 
 /** Show control characters as their pictures; line ends and tabs stay what they are. */

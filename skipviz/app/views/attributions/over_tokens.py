@@ -15,12 +15,14 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
+from skipviz.app.state import on_canvas
 from skipviz.experiments.attribution.over_tokens import Gates, Method, attribute, runs
 from skipviz.experiments.attribution.target import Attribution, Target
-from skipviz.glossary import GLOSSARY
 from skipviz.plots.attribution import attribution_html
+from skipviz.plots.lenses.found import attribution_lens
 from skipviz.plots.style.palette import UNIT_NAMES
 from skipviz.readings.attribution import score_reading, sum_reading, text_reading
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 TARGET_KINDS = {
@@ -122,6 +124,10 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
     )  # fmt: skip
     if found is not None:
         _show(traced, asked, found)
+        on_canvas(request).paint(
+            settings,
+            lambda: attribution_lens(traced, found.table, what=asked.what, unit=asked.unit),
+        )
 
 
 def _choose_target(traced: Trace, token: int) -> _Asked | None:

@@ -1,4 +1,4 @@
-from skipviz.glossary import GLOSSARY
+from skipviz.readings.glossary import GLOSSARY
 
 
 def test_each_term_has_one_sentence():

@@ -19,7 +19,7 @@ import skipviz
 from skipviz.app.jobs import Jobs, Request, kept_result
 from skipviz.families.described.spec import gate_specs_in
 from tests import published, tiny
-from tests.app.pages import PATIENCE, until
+from tests.app.pages import PATIENCE, framed, until
 
 GATES = (
     "module: model.layers.{layer}.router\nactivation: sigmoid\nthreshold: 0.5\n"
@@ -106,20 +106,13 @@ def test_what_does_not_fit_is_said(folder: Path, worker: Jobs) -> None:
             job.future.result(PATIENCE)
 
 
-def page_under_test() -> None:
-    """The script of the page where a folder is named."""
-    from skipviz.app.views.paths_page import page
-
-    page()
-
-
 def areas(page: AppTest) -> list[Any]:
     return [each for each in page.text_area if str(each.key).startswith("gates of ")]
 
 
 @pytest.mark.slow
 def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
-    page = AppTest.from_function(page_under_test).run(timeout=PATIENCE)
+    page = AppTest.from_function(framed, args=("paths_page",)).run(timeout=PATIENCE)
     page.selectbox(key="model").set_value("A folder on this machine")
     page.run(timeout=PATIENCE)
     page.text_input(key="folder").set_value(str(folder))
@@ -134,8 +127,8 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     assert "agreement 100%" in areas(page)[0].value
     page.button(key="run").click()
     runs = page.session_state["skipviz"].runs
-    until(page, lambda: runs["paths"].finished is not None)
-    assert not page.error
+    until(page, lambda: not runs["paths"].under_way)
+    assert not page.run(timeout=PATIENCE).error
     assert kept_result(runs["paths"].job).run["family"].item() == "described"
     areas(page)[0].set_value("module: nowhere")
     page.run(timeout=PATIENCE)

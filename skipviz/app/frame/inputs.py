@@ -5,23 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
 from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
-from skipviz.app.gates_input import GATES_OF, choose_gates
+from skipviz.app.frame.gates_input import GATES_OF, choose_gates
+from skipviz.app.frame.stored import stored_trace
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
-from skipviz.app.state import restore, state, widgets
-from skipviz.app.stored import stored_trace
+from skipviz.app.state import restore, set_widget, state, widgets
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
-from skipviz.folders import model_folder, sample_folders
-from skipviz.glossary import GLOSSARY
+from skipviz.folders import BACKBONE, FIRST, model_folder, sample_folders
 from skipviz.models import read_settings
-from skipviz.models.backbone import NAME as BACKBONE
+from skipviz.readings.glossary import GLOSSARY
 from skipviz.text.documents import SUFFIXES, Document, check_text, read_bytes
 
 SAMPLES = {
@@ -29,8 +29,6 @@ SAMPLES = {
     "A question and some Python": "code.txt",
     "Lists, sums and scripts": "repetition.txt",
 }
-FIRST = "smollm2-gated"
-"""The model that is offered first: every page works with its gates."""
 TRACE = "Trace"
 FOLDER = "A folder on this machine"
 KEPT = frozenset({"kind", "pasted", "sample", "model", "folder"})
@@ -41,26 +39,40 @@ NO_UPLOAD = "No file has been uploaded yet. Choose one, or paste a text."
 
 
 def choose() -> Request | None:
-    """Show the side bar; return a request when its button is pressed and the input is good."""
+    """Offer text and model; return a request when the button is pressed and the input is good.
+
+    What is chosen so far is in ``state().chosen``.
+    """
     restore(state().sidebar.items())
     request = _choose()
-    _keep_choices()
+    held = widgets()
+    drawn = {key: held[key] for key in held if key in KEPT or key.startswith(KEPT_OF)}
+    state().sidebar |= drawn
     return request
 
 
-def choose_model() -> Request:
-    """Show the side bar of a page that takes a prompt; return a request without a text."""
-    restore(state().sidebar.items())
-    with st.sidebar:
-        st.title("skipviz")
-        st.caption("Which layers did each token use, and why?")
-        request = _chosen()
-    _keep_choices()
-    return request
+def fill_in(request: Request) -> None:
+    """Set text, model, policy and budget to those of a request, before they are drawn."""
+    known = request.model in _model_names()
+    values: dict[str, Any] = {"model": request.model if known else FOLDER}
+    if not known:
+        values["folder"] = request.model
+    if request.policy is not None:
+        values[f"policy of {request.model}"] = request.policy
+    if request.budget is not None:
+        values[f"budget of {request.model} {request.policy}"] = request.budget
+    if len(request.documents) == 1 and not request.documents[0].messages:
+        values |= {"kind": "Paste", "pasted": request.documents[0].text}
+    for key, value in values.items():
+        set_widget(key, value)
 
 
-def _chosen() -> Request:
-    """Offer model, policy and budget."""
+def _model_names() -> list[str]:
+    return [*sample_folders(), BACKBONE, *([FOLDER] if folders_offered() else [])]
+
+
+def _chosen_model() -> Request:
+    """Offer model, policy and budget; return a request without a text."""
     model = _choose_model()
     gates = choose_gates(model)
     policy = _choose_policy(model)
@@ -68,39 +80,33 @@ def _chosen() -> Request:
     return Request(model=model, documents=(), budget=budget, policy=policy, gates=gates)
 
 
-def _keep_choices() -> None:
-    held = widgets()
-    drawn = {key: held[key] for key in held if key in KEPT or key.startswith(KEPT_OF)}
-    state().sidebar |= drawn
-
-
 def _choose() -> Request | None:
-    with st.sidebar:
-        st.title("skipviz")
-        st.caption("Which layers did each token use, and why?")
-        kind = st.pills(  # which wrap, where the side bar is narrow
-            "Text", ["Paste", "Upload", "Sample", TRACE], default="Paste", key="kind", required=True
-        )
-        if kind == TRACE:
-            return _choose_stored()
-        request = _chosen()
-        documents, problem = _documents(str(kind))
-        pressed = st.button(
-            "Trace the text",
-            type="primary",
-            width="stretch",
-            key="run",
-            disabled=request.model == "",
-        )
-        if documents and not problem:
-            _estimate(request.model, documents)
+    kind = st.pills(  # which wrap, where the side bar is narrow
+        "Text", ["Paste", "Upload", "Sample", TRACE], default="Paste", key="kind", required=True
+    )
+    if kind == TRACE:
+        state().chosen = None
+        return _choose_stored()
+    documents, problem = _documents(str(kind))
+    request = _chosen_model()
+    pressed = st.button(
+        "Trace the text",
+        type="primary",
+        width="stretch",
+        key="run",
+        disabled=request.model == "",
+        shortcut="Ctrl+Enter",
+    )
+    if documents and not problem:
+        _estimate(request.model, documents)
     if problem is not None and (pressed or kind == "Upload"):
         (st.info if problem == NO_UPLOAD else st.error)(plain(problem))
-        return None
-    if not (pressed and documents):
+    asked = replace(request, documents=() if problem else documents)
+    state().chosen = asked
+    if not (pressed and asked.documents):
         return None
     state().documents = documents
-    return replace(request, documents=documents)
+    return asked
 
 
 def _choose_stored() -> Request | None:
@@ -120,7 +126,7 @@ def _choose_stored() -> Request | None:
 
 
 def _choose_model() -> str:
-    names = [*sample_folders(), BACKBONE, *([FOLDER] if folders_offered() else [])]
+    names = _model_names()
     name = st.selectbox("Model", names, index=names.index(FIRST), key="model")
     if name != FOLDER:
         return str(name)

@@ -8,8 +8,8 @@ import pytest
 import streamlit
 
 import skipviz
+from skipviz.app.frame.stored import request_of, stored_trace
 from skipviz.app.jobs import Jobs, Request
-from skipviz.app.stored import request_of, stored_trace
 from skipviz.errors import ModelError, TextError
 from tests import tiny
 from tests.synthetic import make_trace

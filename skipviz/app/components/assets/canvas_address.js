@@ -1,0 +1,52 @@
+// The page's address: the trace, the selected token, the site and the lens. Everything else in it is
+// left as it is. Streamlit reads the address at every run, and runs the page when one goes Back.
+
+const OURS = ["trace", "token", "site", "lens"];
+
+/** The parameters of the address as they are written, name first. */
+function parameters() {
+  return location.search.slice(1).split("&").filter(Boolean).map((part) => [decodeURIComponent(part.split("=")[0]), part]);
+}
+
+function parameter(name) { return new URLSearchParams(location.search).get(name); }
+
+/** Whether the address is of this trace; one that names none is taken to be. */
+function ofThisTrace(view) {
+  const given = parameter("trace");
+  return given === null || given === view.address;
+}
+
+/** What the address selects, or null if it is of another trace or keeps nothing for this canvas. */
+function readAddress(view) {
+  if (view.address === null || !ofThisTrace(view)) return null;
+  const given = parameter("token"), token = /^\d+$/.test(given ?? "") ? Number(given) : null;
+  const label = parameter("site"), site = view.trace.sites.findIndex((each) => each.label === label);
+  return { token: token !== null && token < view.trace.count ? Number(view.spans[token].dataset.token) : null, site: site < 0 ? null : site };
+}
+
+/** Write what is shown; as a new place in the history where going Back is to undo it. */
+function writeAddress(view, push) {
+  if (view.address === null) return;
+  const wanted = [["trace", view.address]];
+  if (view.token !== null) wanted.push(["token", view.token]);
+  if (view.site !== null) wanted.push(["site", view.trace.sites[view.site].label]);
+  if (view.wantedLens !== view.lenses[0].slug) wanted.push(["lens", view.wantedLens]);
+  const others = parameters().filter(([name]) => !OURS.includes(name)).map(([, part]) => part);
+  const search = [...others, ...wanted.map(([name, value]) => `${name}=${encodeURIComponent(value)}`)].join("&");
+  if (search === location.search.slice(1)) return;
+  const moved = push && (!ofThisTrace(view) || String(parameter("token") ?? "") !== String(view.token ?? ""));
+  const address = location.pathname + (search ? `?${search}` : "") + location.hash;
+  history[moved ? "pushState" : "replaceState"](history.state, "", address);
+}
+
+/** Follow the address: Back and Forward select what it says, and what others write keeps ours. */
+function listenToAddress(view, signal) {
+  window.addEventListener("popstate", () => {
+    const named = readAddress(view);
+    if (named) select(view, named.token, { site: named.site, push: false });
+    else if (parameter("trace") !== null) { view.goingBack = true; view.open(parameter("trace")); }
+  }, { signal });
+  window.navigation?.addEventListener("currententrychange", (event) => {
+    if (event.navigationType === "push" || event.navigationType === "replace") writeAddress(view, false);
+  }, { signal });
+}

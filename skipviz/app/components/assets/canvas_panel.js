@@ -1,0 +1,193 @@
+// The panel of the selected token, from what the browser has: nothing is asked of Python.
+
+const SVG = "http://www.w3.org/2000/svg";
+const PATH = { width: 340, left: 26, right: 8, unit: 70, gap: 16, bottom: 18, mark: 3.2 };
+
+/** An element with its text and attributes. */
+function make(name, text, attributes = {}) {
+  const element = document.createElement(name);
+  if (text !== undefined) element.textContent = text;
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
+function draw(name, attributes, text) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, String(value));
+  if (text !== undefined) element.textContent = text;
+  return element;
+}
+
+/** A token's text as one sees it, in quotation marks. */
+function quoted(view, token) {
+  return `“${textOf(view.trace, token).replaceAll("\n", "↵").replaceAll("\t", "⇥")}”`;
+}
+
+/** The tokens that the panel compares: the selected one, then those pinned beside it. */
+function compared(view) {
+  const { theme } = pageColours(view), colours = view.trace.palette.pins[theme];
+  const pins = view.pins.map((token, i) => ({ token, name: String(i + 1), colour: colours[i] }));
+  const own = view.token === null || view.pins.includes(view.token) ? [] : [{ token: view.token, name: "", colour: null }];
+  return [...own, ...pins];
+}
+
+function drawPanel(view) {
+  const tokens = compared(view);
+  const open = view.panel.querySelector("details")?.open ?? false;
+  if (!tokens.length) {
+    view.panel.replaceChildren(
+      make("h3", "No token selected"),
+      make("p", "Click a token in the text or a cell of the map, or use the arrow keys in the text, to see its path through the layers. Shift+click pins up to four tokens to compare them. Press ? for all keys."));
+    return;
+  }
+  const focus = view.token ?? tokens[0].token;
+  view.panel.replaceChildren(
+    heading(view, focus),
+    ...(view.site === null || view.token === null ? [] : [cellWords(view)]),
+    numbers(view, tokens),
+    ...(view.trace.sites.length ? [path(view, tokens)] : [make("p", "This model has no gates: every layer ran.")]),
+    nextTokens(view, focus),
+    ...(view.trace.sites.length ? [sitesTable(view, tokens, open)] : []));
+}
+
+function heading(view, token) {
+  const title = make("h3", undefined);
+  title.append(`Token ${token.toLocaleString("en")} `, make("q", quoted(view, token).slice(1, -1)));
+  return title;
+}
+
+/** The selected cell in words: what was decided, by which score. */
+function cellWords(view) {
+  const { trace, token, site } = view, decision = decisionOf(trace, token, site), words = scoreWords(decision);
+  const lens = lensNow(view), mark = view.marks?.[site * trace.count + token];
+  const parts = [`${decision.site.label}: ${decision.word}. Score ${words.score}, threshold ${words.limit}, margin ${Number.isNaN(decision.margin) ? "unknown" : signed(decision.margin)}.`];
+  if (lens.ofCells && lens.stored !== "ran" && lens.stored !== "margin") parts.push(`${lens.name}: ${valueWords(lens, valueOf(view, lens, token, site))}.`);
+  if (mark) parts.push(mark === ASKED ? "Changed as asked." : "Changed downstream.");
+  return make("p", parts.join(" "), { class: "cell-words" });
+}
+
+/** Numbers of each token, a column each. */
+function numbers(view, tokens) {
+  const { trace } = view, lens = lensNow(view), table = make("table", undefined, { class: "numbers" });
+  const row = (name, of) => {
+    const line = make("tr");
+    line.append(make("th", name, { scope: "row" }), ...tokens.map(({ token }) => make("td", of(token))));
+    return line;
+  };
+  if (tokens.length > 1) {
+    const line = make("tr");
+    line.append(make("td"), ...tokens.map(({ token, name, colour }) => {
+      const head = make("th", undefined, { scope: "col" });
+      if (name) { const badge = make("span", name, { class: "badge" }); badge.style.setProperty("--pin", colour); head.append(badge); }
+      head.append(quoted(view, token));
+      return head;
+    }));
+    table.append(line);
+  }
+  const nats = (values) => (token) => inNats(values[token]);
+  table.append(
+    row("Position", (token) => `${token.toLocaleString("en")}, context ${trace.context[token].toLocaleString("en")}`),
+    row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)),
+    row("Loss on the next", nats(trace.nll)),
+    row("Surprisal", nats(trace.surprisal)),
+    row("Entropy", nats(trace.entropy)));
+  if (!["used", "nll", "surprisal", "entropy"].includes(lens.stored))
+    table.append(row(lens.ofCells ? `${lens.name}, ${trace.sites[siteNow(view)].label}` : lens.name, (token) => valueWords(lens, valueOf(view, lens, token, siteNow(view)))));
+  return table;
+}
+
+/** Where a margin lies between 1 and -1: small ones stay apart, and large ones do not flatten them. */
+function heightOf(margin, spread) {
+  return Math.max(-1, Math.min(1, Math.asinh((3 * margin) / spread) / Math.asinh(15)));
+}
+
+/** Score against threshold at every site, in running order, each unit in a strip of its own. */
+function path(view, tokens) {
+  const { trace } = view, units = unitsOf(view);
+  const height = units.length * (PATH.unit + PATH.gap) + PATH.bottom;
+  const figure = draw("svg", { viewBox: `0 0 ${PATH.width} ${height}`, class: "path", role: "img", "aria-label": "Score against threshold at every site; the table of all sites says the same." });
+  const step = (PATH.width - PATH.left - PATH.right) / trace.rows;
+  units.forEach((unit, place) => {
+    const top = place * (PATH.unit + PATH.gap) + PATH.gap, middle = top + PATH.unit / 2;
+    figure.append(
+      draw("text", { x: 0, y: top - 5, class: "unit" }, `${trace.palette.names[unit]}: up = for running, down = for skipping`),
+      draw("line", { x1: PATH.left - 6, x2: PATH.width - PATH.right, y1: middle, y2: middle, class: "threshold" }),
+      draw("text", { x: PATH.left - 9, y: middle + 3.5, class: "tick", "text-anchor": "end" }, "0"));
+    const gated = new Set(trace.sites.filter((site) => site.unit === unit).map((site) => site.row));
+    for (let row = 0; row < trace.rows; row++)
+      if (!gated.has(row)) figure.append(draw("rect", { x: PATH.left + (row + 0.5) * step - 2.5, y: middle - 2.5, width: 5, height: 5, class: "always" }));
+    tokens.forEach((each, i) => {
+      const shift = (i - (tokens.length - 1) / 2) * Math.min(2.2, step / 4);
+      for (const site of trace.sites)
+        if (site.unit === unit) figure.append(...siteMark(view, each, site, PATH.left + (site.row + 0.5) * step + shift, middle, tokens.length > 1));
+    });
+  });
+  for (let row = 0; row < trace.rows; row += 10)
+    figure.append(draw("text", { x: PATH.left + (row + 0.5) * step, y: height - 4, class: "tick", "text-anchor": "middle" }, String(row)));
+  figure.append(draw("text", { x: PATH.width - PATH.right, y: height - 4, class: "tick", "text-anchor": "end" }, trace.rows > trace.layers ? "layer run" : "layer"));
+  const whole = make("figure");
+  const caption = make("figcaption");
+  caption.append(
+    "● ran ◇ skipped ■ no gate. Line: threshold. Each gate has its own scale: the margin over its threshold, divided by the spread of its margins on this text (symmetric logarithm).");
+  whole.append(make("h4", "Path through the gates"), figure, caption);
+  return whole;
+}
+
+function siteMark(view, { token, colour }, site, x, middle, several) {
+  const decision = decisionOf(view.trace, token, site.place);
+  const known = !Number.isNaN(decision.margin);
+  const y = middle - (known ? heightOf(decision.margin, site.spread) * (PATH.unit / 2 - 4) : 0);
+  const fill = colour ?? (several ? "currentColor" : `var(--unit-${site.unit})`);
+  const place = { "data-cell": `${token} ${site.place}` }, r = PATH.mark;
+  const mark = decision.ran
+    ? draw("circle", { cx: x, cy: y, r, fill, ...place })
+    : draw("path", { d: `M${x} ${y - r - 0.8}L${x + r + 0.8} ${y}L${x} ${y + r + 0.8}L${x - r - 0.8} ${y}Z`, fill: "var(--st-background-color)", stroke: fill, "stroke-width": 1.4, ...place });
+  if (view.site === site.place && view.token === token) mark.classList.add("chosen");
+  if (!known) { mark.setAttribute("opacity", "0.5"); return [mark]; }
+  return [draw("line", { x1: x, x2: x, y1: middle, y2: y, stroke: fill, class: "stem" }), mark];
+}
+
+/** Every site in running order, in words; written when it is opened. */
+function sitesTable(view, tokens, open) {
+  const details = make("details");
+  details.append(make("summary", `All ${view.trace.sites.length} sites in running order`));
+  const write = () => {
+    if (!details.open || details.querySelector("table")) return;
+    const table = make("table", undefined, { class: "sites" }), head = make("tr");
+    head.append(make("th", "site", { scope: "col" }), ...tokens.flatMap(({ token }) => ["decision", "score", "threshold"].map((name) => make("th", tokens.length > 1 ? `${token}: ${name}` : name, { scope: "col" }))));
+    table.append(head);
+    for (const site of view.trace.sites) {
+      const line = make("tr");
+      line.append(make("th", site.label, { scope: "row" }));
+      for (const { token } of tokens) {
+        const decision = decisionOf(view.trace, token, site.place), words = scoreWords(decision);
+        line.append(make("td", decision.word), make("td", words.score), make("td", words.limit));
+      }
+      table.append(line);
+    }
+    details.append(table);
+  };
+  details.addEventListener("toggle", write);
+  details.open = open;
+  write();
+  return details;
+}
+
+/** The most likely next tokens, and which of them came. */
+function nextTokens(view, token) {
+  const likely = likelyAfter(view.trace, token);
+  const whole = make("section");
+  whole.append(make("h4", "Most likely next tokens"));
+  if (!likely) { whole.append(make("p", "Unknown: this trace was recorded without them.")); return whole; }
+  const list = make("ol", undefined, { class: "likely" });
+  for (const { text, share, came } of likely) {
+    const line = make("li"), bar = make("span", undefined, { class: "bar-of" }), fill = make("span");
+    fill.style.width = `${100 * share}%`;
+    bar.append(fill);
+    line.classList.toggle("came", came);
+    line.append(make("span", `“${text.replaceAll("\n", "↵").replaceAll("\t", "⇥")}”`, { class: "word" }), bar, make("span", `${(100 * share).toFixed(1)}%${came ? " ← came" : ""}`, { class: "share" }));
+    list.append(line);
+  }
+  whole.append(list);
+  return whole;
+}

@@ -1,0 +1,136 @@
+"""The canvas: text, map of layers and tokens, and panel of the selected token, as one component.
+
+It gets a trace once. Painting with another lens, hovering, scrolling and the panel happen in the
+browser, so they never run Python; only what is selected comes back. The component keeps the
+selected token, site and lens in the page's address itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import streamlit as st
+
+from skipviz.app.components.component import component
+
+_COMPONENT = component(
+    "canvas",
+    scripts=(
+        "canvas_data", "canvas_colours", "canvas_text", "canvas_map", "canvas_panel",
+        "canvas_selection", "canvas_search", "canvas_address", "canvas",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is selected on a canvas.
+
+    Attributes
+    ----------
+    token
+        Index of a token in ``trace.tokens``; None if none is selected.
+    site
+        Index of a site in ``trace.sites``; None if none is selected.
+    first, last
+        The range of tokens that figures and tables are to keep to, both included; None if all.
+    pins
+        The tokens that are pinned, at most four, in the order in which they were.
+    """
+
+    token: int | None = None
+    site: int | None = None
+    first: int | None = None
+    last: int | None = None
+    pins: tuple[int, ...] = ()
+
+
+def canvas(
+    data: dict[str, Any],
+    *,
+    key: str,
+    on_select: Callable[[], None] | None = None,
+    on_pick: Callable[[], None] | None = None,
+    on_address: Callable[[], None] | None = None,
+) -> Selection:
+    """Show the canvas and return what is selected.
+
+    Parameters
+    ----------
+    data
+        What ``payload`` returned; the same object for the same trace and lenses.
+    key
+        Streamlit's key of this place on the page.
+    on_select
+        Called before the page reruns with another token or site.
+    on_pick
+        Called before the page reruns with a cell that was clicked, selected already or not; it is
+        in Streamlit's state under ``key``, as ``cell``: the trace's key, token and site.
+    on_address
+        Called before the page reruns because someone went back to an address of another trace; it
+        is in Streamlit's state under ``key``, as ``address``.
+    """
+    result = _COMPONENT(
+        key=key,
+        data=data if on_pick is None else {**data, "picks": True},
+        default={"selected": None, "range": None, "pins": None},
+        on_selected_change=on_select or _nothing,
+        on_range_change=_nothing,
+        on_pins_change=_nothing,
+        on_address_change=on_address or _nothing,
+        **({} if on_pick is None else {"on_cell_change": on_pick}),
+    )
+    return selection_of(
+        result.selected,
+        result.range,
+        result.pins,
+        data=data,
+        address={name: st.query_params.get(name) for name in ("trace", "token", "site")},
+    )
+
+
+def selection_of(
+    selected: Any, chosen: Any, pinned: Any, *, data: dict[str, Any], address: dict[str, str | None]
+) -> Selection:
+    """Return what the component's values select in a trace.
+
+    Values of an earlier trace that stood in this place count for nothing. Where the component has
+    not said anything of this trace yet, the page's address does, if it names this trace.
+    """
+    key, count, sites = data["key"], data["count"], data["sites"]
+    token, site = own_values(selected, key) or _named(data, address)
+    bounds = [int(each) for each in own_values(chosen, key) or () if each is not None]
+    whole = len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] < count
+    pins = own_values(pinned, key) or []
+    inside = [int(pin) for pin in pins if 0 <= pin < count]
+    return Selection(
+        token=int(token) if token is not None and 0 <= token < count else None,
+        site=int(site) if site is not None and 0 <= site < len(sites) else None,
+        first=bounds[0] if whole else None,
+        last=bounds[1] if whole else None,
+        pins=tuple(inside),
+    )
+
+
+def own_values(value: Any, key: str) -> list[Any] | None:
+    """Return what a value says of a trace, without the trace's key; None if it is of another."""
+    return None if not value or value[0] != key else list(value[1:])
+
+
+def _named(data: dict[str, Any], address: dict[str, str | None]) -> list[int | None]:
+    """Return the token and site that the page's address names of this trace."""
+    if data["address"] is None or address["trace"] != data["address"]:
+        return [None, None]
+    token = address["token"] or ""
+    labels = [site["label"] for site in data["sites"]]
+    site = address["site"]
+    return [
+        int(token) if token.isdecimal() else None,
+        labels.index(site) if site in labels else None,
+    ]
+
+
+def _nothing() -> None:
+    """Streamlit wants a callback for each value that a component returns."""

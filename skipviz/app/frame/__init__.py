@@ -1,0 +1,1 @@
+"""What stands around every page: input, runs, what is shown at the start."""

@@ -1,0 +1,97 @@
+"""What stands around every page: the side bar, the run of the text, and the canvas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import PATHS, follow, jobs, outcome, traced_now
+from skipviz.app.frame.changed import what_changed
+from skipviz.app.frame.opening import is_sample, open_at_start, sample
+from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
+from skipviz.app.frame.running import show_elsewhere
+from skipviz.app.frame.text_canvas import text_canvas
+from skipviz.app.frame.warm_up import warm_up
+from skipviz.app.sessions import this_visitor
+from skipviz.app.state import state
+from skipviz.readings.paths import shallow_reading, shallowest_token
+from skipviz.traces import Trace
+
+LESS_ROOM = """<style>
+.stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
+@media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
+</style>"""
+"""Streamlit leaves more room around a page than a canvas can spare."""
+LOST = (
+    "The address of this page names a trace that is not known here: the server was started anew, "
+    "or it was made elsewhere. Below is a sample. Trace the text again to see it."
+)
+
+
+def draw_in_frame(page: Callable[[], None]) -> None:
+    """Draw the frame, and a page in it."""
+    st.html(LESS_ROOM)
+    state().waits_shown.clear()
+    open_at_start()
+    side_bar = st.sidebar.container()
+    _side_bar(side_bar)
+    _text()
+    page()
+    with st.sidebar:
+        show_elsewhere()
+        shown = state().runs[PATHS].finished
+        offer_recent_runs(None if shown is None else shown.request)
+    warm_up().begin()  # last, so that the first page does not share the processor with it
+
+
+def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
+    """Offer text and model, once what reads models is imported; begin a run that was asked for."""
+    with place:
+        st.title("skipviz")
+        st.caption("Which layers did each token use, and why?")
+        if not warm_up().has_imported:
+            _wait_for_models()
+            return
+        from skipviz.app.frame.inputs import choose
+
+        request = choose()
+    if request is not None:
+        recent_runs().add(this_visitor(), request)
+        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
+
+
+@st.fragment(run_every=0.3)
+def _wait_for_models() -> None:
+    if warm_up().has_imported:
+        st.rerun()
+    st.caption("Getting ready to run models …")
+
+
+def _introduce(trace: Trace) -> None:
+    """Say what the sample shows, and how to go on."""
+    said = plain(shallow_reading(trace, shallowest_token(trace)))
+    st.markdown(
+        f"**A sample, traced already.** {said} **Try it on your text**: enter one in the side bar "
+        "and press **Trace the text**."
+    )
+
+
+def _text() -> None:
+    """Show the text, how far its run is, and what differs from what the side bar asks for."""
+    if state().lost_address:
+        st.warning(LOST)
+    run = state().runs[PATHS]
+    outcome(PATHS, asked=run.asked)
+    shown = run.finished
+    if shown is None:
+        return
+    if is_sample(shown.request):
+        _introduce(sample()[1])
+    elif shown is not run:
+        st.caption("Below is what was traced before.")
+    if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
+        st.caption(plain(changed))
+    if (known := traced_now()) is not None:
+        text_canvas(*known, address=shown.request.address)

@@ -1,0 +1,54 @@
+"""What a page shows before anything was run: what its address names, or a sample."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from importlib.resources import files
+
+import streamlit as st
+
+from skipviz.app.components.run_button import PATHS, follow, jobs
+from skipviz.app.frame.stored import request_of
+from skipviz.app.jobs import Request
+from skipviz.app.state import on_canvas, state
+from skipviz.readings.paths import shallowest_token
+from skipviz.traces import Trace
+
+SAMPLE_TRACE = "prose.parquet"
+"""Of ``prose.txt``, beside it: ``skipviz trace prose.txt --parquet prose.parquet``."""
+
+
+def open_at_start() -> None:
+    """Let a session that has run nothing show what its address names, else the sample."""
+    if PATHS in state().runs:
+        return
+    known = jobs().named(st.query_params.get("trace", ""))
+    if known is not None:
+        show_request(known)
+        return
+    state().lost_address = "trace" in st.query_params
+    request, trace = sample()
+    jobs().keep(request, trace)
+    show_request(request)
+    if st.query_params.get("trace") != request.address:  # else it says what is selected, or nothing
+        on_canvas(request).asked = ("sample", shallowest_token(trace), None)
+
+
+def show_request(request: Request) -> None:
+    """Show a request's trace, which is run where it is no longer kept."""
+    follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
+    state().documents = request.documents
+
+
+@st.cache_resource
+def sample() -> tuple[Request, Trace]:
+    """Return the trace that comes with skipviz, behind the request that it is the result of."""
+    content = (files("skipviz.app") / "samples" / SAMPLE_TRACE).read_bytes()
+    trace = Trace.load(io.BytesIO(content))
+    return request_of(trace, stored=hashlib.sha256(content).hexdigest()), trace
+
+
+def is_sample(request: Request) -> bool:
+    """Say whether a request is that of the sample."""
+    return request.stored is not None and request.stored == sample()[0].stored

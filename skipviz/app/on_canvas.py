@@ -1,0 +1,88 @@
+"""What stands on the canvas of the text beside its trace: what is selected, what pages found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+import streamlit as st
+
+from skipviz.app.components.canvas import Selection
+
+if TYPE_CHECKING:
+    from skipviz.plots.lenses.lens import Lens
+
+CANVASES = 4
+"""Texts of a session whose lenses and selections are kept: those shown last."""
+
+
+@dataclass
+class OnCanvas:
+    """What stands on the canvas of one text.
+
+    Attributes
+    ----------
+    selection
+        What is selected.
+    lenses
+        Lenses that pages found, by their names, each with what it was made from.
+    marks
+        Decisions that a question changed, of shape [tokens, sites], with what they were made from.
+    asked
+        What a page asked to be selected last: where that was clicked, the token, and the site.
+    """
+
+    selection: Selection = field(default_factory=Selection)
+    lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
+    marks: tuple[str, npt.NDArray[np.uint8]] | None = None
+    asked: tuple[str, int, int | None] | None = None
+
+    @property
+    def made_from(self) -> str:
+        """What changes exactly when lenses or marks do."""
+        sources = [f"{name} {source}" for name, (source, _) in self.lenses.items()]
+        return "; ".join([*sources, "" if self.marks is None else self.marks[0]])
+
+    def paint(self, source: str, *makers: Callable[[], Lens]) -> None:
+        """Add lenses, and have the page drawn anew if they were not there.
+
+        Parameters
+        ----------
+        source
+            What they are made from; changes exactly when they do.
+        makers
+            Each makes one, where it is not there yet.
+        """
+        if any(known == source for known, _ in self.lenses.values()):
+            return
+        for make in makers:
+            lens = make()
+            self.lenses[lens.name] = (source, lens)
+        st.rerun()
+
+    def select(self, source: str, token: int, site: int | None = None) -> None:
+        """Have a token selected, and a site if one is given, and the page drawn anew.
+
+        Parameters
+        ----------
+        source
+            What was clicked; a click that was followed already counts for nothing.
+        token, site
+            Their indices in the trace.
+        """
+        asked = (f"{source} {token} {site}", token, site)
+        if asked == self.asked:
+            return
+        self.asked = asked
+        if self.selection.token != token or site not in (None, self.selection.site):
+            st.rerun()
+
+    def mark(self, source: str, marks: npt.NDArray[np.uint8] | None) -> None:
+        """Mark decisions, or none, and have the page drawn anew if others were marked."""
+        if (self.marks[0] if self.marks else None) == (None if marks is None else source):
+            return
+        self.marks = None if marks is None else (source, marks)
+        st.rerun()

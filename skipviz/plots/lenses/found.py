@@ -1,0 +1,263 @@
+"""Lenses of what analyses and experiments found about a trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from skipviz.analysis.counterfactual import WhatIf
+from skipviz.analysis.tokens.classes import FEATURE_NAMES
+from skipviz.errors import InputError
+from skipviz.plots.attribution import share_end
+from skipviz.plots.clusters import cluster_name
+from skipviz.plots.lenses.lens import OTHER, Lens
+from skipviz.plots.style.cell_map import NATS_SHOWN
+from skipviz.plots.style.palette import CATEGORY_COLOURS
+from skipviz.traces import Trace
+
+CHANGE_SHOWN = 2.0
+"""Nats of loss where fixed scales of changes end."""
+LAYERS_SHOWN = 8.0
+"""Layers where the fixed scale of a difference in layers used ends."""
+
+
+def over_dense_lens(trace: Trace, dense: Trace) -> Lens:
+    """Return how much each next token's loss rose over the dense model's.
+
+    Parameters
+    ----------
+    trace, dense
+        Runs of the same tokens.
+
+    Raises
+    ------
+    TraceError
+        If the tokens differ.
+    """
+    return _change("loss over dense", (trace - dense)["nll"])
+
+
+def what_if_lens(answer: WhatIf) -> Lens:
+    """Return how much each next token's loss changes under other decisions."""
+    return _change("change in loss, what if", (answer.trace - answer.before)["nll"])
+
+
+def layers_change_lens(trace: Trace, other: Trace, *, named: str = "the other run") -> Lens:
+    """Return how many more layers each token used than in another run.
+
+    Parameters
+    ----------
+    trace, other
+        Runs of the same tokens.
+    named
+        What the other run is called.
+
+    Raises
+    ------
+    TraceError
+        If the tokens differ.
+    """
+    return Lens(
+        name=f"layers used, minus {named}",
+        unit="layers",
+        note="above 0 uses more",
+        values=_numbers((trace - other)["layers_used"]),
+        scale="diverging",
+        ends=(-LAYERS_SHOWN, LAYERS_SHOWN),
+        colours="depth change",
+    )
+
+
+def utility_lens(trace: Trace, cells: pl.DataFrame) -> Lens:
+    """Return what executing was worth at each cell of an audit.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    cells
+        What ``skipviz.audit`` returned; cells that are not in it are unknown.
+    """
+    return Lens(
+        name="utility",
+        unit="nats",
+        note="above 0 running helps",
+        values=_of_cells(trace, cells, "utility"),
+        scale="diverging",
+        ends=(-NATS_SHOWN, NATS_SHOWN),
+        colours="support",
+    )
+
+
+def regret_lens(trace: Trace, cells: pl.DataFrame) -> Lens:
+    """Return what each decision lost against the better one.
+
+    Parameters
+    ----------
+    trace
+        The audited trace.
+    cells
+        What ``skipviz.analysis.gates.quality.judged`` returned.
+    """
+    return Lens(
+        name="regret",
+        unit="nats",
+        values=_of_cells(trace, cells, "regret"),
+        scale="sequential",
+        ends=(0.0, NATS_SHOWN),
+        colours="loss",
+    )
+
+
+def attribution_lens(trace: Trace, shares: pl.DataFrame, *, what: str, unit: str = "nats") -> Lens:
+    """Return what each token contributed to a prediction or a score.
+
+    Parameters
+    ----------
+    trace
+        Whose tokens.
+    shares
+        The table of ``skipviz.attribute``: ``token`` and ``attribution``.
+    what
+        What is explained.
+    unit
+        Of the shares.
+    """
+    end = share_end(shares["attribution"])
+    return Lens(
+        name=f"share in {what}",
+        unit=unit,
+        values=_of_tokens(trace, shares, "attribution"),
+        scale="diverging",
+        ends=(-end, end),
+        colours="support",
+    )
+
+
+def cluster_lens(trace: Trace, tokens: pl.DataFrame) -> Lens:
+    """Return the cluster of each token, as a category.
+
+    Parameters
+    ----------
+    trace
+        Whose tokens.
+    tokens
+        ``token`` and ``cluster``, null for those that belong to none.
+    """
+    numbers = _of_tokens(trace, tokens, "cluster")
+    known = pl.Series(numbers).fill_nan(None).cast(pl.Int64)
+    most = known.max()
+    order = [cluster_name(each) for each in range(0 if most is None else int(most) + 1)]  # type: ignore[arg-type]
+    names = [None if each is None else cluster_name(each) for each in known]
+    return category_lens("cluster", pl.Series(names, dtype=pl.String), order=order)
+
+
+def class_lens(classes: pl.DataFrame, *, feature: str = "kind") -> Lens:
+    """Return a class of each token, as a category.
+
+    Parameters
+    ----------
+    classes
+        What ``skipviz.analysis.tokens.classes.token_classes`` returned.
+    feature
+        One of its columns of classes.
+    """
+    return category_lens(FEATURE_NAMES.get(feature, feature), classes[feature])
+
+
+def column_lens(name: str, values: pl.Series) -> Lens:
+    """Return a column of the user's own.
+
+    Parameters
+    ----------
+    name
+        What the column is called.
+    values
+        One per token. Texts become categories, the most frequent twelve and ``other``; numbers a
+        scale, which diverges around 0 if both signs occur.
+
+    Raises
+    ------
+    ValueError
+        If the column is neither text nor numbers.
+    """
+    if values.dtype in (pl.String, pl.Categorical, pl.Boolean) or isinstance(values.dtype, pl.Enum):
+        return category_lens(name, values.cast(pl.String))
+    if not values.dtype.is_numeric():
+        raise InputError(
+            f"Column {name!r} is {values.dtype}; a lens takes numbers, text or booleans."
+        )
+    numbers = _numbers(values)
+    known = numbers[np.isfinite(numbers)]
+    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
+    if low < 0 < high:
+        most = max(-low, high)
+        return Lens(
+            name=name, unit="", values=numbers, scale="diverging", ends=(-most, most),
+            colours="own change",
+        )  # fmt: skip
+    ends = (low, high) if low < high else (low - 0.5, low + 0.5)
+    return Lens(name=name, unit="", values=numbers, scale="sequential", ends=ends)
+
+
+def category_lens(name: str, values: pl.Series, *, order: list[str] | None = None) -> Lens:
+    """Return names as categories; null is unknown.
+
+    Parameters
+    ----------
+    name
+        What the categories are.
+    values
+        One name per token.
+    order
+        The categories in order; the most frequent first if None. Those beyond the twelfth
+        become ``other``.
+    """
+    if order is None:
+        counts = values.drop_nulls().value_counts(name="count")
+        counts = counts.sort(["count", values.name], descending=[True, False])
+        order = counts[values.name].to_list()
+    kept = order[: len(CATEGORY_COLOURS)]
+    names = (*kept, *([OTHER] if len(order) > len(kept) else []))
+    code = {each: float(min(place, len(kept))) for place, each in enumerate(order)}
+    codes = [float("nan") if each is None else code[each] for each in values]
+    return Lens(
+        name=name,
+        unit="",
+        values=np.array(codes, dtype=np.float32),
+        scale="categories",
+        ends=(0.0, float(len(CATEGORY_COLOURS))),
+        categories=names or ("none",),
+    )
+
+
+def _change(name: str, values: pl.Series) -> Lens:
+    return Lens(
+        name=name,
+        unit="nats",
+        note="above 0 is worse",
+        values=_numbers(values),
+        scale="diverging",
+        ends=(-CHANGE_SHOWN, CHANGE_SHOWN),
+        colours="change",
+    )
+
+
+def _numbers(values: pl.Series) -> npt.NDArray[np.float32]:
+    found: npt.NDArray[np.float32] = (
+        values.cast(pl.Float32).fill_null(float("nan")).to_numpy().astype(np.float32)
+    )
+    return found
+
+
+def _of_tokens(trace: Trace, table: pl.DataFrame, column: str) -> npt.NDArray[np.float32]:
+    values = np.full(len(trace), np.nan, dtype=np.float32)
+    values[table["token"].to_numpy()] = _numbers(table[column])
+    return values
+
+
+def _of_cells(trace: Trace, cells: pl.DataFrame, column: str) -> npt.NDArray[np.float32]:
+    values = np.full((len(trace), trace.sites.height), np.nan, dtype=np.float32)
+    values[cells["token"].to_numpy(), cells["site"].to_numpy()] = _numbers(cells[column])
+    return values

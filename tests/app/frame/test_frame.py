@@ -1,0 +1,149 @@
+"""The frame around every page, without a browser, on tiny random models."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import streamlit
+from streamlit.testing.v1 import AppTest
+
+import skipviz
+from skipviz.app.frame.changed import what_changed
+from skipviz.app.frame.opening import sample
+from skipviz.app.frame.recent_runs import KEPT_RUNS, RecentRuns
+from skipviz.app.jobs import Request
+from skipviz.app.sessions import this_visitor
+from tests import tiny
+from tests.app.pages import PATIENCE, framed, until
+from tests.folders import write_gated
+
+ASKED = Request(
+    model="m", documents=(skipviz.Document("pasted text", "One text."),), budget=0.8, policy="a"
+)
+
+
+def opened(**address: str) -> AppTest:
+    page = AppTest.from_function(framed, args=("paths_page",))
+    for name, value in address.items():
+        page.query_params[name] = value
+    return page.run(timeout=PATIENCE)
+
+
+def said(page: AppTest) -> str:
+    return " ".join(each.value for each in [*page.markdown, *page.caption, *page.warning])
+
+
+def trace_in(page: AppTest, folder: Path, text: str) -> None:
+    """Trace a text with the model in a folder."""
+    page.selectbox(key="model").set_value("A folder on this machine").run(timeout=PATIENCE)
+    page.text_input(key="folder").set_value(str(folder)).run(timeout=PATIENCE)
+    page.text_area(key="pasted").set_value(text)
+    page.button(key="run").click().run(timeout=PATIENCE)
+    runs = page.session_state["skipviz"].runs
+    until(page, lambda: not runs["paths"].under_way)
+    page.run(timeout=PATIENCE)
+
+
+def test_a_page_opens_with_the_sample_and_says_what_it_shows() -> None:
+    page = opened()
+    trace = sample()[1]
+    assert not page.exception
+    assert "A sample, traced already." in said(page)
+    fewest = trace.tokens.filter(trace.tokens["nll"].is_not_null())["layers_used"].min()
+    assert f"used {fewest:g} of {trace.run['layers'].item()} layers" in said(page)
+    token = page.session_state["skipviz"].canvases[sample()[0].key].asked[1]
+    assert trace.tokens["layers_used"][token] == fewest
+
+
+@pytest.mark.model
+def test_the_sample_is_what_its_model_does_today() -> None:
+    request, trace = sample()
+    model = skipviz.load(request.model)
+    assert request.weights == model.weights_sha256
+    again = skipviz.trace(model, list(request.documents))
+    assert again.run["setup_sha256"].item() == request.setup
+    assert (again.matrix("exec_count") == trace.matrix("exec_count")).all()
+
+
+@pytest.mark.slow
+def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folder: Path) -> None:
+    folder = write_gated(tmp_path / "gated", backbone=dense_folder)
+    page = opened()
+    trace_in(page, folder, tiny.TEXT)
+    assert "A sample" not in said(page)
+    state = page.session_state["skipviz"]
+    first = state.runs["paths"].request
+    page.text_area(key="pasted").set_value(tiny.TEXT[:20]).run(timeout=PATIENCE)
+    assert "What is shown is of before you changed the text." in said(page)
+    page.button(key="run").click().run(timeout=PATIENCE)
+    until(page, lambda: not state.runs["paths"].under_way)
+    page.run(timeout=PATIENCE)
+    assert "What is shown is of before" not in said(page)
+    page.button(key=f"recent {first.address}").click().run(timeout=PATIENCE)
+    assert state.runs["paths"].request.key == first.key
+    assert page.text_area(key="pasted").value == tiny.TEXT
+    assert page.text_input(key="folder").value == str(folder)
+    assert not page.exception
+    # Another session opens what the address names, though it is not this visitor's run.
+    other = opened(trace=first.address)
+    assert other.session_state["skipviz"].runs["paths"].request.key == first.key
+    assert not any(button.key == f"recent {first.address}" for button in other.button)
+
+
+def test_an_address_that_is_not_known_is_said_and_never_shows_another_text() -> None:
+    page = opened(trace="0123456789abcdef", token="5")
+    assert "names a trace that is not known here" in said(page)
+    assert "A sample" in said(page)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, None),
+        ({"documents": ()}, None),
+        ({"budget": None}, None),
+        ({"model": "n"}, "the model"),
+        ({"budget": 0.9, "policy": "b"}, "the policy and the budget"),
+        ({"documents": (skipviz.Document("pasted text", "Another."),)}, "the text"),
+    ],
+)
+def test_what_changed(change: dict[str, object], words: str | None) -> None:
+    found = what_changed(ASKED, replace(ASKED, **change))  # type: ignore[arg-type]
+    assert (found is None) == (words is None)
+    assert words is None or f"before you changed {words}." in str(found)
+
+
+def test_a_visitor_sees_its_own_runs_alone_the_latest_first() -> None:
+    runs = RecentRuns()
+    many = [replace(ASKED, model=f"model {number}") for number in range(KEPT_RUNS + 2)]
+    for request in [*many, many[-2]]:
+        runs.add("one", request)
+    assert [run.request.model for run in runs.of("one")][:2] == ["model 12", "model 13"]
+    assert len(runs.of("one")) == KEPT_RUNS
+    assert runs.of("another") == []
+
+
+def test_a_visitor_is_the_same_under_another_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = set()
+    for cookie in (
+        "2|2cfabf04|0b0fd6719ddadafc87b4063bf0339ec8|1795994076",
+        "2|1c6ffec3|3b9a97b6ad4f9b3bb72147fcc0a6df0f|1795994076",
+    ):
+        context = type("Context", (), {"cookies": {"_streamlit_xsrf": cookie}})
+        monkeypatch.setattr(streamlit, "context", context)
+        found.add(this_visitor())
+    assert len(found) == 1
+    assert len(found.pop()) == 32
+
+
+def test_the_frame_is_there_before_what_runs_models() -> None:
+    script = (
+        "import sys, skipviz.app.frame.frame, skipviz.app.views.paths_page\n"
+        "print(sorted({'torch', 'transformers', 'scipy', 'sklearn'} & set(sys.modules)))"
+    )
+    answer = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import streamlit
+
+from skipviz.app.on_canvas import OnCanvas
+from skipviz.plots.lenses.lens import Lens
+
+
+class _DrawnAnewError(Exception):
+    pass
+
+
+@pytest.fixture(autouse=True)
+def _reruns(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rerun() -> None:
+        raise _DrawnAnewError
+
+    monkeypatch.setattr(streamlit, "rerun", rerun)
+
+
+def lens(name: str) -> Lens:
+    return Lens(
+        name=name, unit="nats", values=np.zeros(3, "float32"), scale="sequential", ends=(0.0, 1.0)
+    )
+
+
+def test_a_lens_is_made_once_for_what_it_is_made_from() -> None:
+    on = OnCanvas()
+    with pytest.raises(_DrawnAnewError):
+        on.paint("first", lambda: lens("utility"), lambda: lens("regret"))
+    on.paint("first", lambda: pytest.fail("it is there"))
+    before = on.made_from
+    with pytest.raises(_DrawnAnewError):
+        on.paint("second", lambda: lens("utility"))
+    assert set(on.lenses) == {"utility", "regret"}
+    assert on.made_from != before
+
+
+def test_a_click_is_followed_once() -> None:
+    on = OnCanvas()
+    with pytest.raises(_DrawnAnewError):
+        on.select("row", 2, 1)
+    on.select("row", 2, 1)
+    assert on.asked is not None
+    assert on.asked[1:] == (2, 1)
+
+
+def test_marks_are_of_the_last_question() -> None:
+    on = OnCanvas()
+    on.mark("", None)
+    with pytest.raises(_DrawnAnewError):
+        on.mark("question", np.ones((3, 2), np.uint8))
+    on.mark("question", np.ones((3, 2), np.uint8))
+    with pytest.raises(_DrawnAnewError):
+        on.mark("", None)
+    assert on.marks is None

@@ -1,0 +1,192 @@
+"""The canvas in a real browser, with planted numbers, so that no model has to be run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from skipviz.plots.style.palette import CIVIDIS, RAMPS, interpolate, shares_along
+from tests.browser.canvas_app import TRACES, planted
+from tests.browser.conftest import Screenshot, Serve
+
+LEFT, TOP, ROW = 46, 4, 6
+"""Where the map begins, and how high a layer is, in pixels."""
+TRACE = TRACES["one"]
+
+
+@pytest.fixture(scope="module")
+def url(serve: Serve) -> Iterator[str]:
+    """The address of the canvas alone."""
+    root = str(Path(__file__).parents[2])
+    with serve(Path(__file__).parent / "canvas_app.py", {"PYTHONPATH": root}) as address:
+        yield address
+
+
+def opened(page: Page, url: str, query: str = "") -> Page:
+    page.goto(f"{url}/{query}")
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=30_000)
+    return page
+
+
+def token(page: Page, number: int) -> Locator:
+    return page.locator(f".tokens #token-{number}")
+
+
+def expect_told(page: Page, words: str) -> None:
+    """Wait until Python has been told what is selected."""
+    expect(page.get_by_test_id("stText")).to_have_text(re.compile(f"^{re.escape(words)}"))
+
+
+def colour(page: Page, number: int) -> list[int]:
+    shown = token(page, number).evaluate("span => getComputedStyle(span).backgroundColor")
+    return [int(part) for part in re.findall(r"\d+", shown)[:3]]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_lens_paints_in_the_colours_of_the_palette(page: Page, url: str, theme: str) -> None:
+    page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+    opened(page, url)
+    page.get_by_label("scale to this text").uncheck()
+    used = TRACE.tokens["layers_used"].to_numpy().astype(float)
+    expected = interpolate(CIVIDIS, shares_along(used, (2.0, 6.0)))
+    for number in (0, 3, 7):
+        np.testing.assert_allclose(colour(page, number), expected[number], atol=1)
+    token(page, 7).click()
+    page.get_by_test_id("stCheckbox").locator("label").first.click()
+    choice = page.get_by_label("Colour the text by")
+    expect(choice.locator("option").last).to_have_text("planted")
+    expect(token(page, 7)).to_have_class(re.compile("selected"))  # a new lens leaves it selected
+    choice.select_option("planted")
+    expected = interpolate(
+        RAMPS["own change"][theme], shares_along(np.nan_to_num(planted()), (-4.0, 4.0))
+    )
+    for number in (0, 19, 58):
+        np.testing.assert_allclose(colour(page, number), expected[number], atol=1)
+    expect(token(page, 59)).to_have_class(re.compile("unknown"))
+    expect(page.locator(".legend")).to_contain_text("unknown: 1")
+    page.get_by_label("scale to this text").check()
+    expect(page.locator(".legend")).to_contain_text("or more")
+
+
+def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
+    opened(page, url)
+    number, site = 10, 5
+    box = page.locator("canvas.map").bounding_box()
+    assert box is not None
+    cell = min(14, (box["width"] - LEFT - 4) / len(TRACE))
+    layer = TRACE.sites["layer"][site]
+    below = (TRACE.run["layers"].item() - layer - 0.5) * ROW
+    mlp = TRACE.run["layers"].item() * ROW + 12
+    page.locator("canvas.map").click(
+        position={"x": LEFT + (number + 0.5) * cell, "y": TOP + mlp + below}
+    )
+    expect_told(page, f"token {number} site {site}")
+    panel = page.get_by_role("region", name="Selected token", exact=True)
+    row = TRACE.tokens.row(number, named=True)
+    expect(panel).to_contain_text(f"Layers used{row['layers_used']:g} of 6")
+    expect(panel).to_contain_text(f"Loss on the next{row['nll']:.2f} nats")
+    expect(panel).to_contain_text(f"Surprisal{row['surprisal']:.2f} nats")
+    ran = "ran" if TRACE.matrix("exec_count")[number, site] else "skipped"
+    expect(panel.locator(".cell-words")).to_contain_text(f"{TRACE.sites['label'][site]}: {ran}.")
+    panel.locator("summary").click()
+    rows = panel.locator(".sites tr").all_inner_texts()[1:]
+    assert len(rows) == TRACE.sites.height
+    for place, line in enumerate(rows):
+        label, decision, score, threshold = line.split("\t")
+        assert label == TRACE.sites["label"][place]
+        assert decision == ("ran" if TRACE.matrix("exec_count")[number, place] else "skipped")
+        assert float(score) == pytest.approx(TRACE.matrix("score")[number, place], abs=0.01)
+        assert float(threshold) == pytest.approx(TRACE.matrix("threshold")[number, place], abs=0.01)
+    shares = [float(each.split("%")[0]) for each in panel.locator(".share").all_inner_texts()]
+    assert shares == pytest.approx([100 * share for share in row["top_probs"]], abs=0.06)
+
+
+def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> None:
+    opened(page, url)
+    page.get_by_label("Search the text").fill("FOX <b")  # over the border of two tokens
+    expect(page.locator(".hit-count")).to_have_text("5 hits")
+    page.get_by_label("Search the text").press("Enter")
+    page.get_by_label("Search the text").press("Enter")
+    expect(page.locator(".hit-count")).to_have_text("2 of 5")
+    expect_told(page, "token 15")
+    page.get_by_label("Search the text").press("Shift+Enter")
+    expect_told(page, "token 1 ")
+    first, last = token(page, 2).bounding_box(), token(page, 7).bounding_box()
+    assert first is not None
+    assert last is not None
+    page.mouse.move(first["x"] + 4, first["y"] + 8)
+    page.mouse.down()
+    page.mouse.move(last["x"] + 4, last["y"] + 8, steps=3)
+    page.mouse.up()
+    expect_told(page, "token 1 site None range 2 7")
+    for number in (1, 8, 10, 16):
+        token(page, number).click(modifiers=["Shift"])
+    expect_told(page, "token 1 site None range 2 7 pins [1, 8, 10, 16]")
+    token(page, 20).click(modifiers=["Shift"])  # the oldest goes
+    expect(page.locator(".numbers .badge")).to_have_text(["1", "2", "3", "4"])
+    screenshot(page, "canvas-pins")
+    page.get_by_role("button", name="Unpin token 10").click()
+    page.get_by_role("button", name="Show all tokens again").click()
+    expect_told(page, "token 1 site None range None None pins [8, 16, 20]")
+    for _ in range(2):
+        page.locator(".tokens").press("Escape")
+    expect_told(page, "token None site None range None None pins []")
+
+
+def test_going_back_undoes_a_selection(page: Page, url: str) -> None:
+    opened(page, url, "?trace=hash-one&other=a%20b")
+    token(page, 3).click()
+    expect_told(page, "token 3")
+    for _ in range(4):  # keys in a row are one place in the history
+        page.locator(".tokens").press("ArrowRight")
+    expect_told(page, "token 9")
+    assert page.url.endswith("?trace=hash-one&other=a%20b&token=9")
+    page.go_back()
+    expect_told(page, "token 3")
+    expect(token(page, 3)).to_have_class(re.compile("selected"))
+    page.go_back()
+    expect_told(page, "token None")
+    page.go_forward()
+    expect_told(page, "token 3")
+    page.locator(".tokens").press("]")
+    expect_told(page, "token 3 site 0")
+    page.get_by_label("Colour the text by").select_option("entropy")
+    page.reload()
+    expect_told(page, "token 3 site 0")
+    expect(page.get_by_label("Colour the text by")).to_have_value("entropy")
+
+
+def test_an_address_of_another_text_selects_nothing(page: Page, url: str) -> None:
+    opened(page, url, "?trace=hash-two&token=3&site=L1.mlp")
+    expect_told(page, "token None site None")
+    expect(page).to_have_url(re.compile(r"\?trace=hash-two$"))
+    page.get_by_test_id("stRadio").get_by_text("two").click()
+    token(page, 7).click()
+    expect_told(page, "token 7")
+    page.get_by_test_id("stRadio").get_by_text("one").click()
+    expect_told(page, "token None")
+    expect(page.locator(".tokens span.selected")).to_have_count(0)
+    page.get_by_test_id("stRadio").get_by_text("two").click()  # as it was left
+    expect_told(page, "token 7")
+    expect(page.locator(".tokens span.selected")).to_have_id("token-7")
+
+
+def test_keys_are_explained_and_the_canvas_can_be_put_away(page: Page, url: str) -> None:
+    opened(page, url)
+    page.locator(".tokens").press("?")
+    expect(page.get_by_role("dialog", name="Keys and help")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.get_by_role("button", name="Most skipped").click()
+    least = int(TRACE.tokens["layers_used"].arg_min() or 0)
+    expect_told(page, f"token {least}")
+    page.get_by_role("button", name="Hide text and map").click()
+    expect(page.locator(".tokens")).to_be_hidden()
+    page.reload()
+    expect(page.get_by_role("button", name="Show text and map")).to_be_visible()
+    expect(page.locator(".tokens")).to_be_hidden()
