@@ -152,7 +152,7 @@ class _Pool:
     ) -> None:
         self._ray = ray
         remote = ray.remote(num_cpus=workers.cpus, num_gpus=workers.gpus, max_restarts=0)(PartActor)
-        self._new = lambda: remote.remote(load, folder.where, settings)
+        self._new: Callable[[], Any] = lambda: remote.remote(load, folder.where, settings)
         self._starting: list[_Worker] = []
         self._working: list[_Worker] = []
         self._again: deque[Part] = deque()

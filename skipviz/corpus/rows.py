@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from skipviz.corpus.format import SITE_LISTS, token_schema
 from skipviz.traces import Trace
 
-LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_FLOAT16 = float(np.finfo(np.float16).max)
 
 
 def token_table(trace: Trace, document: npt.NDArray[np.int64]) -> pa.Table:
@@ -78,7 +78,7 @@ def parquet_bytes(table: pa.Table) -> bytes:
 
 def _half(values: npt.NDArray[np.float32]) -> pa.Array:
     """Return scores in float16, null where there was none."""
-    kept = np.clip(values, -LARGEST_HALF, LARGEST_HALF).astype(np.float16)
+    kept = np.clip(values, -LARGEST_FLOAT16, LARGEST_FLOAT16).astype(np.float16)
     return pa.array(kept, mask=np.isnan(values))
 
 
