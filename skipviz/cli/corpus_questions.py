@@ -81,7 +81,7 @@ def compare(
         "second.",
         soft_wrap=True,
     )
-    changed = found.documents["changed"].cast(pl.Float64).mean()
+    changed = found.documents.select(pl.col("changed").cast(pl.Float64).mean()).item()
     if changed is not None:
         out.print(f"On average {changed:.1%} of a document's decisions differ.", soft_wrap=True)
     out.print(_means_table(found.means))
