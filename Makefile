@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+TWO := $(BIN)/pytest -q -n 2 --dist worksteal --durations=10
 STAMP := .venv/installed
 
 .PHONY: app test long quick check unit notebooks-run notebooks browser backbone bench mutation oldest \
@@ -18,26 +19,28 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Tests of small models run two at a time, one thread each; pages one after the other.
+# Two at a time, one thread each, whole files where that may be: what a file shares is made once.
+# Pages have two servers, one for each worker; where a stop is timed, nothing else runs beside it.
+TIMED := tests/browser/test_three.py
 unit: browser backbone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "not browser and not long"
-	$(BIN)/pytest -q --durations=10 -m "browser and not long"
+	OMP_NUM_THREADS=1 $(TWO) -m "not browser and not long"
+	OMP_NUM_THREADS=1 $(TWO) -m "browser and not long" tests/browser --ignore $(TIMED)
+	$(BIN)/pytest -q --durations=3 -m "browser and not long" $(TIMED)
 
 # Every command given every kind of bad file, every page hostile names, and simulations.
 long: browser backbone
-	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=10 -m "long and not browser"
+	OMP_NUM_THREADS=1 $(TWO) -m "long and not browser"
 	$(BIN)/pytest -q --durations=10 -m "long and browser"
 
 # What needs no weights and no browser. The folder for weights is one
 # that does not exist, so a test that needs them fails here.
 quick: check
-	SKIPVIZ_HOME=$(CURDIR)/build/no-models OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --durations=5 \
+	SKIPVIZ_HOME=$(CURDIR)/build/no-models OMP_NUM_THREADS=1 $(TWO) \
 	  -m "not browser and not model and not slow and not long"
 
 # Runs the notebooks and leaves them as they are.
 notebooks-run: backbone
-	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(BIN)/pytest -q --durations=5 --nbmake \
-	  --nbmake-timeout=1200 examples
+	HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 $(TWO) --nbmake --nbmake-timeout=1200 examples
 
 # Runs the notebooks and keeps what they show.
 notebooks: backbone
@@ -89,5 +92,8 @@ $(STAMP): pyproject.toml constraints.txt
 	    echo "$(OLD)" >&2; exit 1; }; \
 	  $(PYTHON) -m venv .venv; }
 	@echo 'Installing into .venv; the first time takes some minutes.'
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
+	  -c constraints.txt -e '.[dev]'
+	@# On all cores, which pip does on one; some packages bring templates that are no Python.
+	@$(BIN)/python -m compileall -q -j 0 $(BIN)/../lib >/dev/null 2>&1 || true
 	@touch $@

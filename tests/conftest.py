@@ -4,6 +4,7 @@ import os
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before transformers is imported: no test asks the network
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,12 @@ BROWSER_SECONDS = 240
 # On a loaded machine an example takes as long as it takes.
 hypothesis.settings.register_profile("skipviz", deadline=None)
 hypothesis.settings.load_profile("skipviz")
+
+
+def pytest_collection_finish() -> None:
+    """Let no collection of garbage look at the modules imported, which takes a second each time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

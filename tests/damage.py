@@ -63,3 +63,8 @@ def packed(frame: pl.DataFrame, metadata: Mapping[str, str]) -> bytes:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, metadata=dict(metadata))
     return buffer.getvalue()
+
+
+def many_times(row: pl.DataFrame, count: int) -> pl.DataFrame:
+    """Return a table of one row so often."""
+    return pl.DataFrame([column.new_from_index(0, count) for column in row])

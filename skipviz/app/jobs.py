@@ -406,7 +406,8 @@ class Jobs:
                     return
                 total -= sizes[key]
                 del self._models[key], self._loading[key]
-        gc.collect()  # modules refer to each other in circles
+        if sizes:
+            gc.collect()  # modules refer to each other in circles
 
 
 def _shown_by(job: Job[Any]) -> Progress:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 
 from skipviz.analysis.flops import CostSummary
@@ -53,7 +54,7 @@ def shallowest_token(trace: Trace) -> int:
 
 
 def shallow_reading(trace: Trace, token: int) -> str:
-    """Say how few layers a token used beside the others.
+    """Say how far below the mean the layers used by a token are.
 
     Parameters
     ----------
@@ -66,7 +67,7 @@ def shallow_reading(trace: Trace, token: int) -> str:
     return (
         f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of "
         f"{trace.run['layers'].item()} layers, the fewest before another token; the mean is "
-        f"{used.mean():.1f}."
+        f"{float(np.mean(used.to_numpy())):.1f}."
     )
 
 

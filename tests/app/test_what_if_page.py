@@ -9,8 +9,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
-from skipviz.app.components.canvas_payload import payload
 from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
+from skipviz.plots.lenses.lens import Lens
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny
 from tests.app.pages import PATIENCE, page_of_text, until
@@ -52,7 +52,7 @@ def map_of(asked: str) -> None:
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.app.jobs import Request
     from skipviz.app.state import StartedRun
-    from skipviz.app.views.what_if_page import _map
+    from skipviz.app.views.what_if_page import _mark
     from skipviz.app.worker import Job
     from tests.synthetic import make_trace
 
@@ -64,7 +64,7 @@ def map_of(asked: str) -> None:
     job: Job[WhatIf] = Job()
     job.future.set_result(answer)
     request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
-    _map(request, before, StartedRun(job, asked, request))
+    _mark(request, StartedRun(job, asked, request))
 
 
 def said(page: AppTest) -> str:
@@ -102,7 +102,7 @@ def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
     page.button_group(key="what if gates").set_value("Another threshold").run(timeout=PATIENCE)
     go_on.clear()
     page.number_input(key="what if threshold all sites").set_value(0.3).run(timeout=PATIENCE)
-    assert "The map still shows the answer to the question before (" in said(page)
+    assert "The map still marks what the question before changed (" in said(page)
     go_on.set()
     moved = what_if_reading(skipviz.what_if(model, trace, threshold=0.3))
     until(page, lambda: moved in said(page))
@@ -152,18 +152,19 @@ def test_what_is_forced_last_counts_last() -> None:
     assert list(asked.items()) == [((3, 2), False), ((3, None), True)]
 
 
-def test_a_map_is_kept_by_the_question_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    keys: list[str] = []
-
-    def note(trace: skipviz.Trace, answer: skipviz.WhatIf | None, *, key: str) -> dict[str, Any]:
-        keys.append(key)
-        return payload(trace, key=key)
-
-    monkeypatch.setattr("skipviz.app.views.what_if_page._payload", note)
-    for asked in ("one", "one", "two"):
-        page = AppTest.from_function(map_of, args=(asked,)).run(timeout=PATIENCE)
-        assert not page.exception
-    assert [key.split()[-1] for key in keys] == ["'one'", "'two'"]
+def test_the_map_marks_what_the_last_question_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = Lens(
+        name="losses", unit="", values=np.zeros(3, "float32"), scale="sequential", ends=(0.0, 1.0)
+    )
+    monkeypatch.setattr("skipviz.app.views.what_if_page.what_if_lens", lambda _: losses)
+    page = AppTest.from_function(map_of, args=("one",)).run(timeout=PATIENCE)
+    assert not page.exception
+    on = page.session_state["skipviz"].canvases.popitem()[1]
+    assert on.marks[0] == "'one'"
+    before, after = (make_trace(seed=seed).matrix("exec_count") > 0 for seed in (0, 1))
+    assert ((on.marks[1] == 2) == (before != after)).all()
+    assert (on.marks[1] != 1).all()
+    assert list(on.lenses) == ["losses"]
 
 
 def test_a_click_forces_a_cell_and_another_takes_it_back(gated: skipviz.SkipModel) -> None:

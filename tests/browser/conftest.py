@@ -143,8 +143,18 @@ def screenshot() -> Screenshot:
     return save
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def url(serve: Serve) -> Iterator[str]:
-    """The address of a running app, one for the tests of a file."""
+    """The address of a running app, one for all tests of this process.
+
+    A text that one test has traced is known to those after it.
+    """
     with serve(ROOT / "app.py") as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def counted_url(serve: Serve) -> Iterator[str]:
+    """The address of an app that says how often a model was run."""
+    with serve(Path(__file__).parent / "counted_app.py") as address:
         yield address

@@ -1,34 +1,26 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect
 
 import skipviz
-from tests.browser.conftest import Screenshot, Serve
-
-RUN_SECONDS = 60_000
+from tests.browser.conftest import Screenshot
+from tests.browser.counted_runs import runs
+from tests.browser.tracing import expect_titles
 
 TEXTS = ("The lighthouse keeper counted the ships.\n", "Nobody <i>answered</i>, and 2 + 2 = 4.")
 
 
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    """The address of the app that counts its runs of models."""
-    with serve(Path(__file__).parent / "counted_app.py") as address:
-        yield address
-
-
 def test_a_stored_trace_opens_without_a_run(
-    page: Page, url: str, tmp_path: Path, screenshot: Screenshot
+    page: Page, counted_url: str, tmp_path: Path, screenshot: Screenshot
 ) -> None:
     documents = [skipviz.Document(f"{n}.txt", text) for n, text in enumerate(TEXTS)]
     trace = skipviz.trace(skipviz.load("smollm2-gated"), documents)
     trace.save(tmp_path / "trace.parquet")
     (tmp_path / "broken.parquet").write_bytes(b"no trace")
-    page.goto(url)
+    page.goto(counted_url)
+    before = runs(page)
     page.get_by_text("Trace", exact=True).click()
     upload = page.get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files(tmp_path / "broken.parquet")
@@ -37,9 +29,9 @@ def test_a_stored_trace_opens_without_a_run(
     upload.set_input_files(tmp_path / "trace.parquet")
     expect(page.get_by_text("2 texts, traced by smollm2-gated")).to_be_visible()
     page.get_by_role("button", name="Show the trace").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect_titles(page, ["0.txt", "1.txt"])
     assert "".join(page.locator(".tokens span").all_text_contents()) == "".join(TEXTS)
-    expect(page.get_by_text("Model runs: 0")).to_be_visible()
+    assert runs(page) == before
     screenshot(page, "stored")
     page.get_by_role("link", name="Audit").click()
     expect(page.get_by_text("Several texts were traced")).to_be_visible()

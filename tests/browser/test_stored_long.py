@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,18 +18,14 @@ from skipviz.analysis.robustness.two_corpora import select_tokens
 from skipviz.analysis.tokens.classes import token_classes
 from skipviz.readings.layers import difficulty_reading, specialty_reading
 from skipviz.readings.robustness import drift_words
-from tests.browser.conftest import PageLog, Screenshot, Serve
+from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
+from tests.browser.tracing import expect_no_sample
+
+pytestmark = pytest.mark.long
 
 RUN_SECONDS = 600_000
-
-
-@pytest.fixture(scope="module")
-def url(serve: Serve) -> Iterator[str]:
-    """An app that says how often a model was run."""
-    with serve(Path(__file__).parent / "counted_app.py") as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +41,16 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[skipviz.Trace, Pat
     return trace, folder / "long.parquet"
 
 
-def open_stored(page: Page, url: str, path: Path) -> None:
+def open_stored(page: Page, url: str, path: Path) -> int:
+    """Show a stored trace; return how often a model was run, which is as often as before."""
     page.goto(url)
+    before = runs(page)
     page.get_by_text("Trace", exact=True).click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(path)
     page.get_by_role("button", name="Show the trace").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-    assert runs(page) == 0
+    expect_no_sample(page)
+    assert runs(page) == before
+    return before
 
 
 def expect_reading(page: Page, reading: str) -> None:
@@ -68,14 +66,14 @@ def downloaded(page: Page, name: str) -> list[dict[str, str]]:
 
 def test_layers_of_five_thousand_stored_tokens(
     page: Page,
-    url: str,
+    counted_url: str,
     stored: tuple[skipviz.Trace, Path],
     screenshot: Screenshot,
     page_log: PageLog,
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     trace, path = stored
-    open_stored(page, url, path)
+    before = open_stored(page, counted_url, path)
     page.get_by_role("link", name="Layers").click()
     table = specialties(trace, token_classes(trace), seed=0)
     expect_reading(page, specialty_reading(table))
@@ -87,19 +85,19 @@ def test_layers_of_five_thousand_stored_tokens(
     found = depth_against_difficulty(difficulty(trace), seed=0)
     expect_reading(page, difficulty_reading(found))
     screenshot(page, "layers-long-difficulty")
-    assert runs(page) == 0
+    assert runs(page) == before
 
 
 def test_drift_of_five_thousand_stored_tokens(
     page: Page,
-    url: str,
+    counted_url: str,
     stored: tuple[skipviz.Trace, Path],
     screenshot: Screenshot,
     page_log: PageLog,
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     trace, path = stored
-    open_stored(page, url, path)
+    before = open_stored(page, counted_url, path)
     page.get_by_role("link", name="Robustness").click()
     page.get_by_role("button", name="Compare the two").click()
     # The first of three texts is before, the others are after.
@@ -110,4 +108,4 @@ def test_drift_of_five_thousand_stored_tokens(
     assert [row["level"] for row in rows] == table["level"].to_list()
     page.wait_for_timeout(1500)  # the figures settle
     screenshot(page, "robustness-long")
-    assert runs(page) == 0
+    assert runs(page) == before

@@ -25,7 +25,7 @@ from skipviz.experiments.audit_store import (
 from skipviz.experiments.decision_audit import audit
 from skipviz.families.gated.settings import Threshold
 from tests import tiny
-from tests.damage import damaged_bytes, odd_cells, packed
+from tests.damage import damaged_bytes, many_times, odd_cells, packed
 
 TEXT = tiny.TEXT[:26]
 CELLS = [(0, 1), (3, 2), (5, 7)]
@@ -172,7 +172,7 @@ def test_what_is_no_store_is_refused_and_stays(kept: AuditStore, tmp_path: Path)
 def test_a_small_file_of_many_cells_is_refused_before_it_is_read(kept: AuditStore) -> None:
     metadata = pl.read_parquet_metadata(kept.path)
     row = pl.DataFrame({name: [None] for name in KEPT_CELLS}, schema=KEPT_CELLS)
-    many = row.select(pl.all().repeat_by(30_000_000).explode())
+    many = many_times(row, 30_000_000)
     kept.path.write_bytes(packed(many, {AUDIT_STORE_KEY: metadata[AUDIT_STORE_KEY]}))
     assert kept.path.stat().st_size < 2**20
     with pytest.raises(StoreError, match="30,000,000 rows"):

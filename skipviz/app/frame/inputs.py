@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -15,7 +16,7 @@ from skipviz.app.frame.gates_input import GATES_OF, choose_gates
 from skipviz.app.frame.stored import stored_trace
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
-from skipviz.app.state import restore, state, widgets
+from skipviz.app.state import restore, set_widget, state, widgets
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
 from skipviz.folders import BACKBONE, FIRST, model_folder, sample_folders
@@ -48,6 +49,26 @@ def choose() -> Request | None:
     drawn = {key: held[key] for key in held if key in KEPT or key.startswith(KEPT_OF)}
     state().sidebar |= drawn
     return request
+
+
+def fill_in(request: Request) -> None:
+    """Set text, model, policy and budget to those of a request, before they are drawn."""
+    known = request.model in _model_names()
+    values: dict[str, Any] = {"model": request.model if known else FOLDER}
+    if not known:
+        values["folder"] = request.model
+    if request.policy is not None:
+        values[f"policy of {request.model}"] = request.policy
+    if request.budget is not None:
+        values[f"budget of {request.model} {request.policy}"] = request.budget
+    if len(request.documents) == 1 and not request.documents[0].messages:
+        values |= {"kind": "Paste", "pasted": request.documents[0].text}
+    for key, value in values.items():
+        set_widget(key, value)
+
+
+def _model_names() -> list[str]:
+    return [*sample_folders(), BACKBONE, *([FOLDER] if folders_offered() else [])]
 
 
 def _chosen_model() -> Request:
@@ -105,7 +126,7 @@ def _choose_stored() -> Request | None:
 
 
 def _choose_model() -> str:
-    names = [*sample_folders(), BACKBONE, *([FOLDER] if folders_offered() else [])]
+    names = _model_names()
     name = st.selectbox("Model", names, index=names.index(FIRST), key="model")
     if name != FOLDER:
         return str(name)

@@ -10,10 +10,9 @@ from datetime import datetime
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
-from skipviz.app.frame.opening import is_sample, show_request
+from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
-from skipviz.app.state import set_widget, state
 
 KEPT_RUNS = 12
 """Of each visitor, the latest."""
@@ -108,15 +107,7 @@ def offer_recent_runs(shown: Request | None) -> None:
 
 def bring_back(request: Request) -> None:
     """Show a run again, with its text, model and budget in the side bar."""
+    from skipviz.app.frame.inputs import fill_in  # with what reads models
+
     show_request(request)
-    if is_sample(request):
-        return
-    set_widget("model", request.model)  # a folder's name, which the side bar knows
-    if request.budget is not None:
-        set_widget(f"budget of {request.model} {request.policy}", request.budget)
-    if request.policy is not None:
-        set_widget(f"policy of {request.model}", request.policy)
-    if len(request.documents) == 1 and not request.documents[0].messages:
-        set_widget("kind", "Paste")
-        set_widget("pasted", request.documents[0].text)
-    state().sidebar = {}
+    fill_in(request)

@@ -12,7 +12,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.state import on_canvas, state, widget
 from skipviz.traces import Trace
 
-KEY = "canvas"
+CANVAS = "canvas"
 MOST_SHOWN = 200_000
 """Tokens that a canvas can hold."""
 
@@ -47,16 +47,16 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
     )
     with st.container(key="workbench"):
         shown = data if on.asked is None else {**data, "select": on.asked}
-        on.selection = canvas(shown, key=KEY, on_pick=_picked, on_address=_went_back)
+        on.selection = canvas(shown, key=CANVAS, on_pick=_picked, on_address=_went_back)
 
 
 def _picked() -> None:
     """Let the page know of a cell that was clicked."""
-    state().picked = getattr(widget(KEY), "cell", None)
+    state().picked = getattr(widget(CANVAS), "cell", None)
 
 
 def _went_back() -> None:
     """Show the trace that the address names since someone went back to it."""
-    known = jobs().named(str(getattr(widget(KEY), "address", "")))
+    known = jobs().named(str(getattr(widget(CANVAS), "address", "")))
     if known is not None:
         show_request(known)

@@ -25,6 +25,7 @@ from skipviz.models import read_settings
 from skipviz.plots.frontier import frontier_figure
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.policies import frontier_reading, missed_reading
+from skipviz.text.documents import Document
 
 FRONTIER = "frontier.csv"
 POLICY_COLUMNS: dict[str, Any] = {
@@ -70,7 +71,7 @@ PERCENT_COLUMNS = ("realised", "flop_share", "top1")
 
 def page() -> None:
     """Show the frontier, and under it the text as the chosen policy runs it."""
-    heading(
+    answer = heading(
         "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
         "Student's t test", "clipped loss", "budget", "equal budget", "FLOPs", "loss over dense",
         "dense model", "early exit", "nat", "95% interval",
@@ -92,7 +93,7 @@ def page() -> None:
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
     )
-    st.markdown(plain(frontier_reading(table)))
+    answer.markdown(_ranked(frontier_reading(table)))
     if missed := missed_reading(table):
         st.warning(plain(missed))
     row = _choose(table, clicked)
@@ -133,23 +134,23 @@ def _choose(table: pl.DataFrame, clicked: Any) -> int:
     return names.index(chosen)
 
 
+def _ranked(reading: str) -> str:
+    """Return a ranked list in Markdown, in which names stand as they are."""
+    head, *lines = reading.splitlines() or [""]
+    parts = [line.partition(" ") for line in lines]
+    return "\n".join([plain(head), *(f"{place} {plain(rest)}" for place, _, rest in parts)])
+
+
 def _compare(row: dict[str, Any]) -> None:
     """Run the text that was traced last, or a sample, under a policy, and show it."""
     documents = state().documents or (sample_document(),)
     what = ", ".join(plain(document.source) for document in documents[:3])
     st.caption(
-        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it "
-        "on the page “Skip paths”."
+        f"The text: {what}{' and others' if len(documents) > 3 else ''}. To use another, trace it."
     )
     if row["limit"] is not None:
         st.caption(plain(_promise(row["model"], row["limit"])))
-    asked = Request(
-        model=row["model"],
-        documents=documents,
-        budget=row["budget"],
-        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
-        limit=row["limit"],
-    )
+    asked = _asked_for(row, documents)
     traced = tried("policy", "Show the text under this policy", asked, lambda: jobs().submit(asked))
     if traced is not None:
         show_numbers(traced)
@@ -159,6 +160,17 @@ def _compare(row: dict[str, Any]) -> None:
             "before stays under “Recent runs”.",
         )  # fmt: skip
         show_shuffled(traced, asked)
+
+
+def _asked_for(row: dict[str, Any], documents: tuple[Document, ...]) -> Request:
+    """Return what is run for a row of the table."""
+    return Request(
+        model=row["model"],
+        documents=documents,
+        budget=row["budget"],
+        policy=None if row["policy"] in ("dense", "guarded") else row["policy"],
+        limit=row["limit"],
+    )
 
 
 def _promise(model: str, limit: float) -> str:

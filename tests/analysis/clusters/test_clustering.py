@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import adjusted_rand_score
 
@@ -32,22 +34,34 @@ WAYS = [
 ]
 
 
+SEEDS = [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2))]
+
+
+@cache
+def recovered(
+    on: Any = "executed", method: Any = "kmeans", metric: Any = None, seed: int = 0
+) -> tuple[Trace, NDArray[np.int64], Clusters]:
+    """A trace of three texts with planted groups, the group of each token, and what is found."""
+    # Density takes more tokens to tell.
+    decisions, group = planted(seed, tokens=500 if method == "hdbscan" else 240)
+    trace = trace_of(decisions, seed=seed, sequences=3)
+    return trace, group, cluster(trace, on, method=method, metric=metric, seed=seed)
+
+
 @pytest.mark.slow
+@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("on", "method", "metric"), WAYS)
-def test_planted_profiles_are_recovered(on: Any, method: Any, metric: Any) -> None:
-    for seed in range(3):
-        # Density takes more tokens to tell.
-        decisions, group = planted(seed, tokens=500 if method == "hdbscan" else 240)
-        found = cluster(trace_of(decisions, seed=seed), on, method=method, metric=metric, seed=seed)
-        run = found.run.row(0, named=True)
-        assert (found.count, found.found) == (4, True)
-        assert run["p"] == pytest.approx(0.025)
-        assert run["p_continuum"] == pytest.approx(0.025), "groups apart, not a continuum"
-        assert run["stability"] > 0.85
-        labels = found.tokens["cluster"].to_numpy()
-        inside = ~np.isnan(labels)
-        assert inside.mean() > 0.85
-        assert adjusted_rand_score(group[inside], labels[inside]) >= 0.95
+def test_planted_profiles_are_recovered(on: Any, method: Any, metric: Any, seed: int) -> None:
+    _, group, found = recovered(on, method, metric, seed)
+    run = found.run.row(0, named=True)
+    assert (found.count, found.found) == (4, True)
+    assert run["p"] == pytest.approx(0.025)
+    assert run["p_continuum"] == pytest.approx(0.025), "groups apart, not a continuum"
+    assert run["stability"] > 0.85
+    labels = found.tokens["cluster"].to_numpy()
+    inside = ~np.isnan(labels)
+    assert inside.mean() > 0.85
+    assert adjusted_rand_score(group[inside], labels[inside]) >= 0.95
 
 
 @pytest.mark.long
@@ -111,9 +125,8 @@ def test_where_there_are_none_all_tokens_are_one() -> None:
 
 @pytest.mark.slow
 def test_the_tables_say_what_the_trace_says() -> None:
-    decisions, _ = planted(0)
-    trace = trace_of(decisions, sequences=3)
-    found = cluster(trace)
+    trace, _, found = recovered()
+    decisions = trace.matrix("exec_count")
     columns = ["token", "source", "sequence", "position", "text"]
     assert found.tokens.select(columns).equals(trace.tokens.select(columns))
     sizes = found.tokens["cluster"].value_counts().sort("cluster")["count"].to_list()
@@ -140,15 +153,15 @@ def test_the_tables_say_what_the_trace_says() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("on", "method", "metric"), WAYS)
 def test_new_texts_go_to_old_clusters(on: Any, method: Any, metric: Any, tmp_path: Path) -> None:
-    decisions, group = planted(0, tokens=300)
-    first, second = trace_of(decisions[:240]), trace_of(decisions[240:])
-    found = cluster(first, on, method=method, metric=metric)
+    first, group, found = recovered(on, method, metric)
+    decisions, others = planted(0, tokens=60)
+    second = trace_of(decisions)
     assert found.assign(first).equals(found.tokens), "the same text comes to the same clusters"
     if on == "executed":  # the thresholds of made-up scores differ from trace to trace
         assigned = found.assign(second)["cluster"]
         both = pl.concat([found.tokens["cluster"], assigned]).to_numpy()
         inside = ~np.isnan(both)
-        assert adjusted_rand_score(group[inside], both[inside]) >= 0.95
+        assert adjusted_rand_score(np.concatenate([group, others])[inside], both[inside]) >= 0.95
     found.save(tmp_path / "clusters.parquet")
     loaded = Clusters.load(tmp_path / "clusters.parquet")
     for table in TABLES:
@@ -161,7 +174,7 @@ def test_new_texts_go_to_old_clusters(on: Any, method: Any, metric: Any, tmp_pat
 def test_several_traces_are_one_set_of_tokens() -> None:
     decisions, group = planted(0)
     parts = [trace_of(decisions[:100]), trace_of(decisions[100:])]
-    found = cluster(parts)
+    found = cluster(parts, clusters=4)
     assert found.tokens["trace"].to_list() == [0] * 100 + [1] * 140
     assert found.tokens["token"].to_list() == [*range(100), *range(140)]
     assert adjusted_rand_score(group, found.tokens["cluster"]) >= 0.95
@@ -186,8 +199,7 @@ def test_many_tokens_are_grouped_by_a_sample() -> None:
 
 @pytest.mark.slow
 def test_texts_are_kept_as_they_are(tmp_path: Path) -> None:
-    trace = trace_of(planted(0)[0])
-    found = cluster(trace)
+    trace, _, found = recovered()
     buffer = io.BytesIO()
     found.save(buffer)
     buffer.seek(0)
@@ -226,7 +238,7 @@ def test_what_does_not_go_together_gets_a_sentence(asked: dict[str, Any], senten
 )
 def test_traces_that_cannot_be_clustered_get_a_sentence(traces: Any, sentence: str | None) -> None:
     if sentence is None:
-        assert cluster(traces).tokens.height == 80
+        assert cluster(traces, clusters=2).tokens.height == 80
         return
     with pytest.raises(ValueError, match=sentence):
         cluster(traces)
@@ -234,7 +246,7 @@ def test_traces_that_cannot_be_clustered_get_a_sentence(traces: Any, sentence: s
 
 @pytest.mark.slow
 def test_another_model_is_refused() -> None:
-    trace = trace_of(planted(0)[0])
+    trace, _, found = recovered()
     other = Trace(
         run=trace.run.with_columns(weights_sha256=pl.lit("f" * 64)),
         sites=trace.sites,
@@ -244,7 +256,7 @@ def test_another_model_is_refused() -> None:
     with pytest.raises(ValueError, match="ffffffffffff and 000000000000"):
         cluster([trace, other])
     with pytest.raises(ValueError, match="Give traces of one model"):
-        cluster(trace).assign(other)
+        found.assign(other)
 
 
 @pytest.mark.slow
@@ -260,7 +272,7 @@ def test_missing_scores_are_refused() -> None:
     )
     with pytest.raises(ValueError, match=r"0.2% of the scores are missing"):
         cluster(left, on="score")
-    assert cluster(left).profiles["score"].null_count() == 0
+    assert cluster(left, clusters=4).profiles["score"].null_count() == 0
 
 
 def test_more_clusters_than_profiles_are_refused() -> None:

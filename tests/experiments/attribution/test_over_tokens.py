@@ -64,14 +64,16 @@ def test_every_method_gives_each_token_a_share(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["integrated_gradients", "shapley_sampling"])
+@pytest.mark.parametrize(
+    ("method", "steps"), [("integrated_gradients", 300), ("shapley_sampling", 30)]
+)
 def test_shares_add_up_to_what_all_tokens_changed(
-    gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method
+    gated: skipviz.SkipModel, traced: skipviz.Trace, method: Method, steps: int
 ) -> None:
     embedded, away = embeddings(gated, traced)
     whole = at_embeddings(gated, traced, embedded)
     nothing = at_embeddings(gated, traced, away.expand_as(embedded).contiguous())
-    found = attribute(gated, traced, Target(token=TOKEN), method=method, steps=300)
+    found = attribute(gated, traced, Target(token=TOKEN), method=method, steps=steps)
     total = found.table["attribution"].sum()
     assert total == pytest.approx(float(whole - nothing), abs=0.02)
     if found.delta is not None:
@@ -198,10 +200,10 @@ def test_depth_ranks_planted_units_as_the_truth_does() -> None:
     gain = planted.gains(0)
     scores = np.random.default_rng(1).standard_normal(gain.shape)
     model = skipviz.from_parts(planted.model(gain, scores), planted.tokenizer())
-    trace = skipviz.trace(model, planted.text(12))
+    trace = skipviz.trace(model, planted.text(8))
     tokens = trace.tokens["token_id"].to_numpy()
     found, wanted = [], []
-    for token in range(11):
+    for token in range(7):
         shares = attribute_depth(model, trace, Target(token=token, kind="loss")).table
         own = shares.filter(token=token)["from_skipped"] + shares.filter(token=token)["to_all"]
         found += (-own.to_numpy()[1::2]).tolist()  # executing helps where it lowers the loss
@@ -305,8 +307,9 @@ def test_a_run_can_be_stopped(gated: skipviz.SkipModel, traced: skipviz.Trace) -
 
 @pytest.mark.slow
 def test_the_whole_texts_shares_are_the_sum_of_its_tokens(
-    gated: skipviz.SkipModel, traced: skipviz.Trace
+    gated: skipviz.SkipModel,
 ) -> None:
+    traced = skipviz.trace(gated, TEXT[:12])
     whole = attribute_depth(gated, traced, steps=3, within=math.inf)
     predicting = len(traced) - 1
     assert whole.table["token"].to_list() == np.repeat(range(predicting), 8).tolist()
