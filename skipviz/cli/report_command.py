@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, read_all
+from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, check_folder, read_all
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -82,6 +82,25 @@ def report(
         )  # fmt: skip
     also = "" if zip_file is None else f" and {zip_file}"
     err.print(f"Wrote {output}{also}.", soft_wrap=True)
+
+
+def bundle(
+    traces: Annotated[list[Path], typer.Argument(help="Files of traces, as trace --parquet.")],
+    out: Annotated[Path, typer.Option("--out", help="The folder to make.")],
+) -> None:
+    """Write a folder that shows traces in a browser, from disk or a web server, without Python."""
+    import skipviz
+    from skipviz.cli.console import err, progress
+
+    check_folder(out)
+    found: dict[str, skipviz.Trace] = {}
+    for path in traces:
+        if path.stem in found:
+            raise InputError(f"Two traces are called {path.stem}; rename one of the files.")
+        found[path.stem] = skipviz.Trace.load(path)
+    with progress("Writing", total=len(found), unit="traces") as advance:
+        skipviz.bundle(found, out, progress=lambda share: advance(share * len(found)))
+    err.print(f"Wrote {out}; open {out / 'index.html'} in a browser.", soft_wrap=True)
 
 
 def _saved(files: list[str]) -> skipviz.Trace | None:

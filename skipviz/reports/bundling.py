@@ -103,7 +103,8 @@ def _page(traces: Mapping[str, tuple[str, Trace]]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
         f"<title>{_TITLE}</title><style>{asset('report.css')}</style></head><body>"
         f"<header><h1>{_TITLE}</h1></header><main>"
-        f'<p class="choice"><label>Trace <select id="choice">{options}</select></label> '
+        '<p class="choice"><label for="choice">Trace</label> '
+        f'<select id="choice">{options}</select> '
         '<button type="button" id="link">Copy a link to this place</button> '
         '<span id="copied" aria-live="polite"></span></p>'
         f'{abouts}<section><h2>The text and its layers</h2><p class="reading">Click a token, or '

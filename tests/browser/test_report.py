@@ -71,3 +71,4 @@ def test_a_bundle_opens_from_disk_at_a_link(
     assert page.url == f"{address}#trace=fox"
     page.evaluate("location.hash = 'trace=gone&token=1'")
     expect(page.get_by_role("alert")).to_contain_text("There is no trace “gone”")
+    expect(page.locator(".panel")).to_contain_text("No token selected")

@@ -42,7 +42,11 @@ function viewerIn(element, template, style) {
     writeHash({ ...trace, token, site: site === null ? null : view.trace.sites[site].label });
   };
   root.querySelector(".lens").addEventListener("change", (event) => writeHash({ ...trace, lens: event.target.value }));
-  const named = () => shown && selectNamed(VIEWS.get(root));
+  // An address that names another trace selects nothing in this one.
+  const named = () => {
+    const given = hashParameters().get("trace");
+    if (shown && (given === null || given === trace.trace)) selectNamed(VIEWS.get(root));
+  };
   window.addEventListener("hashchange", named);
   return (data, name) => {
     trace = name === undefined ? {} : { trace: name };
