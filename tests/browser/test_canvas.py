@@ -42,6 +42,12 @@ def expect_told(page: Page, words: str) -> None:
     expect(page.get_by_test_id("stText")).to_have_text(re.compile(f"^{re.escape(words)}"))
 
 
+def show(page: Page, name: str) -> None:
+    """Show another text, and wait until it is there."""
+    page.get_by_test_id("stRadio").get_by_text(name).click()
+    expect(page).to_have_url(re.compile(f"trace=hash-{name}"))
+
+
 def colour(page: Page, number: int) -> list[int]:
     shown = token(page, number).evaluate("span => getComputedStyle(span).backgroundColor")
     return [int(part) for part in re.findall(r"\d+", shown)[:3]]
@@ -89,7 +95,7 @@ def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
     panel = page.get_by_role("region", name="Selected token", exact=True)
     row = TRACE.tokens.row(number, named=True)
     expect(panel).to_contain_text(f"Layers used{row['layers_used']:g} of 6")
-    expect(panel).to_contain_text(f"Loss on the next{row['nll']:.2f} nats")
+    expect(panel).to_contain_text(f"Loss on next{row['nll']:.2f} nats")
     expect(panel).to_contain_text(f"Surprisal{row['surprisal']:.2f} nats")
     ran = "ran" if TRACE.matrix("exec_count")[number, site] else "skipped"
     expect(panel.locator(".cell-words")).to_contain_text(f"{TRACE.sites['label'][site]}: {ran}.")
@@ -169,13 +175,13 @@ def test_an_address_of_another_text_selects_nothing(page: Page, url: str) -> Non
     opened(page, url, "?trace=hash-two&token=3&site=L1.mlp")
     expect_told(page, "token None site None")
     expect(page).to_have_url(re.compile(r"\?trace=hash-one$"))
-    page.get_by_test_id("stRadio").get_by_text("two").click()
+    show(page, "two")
     token(page, 7).click()
     expect_told(page, "token 7")
-    page.get_by_test_id("stRadio").get_by_text("one").click()
+    show(page, "one")
     expect_told(page, "token None")
     expect(page.locator(".tokens span.selected")).to_have_count(0)
-    page.get_by_test_id("stRadio").get_by_text("two").click()  # as it was left
+    show(page, "two")  # as it was left
     expect_told(page, "token 7")
     expect(page.locator(".tokens span.selected")).to_have_id("token-7")
 

@@ -152,8 +152,9 @@ function selectAtFirst(view, first) {
   if (named && named.token !== null) {
     view.token = named.token;
     view.site = named.site;
-    view.send("selected", [view.key, view.token, view.site]);
   }
+  // Python reads the address too until it is told what is selected.
+  if (named?.token != null || (first && parameter("token") !== null)) view.send("selected", [view.key, view.token, view.site]);
   if (view.site !== null) view.lastSite = view.site;
   remember(view);
   if (view.token === null) return;
