@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
     from skipviz.analysis.clusters.clustering import cluster
+    from skipviz.analysis.comparison import TraceComparison, compare_traces
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
+    from skipviz.reports.bundling import bundle
+    from skipviz.reports.reporting import report
     from skipviz.schema import Site
     from skipviz.text.documents import Document
     from skipviz.traces import Trace
@@ -88,6 +91,7 @@ __all__ = [
     "Target",
     "TextError",
     "Trace",
+    "TraceComparison",
     "TraceError",
     "TrainingError",
     "WhatIf",
@@ -98,9 +102,11 @@ __all__ = [
     "attribute_depth",
     "audit",
     "bench",
+    "bundle",
     "check",
     "cluster",
     "compare_generations",
+    "compare_traces",
     "correlate",
     "cost",
     "evaluate",
@@ -110,6 +116,7 @@ __all__ = [
     "load",
     "plots",
     "record",
+    "report",
     "trace",
     "what_if",
     "with_policy",
@@ -120,6 +127,7 @@ _HOMES = {
     "analysis.clusters.clustered": ("Clusters",),
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.comparison": ("TraceComparison", "compare_traces"),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
     "errors": (
@@ -147,6 +155,8 @@ _HOMES = {
     "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
+    "reports.bundling": ("bundle",),
+    "reports.reporting": ("report",),
     "schema": ("Site",),
     "text.documents": ("Document",),
     "traces": ("Trace",),

@@ -186,13 +186,21 @@ class Trace:
             sites, on="site", maintain_order="left"
         )
 
-    def write_csv(self, target: Path | str | io.BytesIO) -> None:
+    def write_csv(self, target: Path | str | io.BytesIO, *, excel: bool = False) -> None:
         """Write ``to_long()`` as CSV, texts as JSON strings.
 
         A JSON string starts with a quotation mark, so no cell can be read as a formula, and
         control characters survive.
+
+        Parameters
+        ----------
+        target
+            File or buffer.
+        excel
+            Whether it begins with a byte order mark: without one Excel takes letters beyond ASCII
+            for others.
         """
-        csv_safe(self.to_long()).write_csv(target)
+        csv_safe(self.to_long()).write_csv(target, include_bom=excel)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write the whole trace to one Parquet file: a row per token, sites as arrays."""

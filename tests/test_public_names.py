@@ -122,6 +122,7 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
         (written := skipviz.generate(gated, "A fox.", max_new_tokens=40)),
         written.tokens[0],
         skipviz.compare_generations(written, written),
+        skipviz.compare_traces(own, own),
     ]  # fmt: skip
     with skipviz.record(gated) as recording:
         shown.append(recording)

@@ -17,7 +17,7 @@ from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show_numbers
-from skipviz.app.views.shuffled_control import show_shuffled
+from skipviz.app.views.policies.shuffled_control import show_shuffled
 from skipviz.errors import ModelError
 from skipviz.evaluation.losses import Estimate
 from skipviz.folders import model_folder, samples_folder
