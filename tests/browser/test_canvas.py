@@ -16,6 +16,8 @@ from tests.browser.conftest import Screenshot, Serve
 
 LEFT, TOP, ROW = 46, 4, 6
 """Where the map begins, and how high a layer is, in pixels."""
+PATIENCE = 60_000
+"""Milliseconds; a busy machine takes its time to serve a first page."""
 TRACE = TRACES["one"]
 
 
@@ -29,7 +31,7 @@ def url(serve: Serve) -> Iterator[str]:
 
 def opened(page: Page, url: str, query: str = "") -> Page:
     page.goto(f"{url}/{query}")
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=30_000)
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=PATIENCE)
     return page
 
 
@@ -39,13 +41,14 @@ def token(page: Page, number: int) -> Locator:
 
 def expect_told(page: Page, words: str) -> None:
     """Wait until Python has been told what is selected."""
-    expect(page.get_by_test_id("stText")).to_have_text(re.compile(f"^{re.escape(words)}"))
+    said = re.compile(f"^{re.escape(words)}")
+    expect(page.get_by_test_id("stText")).to_have_text(said, timeout=PATIENCE)
 
 
 def show(page: Page, name: str) -> None:
     """Show another text, and wait until it is there."""
     page.get_by_test_id("stRadio").get_by_text(name).click()
-    expect(page).to_have_url(re.compile(f"trace=hash-{name}"))
+    expect(page).to_have_url(re.compile(f"trace=hash-{name}"), timeout=PATIENCE)
 
 
 def colour(page: Page, number: int) -> list[int]:
@@ -65,7 +68,7 @@ def test_a_lens_paints_in_the_colours_of_the_palette(page: Page, url: str, theme
     token(page, 7).click()
     page.get_by_test_id("stCheckbox").locator("label").first.click()
     choice = page.get_by_label("Colour the text by")
-    expect(choice.locator("option").last).to_have_text("planted")
+    expect(choice.locator("option").last).to_have_text("planted", timeout=PATIENCE)
     expect(token(page, 7)).to_have_class(re.compile("selected"))  # a new lens leaves it selected
     choice.select_option("planted")
     expected = interpolate(

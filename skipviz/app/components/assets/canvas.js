@@ -64,8 +64,15 @@ function listenToMap(view, find) {
   view.scrub.addEventListener("input", () => scroll(view, Number(view.scrub.value)));
   find("earlier").addEventListener("click", () => scroll(view, view.start - Math.ceil(shown(view) / 2)));
   find("later").addEventListener("click", () => scroll(view, view.start + Math.ceil(shown(view) / 2)));
-  view.resizes = new ResizeObserver(() => view.trace && paintMap(view));
-  view.resizes.observe(view.canvas);
+  let height = 0;
+  view.resizes = new ResizeObserver(() => {
+    if (!view.trace) return;
+    paintMap(view);
+    // A text that had no height yet could not be scrolled.
+    if (!height && view.tokens.clientHeight && view.token !== null) scrollTo(view, view.spans[view.token]);
+    height = view.tokens.clientHeight;
+  });
+  for (const element of [view.canvas, view.tokens]) view.resizes.observe(element);
 }
 
 /** Collapsing, help, and the change of theme. */
