@@ -24,6 +24,13 @@ if TYPE_CHECKING:
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
+    from skipviz.corpus.importing import import_corpus
+    from skipviz.corpus.on_ray import Workers
+    from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
+    from skipviz.corpus.questions.word_search import Concordance, concordance
+    from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
+    from skipviz.corpus.report import CorpusProgress, CorpusSummary
+    from skipviz.corpus.run import trace_corpus
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -68,7 +75,13 @@ __all__ = [
     "Attribution",
     "CheckUp",
     "Clusters",
+    "Concordance",
+    "CorpusComparison",
+    "CorpusDataset",
     "CorpusError",
+    "CorpusProgress",
+    "CorpusSample",
+    "CorpusSummary",
     "Cost",
     "Document",
     "Finding",
@@ -95,6 +108,7 @@ __all__ = [
     "TraceError",
     "TrainingError",
     "WhatIf",
+    "Workers",
     "__version__",
     "at_budget",
     "at_limit",
@@ -105,19 +119,24 @@ __all__ = [
     "bundle",
     "check",
     "cluster",
+    "compare_corpora",
     "compare_generations",
     "compare_traces",
+    "concordance",
     "correlate",
     "cost",
     "evaluate",
     "from_parts",
     "generate",
+    "import_corpus",
     "inspect",
     "load",
+    "open_corpus",
     "plots",
     "record",
     "report",
     "trace",
+    "trace_corpus",
     "what_if",
     "with_policy",
     "with_runtime",
@@ -130,6 +149,13 @@ _HOMES = {
     "analysis.comparison": ("TraceComparison", "compare_traces"),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
+    "corpus.importing": ("import_corpus",),
+    "corpus.on_ray": ("Workers",),
+    "corpus.questions.comparison": ("CorpusComparison", "compare_corpora"),
+    "corpus.questions.word_search": ("Concordance", "concordance"),
+    "corpus.reading.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
+    "corpus.report": ("CorpusProgress", "CorpusSummary"),
+    "corpus.run": ("trace_corpus",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",

@@ -7,8 +7,8 @@ import json
 import polars as pl
 
 TEXTS = frozenset(
-    {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
-     "source", "text", "word", "word_text"}
+    {"after", "answer", "before", "document", "file", "hit", "left", "next", "one", "other",
+     "piece", "prompt", "right", "source", "text", "word", "word_text"}
 )  # fmt: skip
 """Columns that hold what a user wrote, or the name of a file of theirs."""
 FORMULA = r"\A[=+\-@\t\r]"

@@ -21,6 +21,7 @@ PAGES = {
     "Robustness": "robustness",
     "Policies": "policies",
     "Cost": "cost",
+    "Corpus": "corpus",
     "Check-up": "checkup",
 }
 """The names of the pages by their titles; the first opens at the start."""

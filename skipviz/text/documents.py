@@ -19,7 +19,7 @@ SUFFIXES = (".txt", ".md", ".jsonl")
 
 _ACCEPTED = "skipviz reads text in .txt, .md and .jsonl files"
 _MESSAGES = 'Messages are a list such as [{"role": "user", "content": "..."}], with both as text'
-_ROW = 'Each line must be a JSON object with a string field "text", like {"text": "..."}'
+_ROW = 'Each line must be a JSON object with a string field "{0}", like {{"{0}": "..."}}'
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -380,16 +380,51 @@ def _rows(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _row(line: str, *, name: str, number: int, encoding: str, chat: bool) -> Document:
-    """Return the text of a row, or the conversation."""
+    document, _ = read_row(line, name=name, number=number, encoding=encoding, chat=chat)
+    return document
+
+
+def read_row(
+    line: str,
+    *,
+    name: str,
+    number: int,
+    encoding: str = "utf-8",
+    chat: bool = False,
+    text_field: str = "text",
+) -> tuple[Document, dict[str, Any]]:
+    """Return the text of a row of JSON Lines, or the conversation, and what else the row has.
+
+    Parameters
+    ----------
+    line
+        The row.
+    name, number
+        Of the file, and of the line in it, from 1.
+    encoding
+        The file's.
+    chat
+        Whether the row may hold ``messages`` in place of a text.
+    text_field
+        The field that holds the text.
+
+    Raises
+    ------
+    TextError
+        Says what is wrong with which line.
+    """
     source, where = f"{name}:{number}", f"{name}, line {number}"
-    row = _parse(line, where=where)
-    if chat and isinstance(row, dict) and "messages" in row and "text" not in row:
-        return Document(source, "", encoding, messages=_messages(row["messages"], where=where))
-    text = _row_field(row, where=where)
+    row = _parse(line, where=where, field_name=text_field)
+    if chat and isinstance(row, dict) and "messages" in row and text_field not in row:
+        messages = _messages(row.pop("messages"), where=where)
+        return Document(source, "", encoding, messages=messages), row
+    text = _row_field(row, where=where, field_name=text_field)
     if _is_blank(text):
-        raise TextError(f'{where}: the field "text" is empty or blank. Fill it, or drop the line.')
-    _check_whole(text, where=where, field_name="text")
-    return Document(source, text, encoding)
+        raise TextError(
+            f'{where}: the field "{text_field}" is empty or blank. Fill it, or drop the line.'
+        )
+    _check_whole(text, where=where, field_name=text_field)
+    return Document(source, text, encoding), {k: v for k, v in row.items() if k != text_field}
 
 
 def _messages(messages: Any, *, where: str) -> tuple[Mapping[str, str], ...]:
@@ -418,7 +453,7 @@ def _check_whole(text: str, *, where: str, field_name: str) -> None:
         )
 
 
-def _parse(line: str, *, where: str) -> Any:
+def _parse(line: str, *, where: str, field_name: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
@@ -427,18 +462,21 @@ def _parse(line: str, *, where: str) -> Any:
         found = "brackets nested too deep"
     except ValueError:
         found = "a number with too many digits"
-    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW}.")
+    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW.format(field_name)}.")
 
 
-def _row_field(row: Any, *, where: str) -> str:
+def _row_field(row: Any, *, where: str, field_name: str) -> str:
+    wanted = _ROW.format(field_name)
     if not isinstance(row, dict):
-        raise TextError(f"{where}: found {_kind(row)}. {_ROW}.")
-    if "text" not in row:
-        raise TextError(f'{where}: the object has no field "text" ({_fields(row)}). {_ROW}.')
-    text = row["text"]
+        raise TextError(f"{where}: found {_kind(row)}. {wanted}.")
+    if field_name not in row:
+        raise TextError(
+            f'{where}: the object has no field "{field_name}" ({_fields(row)}). {wanted}.'
+        )
+    text = row[field_name]
     if isinstance(text, str):
         return text
-    raise TextError(f'{where}: the field "text" is {_kind(text)}. {_ROW}.')
+    raise TextError(f'{where}: the field "{field_name}" is {_kind(text)}. {wanted}.')
 
 
 def _kind(value: Any) -> str:

@@ -35,8 +35,8 @@ MAIN = "import sys; from skipviz.cli import main; main()"
 class Covered:
     """What a command reads, writes and prints: its parameters by name, as words of a command line.
 
-    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING`` and ``TRACE`` stand for good files,
-    ``X`` for what is put in a parameter's place.
+    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING``, ``TRACE`` and ``CORPUS`` stand for good
+    files, ``X`` for what is put in a parameter's place.
     """
 
     reads: dict[str, str]
@@ -108,6 +108,45 @@ COMMANDS = {
         reads={"model": "bench X --out made", "text": "bench MODEL --out made --text X"},
         writes={"out": "bench MODEL --length 8 --rounds 1 --decoded 0 --out X"},
         others="batches lengths budgets dtypes threads devices rounds decoded",
+    ),
+    "corpus run": Covered(
+        reads={
+            "inputs": "corpus run X --model MODEL --out made",
+            "model": "corpus run TEXT --model X --out made",
+            "gates": "corpus run TEXT --model DENSE --gates X --out made",
+        },
+        writes={"out": "corpus run TEXT --model MODEL --out X"},
+        others="engine runtime analyses text_column budget policy limit dtype bos device "
+        "part_characters workers cpus gpus trust_remote_code",
+    ),
+    "corpus import": Covered(
+        reads={"traces": "corpus import X --out made"},
+        writes={"out": "corpus import RECORDING --out X"},
+        others="",
+    ),
+    "corpus show": Covered(
+        reads={"folder": "corpus show X"},
+        writes={"csv": "corpus show CORPUS --csv X"},
+        others="",
+        prints="corpus show CORPUS",
+    ),
+    "corpus rates": Covered(
+        reads={"folder": "corpus rates X"},
+        writes={"csv": "corpus rates CORPUS --csv X"},
+        others="by",
+        prints="corpus rates CORPUS",
+    ),
+    "corpus compare": Covered(
+        reads={"first": "corpus compare X CORPUS", "second": "corpus compare CORPUS X"},
+        writes={"csv": "corpus compare CORPUS CORPUS --csv X"},
+        others="",
+        prints="corpus compare CORPUS CORPUS",
+    ),
+    "corpus verify": Covered(
+        reads={"folder": "corpus verify X"},
+        writes={},
+        others="",
+        prints="corpus verify CORPUS",
     ),
     "calibrate": Covered(
         reads={"folder": "calibrate X", "texts": "calibrate MODEL --budget 0.75 --text X"},
@@ -244,7 +283,10 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
     saved = text.with_name("trace.parquet")
     make_trace(tokens=6).save(saved)
+    corpus = text.with_name("corpus")
+    skipviz.import_corpus([recording], out=corpus)
     good = {
+        "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
         "ROWS": rows, "TRACE": saved,
     }  # fmt: skip
@@ -298,7 +340,7 @@ def test_what_cannot_be_written_is_refused(
         place = tmp_path / kind
         place.mkdir()
         x = make(place)
-        if words.startswith("train") and kind in ("folder", "missing"):
+        if words.startswith(("train", "corpus")) and kind in ("folder", "missing"):
             continue  # it makes its folder, or takes a run up in it
         before = {str(each) for each in place.rglob("*")}
         outcome = run(*filled(words, x))
