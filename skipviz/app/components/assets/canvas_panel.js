@@ -1,7 +1,7 @@
 // The panel of the selected token, from what the browser has: nothing is asked of Python.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PATH = { width: 340, left: 26, right: 8, unit: 70, gap: 16, bottom: 18, mark: 3.2 };
+const PATH = { width: 340, left: 26, right: 8, unit: 70, gap: 20, bottom: 20, mark: 3.2 };
 
 /** An element with its text and attributes. */
 function make(name, text, attributes = {}) {
