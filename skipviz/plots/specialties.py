@@ -45,14 +45,14 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
     classes = part["class"].unique(maintain_order=True).reverse().to_list()
     rows = units(trace)
     figure = make_subplots(
-        rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.07,
+        rows=len(rows), cols=1, shared_xaxes=True, vertical_spacing=0.18,
         subplot_titles=[UNIT_NAMES[unit] for unit in rows],
     )  # fmt: skip
     for place, unit in enumerate(rows, start=1):
         cells = part.filter(unit=unit).sort("layer", "visit")
         _log_odds(figure, cells, classes, place)
     figure.update_xaxes(title="layer", row=len(rows), col=1)
-    height = 170 + len(rows) * (50 + 24 * max(3, len(classes)))
+    height = 200 + len(rows) * (50 + 24 * max(3, len(classes)))
     dress(figure, trace, title="Which tokens run which layers", height=height)
     return figure.update_layout(
         coloraxis={
@@ -60,7 +60,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
             "cmin": -ODDS_SHOWN,
             "cmax": ODDS_SHOWN,
             "colorbar": {
-                "title": {"text": "log-odds of running, class minus others", "side": "right"},
+                "title": {"text": "log-odds", "side": "right"},
                 "thickness": 14,
             },
         },

@@ -11,13 +11,16 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
 from tests.browser.chromium import FLAGS, NoChromiumError, find_chromium
 from tests.serving import free_port, wait_until_healthy
 
 ROOT = Path(__file__).parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
+
+EXPECT_MS = 30_000
+"""How long to wait for what is expected: the processors may be busy with another worker's tests."""
 
 Serve = Callable[..., AbstractContextManager[str]]
 Screenshot = Callable[[Page, str], Path]
@@ -33,6 +36,7 @@ def browser() -> Iterator[Browser]:
         raise pytest.fail.Exception(str(error), pytrace=False) from None
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        expect.set_options(timeout=EXPECT_MS)
         yield chromium
         chromium.close()
 

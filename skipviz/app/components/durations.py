@@ -11,8 +11,5 @@ def in_words(seconds: float | int) -> str:
 def takes(seconds: float | int | None) -> str:
     """Return how long a run takes, as far as it was measured, as the end of a sentence."""
     if seconds is None:
-        return (
-            "how long this takes here is unknown until such a run was measured, and is told once "
-            "it has begun"
-        )
+        return "time unknown before the first such run here"
     return f"this takes about {in_words(seconds)}, as measured here"

@@ -19,11 +19,17 @@ from skipviz.app.state import state
 from skipviz.readings.paths import shallow_reading, shallowest_token
 from skipviz.traces import Trace
 
-LESS_ROOM = """<style>
+STYLE = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
+@media (max-width: 1100px) {
+  .stMain .stColumn:has(.stPlotlyChart) { min-width: 100%; }
+  .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
+}
+.stButtonGroup [data-selected="true"] p { color: light-dark(#0e1216, #e8ecef); }
 </style>"""
-"""Streamlit leaves more room around a page than a canvas can spare."""
+"""Streamlit leaves more room around a page than a canvas can spare, cuts figures and names of
+downloads beside each other where the window is narrow, and writes what is chosen too faintly."""
 LOST = (
     "The address of this page names a trace that is not known here: the server was started anew, "
     "or it was made elsewhere. Below is a sample. Trace the text again to see it."
@@ -32,7 +38,7 @@ LOST = (
 
 def draw_in_frame(page: Callable[[], None]) -> None:
     """Draw the frame, and a page in it."""
-    st.html(LESS_ROOM)
+    st.html(STYLE)
     state().waits_shown.clear()
     state().offered.clear()
     open_at_start()

@@ -141,7 +141,8 @@ function load(view, data) {
     view.goingBack = false;
   }
   const [serial, token, site] = data.select ?? [null];
-  if (serial !== null && serial !== view.askedLast) select(view, token, site === null ? {} : { site });
+  // Python is told later: a rerun at once would come between other widgets and their values.
+  if (serial !== null && serial !== view.askedLast) select(view, token, { ...(site === null ? {} : { site }), later: true });
   view.askedLast = serial;
   performance.mark("skipviz-painted");
 }
@@ -159,6 +160,7 @@ function selectAtFirst(view, first) {
   if (named && named.token !== null) {
     view.token = named.token;
     view.site = named.site;
+    tell(view, { later: true, push: false });
   }
   // Python reads the address too until it is told what is selected.
   if (named?.token != null || (first && parameter("token") !== null)) view.send("selected", [view.key, view.token, view.site]);

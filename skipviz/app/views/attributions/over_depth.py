@@ -95,8 +95,8 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     seen = len(traced) - 1 if whole else token + 1
     effort = Effort(f"depth {'text' if whole else 'token'} {request.model}", steps * seen)
     st.caption(
-        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}, or several "
-        "times that where the path bends. You can stop at any time."
+        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}. Where the "
+        "path bends it takes several times as long. You can stop at any time."
     )
     found = _depth(request, traced, None if whole else token, steps, effort)
     if found is None:

@@ -101,7 +101,7 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
         f"{method} {gates} {request.model}", runs(method, steps=steps, tokens=seen) * seen
     )
     st.caption(
-        f"{MEANINGS[method]} For the {seen:,} tokens up to this one "
+        f"{MEANINGS[method]} For the {seen:,} tokens up to this one: "
         f"{takes(jobs().costs.seconds(effort))}. Frozen and straight through "
         "answer different questions: with frozen gates, a token cannot act by changing which "
         "layers run."
