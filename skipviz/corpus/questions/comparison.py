@@ -41,6 +41,14 @@ class CorpusComparison:
         single document.
     unmatched
         Documents with tokens of the first corpus that the second has not, and the other way round.
+
+    Examples
+    --------
+    >>> _ = (tmp / "both.jsonl").write_text('{"text": "The fox runs."}')
+    >>> _ = skipviz.trace_corpus(model, tmp / "both.jsonl", out=tmp / "both")
+    >>> corpus = skipviz.open_corpus(tmp / "both")
+    >>> skipviz.compare_corpora(corpus, corpus)
+    CorpusComparison(1 documents, 1 of the same tokens; only in one: 0 and 0)
     """
 
     documents: pl.DataFrame

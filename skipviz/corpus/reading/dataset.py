@@ -418,6 +418,14 @@ class CorpusSample:
         Documents with tokens that the corpus has.
     seed
         Of the draw.
+
+    Examples
+    --------
+    >>> _ = (tmp / "drawn.jsonl").write_text('{"text": "The fox runs."}')
+    >>> _ = skipviz.trace_corpus(model, tmp / "drawn.jsonl", out=tmp / "drawn")
+    >>> sample = skipviz.open_corpus(tmp / "drawn").sample(tokens=100, seed=0)
+    >>> (len(sample.documents), sample.of, sample.trace.sites.height)
+    (1, 1, 8)
     """
 
     trace: Trace
