@@ -83,10 +83,9 @@ def compare_corpora(
     Examples
     --------
     >>> _ = (tmp / "same.jsonl").write_text('{"text": "The fox runs."}\n{"text": "A dog."}')
-    >>> for budget in (0.5, 0.8):
-    ...     handle = skipviz.at_budget(model, budget)
-    ...     _ = skipviz.trace_corpus(handle, tmp / "same.jsonl", out=tmp / f"at-{budget}")
-    >>> less, more = (skipviz.open_corpus(tmp / f"at-{budget}") for budget in (0.5, 0.8))
+    >>> for name, handle in (("less", skipviz.at_budget(model, 0.6)), ("more", model)):
+    ...     _ = skipviz.trace_corpus(handle, tmp / "same.jsonl", out=tmp / name)
+    >>> less, more = (skipviz.open_corpus(tmp / name) for name in ("less", "more"))
     >>> found = skipviz.compare_corpora(less, more)
     >>> found.means.filter(figure="layers_used")["documents"].item()
     2

@@ -69,7 +69,7 @@ def open_corpus(where: str | Path) -> CorpusDataset:
     >>> _ = skipviz.trace_corpus(model, tmp / "asked.jsonl", out=tmp / "asked")
     >>> corpus = skipviz.open_corpus(tmp / "asked")
     >>> corpus.tokens().join(corpus.documents(), on="document").select("domain").collect().height
-    13
+    9
     >>> corpus.trace(0).sites.equals(corpus.sites)
     True
     """
@@ -129,7 +129,7 @@ class CorpusDataset:
     >>> _ = skipviz.trace_corpus(model, tmp / "two.jsonl", out=tmp / "two")
     >>> corpus = skipviz.open_corpus(tmp / "two")
     >>> corpus
-    CorpusDataset(2 documents, 12 tokens, 8 sites, model='tiny-gated', columns=['year'])
+    CorpusDataset(2 documents, 8 tokens, 8 sites, model='...tiny-gated', columns=['year'])
     >>> corpus.decisions(sites=["L1.mlp"]).collect().columns
     ['document', 'position', 'label', 'executed', 'score']
     >>> corpus.sample(tokens=10, seed=0).trace.tokens["source"].n_unique()
