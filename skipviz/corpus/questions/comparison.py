@@ -75,6 +75,11 @@ def compare_corpora(
     progress
         Called with the share of the documents done, 0 to 1.
 
+    Returns
+    -------
+    CorpusComparison
+        Differences per document, and of means with intervals over documents.
+
     Raises
     ------
     InputError

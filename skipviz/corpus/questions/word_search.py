@@ -118,6 +118,11 @@ def concordance(
     context
         Characters of text on each side.
 
+    Returns
+    -------
+    Concordance
+        A line for each place, and how much of the corpus was searched.
+
     Raises
     ------
     InputError

@@ -58,6 +58,11 @@ def open_corpus(where: str | Path) -> CorpusDataset:
     where
         Its folder, or an address such as ``s3://bucket/folder``.
 
+    Returns
+    -------
+    CorpusDataset
+        Its tables as lazy frames, its documents as traces.
+
     Raises
     ------
     StoreError
