@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
     from skipviz.analysis.clusters.clustering import cluster
+    from skipviz.analysis.comparison import TraceComparison, compare_traces
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
     from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
+    from skipviz.reports.bundling import bundle
+    from skipviz.reports.reporting import report
     from skipviz.schema import Site
     from skipviz.text.documents import Document
     from skipviz.traces import Trace
@@ -101,6 +104,7 @@ __all__ = [
     "Target",
     "TextError",
     "Trace",
+    "TraceComparison",
     "TraceError",
     "TrainingError",
     "WhatIf",
@@ -112,10 +116,12 @@ __all__ = [
     "attribute_depth",
     "audit",
     "bench",
+    "bundle",
     "check",
     "cluster",
     "compare_corpora",
     "compare_generations",
+    "compare_traces",
     "concordance",
     "correlate",
     "cost",
@@ -128,6 +134,7 @@ __all__ = [
     "open_corpus",
     "plots",
     "record",
+    "report",
     "trace",
     "trace_corpus",
     "what_if",
@@ -139,6 +146,7 @@ _HOMES = {
     "analysis.clusters.clustered": ("Clusters",),
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.comparison": ("TraceComparison", "compare_traces"),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
     "corpus.importing": ("import_corpus",),
@@ -173,6 +181,8 @@ _HOMES = {
     "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
+    "reports.bundling": ("bundle",),
+    "reports.reporting": ("report",),
     "schema": ("Site",),
     "text.documents": ("Document",),
     "traces": ("Trace",),

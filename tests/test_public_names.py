@@ -98,6 +98,8 @@ def test_a_saved_trace_is_analysed_and_drawn_without_torch(tmp_path: Path) -> No
 
 
 def test_a_repr_fits_a_screen(gated: skipviz.SkipModel, tmp_path: Path) -> None:
+    texts, told = tmp_path / "a.txt", []
+    texts.write_text("A fox.")
     traced = make_trace(tokens=80)
     target = skipviz.Target(token=2)
     own = skipviz.trace(gated, "A fox.")
@@ -123,8 +125,12 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel, tmp_path: Path) -> None:
         (written := skipviz.generate(gated, "A fox.", max_new_tokens=40)),
         written.tokens[0],
         skipviz.compare_generations(written, written),
+        skipviz.compare_traces(own, own),
+        skipviz.trace_corpus(gated, texts, out=tmp_path / "corpus", report=told.append),
+        told[-1],
+        skipviz.Workers(),
     ]  # fmt: skip
-    made = write_corpus(tmp_path / "corpus", made_parts(1))
+    made = write_corpus(tmp_path / "asked", made_parts(1))
     shown += [made, made.sample(), skipviz.compare_corpora(made, made)]
     shown.append(skipviz.concordance(made, "fox"))
     with skipviz.record(gated) as recording:

@@ -12,6 +12,7 @@ from skipviz.app.frame import frame
 PAGES = {
     "Skip paths": "paths",
     "What if": "what_if",
+    "Compare": "compare",
     "Generate": "generate",
     "Audit": "audit",
     "Attribution": "attribution",

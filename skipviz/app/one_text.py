@@ -29,7 +29,7 @@ def traced_text(*, gates: str | None = None) -> tuple[Request, Trace] | None:
     """
     known = traced_now()
     if known is None:
-        st.info("Trace a text on the page “Skip paths” first.")
+        st.info("Trace a text first: enter one in the side bar.")
         return None
     traced = known[1]
     if gates is not None and not traced.sites.height:

@@ -12,6 +12,7 @@ import typer
 
 from skipviz.cli.app_command import open_app
 from skipviz.cli.bench_command import bench
+from skipviz.cli.bundle_command import bundle
 from skipviz.cli.check_commands import check, inspect
 from skipviz.cli.corpus_commands import import_corpus, run_corpus, verify
 from skipviz.cli.corpus_questions import compare, rates, show
@@ -19,6 +20,7 @@ from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
 from skipviz.cli.import_command import import_recording
 from skipviz.cli.models_commands import info, list_models, pull
+from skipviz.cli.report_command import report
 from skipviz.cli.sentences import Sentences
 from skipviz.cli.thresholds_commands import calibrate, guard
 from skipviz.cli.trace_command import trace
@@ -50,6 +52,8 @@ app.add_typer(models_app, name="models")
 app.command(name="app")(open_app)
 app.command()(trace)
 app.command()(generate)
+app.command()(report)
+app.command()(bundle)
 app.command()(check)
 app.command()(inspect)
 app.command("import")(import_recording)

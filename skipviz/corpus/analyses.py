@@ -49,7 +49,7 @@ def _through_the_lens(
     return {name: column.to_arrow() for name, column in columns.items()}
 
 
-ANALYSES: Mapping[str, Analysis] = {"audit": _audited, "lens": _through_the_lens}
+FURTHER_TABLES: Mapping[str, Analysis] = {"audit": _audited, "lens": _through_the_lens}
 
 
 def check_analysis_name(name: str) -> None:
@@ -60,8 +60,8 @@ def check_analysis_name(name: str) -> None:
     InputError
         Names those that there are.
     """
-    if name not in ANALYSES:
-        raise InputError(f"analyses has {name!r:.40}; there are {', '.join(ANALYSES)}.")
+    if name not in FURTHER_TABLES:
+        raise InputError(f"analyses has {name!r:.40}; there are {', '.join(FURTHER_TABLES)}.")
 
 
 def check_analyses(model: SkipModel, names: Sequence[str]) -> None:
@@ -75,7 +75,7 @@ def check_analyses(model: SkipModel, names: Sequence[str]) -> None:
     if names:
         short = trace(model, "A fox.")
         for name in names:
-            ANALYSES[name](model, short, None)
+            FURTHER_TABLES[name](model, short, None)
 
 
 def analysis_table(
@@ -106,7 +106,7 @@ def analysis_table(
         columns = {
             "document": pa.array(document[rows]),
             "position": own.tokens["position"].cast(pl.Int32).to_arrow(),
-            **ANALYSES[name](model, own, stop),
+            **FURTHER_TABLES[name](model, own, stop),
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)

@@ -18,6 +18,7 @@ from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
+from skipviz.text.documents import storable
 from skipviz.traces import Trace, depth_columns
 
 
@@ -237,7 +238,7 @@ def run_provenance(
     """Return the row of the table ``run``; parameters as of ``build_trace``."""
     flops, family = UnitFlops.of(model.model), model.family
     return {
-        "model": model.name,
+        "model": storable(model.name),
         "weights_sha256": model.weights_sha256,
         "setup_sha256": run_setup_sha256(model),
         "family": family.name,

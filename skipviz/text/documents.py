@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from skipviz.errors import InputError, TextError
+from skipviz.text.arguments import check_types
 from skipviz.text.encodings import guess_escaped, guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
@@ -86,6 +87,10 @@ class Document:
     encoding: str = "utf-8"
     messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        object.__setattr__(self, "source", storable(self.source))
+
     @property
     def characters(self) -> int:
         """How many there are in the text, or in all that is said in the conversation."""
@@ -96,6 +101,17 @@ class Document:
             return f"Document({self.source!r}, {len(self.messages):,} messages)"
         start = self.text if len(self.text) <= 60 else self.text[:59] + "…"
         return f"Document({self.source!r}, {start!r}, {len(self.text):,} characters)"
+
+
+def storable(name: str) -> str:
+    """Return a name as text that can be stored, with bytes that are no characters written out.
+
+    Parameters
+    ----------
+    name
+        A file's or a folder's, whose names may be any bytes.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:

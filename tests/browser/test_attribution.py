@@ -16,6 +16,7 @@ from skipviz.experiments.attribution.over_tokens import attribute
 from skipviz.experiments.attribution.target import Target
 from skipviz.readings.intervals import coefficient_words, q_words
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import ask, expect_sample, expect_text, trace_pasted
 
 RUN_SECONDS = 300_000
 TEXT = "An <b>unbelievably</b> odd ship."
@@ -33,17 +34,13 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/attribution")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Skip paths").click()
-    page.get_by_label("Paste a text").fill(TEXT)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect_sample(page)
+    ask(page, TEXT)
+    expect_text(page, TEXT)
     model = skipviz.load("smollm2-gated")
     trace = skipviz.trace(model, TEXT)
     token = len(trace) - 2
 
-    page.get_by_role("link", name="Attribution").click()
     page.get_by_role("button", name="Attribute over the text").click()
     expect(page.get_by_text("Sum of the shares")).to_be_visible(timeout=RUN_SECONDS)
     found = attribute(model, trace, Target(token=token), method="feature_ablation")
@@ -96,11 +93,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
 def test_a_gates_score_is_explained_and_tokens_are_compared(
     page: Page, url: str, screenshot: Screenshot
 ) -> None:
-    page.goto(url)
-    page.get_by_label("Paste a text").fill("Two <i>words</i> & more.")
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    trace_pasted(page, url, "Two <i>words</i> & more.")
     page.get_by_role("link", name="Attribution").click()
     page.get_by_label("What to explain").click()
     page.get_by_role("option", name="one next token compared with another").click()

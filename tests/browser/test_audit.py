@@ -12,6 +12,7 @@ import skipviz
 from skipviz.analysis.gates.quality import implied_price, judged, quality
 from skipviz.analysis.tokens.classes import token_classes
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import ask, expect_sample, expect_text
 
 RUN_SECONDS = 180_000
 TEXT = "The lighthouse keeper had counted the same ships for thirty years. Nobody answered."
@@ -22,13 +23,9 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/audit")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Skip paths").click()
-    page.get_by_label("Paste a text").fill(TEXT)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Audit").click()
+    expect_sample(page)
+    ask(page, TEXT)
+    expect_text(page, TEXT)
     page.get_by_role("button", name="Audit this text").click()
     expect(page.get_by_text("The most costly wrong decisions")).to_be_visible(timeout=RUN_SECONDS)
 
@@ -48,8 +45,8 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     table.click(position={"x": 15, "y": 52})  # the box beside the first row
     expect(page.get_by_text(f"Token {worst['token']} at {worst['label']}")).to_be_visible()
     expect(page.get_by_text(f"⟦{trace.tokens['text'][worst['token']]}⟧")).to_be_visible()
-    path = page.get_by_test_id("stPlotlyChart").filter(has_text="layers")
-    expect(path.filter(has_text=f"Token {worst['token']},")).to_be_visible()
+    expect(page.locator(".panel h3")).to_contain_text(f"Token {worst['token']} ")
+    expect(page.locator(".panel .cell-words")).to_contain_text(f"{worst['label']}: ")
     screenshot(page, "audit")
 
     page.get_by_text("Free", exact=True).click()

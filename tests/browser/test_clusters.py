@@ -19,8 +19,11 @@ from skipviz.readings.clusters import reading
 from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
+from tests.browser.tracing import expect_no_sample, expect_sample
 
 RUN_SECONDS = 600_000
+CLUSTERED = ".st-key-cluster_text .tokens"
+"""The text of this page, which the canvas above shows too."""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +38,7 @@ def trace_files(page: Page, url: str, paths: list[Path]) -> None:
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(paths)
     page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect_no_sample(page)
 
 
 def saved(page: Page, button: str, *, exact: bool = False) -> Path:
@@ -50,7 +53,7 @@ def _path(download: Download) -> Path:
 
 def lit(page: Page) -> set[int]:
     """The tokens of the text that are not faint."""
-    spans = page.locator(".tokens span:not(.faint)")
+    spans = page.locator(f"{CLUSTERED} span:not(.faint)")
     return {int(token) for token in spans.evaluate_all("s => s.map(e => e.dataset.token)")}
 
 
@@ -91,7 +94,7 @@ def test_clusters_of_five_thousand_tokens(
     """What is shown is the engine's; map and text light each other up; no model runs again."""
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{counted_url}/clusters")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    expect_sample(page)
     trace_files(page, counted_url, texts)
     trace = skipviz.Trace.load(saved(page, "Trace", exact=True))
     assert len(trace) == pytest.approx(TOKENS, rel=0.2)
@@ -109,16 +112,16 @@ def test_clusters_of_five_thousand_tokens(
     rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
     assert [int(row["cluster"]) for row in rows] == wanted.tokens["cluster"].to_list()
     assert [json.loads(row["text"]) for row in rows] == trace.tokens["text"].to_list()
-    expect(page.locator(".tokens h4")).to_have_text([path.name for path in texts])
+    expect(page.locator(f"{CLUSTERED} h4")).to_have_text([path.name for path in texts])
     screenshot(page, "clusters-long")
 
     # A cluster lights up in the text.
     page.get_by_role("radio", name="cluster 1", exact=True).click()
     some = of_cluster(wanted, trace, 1)
-    expect(page.locator(".tokens span:not(.faint)")).to_have_count(len(some))
+    expect(page.locator(f"{CLUSTERED} span:not(.faint)")).to_have_count(len(some))
     assert lit(page) == some
     page.get_by_role("radio", name="all tokens").click()
-    expect(page.locator(".tokens span.faint")).to_have_count(0)
+    expect(page.locator(f"{CLUSTERED} span.faint")).to_have_count(0)
 
     # What a box on the map holds lights up in the text, and in nothing else.
     x, y, width, height = points_area(page)
@@ -135,14 +138,14 @@ def test_clusters_of_five_thousand_tokens(
     assert len(boxed) <= count
 
     # A token of the text is ringed on the map.
-    page.locator(".tokens span").nth(5).click()
+    page.locator(f"{CLUSTERED} span").nth(5).click()
     row = wanted.tokens.row(5, named=True)
     expect(page.get_by_text(re.compile(f"^Token 5, .*: cluster {row['cluster']}"))).to_be_visible()
     expect(map_of(page).get_by_text("selected token")).to_be_visible()
     assert lit(page) == boxed, "the box still holds"
     screenshot(page, "clusters-long-selected")
     page.get_by_role("button", name="Clear the selection").click()
-    expect(page.locator(".tokens span.faint")).to_have_count(0)
+    expect(page.locator(f"{CLUSTERED} span.faint")).to_have_count(0)
 
     page.get_by_role("link", name="Layers").click()
     page.get_by_role("link", name="Clusters").click()

@@ -26,6 +26,7 @@ from skipviz.readings.layers import (
     specialty_reading,
 )
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import ask, expect_sample, expect_text
 
 RUN_SECONDS = 240_000
 TEXT = """The lighthouse keeper had counted the same 42 ships for thirty years. Nobody answered his
@@ -41,13 +42,8 @@ nobody had the heart to mention it. The inspector wrote: “Everything in order;
 
 
 def trace_text(page: Page, text: str) -> None:
-    page.get_by_role("link", name="Skip paths").click()
-    page.get_by_label("Paste a text").fill(text)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    end = text.strip().splitlines()[-1]
-    expect(page.locator(".tokens")).to_contain_text(end, timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Layers").click()
+    ask(page, text)
+    expect_text(page, text)
     heading = page.get_by_role("heading", name="What do layers specialise in?")
     expect(heading).to_be_visible(timeout=RUN_SECONDS)
 
@@ -66,7 +62,7 @@ def test_every_view_says_what_the_engine_finds(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/layers")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    expect_sample(page)
     trace_text(page, TEXT)
     model = skipviz.load("smollm2-gated")
     trace = skipviz.trace(model, TEXT)
@@ -116,9 +112,10 @@ def test_every_view_says_what_the_engine_finds(
 
 
 def test_tasks_beside_what_was_published_narrow_and_dark(
-    page: Page, url: str, screenshot: Screenshot
+    page: Page, url: str, screenshot: Screenshot, page_log: PageLog
 ) -> None:
-    page.goto(url)
+    page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
+    page.goto(f"{url}/layers")
     page.emulate_media(color_scheme="dark")
     trace_text(page, TEXT)
     page.set_viewport_size({"width": 420, "height": 900})

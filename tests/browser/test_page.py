@@ -12,27 +12,20 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from tests.browser.conftest import Screenshot
+from tests.browser.tracing import (
+    RUN_MS,
+    ask,
+    choose_model,
+    expect_text,
+    expect_titles,
+    press_trace,
+    trace_pasted,
+)
 
 TEXT = (
     "Zoë said: <script>alert(1)</script> <b>no</b> 👩\u200d🚀 café — “=1+1”.\n\n"
     "שלום עולם, <|im_start|> ok."
 )
-RUN_SECONDS = 120_000
-
-
-def trace_pasted(page: Page, url: str, text: str, *, model: str | None = None) -> None:
-    page.goto(url)
-    if model is not None:
-        choose_model(page, model)
-    page.get_by_label("Paste a text").fill(text)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-
-
-def choose_model(page: Page, name: str) -> None:
-    page.get_by_label("Model").first.click()
-    page.get_by_role("option", name=name).click()
 
 
 def spans(page: Page) -> list[str]:
@@ -90,10 +83,8 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
 def test_a_budget_can_be_chosen(page: Page, url: str) -> None:
     page.goto(url)
     page.get_by_role("radio", name="90%").click()
-    page.get_by_label("Paste a text").fill(TEXT)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    ask(page, TEXT)
+    expect_text(page, TEXT)
     with page.expect_download() as download:
         page.get_by_role("button", name="Trace", exact=True).click()
     traced = skipviz.Trace.load(Path(download.value.path()))
@@ -118,10 +109,8 @@ def test_upload_jsonl(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens h4")).to_have_text(
-        ["two.jsonl:1", "two.jsonl:2"], timeout=RUN_SECONDS
-    )
+    press_trace(page)
+    expect_titles(page, ["two.jsonl:1", "two.jsonl:2"])
     assert "".join(spans(page)) == "One text.Another text."
 
 
@@ -144,32 +133,28 @@ def test_bad_uploads_get_a_sentence(
     expect(page.get_by_test_id("stAlert")).to_contain_text(re.compile(sentence))
     # The page keeps working.
     page.get_by_test_id("stButtonGroup").get_by_text("Paste").click()
-    page.get_by_label("Paste a text").fill("It still works.")
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    ask(page, "It still works.")
+    expect_text(page, "It still works.")
 
 
 def test_blank_text_and_a_missing_folder_get_a_sentence(page: Page, url: str) -> None:
     page.goto(url)
-    page.get_by_role("button", name="Trace the text").click()
+    press_trace(page)
     expect(page.get_by_test_id("stAlert")).to_be_visible()
     choose_model(page, "A folder on this machine")
     page.get_by_label("Folder", exact=True).fill("/no/such/folder")
     page.get_by_label("Folder", exact=True).press("Enter")
-    page.get_by_label("Paste a text").fill("A text.")
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.get_by_test_id("stAlert")).to_contain_text("/no/such/folder", timeout=RUN_SECONDS)
+    ask(page, "A text.")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("/no/such/folder", timeout=RUN_MS)
 
 
 def test_a_long_run_can_be_stopped(page: Page, url: str) -> None:
-    page.goto(url)
-    page.get_by_label("Paste a text").fill("A sentence that goes on for a while. " * 700)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    page.get_by_role("button", name="Stop").click(timeout=RUN_SECONDS)
-    expect(page.get_by_text("Stopped. Press")).to_be_visible(timeout=RUN_SECONDS)
+    trace_pasted(page, url, TEXT)
+    ask(page, "A sentence that goes on for a while. " * 700)
+    page.get_by_role("button", name="Stop").click(timeout=RUN_MS)
+    expect(page.get_by_text("Stopped. Press")).to_be_visible(timeout=RUN_MS)
+    expect(page.get_by_text("Below is what was traced before.")).to_be_visible()
+    expect_text(page, TEXT)
 
 
 def test_dark_and_narrow(page: Page, url: str, screenshot: Screenshot) -> None:

@@ -9,6 +9,7 @@ import skipviz
 from skipviz.folders import samples_folder
 from skipviz.readings.policies import frontier_reading
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import expect_text, trace_pasted
 
 RUN_SECONDS = 120_000
 TEXT = "The lighthouse keeper counted the ships.\n\nNobody answered."
@@ -17,11 +18,7 @@ TEXT = "The lighthouse keeper counted the ships.\n\nNobody answered."
 def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     page: Page, url: str, screenshot: Screenshot
 ) -> None:
-    page.goto(url)
-    page.get_by_label("Paste a text").fill(TEXT)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    trace_pasted(page, url, TEXT)
     page.get_by_role("link", name="Policies").click()
     expect(page.get_by_text("The text: pasted text")).to_be_visible()
 
@@ -31,12 +28,11 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     _click_worst_point(page, name)
 
     page.get_by_role("button", name="Show the text under this policy").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-    assert "".join(page.locator(".tokens span").all_text_contents()) == TEXT
+    expect_text(page, TEXT)
     model = skipviz.load(worst["model"], budget=worst["budget"], policy=worst["policy"])
     trace = skipviz.trace(model, TEXT)
     used = trace.tokens["layers_used"].to_numpy().mean()
-    expect(page.get_by_text(f"{used:.1f} of 30", exact=True)).to_be_visible()
+    expect(page.get_by_text(f"{used:.1f} of 30", exact=True)).to_be_visible(timeout=RUN_SECONDS)
     screenshot(page, "policies")
 
 
@@ -62,7 +58,8 @@ def test_policies_are_chosen_from_a_list(page: Page, url: str, page_log: PageLog
     table = pl.read_csv(samples_folder() / "frontier.csv")
     # A page that is still drawn, or scrolled, would close the list again.
     expect(page.locator(".js-plotly-plot .main-svg").first).to_be_visible()
-    expect(page.get_by_text(frontier_reading(table))).to_be_visible()
+    first = frontier_reading(table).splitlines()[2].removeprefix("1. ")
+    expect(page.get_by_text(first)).to_be_visible()
     expect(page.get_by_role("button", name="Table (CSV)")).to_be_visible()  # behind the table
     page.get_by_role("heading", name="The table").scroll_into_view_if_needed()
     page.wait_for_timeout(500)

@@ -15,6 +15,7 @@ from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.readings.robustness import drift_words, surface_words, tails_words
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import ask, expect_sample, expect_text, expect_titles, trace_pasted
 
 RUN_SECONDS = 240_000
 STORY = (
@@ -24,15 +25,6 @@ STORY = (
     "steps, took the lantern from its hook, and walked out along the stones."
 )
 CODE = 'def area(radius):\n    """Return the area of a circle."""\n    return 3.14 * radius ** 2\n'
-
-
-def trace_pasted(page: Page, url: str, text: str) -> None:
-    page.goto(url)
-    page.get_by_label("Paste a text").fill(text)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Robustness").click()
 
 
 def press(page: Page, name: str) -> None:
@@ -50,9 +42,10 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/robustness")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
+    expect_sample(page)
     text = f"{STORY.partition(' He went')[0]}\n\n{CODE}"
-    trace_pasted(page, url, text)
+    ask(page, text)
+    expect_text(page, text)
     model, document = skipviz.load("smollm2-gated"), skipviz.Document("pasted text", text)
     trace, dense = skipviz.trace(model, text), skipviz.trace(skipviz.load("smollm2-135m"), text)
 
@@ -93,6 +86,7 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     page: Page, url: str, tmp_path: Path, screenshot: Screenshot
 ) -> None:
     trace_pasted(page, url, "Nobody answered.")
+    page.get_by_role("link", name="Robustness").click()
     press(page, "Change the context")
     expect(page.get_by_text("Give a longer text")).to_be_visible(timeout=RUN_SECONDS)
     press(page, "Compare the two")
@@ -116,16 +110,14 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     page.get_by_test_id("stFileUploaderDropzoneInput").last.set_input_files(broken)
     expect(page.get_by_text("cannot be read as a trace")).to_be_visible()
 
-    page.get_by_role("link", name="Skip paths").click()
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
     several = tmp_path / "two_*texts*.jsonl"
     texts = [STORY * 2, CODE * 6]
     lines = [json.dumps({"text": text}) for text in texts]
     several.write_text("\n".join(lines), encoding="utf-8")
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(several)
+    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(several)
     press(page, "Trace the text")
-    expect(page.locator(".tokens h4")).to_have_count(2, timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Robustness").click()
+    expect_titles(page, [f"{several.name}:1", f"{several.name}:2"])
     expect(page.get_by_text("The text: two_*texts*.jsonl:1 and 1 more")).to_be_visible()
     expect(page.get_by_text("1: two_*texts*.jsonl:1")).to_be_visible()
     press(page, "Compare the two")

@@ -6,7 +6,14 @@ import re
 
 from playwright.sync_api import Page, expect
 
-from tests.browser.test_page import RUN_SECONDS, choose_model, trace_pasted
+from tests.browser.tracing import (
+    ask,
+    choose_model,
+    expect_text,
+    expect_titles,
+    press_trace,
+    trace_pasted,
+)
 
 FIRST, SECOND = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
 
@@ -15,10 +22,8 @@ def test_what_was_chosen_is_there_after_a_visit_elsewhere(page: Page, url: str) 
     page.goto(url)
     choose_model(page, "smollm2-static-greedy")
     page.get_by_role("radio", name="90%").click()
-    page.get_by_label("Paste a text").fill(FIRST)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    ask(page, FIRST)
+    expect_text(page, FIRST)
     expect(page.get_by_text(re.compile("^pasted text: smollm2-static-greedy"))).to_be_visible()
     page.get_by_role("link", name="Layers").click()
     expect(page.get_by_role("heading", name="What do layers specialise in?")).to_be_visible()
@@ -31,22 +36,16 @@ def test_what_was_chosen_is_there_after_a_visit_elsewhere(page: Page, url: str) 
 
 def test_a_token_selected_in_one_text_is_not_selected_in_the_next(page: Page, url: str) -> None:
     trace_pasted(page, url, FIRST)
-    page.get_by_label("Paste a text").fill(SECOND)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_have_text("Nobody", timeout=RUN_SECONDS)
+    ask(page, SECOND)
+    expect_text(page, SECOND)
     page.locator(".tokens span").nth(3).click()
     expect(page.locator(".panel h3")).to_contain_text("Token 3 ")
-    page.get_by_label("Paste a text").fill(FIRST)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()  # it is known, and there at once
-    expect(page.locator(".tokens span").first).to_have_text("The", timeout=RUN_SECONDS)
+    ask(page, FIRST)
+    expect_text(page, FIRST)
     expect(page.locator(".panel h3")).to_have_text("No token selected")
     expect(page.locator(".tokens span.selected")).to_have_count(0)
-    page.get_by_label("Paste a text").fill(SECOND)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_have_text("Nobody", timeout=RUN_SECONDS)
+    ask(page, SECOND)
+    expect_text(page, SECOND)
     # Back in the other text it is selected as it was, in both halves of the page.
     expect(page.locator(".panel h3")).to_contain_text("Token 3 ")
     expect(page.locator(".tokens span.selected")).to_have_id("token-3")
@@ -63,5 +62,5 @@ def test_texts_of_one_name_are_two_texts(page: Page, url: str) -> None:
         ]
     )
     expect(page.get_by_text("You can stop at any time.")).to_be_visible()  # both are there
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens h4")).to_have_text(["notes.txt", "notes.txt"], timeout=RUN_SECONDS)
+    press_trace(page)
+    expect_titles(page, ["notes.txt", "notes.txt"])

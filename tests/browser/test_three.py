@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 import skipviz
-from tests.browser.test_page import RUN_SECONDS
+from tests.browser.tracing import RUN_MS, ask, expect_text
 
 LONG = "A sentence that goes on for a while, with some words in it. " * 1500
 SECOND, THIRD = "Three browsers ask at once.", "The third of them waits for two runs."
@@ -32,29 +32,23 @@ def pages(browser: Browser, url: str) -> Iterator[list[Page]]:
         yield opened
 
 
-def ask(page: Page, text: str) -> None:
-    page.get_by_label("Paste a text").fill(text)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-
-
 def test_a_browser_that_is_closed_holds_nobody_up(pages: list[Page]) -> None:
     first, second, third = pages
     ask(first, LONG)
     expect(first.get_by_text(re.compile(r"^Running smollm2-gated: [1-9]"))).to_be_visible(
-        timeout=RUN_SECONDS
+        timeout=RUN_MS
     )
     ask(second, SECOND)
-    expect(second.get_by_text("Waiting: 1 run before yours")).to_be_visible(timeout=RUN_SECONDS)
+    expect(second.get_by_text("Waiting: 1 run before yours")).to_be_visible(timeout=RUN_MS)
     ask(third, THIRD)
-    expect(third.get_by_text("Waiting: 2 runs before yours")).to_be_visible(timeout=RUN_SECONDS)
+    expect(third.get_by_text("Waiting: 2 runs before yours")).to_be_visible(timeout=RUN_MS)
     closed = time.monotonic()
     first.context.close()
     expect(second.get_by_text(re.compile("^Waiting"))).to_have_count(0, timeout=STOPPED_MS)
     print(f"the queue moved {time.monotonic() - closed:.2f} s after the page was closed")
     model = skipviz.load("smollm2-gated")
     for page, text in ((second, SECOND), (third, THIRD)):
-        expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+        expect_text(page, text)
         traced = skipviz.trace(model, text)
         figures = page.get_by_test_id("stMetricValue")
         expect(figures.first).to_have_text(f"{len(traced):,}")
@@ -67,13 +61,13 @@ def test_a_page_that_is_loaded_again_leaves_its_run(pages: list[Page]) -> None:
     first, second, _ = pages
     ask(first, LONG)
     expect(first.get_by_text(re.compile(r"^Running smollm2-gated: [1-9]"))).to_be_visible(
-        timeout=RUN_SECONDS
+        timeout=RUN_MS
     )
     ask(second, FOURTH)
-    expect(second.get_by_text("Waiting: 1 run before yours")).to_be_visible(timeout=RUN_SECONDS)
+    expect(second.get_by_text("Waiting: 1 run before yours")).to_be_visible(timeout=RUN_MS)
     first.reload()
     expect(second.get_by_text(re.compile("^Waiting"))).to_have_count(0, timeout=STOPPED_MS)
-    expect(second.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect_text(second, FOURTH)
 
 
 def test_a_run_that_two_asked_for_goes_on_for_the_one_that_stays(pages: list[Page]) -> None:
@@ -82,9 +76,9 @@ def test_a_run_that_two_asked_for_goes_on_for_the_one_that_stays(pages: list[Pag
     for page in (first, second):
         ask(page, text)
         expect(page.get_by_text(re.compile(r"^Running smollm2-gated: [1-9]"))).to_be_visible(
-            timeout=RUN_SECONDS
+            timeout=RUN_MS
         )
     first.context.close()
-    expect(second.locator(".tokens span").first).to_be_visible(timeout=3 * RUN_SECONDS)
+    expect_text(second, text)
     ask(third, text)  # it is kept, and there at once
-    expect(third.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
+    expect_text(third, text)

@@ -6,6 +6,7 @@ from playwright.sync_api import Page, expect
 import skipviz
 from skipviz.readings.counterfactual import what_if_reading
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.tracing import ask, expect_sample, expect_text
 
 RUN_SECONDS = 180_000
 TEXT = "The lighthouse keeper had counted the same ships for thirty years."
@@ -18,13 +19,9 @@ def test_a_click_on_the_map_forces_a_cell_and_a_second_one_takes_it_back(
 ) -> None:
     page_log.expect_error(r"404.*/_stcore/")  # Streamlit looks beside the page first
     page.goto(f"{url}/what_if")
-    expect(page.get_by_text("Trace a text on the page")).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="Skip paths").click()
-    page.get_by_label("Paste a text").fill(TEXT)
-    page.get_by_label("Paste a text").press("Control+Enter")
-    page.get_by_role("button", name="Trace the text").click()
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=RUN_SECONDS)
-    page.get_by_role("link", name="What if").click()
+    expect_sample(page)
+    ask(page, TEXT)
+    expect_text(page, TEXT)
     canvas = page.locator("canvas.map")
     expect(canvas).to_be_visible(timeout=RUN_SECONDS)
 

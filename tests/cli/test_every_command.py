@@ -25,6 +25,7 @@ from skipviz.cli import app
 from skipviz.cli.sentences import FAILED
 from tests import tiny
 from tests.cli.runner import run
+from tests.synthetic import make_trace
 
 USAGE = 2
 MAIN = "import sys; from skipviz.cli import main; main()"
@@ -34,8 +35,8 @@ MAIN = "import sys; from skipviz.cli import main; main()"
 class Covered:
     """What a command reads, writes and prints: its parameters by name, as words of a command line.
 
-    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING`` and ``CORPUS`` stand for good files,
-    ``X`` for what is put in a parameter's place.
+    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING``, ``TRACE`` and ``CORPUS`` stand for good
+    files, ``X`` for what is put in a parameter's place.
     """
 
     reads: dict[str, str]
@@ -55,7 +56,7 @@ COMMANDS = {
             "csv": "trace TEXT --model MODEL --csv X",
             "parquet": "trace TEXT --model MODEL --parquet X",
         },
-        others="budget policy limit dtype trust_remote_code bos",
+        others="budget policy limit dtype trust_remote_code bos excel",
         prints="trace TEXT --model MODEL --csv -",
     ),
     "generate": Covered(
@@ -168,6 +169,21 @@ COMMANDS = {
         others="objective choose budget further_budgets steps batch length gate_lr adapter_lr "
         "ce_weight price temperature exits descent collapse_after seed device dtype",
     ),
+    "report": Covered(
+        reads={
+            "files": "report X --model MODEL --output made --analyses check",
+            "model": "report TEXT --model X --output made",
+            "gates": "report TEXT --model DENSE --gates X --output made",
+        },
+        writes={
+            "output": "report TEXT --model MODEL --analyses check --output X",
+            "zip_file": "report TEXT --model MODEL --analyses check --output made --zip X",
+        },
+        others="analyses excel budget policy limit seed trust_remote_code",
+    ),
+    "bundle": Covered(
+        reads={"traces": "bundle X --out made"}, writes={"out": "bundle TRACE --out X"}, others=""
+    ),
     "models list": Covered(reads={}, writes={}, others="", prints="models list"),
     "models pull": Covered(reads={"name": "models pull X"}, writes={}, others=""),
     "models info": Covered(
@@ -267,10 +283,12 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
     corpus = text.with_name("corpus")
     skipviz.import_corpus([recording], out=corpus)
+    saved = text.with_name("trace.parquet")
+    make_trace(tokens=6).save(saved)
     good = {
         "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
-        "ROWS": rows,
+        "ROWS": rows, "TRACE": saved,
     }  # fmt: skip
 
     def fill(words: str, x: Path | str = "X") -> list[str]:
@@ -380,7 +398,8 @@ def test_a_full_disk_leaves_nothing(
     ["trace TEXT --model MODEL --csv TEXT", "trace TEXT --model MODEL --parquet TEXT",
      "import RECORDING --output RECORDING", "evaluate MODEL --text TEXT --csv TEXT",
      "evaluate MODEL --text TEXT --store TEXT", "evaluate MODEL --csv made --figure made",
-     "trace TEXT --model MODEL --csv made --parquet made"],
+     "trace TEXT --model MODEL --csv made --parquet made",
+     "report TEXT --model MODEL --output TEXT", "report TEXT --output made --zip made"],
 )  # fmt: skip
 def test_no_file_is_written_over_another(
     words: str, filled: Any, here: Path, text: Path, recording: Path

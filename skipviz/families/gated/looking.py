@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from skipviz.families.gated.modules import Gate, GatedUnit
+from skipviz.families.weights import weights_identity
 
 
 class Look:
@@ -74,11 +75,11 @@ class Look:
             return None
         if weight.dtype != other.dtype:
             return None
-        if self._made is None or _identity(weight, bias, other) != self._known:
+        if self._made is None or weights_identity(weight, bias, other) != self._known:
             with torch.inference_mode(False), torch.no_grad():
                 self._made = len(weight), _joined(weight, other), _padded(bias, len(other))
                 self._held = [each.detach() for each in (weight, bias, other)]
-            self._known = _identity(weight, bias, other)
+            self._known = weights_identity(weight, bias, other)
         return self._made
 
 
@@ -105,11 +106,6 @@ def _padded(bias: Tensor, more: int) -> Tensor:
     whole = F.pad(bias.detach(), (0, more))
     bias.data = whole[: len(bias)]
     return whole
-
-
-def _identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:
-    """Return what changes when weights are written to or exchanged."""
-    return tuple((each._version, each.data_ptr()) for each in weights)
 
 
 def stand_in(

@@ -27,6 +27,7 @@ function writeText(view, { count, span, sequence, source, text }, style = () => 
     element.id = `token-${i}`;
     element.setAttribute("role", "option");
     fill(element, visible(text.get(i)));
+    if (!text.get(i).trim()) element.setAttribute("aria-label", blankName(text.get(i)));
     style(element, i);
     view.spans[i] = element;
     chunk.append(element);
@@ -48,6 +49,9 @@ function fill(element, text) {
     element.append(line);
   });
 }
+
+/** What a token of blanks alone is called by those who do not see it. */
+function blankName(text) { return text.includes("\n") ? "line end" : text ? "space" : "no characters"; }
 
 /** The token that an element shows, if it shows one. */
 function tokenAt(target) {

@@ -1,0 +1,47 @@
+"""What axe-core finds on each page: nothing serious or critical."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from skipviz.app.main import PAGES
+from tests.browser.tracing import expect_sample
+
+GRAVE = ("serious", "critical")
+BY_STREAMLIT: dict[str, tuple[str, ...]] = {}
+"""What Streamlit's own markup breaks and nothing of ours can mend: selectors by rule."""
+
+
+def grave_findings(page: Page) -> list[str]:
+    """Return what axe-core finds serious or critical, a line each."""
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    found: list[dict[str, Any]] = Axe().run(page).response["violations"]
+    return [
+        f"{violation['id']}: {node['target']} {node['html'][:200]}"
+        for violation in found
+        if violation["impact"] in GRAVE
+        for node in violation["nodes"]
+        if not any(part in node["html"] for part in BY_STREAMLIT.get(violation["id"], ()))
+    ]
+
+
+def test_no_page_has_a_grave_finding(page: Page, url: str) -> None:
+    page.goto(url)
+    expect_sample(page)
+    expect(page.get_by_role("button", name="Trace the text")).to_be_visible()
+    found = {}
+    for title in PAGES:
+        page.get_by_role("link", name=title, exact=True).click()
+        expect(page).to_have_title(re.compile(f"^{title}"))
+        page.wait_for_timeout(500)  # figures settle
+        if findings := grave_findings(page):
+            found[title] = findings
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(500)
+    if findings := grave_findings(page):
+        found["dark"] = findings
+    assert found == {}

@@ -1,0 +1,62 @@
+"""How a text is traced in the side bar, and seen on the canvas, which opens with a sample."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page, expect
+
+RUN_MS = 240_000
+"""For a run of a model, or an app that has just started, on a busy machine."""
+
+
+def trace_pasted(page: Page, url: str, text: str, *, model: str | None = None) -> None:
+    """Open a page, trace a text there, and wait until it stands on the canvas."""
+    page.goto(url)
+    if model is not None:
+        choose_model(page, model)
+    ask(page, text)
+    expect_text(page, text)
+
+
+def ask(page: Page, text: str) -> None:
+    """Paste a text and press the button."""
+    paste(page, text)
+    press_trace(page)
+
+
+def paste(page: Page, text: str) -> None:
+    """Paste a text, so that the app knows of it."""
+    area = page.get_by_label("Paste a text")
+    area.fill(text, timeout=RUN_MS)
+    area.press("Tab")
+
+
+def press_trace(page: Page) -> None:
+    page.get_by_role("button", name="Trace the text").click()
+
+
+def choose_model(page: Page, name: str) -> None:
+    page.get_by_label("Model").first.click(timeout=RUN_MS)
+    page.get_by_role("option", name=name).click()
+
+
+def expect_text(page: Page, text: str) -> None:
+    """Wait until the canvas shows a text, and nothing else."""
+    shown = page.locator(".st-key-workbench .tokens")
+    expect(shown).to_have_js_property("textContent", text, timeout=RUN_MS)
+
+
+def expect_sample(page: Page) -> None:
+    """Wait until the canvas shows the sample, which no model was run for."""
+    expect(page.get_by_text("A sample, traced already.")).to_be_visible(timeout=RUN_MS)
+    expect(page.locator(".st-key-workbench .tokens span.selected")).to_be_visible(timeout=RUN_MS)
+
+
+def expect_no_sample(page: Page) -> None:
+    """Wait until what was asked for is shown, and no longer the sample."""
+    expect(page.get_by_text("A sample, traced already.")).to_have_count(0, timeout=RUN_MS)
+
+
+def expect_titles(page: Page, titles: list[str]) -> None:
+    """Wait until the canvas shows several texts, by their titles."""
+    shown = page.locator(".st-key-workbench .tokens h4")
+    expect(shown).to_have_text(titles, timeout=RUN_MS)
