@@ -14,8 +14,8 @@ from skipviz.cli.app_command import open_app
 from skipviz.cli.bench_command import bench
 from skipviz.cli.bundle_command import bundle
 from skipviz.cli.check_commands import check, inspect
+from skipviz.cli.corpora.questions import compare, rates, show
 from skipviz.cli.corpus_commands import import_corpus, run_corpus, verify
-from skipviz.cli.corpus_questions import compare, rates, show
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
 from skipviz.cli.import_command import import_recording

@@ -281,10 +281,10 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     """Puts files into the words of a command line."""
     rows = text.with_name("rows.jsonl")
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
-    corpus = text.with_name("corpus")
-    skipviz.import_corpus([recording], out=corpus)
     saved = text.with_name("trace.parquet")
     make_trace(tokens=6).save(saved)
+    corpus = text.with_name("corpus")
+    skipviz.import_corpus([recording], out=corpus)
     good = {
         "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
