@@ -130,7 +130,7 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel, tmp_path: Path) -> None:
         told[-1],
         skipviz.Workers(),
     ]  # fmt: skip
-    made = write_corpus(tmp_path / "made", made_parts(1))
+    made = write_corpus(tmp_path / "asked", made_parts(1))
     shown += [made, made.sample(), skipviz.compare_corpora(made, made)]
     shown.append(skipviz.concordance(made, "fox"))
     with skipviz.record(gated) as recording:

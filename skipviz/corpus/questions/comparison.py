@@ -41,6 +41,14 @@ class CorpusComparison:
         single document.
     unmatched
         Documents with tokens of the first corpus that the second has not, and the other way round.
+
+    Examples
+    --------
+    >>> _ = (tmp / "both.jsonl").write_text('{"text": "The fox runs."}')
+    >>> _ = skipviz.trace_corpus(model, tmp / "both.jsonl", out=tmp / "both")
+    >>> corpus = skipviz.open_corpus(tmp / "both")
+    >>> skipviz.compare_corpora(corpus, corpus)
+    CorpusComparison(1 documents, 1 of the same tokens; only in one: 0 and 0)
     """
 
     documents: pl.DataFrame
@@ -67,6 +75,11 @@ def compare_corpora(
     progress
         Called with the share of the documents done, 0 to 1.
 
+    Returns
+    -------
+    CorpusComparison
+        Differences per document, and of means with intervals over documents.
+
     Raises
     ------
     InputError
@@ -75,10 +88,9 @@ def compare_corpora(
     Examples
     --------
     >>> _ = (tmp / "same.jsonl").write_text('{"text": "The fox runs."}\n{"text": "A dog."}')
-    >>> for budget in (0.5, 0.8):
-    ...     handle = skipviz.at_budget(model, budget)
-    ...     _ = skipviz.trace_corpus(handle, tmp / "same.jsonl", out=tmp / f"at-{budget}")
-    >>> less, more = (skipviz.open_corpus(tmp / f"at-{budget}") for budget in (0.5, 0.8))
+    >>> for name, handle in (("less", skipviz.at_budget(model, 0.6)), ("more", model)):
+    ...     _ = skipviz.trace_corpus(handle, tmp / "same.jsonl", out=tmp / name)
+    >>> less, more = (skipviz.open_corpus(tmp / name) for name in ("less", "more"))
     >>> found = skipviz.compare_corpora(less, more)
     >>> found.means.filter(figure="layers_used")["documents"].item()
     2

@@ -51,6 +51,13 @@ class Concordance:
     ended
         Why it ended before all were: ``lines``, as many were found as were asked for; ``seconds``,
         no time was left; None: all were.
+
+    Examples
+    --------
+    >>> _ = (tmp / "lines.jsonl").write_text('{"text": "The fox saw a fox."}')
+    >>> _ = skipviz.trace_corpus(model, tmp / "lines.jsonl", out=tmp / "lines")
+    >>> skipviz.concordance(skipviz.open_corpus(tmp / "lines"), "saw")
+    Concordance(1 places in 1 of 1 documents)
     """
 
     lines: pl.DataFrame
@@ -110,6 +117,11 @@ def concordance(
         When the search ends, at most.
     context
         Characters of text on each side.
+
+    Returns
+    -------
+    Concordance
+        A line for each place, and how much of the corpus was searched.
 
     Raises
     ------

@@ -58,6 +58,11 @@ def open_corpus(where: str | Path) -> CorpusDataset:
     where
         Its folder, or an address such as ``s3://bucket/folder``.
 
+    Returns
+    -------
+    CorpusDataset
+        Its tables as lazy frames, its documents as traces.
+
     Raises
     ------
     StoreError
@@ -69,7 +74,7 @@ def open_corpus(where: str | Path) -> CorpusDataset:
     >>> _ = skipviz.trace_corpus(model, tmp / "asked.jsonl", out=tmp / "asked")
     >>> corpus = skipviz.open_corpus(tmp / "asked")
     >>> corpus.tokens().join(corpus.documents(), on="document").select("domain").collect().height
-    13
+    9
     >>> corpus.trace(0).sites.equals(corpus.sites)
     True
     """
@@ -129,7 +134,7 @@ class CorpusDataset:
     >>> _ = skipviz.trace_corpus(model, tmp / "two.jsonl", out=tmp / "two")
     >>> corpus = skipviz.open_corpus(tmp / "two")
     >>> corpus
-    CorpusDataset(2 documents, 12 tokens, 8 sites, model='tiny-gated', columns=['year'])
+    CorpusDataset(2 documents, 8 tokens, 8 sites, model='...tiny-gated', columns=['year'])
     >>> corpus.decisions(sites=["L1.mlp"]).collect().columns
     ['document', 'position', 'label', 'executed', 'score']
     >>> corpus.sample(tokens=10, seed=0).trace.tokens["source"].n_unique()
@@ -418,6 +423,14 @@ class CorpusSample:
         Documents with tokens that the corpus has.
     seed
         Of the draw.
+
+    Examples
+    --------
+    >>> _ = (tmp / "drawn.jsonl").write_text('{"text": "The fox runs."}')
+    >>> _ = skipviz.trace_corpus(model, tmp / "drawn.jsonl", out=tmp / "drawn")
+    >>> sample = skipviz.open_corpus(tmp / "drawn").sample(tokens=100, seed=0)
+    >>> (len(sample.documents), sample.of, sample.trace.sites.height)
+    (1, 1, 8)
     """
 
     trace: Trace

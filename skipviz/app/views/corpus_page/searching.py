@@ -13,8 +13,8 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.frame.opening import show_request
 from skipviz.app.frame.stored import request_of
-from skipviz.app.on_canvas import on_canvas
 from skipviz.app.served import check_token_count
+from skipviz.app.state import on_canvas
 from skipviz.app.views.corpus_page.over_all import version_of
 from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset

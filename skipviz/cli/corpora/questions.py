@@ -19,7 +19,7 @@ Dataset = Annotated[str, typer.Argument(help="Folder of a dataset, or its addres
 Csv = Annotated[Path | None, typer.Option(help="Write the table here.")]
 
 
-def show(folder: Dataset, csv: Csv = None) -> None:
+def show_dataset(folder: Dataset, csv: Csv = None) -> None:
     """Say what a dataset holds: what ran, how many documents, and means over all tokens."""
     import skipviz
     from skipviz.cli.console import err, out
