@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
     from skipviz.corpus.questions.word_search import Concordance, concordance
     from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
-    from skipviz.corpus.report import CorpusProgress, CorpusSummary
+    from skipviz.corpus.summaries import CorpusProgress, CorpusSummary
     from skipviz.corpus.run import trace_corpus
     from skipviz.errors import (
         CorpusError,
@@ -154,7 +154,7 @@ _HOMES = {
     "corpus.questions.comparison": ("CorpusComparison", "compare_corpora"),
     "corpus.questions.word_search": ("Concordance", "concordance"),
     "corpus.reading.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
-    "corpus.report": ("CorpusProgress", "CorpusSummary"),
+    "corpus.summaries": ("CorpusProgress", "CorpusSummary"),
     "corpus.run": ("trace_corpus",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",

@@ -201,6 +201,11 @@ def compare_traces(trace: Trace, other: Trace) -> TraceComparison:
         Of the same text under two budgets, policies or models, whose tokenizers may differ, or of
         two texts, of which totals alone are compared.
 
+    Returns
+    -------
+    TraceComparison
+        Its totals, and the pieces of text that both have, with their differences.
+
     Raises
     ------
     InputError

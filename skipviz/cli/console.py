@@ -22,7 +22,7 @@ from rich.text import Text
 from skipviz.cli.inputs import to_standard_output, visible
 
 if TYPE_CHECKING:
-    from skipviz.corpus.report import CorpusProgress, Report
+    from skipviz.corpus.summaries import CorpusProgress, Report
 
 
 class PlainConsole(Console):

@@ -131,7 +131,7 @@ def verify(
 
 def _say(summary: object, out: str) -> None:
     from skipviz.cli.console import err
-    from skipviz.corpus.report import CorpusSummary
+    from skipviz.corpus.summaries import CorpusSummary
 
     assert isinstance(summary, CorpusSummary)
     failed = (

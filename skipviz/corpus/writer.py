@@ -31,7 +31,7 @@ from skipviz.corpus.format import (
     user_type,
 )
 from skipviz.corpus.parts import Part
-from skipviz.corpus.report import CorpusSummary
+from skipviz.corpus.summaries import CorpusSummary
 from skipviz.corpus.work import PartResult
 from skipviz.errors import InputError
 

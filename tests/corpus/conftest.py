@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import skipviz
-from skipviz.corpus.report import CorpusSummary
+from skipviz.corpus.summaries import CorpusSummary
 from tests import tiny
 
 PART = 400

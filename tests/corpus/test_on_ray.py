@@ -13,7 +13,7 @@ import pytest
 import skipviz
 from skipviz.corpus import on_ray
 from skipviz.corpus.on_ray import Workers
-from skipviz.corpus.report import CorpusProgress
+from skipviz.corpus.summaries import CorpusProgress
 from tests.corpus import datasets
 from tests.corpus.conftest import rows, write_rows
 from tests.corpus.loading import tiny_gated

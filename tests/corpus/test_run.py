@@ -18,7 +18,7 @@ import pytest
 
 import skipviz
 from skipviz.corpus import writer
-from skipviz.corpus.report import CorpusProgress
+from skipviz.corpus.summaries import CorpusProgress
 from skipviz.experiments.hidden_states.prediction_by_depth import convergence_layers
 from skipviz.experiments.hidden_states.states import record_states
 from skipviz.families.powers import Traits

@@ -19,7 +19,7 @@ from skipviz.app.state import state
 from skipviz.readings.paths import shallow_reading, shallowest_token
 from skipviz.traces import Trace
 
-STYLE = """<style>
+LESS_ROOM = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
 @media (max-width: 1100px) {
@@ -38,7 +38,7 @@ LOST = (
 
 def draw_in_frame(page: Callable[[], None]) -> None:
     """Draw the frame, and a page in it."""
-    st.html(STYLE)
+    st.html(LESS_ROOM)
     state().waits_shown.clear()
     state().offered.clear()
     open_at_start()
