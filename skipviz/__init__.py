@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
     from skipviz.corpus.questions.word_search import Concordance, concordance
     from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
-    from skipviz.corpus.summaries import CorpusProgress, CorpusSummary
     from skipviz.corpus.run import trace_corpus
+    from skipviz.corpus.summaries import CorpusProgress, CorpusSummary
     from skipviz.errors import (
         CorpusError,
         InputError,

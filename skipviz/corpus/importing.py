@@ -21,8 +21,8 @@ from skipviz.corpus.format import (
 )
 from skipviz.corpus.inputs import Entry
 from skipviz.corpus.parts import Part
-from skipviz.corpus.summaries import CorpusSummary
 from skipviz.corpus.rows import parquet_bytes, token_table
+from skipviz.corpus.summaries import CorpusSummary
 from skipviz.corpus.work import PartResult
 from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import TraceError

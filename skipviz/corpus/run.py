@@ -15,8 +15,8 @@ from skipviz.corpus.format import PART_CHARACTERS
 from skipviz.corpus.inputs import Entry, entries_of, sizes
 from skipviz.corpus.on_ray import Workers, ray_results
 from skipviz.corpus.parts import Part, cut_into_parts
-from skipviz.corpus.summaries import CorpusSummary, Pace, Report, no_report
 from skipviz.corpus.sources import check_outside, found_sources
+from skipviz.corpus.summaries import CorpusSummary, Pace, Report, no_report
 from skipviz.corpus.work import CorpusSettings, PartResult, about_corpus, done_part
 from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import InputError
