@@ -57,6 +57,8 @@ STORED = {
 """Lenses of the trace whose numbers are in the payload anyway, and under which name."""
 SPREAD = 0.9
 """Within a site's spread lies this share of its margins on the text."""
+UNKNOWN = -1
+"""Stands for a whole number that is unknown."""
 LARGEST_HALF = 6e4
 """Numbers beyond do not fit 16 bits."""
 FULL_HEIGHT, COMPACT_HEIGHT = 340, 270
@@ -168,11 +170,12 @@ def span_texts(trace: Trace) -> pl.DataFrame:
 
 def _add_tokens(packed: Packed, trace: Trace, tokens: pl.DataFrame) -> None:
     """Pack what is known of each token."""
-    packed.add("token_id", _smallest(tokens["token_id"].to_numpy()))
+    packed.add("token_id", _smallest(_or_unknown(tokens["token_id"])))
     span = tokens["span"]
     packed.add("opens", np.packbits(span != span.shift(1, fill_value=-1), bitorder="little"))
-    if not (trace.tokens["context"] == trace.tokens["position"] + 1).all():
-        packed.add("context", _smallest(tokens["context"].to_numpy()))
+    in_order = tokens.select(pl.int_range(1, pl.len() + 1).over("sequence")).to_series()
+    if not tokens["context"].eq_missing(in_order).all():
+        packed.add("context", _smallest(_or_unknown(tokens["context"])))
     packed.add("used", token_column(trace, "layers_used").astype(np.float16))
     for name in ("nll", "surprisal", "entropy"):
         packed.add(name, token_column(trace, name))
@@ -296,7 +299,14 @@ def _half(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values.astype(np.float16 if small else np.float32)
 
 
+def _or_unknown(numbers: pl.Series) -> npt.NDArray[Any]:
+    """Return whole numbers, -1 where one is unknown, as in recordings made elsewhere."""
+    return numbers.fill_null(UNKNOWN).to_numpy()
+
+
 def _smallest(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return whole numbers from 0 in as few bits as hold them."""
+    """Return whole numbers from 0, or ``UNKNOWN``, in as few bits as hold them."""
     most = int(values.max()) if values.size else 0
+    if values.size and values.min() < 0:
+        return values.astype(np.int32 if most < 2**31 else np.float64)
     return values.astype(np.min_scalar_type(most) if most < 2**32 else np.float64)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,24 @@ def test_what_is_unknown_is_not_zero() -> None:
     assert np.isnan(unpacked(sent, "nll")).all()
     assert sent["likely"] == []
     assert {lens["name"]: lens["known"] for lens in sent["lenses"]}["entropy"] is False
+
+
+def test_ids_and_contexts_that_are_unknown_are_no_numbers() -> None:
+    trace = make_trace(tokens=TOKENS)
+    unknown = trace.tokens.with_columns(
+        token_id=pl.when(pl.col("token") != 1).then("token_id"),
+        context=pl.lit(None, dtype=pl.Int64),
+    )
+    sent = payload(replace(trace, tokens=unknown), key="k")
+    assert unpacked(sent, "token_id")[1] == -1
+    assert (unpacked(sent, "context") == -1).all()
+
+
+def test_contexts_of_a_text_whose_start_was_not_recorded_are_sent() -> None:
+    trace = make_trace(tokens=TOKENS)
+    later = trace.tokens.with_columns(pl.col("position") + 7, pl.col("context") + 7)
+    sent = payload(replace(trace, tokens=later), key="k")
+    assert unpacked(sent, "context").tolist() == later["context"].to_list()
 
 
 def test_a_dense_model_has_tokens_and_no_sites() -> None:

@@ -142,6 +142,9 @@ function shortNumber(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+/** How many tokens; below 0 it is unknown. */
+function countWords(tokens) { return tokens < 0 ? "unknown" : `${tokens.toLocaleString("en")} tokens`; }
+
 function signed(value) { return (value > 0 ? "+" : "") + shortNumber(value); }
 
 function inNats(value) { return value === null || Number.isNaN(value) ? "unknown" : value.toFixed(2) + " nats"; }

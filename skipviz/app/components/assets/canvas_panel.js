@@ -86,7 +86,7 @@ function numbers(view, tokens) {
   }
   const nats = (values) => (token) => inNats(values[token]);
   table.append(
-    row("Context", (token) => `${trace.context[token].toLocaleString("en")} tokens`),
+    row("Context", (token) => countWords(trace.context[token])),
     row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)),
     row("Loss on next", nats(trace.nll)),
     row("Surprisal", nats(trace.surprisal)),

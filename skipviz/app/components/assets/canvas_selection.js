@@ -172,7 +172,7 @@ function describe(view, token, place) {
   const { trace } = view, lens = lensNow(view);
   const lines = [
     quoted(view, token),
-    `token ${token}, id ${trace.id[token]}, context ${trace.context[token]} tokens`,
+    `token ${token}, id ${trace.id[token] < 0 ? "unknown" : trace.id[token]}, context ${countWords(trace.context[token])}`,
     `layers used ${Number.isNaN(trace.used[token]) ? "unknown" : trace.used[token]} of ${trace.layers}`,
     `surprisal ${inNats(trace.surprisal[token])}, loss on next token ${inNats(trace.nll[token])}`,
   ];
