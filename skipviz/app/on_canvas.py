@@ -32,13 +32,17 @@ class OnCanvas:
     marks
         Decisions that a question changed, of shape [tokens, sites], with what they were made from.
     asked
-        What a page asked to be selected last: where that was clicked, the token, and the site.
+        What a page asks to be selected: where that was clicked, the token, and the site. None once
+        the browser has told of a selection since.
+    followed
+        The token and site that were clicked last in each place that asks.
     """
 
     selection: Selection = field(default_factory=Selection)
     lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
     marks: tuple[str, npt.NDArray[np.uint8]] | None = None
     asked: tuple[str, int, int | None] | None = None
+    followed: dict[str, tuple[int, int | None]] = field(default_factory=dict)
 
     @property
     def made_from(self) -> str:
@@ -69,16 +73,28 @@ class OnCanvas:
         Parameters
         ----------
         source
-            What was clicked; a click that was followed already counts for nothing.
+            Where it was clicked; what is still chosen there was followed already, whatever has been
+            clicked elsewhere since.
         token, site
             Their indices in the trace.
         """
-        asked = (f"{source} {token} {site}", token, site)
-        if asked == self.asked:
+        if self.followed.get(source) == (token, site):
             return
-        self.asked = asked
+        self.followed[source] = (token, site)
         if self.selection.token != token or site not in (None, self.selection.site):
+            self.asked = (f"{source} {token} {site}", token, site)
             st.rerun()
+
+    def forget(self, source: str) -> None:
+        """Note that nothing is chosen any more in a place that asks."""
+        self.followed.pop(source, None)
+
+    def take(self, selection: Selection) -> None:
+        """Take in what the browser says is selected."""
+        places = [(each.token, each.site) for each in (selection, self.selection)]
+        if places[0] != places[1]:
+            self.asked = None  # it was followed, or something else was clicked after it
+        self.selection = selection
 
     def mark(self, source: str, marks: npt.NDArray[np.uint8] | None) -> None:
         """Mark decisions, or none, and have the page drawn anew if others were marked."""

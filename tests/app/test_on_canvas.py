@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import streamlit
 
+from skipviz.app.components.canvas import Selection
 from skipviz.app.on_canvas import OnCanvas
 from skipviz.plots.lenses.lens import Lens
 
@@ -45,6 +46,30 @@ def test_a_click_is_followed_once() -> None:
     on.select("row", 2, 1)
     assert on.asked is not None
     assert on.asked[1:] == (2, 1)
+    on.forget("row")
+    with pytest.raises(_DrawnAnewError):
+        on.select("row", 2, 1)
+
+
+def test_what_stays_chosen_in_two_places_is_not_followed_in_turns() -> None:
+    on = OnCanvas()
+    for place, token in (("one", 2), ("another", 0)):
+        with pytest.raises(_DrawnAnewError):
+            on.select(place, token, 1)
+    on.select("one", 2, 1)
+    on.select("another", 0, 1)
+    assert on.asked == ("another 0 1", 0, 1)
+
+
+def test_what_was_followed_is_not_asked_for_again() -> None:
+    on = OnCanvas()
+    with pytest.raises(_DrawnAnewError):
+        on.select("row", 2)
+    on.take(Selection())
+    assert on.asked is not None
+    on.take(Selection(token=2))
+    assert on.asked is None
+    on.select("row", 2)
 
 
 def test_marks_are_of_the_last_question() -> None:

@@ -47,7 +47,7 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
     )
     with st.container(key="workbench"):
         shown = data if on.asked is None else {**data, "select": on.asked}
-        on.selection = canvas(shown, key=CANVAS, on_pick=_picked, on_address=_went_back)
+        on.take(canvas(shown, key=CANVAS, on_pick=_picked, on_address=_went_back))
 
 
 def _picked() -> None:

@@ -64,6 +64,8 @@ def _choose_token(request: Request, traced: Trace) -> int:
             "one on the canvas, or type to search.",
         )
     )
-    if token != selected:
+    if token == selected:
+        on.forget("attributed token")
+    else:
         on.select("attributed token", token)
     return token

@@ -253,6 +253,8 @@ def _choose_wrong(request: Request, traced: Trace, worst: pl.DataFrame, *, key: 
     rows = event["selection"]["rows"]
     if rows and rows[0] < worst.height:
         _one(request, traced, worst.row(rows[0], named=True), key=key)
+    else:
+        on_canvas(request).forget(f"row of {key}")
 
 
 def _one(request: Request, traced: Trace, wrong: dict[str, Any], *, key: str) -> None:
