@@ -86,7 +86,7 @@ class State:
     waits_shown
         Names of the runs whose progress the page in view shows.
     lost_address
-        Whether the page's address named a trace that is not known here.
+        Whether the address with which the page was opened named a trace that is not known here.
     canvases
         What stands on the canvas of each text, by the key of its request.
     picked

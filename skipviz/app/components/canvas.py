@@ -129,7 +129,7 @@ def _named(data: dict[str, Any], address: dict[str, str | None]) -> list[int | N
     labels = [site["label"] for site in data["sites"]]
     site = address["site"]
     return [
-        int(token) if token.isdecimal() else None,
+        int(token) if token.isdecimal() and len(token) <= len(str(data["count"])) else None,
         labels.index(site) if site in labels else None,
     ]
 

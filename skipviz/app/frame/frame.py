@@ -47,6 +47,7 @@ def draw_in_frame(page: Callable[[], None]) -> None:
     _text()
     place = st.container()
     page()
+    state().picked = None  # a click that this page takes no notice of counts on no other
     with place:
         offer_all()
     with st.sidebar:
@@ -90,9 +91,9 @@ def _introduce(trace: Trace) -> None:
 
 def _text() -> None:
     """Show the text, how far its run is, and what differs from what the side bar asks for."""
-    if state().lost_address:
-        st.warning(LOST)
     run = state().runs[PATHS]
+    if state().lost_address and is_sample(run.request):
+        st.warning(LOST)
     outcome(PATHS, asked=run.asked)
     shown = run.finished
     if shown is None:

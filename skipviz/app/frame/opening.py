@@ -27,11 +27,12 @@ def open_at_start() -> None:
     if known is not None:
         show_request(known)
         return
-    state().lost_address = "trace" in st.query_params
     request, trace = sample()
     jobs().keep(request, trace)
     show_request(request)
-    if st.query_params.get("trace") != request.address:  # else it says what is selected, or nothing
+    named = st.query_params.get("trace")
+    state().lost_address = named not in (None, request.address)
+    if named != request.address:  # else it says what is selected, or nothing
         on_canvas(request).asked = ("sample", shallowest_token(trace), None)
 
 

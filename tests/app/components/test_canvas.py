@@ -207,6 +207,7 @@ def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
         ({"trace": "a1", "token": "3", "site": "L1.mlp"}, 3, 1),
         ({"trace": "a1", "token": "99", "site": "L9.mlp"}, None, None),
         ({"trace": "a1", "token": "-1", "site": None}, None, None),
+        ({"trace": "a1", "token": "9" * 5000, "site": None}, None, None),
         ({"trace": "b2", "token": "3", "site": "L1.mlp"}, None, None),
         ({"trace": None, "token": "3", "site": None}, None, None),
     ],

@@ -100,6 +100,19 @@ def test_an_address_that_is_not_known_is_said_and_never_shows_another_text() -> 
     assert "A sample" in said(page)
 
 
+def test_the_address_of_the_sample_is_known_to_a_server_started_anew() -> None:
+    page = opened(trace=sample()[0].address)
+    assert "A sample" in said(page)
+    assert "names a trace that is not known here" not in said(page)
+
+
+def test_a_click_on_a_page_that_takes_none_is_gone_on_the_next() -> None:
+    page = opened()
+    page.session_state["skipviz"].picked = (sample()[0].key, 3, 1)
+    page.run(timeout=PATIENCE)
+    assert page.session_state["skipviz"].picked is None
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -3,9 +3,9 @@
 
 const OURS = ["trace", "token", "site", "lens"];
 
-/** The parameters of the address as they are written, name first. */
+/** The parameters of the address as they are written, name first; others' need not be well formed. */
 function parameters() {
-  return location.search.slice(1).split("&").filter(Boolean).map((part) => [decodeURIComponent(part.split("=")[0]), part]);
+  return location.search.slice(1).split("&").filter(Boolean).map((part) => [part.split("=")[0], part]);
 }
 
 function parameter(name) { return new URLSearchParams(location.search).get(name); }
