@@ -67,6 +67,11 @@ class OnCanvas:
             self.lenses[lens.name] = (source, lens)
         st.rerun()
 
+    def unpaint(self, name: str) -> None:
+        """Take a lens away, and have the page drawn anew if it was there."""
+        if self.lenses.pop(name, None) is not None:
+            st.rerun()
+
     def select(self, source: str, token: int, site: int | None = None) -> None:
         """Have a token selected, and a site if one is given, and the page drawn anew.
 

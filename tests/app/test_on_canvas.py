@@ -81,3 +81,13 @@ def test_marks_are_of_the_last_question() -> None:
     with pytest.raises(_DrawnAnewError):
         on.mark("", None)
     assert on.marks is None
+
+
+def test_a_lens_that_is_taken_away_is_gone_at_once() -> None:
+    on = OnCanvas()
+    on.unpaint("loss")
+    with pytest.raises(_DrawnAnewError):
+        on.paint("first", lambda: lens("loss"))
+    with pytest.raises(_DrawnAnewError):
+        on.unpaint("loss")
+    assert not on.lenses

@@ -7,7 +7,10 @@ from skipviz.app.jobs import Request
 
 
 def what_changed(shown: Request, chosen: Request | None) -> str | None:
-    """Return a sentence that says what of the input has changed since a run, or None.
+    """Return a sentence that says what the side bar has otherwise, or None.
+
+    It need not have been changed since: an address, or a run taken up from another page, leaves the
+    side bar as it is.
 
     Parameters
     ----------
@@ -20,14 +23,14 @@ def what_changed(shown: Request, chosen: Request | None) -> str | None:
         return None
     texts = [document.text for document in chosen.documents]
     differs = {
-        "the text": bool(texts) and texts != [document.text for document in shown.documents],
-        "the model": chosen.model != shown.model,
-        "the policy": None not in (chosen.policy, shown.policy) and chosen.policy != shown.policy,
-        "the budget": None not in (chosen.budget, shown.budget) and chosen.budget != shown.budget,
+        "text": bool(texts) and texts != [document.text for document in shown.documents],
+        "model": chosen.model != shown.model,
+        "policy": None not in (chosen.policy, shown.policy) and chosen.policy != shown.policy,
+        "budget": None not in (chosen.budget, shown.budget) and chosen.budget != shown.budget,
     }
-    names = [name for name, is_other in differs.items() if is_other]
+    names = [f"another {name}" for name, is_other in differs.items() if is_other]
     if not names:
         return None
     *first, last = names
     parts = f"{', '.join(first)} and {last}" if first else last
-    return f"What is shown is of before you changed {parts}. Trace the text to see the new one."
+    return f"The side bar has {parts} than what is shown. Trace the text to see that."

@@ -156,8 +156,8 @@ def _compare(row: dict[str, Any]) -> None:
         show_numbers(traced)
         st.button(
             "Open it on the canvas", on_click=show_request, args=(asked,), key="open policy",
-            help="The canvas above and all pages then show the text under this policy. The run "
-            "before stays under “Recent runs”.",
+            help="The canvas above and all pages then show the text under this policy. What you "
+            "traced before stays under “Recent runs”.",
         )  # fmt: skip
         show_shuffled(traced, asked)
 

@@ -22,7 +22,7 @@ from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import one_window, text_caption, traced_text
 from skipviz.app.state import StartedRun, on_canvas, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
-from skipviz.plots.lenses.found import what_if_lens
+from skipviz.plots.lenses.found import WHAT_IF, what_if_lens
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
 from skipviz.readings.glossary import GLOSSARY
@@ -281,6 +281,7 @@ def _mark(request: Request, run: StartedRun | None) -> None:
     on = on_canvas(request)
     answer: WhatIf | None = None if run is None else kept_result(run.job)
     if run is None or answer is None:
+        on.unpaint(WHAT_IF)  # of a question that was taken back
         on.mark("", None)
         return
     source = repr(run.asked)

@@ -16,6 +16,8 @@ from skipviz.plots.style.cell_map import NATS_SHOWN
 from skipviz.plots.style.palette import CATEGORY_COLOURS
 from skipviz.traces import Trace
 
+WHAT_IF = "change in loss, what if"
+"""The lens of an answer to what if."""
 CHANGE_SHOWN = 2.0
 """Nats of loss where fixed scales of changes end."""
 LAYERS_SHOWN = 8.0
@@ -40,7 +42,7 @@ def over_dense_lens(trace: Trace, dense: Trace) -> Lens:
 
 def what_if_lens(answer: WhatIf) -> Lens:
     """Return how much each next token's loss changes under other decisions."""
-    return _change("change in loss, what if", (answer.trace - answer.before)["nll"])
+    return _change(WHAT_IF, (answer.trace - answer.before)["nll"])
 
 
 def layers_change_lens(trace: Trace, other: Trace, *, named: str = "the other run") -> Lens:

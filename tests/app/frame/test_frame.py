@@ -78,11 +78,11 @@ def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folde
     state = page.session_state["skipviz"]
     first = state.runs["paths"].request
     page.text_area(key="pasted").set_value(tiny.TEXT[:20]).run(timeout=PATIENCE)
-    assert "What is shown is of before you changed the text." in said(page)
+    assert "The side bar has another text than what is shown." in said(page)
     page.button(key="run").click().run(timeout=PATIENCE)
     until(page, lambda: not state.runs["paths"].under_way)
     page.run(timeout=PATIENCE)
-    assert "What is shown is of before" not in said(page)
+    assert "than what is shown" not in said(page)
     page.button(key=f"recent {first.address}").click().run(timeout=PATIENCE)
     assert state.runs["paths"].request.key == first.key
     assert page.text_area(key="pasted").value == tiny.TEXT
@@ -119,15 +119,15 @@ def test_a_click_on_a_page_that_takes_none_is_gone_on_the_next() -> None:
         ({}, None),
         ({"documents": ()}, None),
         ({"budget": None}, None),
-        ({"model": "n"}, "the model"),
-        ({"budget": 0.9, "policy": "b"}, "the policy and the budget"),
-        ({"documents": (skipviz.Document("pasted text", "Another."),)}, "the text"),
+        ({"model": "n"}, "another model"),
+        ({"budget": 0.9, "policy": "b"}, "another policy and another budget"),
+        ({"documents": (skipviz.Document("pasted text", "Another."),)}, "another text"),
     ],
 )
 def test_what_changed(change: dict[str, object], words: str | None) -> None:
     found = what_changed(ASKED, replace(ASKED, **change))  # type: ignore[arg-type]
     assert (found is None) == (words is None)
-    assert words is None or f"before you changed {words}." in str(found)
+    assert words is None or f"The side bar has {words} than" in str(found)
 
 
 def test_a_visitor_sees_its_own_runs_alone_the_latest_first() -> None:
