@@ -155,9 +155,10 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
         ),
         (
             "AUROC of the score",
-            f"{whole.auroc:.3f}",
+            _auroc(whole.auroc),
             f"{GLOSSARY['AUROC']} With each site's scores shuffled between tokens it is "
-            f"{blind['shuffled'].auroc:.3f}, with random scores {blind['random'].auroc:.3f}.",
+            f"{_auroc(blind['shuffled'].auroc)}, with random scores "
+            f"{_auroc(blind['random'].auroc)}.",
         ),
         (
             "Regret per token",
@@ -181,6 +182,10 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
         ),
     ]
     key_figures(figures)
+
+
+def _auroc(value: float) -> str:
+    return "unknown" if np.isnan(value) else f"{value:.3f}"
 
 
 def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:

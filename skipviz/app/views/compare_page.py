@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 
 import polars as pl
@@ -65,10 +66,16 @@ def page() -> None:
 
 
 def _choose(others: dict[str, RecentRun]) -> RecentRun:
+    times = Counter(run.label for run in others.values())
+
+    def label(address: str) -> str:
+        said = others[address].label  # as it is: a list of choices is no Markdown
+        return said if times[said] == 1 else f"{said} · {address[:4]}"
+
     address = st.selectbox(
         "Compare what is shown, the first, with this run, the second",
         list(others),
-        format_func=lambda address: plain(others[address].label),
+        format_func=label,
         key="compare with",
     )
     return others[str(address)]
