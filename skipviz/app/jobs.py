@@ -47,6 +47,8 @@ MODEL_BYTES = 2 * 2**30
 """Of models kept beside the one in use."""
 REQUESTS = 500
 """Remembered, so that a page's address finds what it names though the trace is no longer kept."""
+REQUEST_CHARACTERS = 64 * 2**20
+"""Of all their texts together; the last one is remembered however long it is."""
 ADDRESS_DIGITS = 16
 """Of a request's key, in a page's address."""
 
@@ -90,8 +92,12 @@ class Request:
     @property
     def effort(self) -> Effort:
         """What it costs to trace; characters are known before their tokens."""
-        characters = sum(document.characters for document in self.documents)
-        return Effort(f"trace {self.model}", characters)
+        return Effort(f"trace {self.model}", self.characters)
+
+    @property
+    def characters(self) -> int:
+        """How many its texts have."""
+        return sum(document.characters for document in self.documents)
 
     @property
     def address(self) -> str:
@@ -168,8 +174,11 @@ class Jobs:
         with self._lock:
             self._requests[request.address] = request
             self._requests.move_to_end(request.address)
-            if len(self._requests) > REQUESTS:
-                self._requests.popitem(last=False)
+            left = sum(each.characters for each in self._requests.values())
+            while len(self._requests) > 1 and (
+                len(self._requests) > REQUESTS or left > REQUEST_CHARACTERS
+            ):
+                left -= self._requests.popitem(last=False)[1].characters
         return self._start(request.key, lambda job: self._trace(request, job))
 
     def named(self, address: str) -> Request | None:

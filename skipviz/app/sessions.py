@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import cycle
 
 import streamlit as st
@@ -23,8 +24,9 @@ def this_visitor() -> str:
     """
     match st.context.cookies.get("_streamlit_xsrf", "").split("|"):
         case ["2", mask, masked, _]:
-            pairs = zip(bytes.fromhex(masked), cycle(bytes.fromhex(mask)), strict=False)
-            return bytes(one ^ other for one, other in pairs).hex()
+            with suppress(ValueError):  # it is not hexadecimal: another program's
+                pairs = zip(bytes.fromhex(masked), cycle(bytes.fromhex(mask)), strict=False)
+                return bytes(one ^ other for one, other in pairs).hex() or this_session()
     return this_session()
 
 

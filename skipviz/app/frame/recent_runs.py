@@ -11,13 +11,13 @@ import streamlit as st
 
 from skipviz.app.components.plain_text import plain
 from skipviz.app.frame.opening import show_request
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import REQUEST_CHARACTERS, Request
 from skipviz.app.sessions import this_visitor
 
 KEPT_RUNS = 12
 """Of each visitor, the latest."""
 VISITORS = 500
-"""Whose runs are kept; who came longest ago is forgotten first."""
+"""Whose runs are kept; who came longest ago is forgotten first, as where texts are too long."""
 LONGEST_LABEL = 40
 
 
@@ -59,6 +59,12 @@ class RecentRuns:
             runs.appendleft(RecentRun(request, datetime.now()))
             if len(self._runs) > VISITORS:
                 self._runs.popitem(last=False)
+            left = sum(run.request.characters for runs in self._runs.values() for run in runs)
+            while left > REQUEST_CHARACTERS and (len(self._runs) > 1 or len(runs) > 1):
+                first = next(iter(self._runs))
+                left -= self._runs[first].pop().request.characters
+                if not self._runs[first]:
+                    del self._runs[first]
 
     def of(self, visitor: str) -> list[RecentRun]:
         """Return a visitor's runs, the latest first."""

@@ -16,7 +16,7 @@ from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.opening import sample
 from skipviz.app.frame.recent_runs import KEPT_RUNS, RecentRuns
 from skipviz.app.jobs import Request
-from skipviz.app.sessions import this_visitor
+from skipviz.app.sessions import this_session, this_visitor
 from tests import tiny
 from tests.app.pages import PATIENCE, framed, until
 from tests.folders import write_gated
@@ -140,6 +140,17 @@ def test_a_visitor_sees_its_own_runs_alone_the_latest_first() -> None:
     assert runs.of("another") == []
 
 
+def test_long_texts_of_others_do_not_fill_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("skipviz.app.frame.recent_runs.REQUEST_CHARACTERS", 20)
+    runs = RecentRuns()
+    for number in range(3):
+        runs.add("one", replace(ASKED, model=f"model {number}"))  # of nine characters each
+    assert [run.request.model for run in runs.of("one")] == ["model 2", "model 1"]
+    runs.add("another", replace(ASKED, documents=(skipviz.Document("long", "a" * 50),)))
+    assert runs.of("one") == []
+    assert len(runs.of("another")) == 1
+
+
 def test_a_visitor_is_the_same_under_another_mask(monkeypatch: pytest.MonkeyPatch) -> None:
     found = set()
     for cookie in (
@@ -151,6 +162,15 @@ def test_a_visitor_is_the_same_under_another_mask(monkeypatch: pytest.MonkeyPatc
         found.add(this_visitor())
     assert len(found) == 1
     assert len(found.pop()) == 32
+
+
+@pytest.mark.parametrize("cookie", ["2|zz|0b0f|1", "2|||1", "2|2c|0b0|1", "1|ab", ""])
+def test_a_cookie_that_is_none_of_ours_names_no_visitor(
+    cookie: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = type("Context", (), {"cookies": {"_streamlit_xsrf": cookie}})
+    monkeypatch.setattr(streamlit, "context", context)
+    assert this_visitor() == this_session()
 
 
 def test_the_frame_is_there_before_what_runs_models() -> None:
