@@ -10,7 +10,7 @@ import streamlit as st
 
 from skipviz.app.components.run_button import PATHS, follow, jobs
 from skipviz.app.frame.stored import request_of
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import ForgottenError, Request
 from skipviz.app.state import on_canvas, state
 from skipviz.readings.paths import shallowest_token
 from skipviz.traces import Trace
@@ -21,14 +21,16 @@ SAMPLE_TRACE = "prose.parquet"
 
 def open_at_start() -> None:
     """Let a session that has run nothing show what its address names, else the sample."""
-    if PATHS in state().runs:
+    run = state().runs.get(PATHS)
+    if run is not None:
+        if is_sample(run.request) and isinstance(run.problem, ForgottenError):
+            show_request(run.request)
         return
     known = jobs().named(st.query_params.get("trace", ""))
     if known is not None:
         show_request(known)
         return
     request, trace = sample()
-    jobs().keep(request, trace)
     show_request(request)
     named = st.query_params.get("trace")
     state().lost_address = named not in (None, request.address)
@@ -37,7 +39,9 @@ def open_at_start() -> None:
 
 
 def show_request(request: Request) -> None:
-    """Show a request's trace, which is run where it is no longer kept."""
+    """Show a request's trace, which is run where it is no longer kept; the sample never is."""
+    if is_sample(request):
+        jobs().keep(*sample())
     follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
     state().documents = request.documents
 

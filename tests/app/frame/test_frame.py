@@ -12,10 +12,11 @@ import streamlit
 from streamlit.testing.v1 import AppTest
 
 import skipviz
+from skipviz.app.components.run_button import jobs
 from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.opening import sample
 from skipviz.app.frame.recent_runs import KEPT_RUNS, RecentRuns
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import ForgottenError, Request
 from skipviz.app.sessions import this_session, this_visitor
 from tests import tiny
 from tests.app.pages import PATIENCE, framed, until
@@ -104,6 +105,17 @@ def test_the_address_of_the_sample_is_known_to_a_server_started_anew() -> None:
     page = opened(trace=sample()[0].address)
     assert "A sample" in said(page)
     assert "names a trace that is not known here" not in said(page)
+
+
+def test_a_sample_that_was_forgotten_is_there_again_without_a_model() -> None:
+    page = opened()
+    run = page.session_state["skipviz"].runs["paths"]
+    run.job.release(ForgottenError())
+    runs = jobs().runs
+    page.run(timeout=PATIENCE)
+    assert "A sample, traced already." in said(page)
+    assert page.session_state["skipviz"].runs["paths"].finished is not None
+    assert jobs().runs == runs
 
 
 def test_a_click_on_a_page_that_takes_none_is_gone_on_the_next() -> None:
