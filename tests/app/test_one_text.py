@@ -23,3 +23,10 @@ def test_any_family_of_gates_on_single_units_can_be_examined() -> None:
         run = made.run.with_columns(family=pl.lit(family))
         said = unfit(Trace(run=run, sites=made.sites, tokens=made.tokens, matrices=made.matrices))
         assert said is None, said
+
+
+def test_a_trace_without_contexts_is_not_said_to_be_of_several_windows() -> None:
+    made = make_trace(tokens=6)
+    tokens = made.tokens.with_columns(context=pl.lit(None, dtype=pl.Int64))
+    said = unfit(Trace(run=made.run, sites=made.sites, tokens=tokens, matrices=made.matrices))
+    assert "does not say how many tokens" in str(said)

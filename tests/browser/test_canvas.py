@@ -140,7 +140,7 @@ def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> 
     expect(page.locator(".numbers .badge")).to_have_text(["1", "2", "3", "4"])
     screenshot(page, "canvas-pins")
     page.get_by_role("button", name="Unpin token 10").click()
-    page.get_by_role("button", name="Show all tokens again").click()
+    page.get_by_role("button", name="Take back the range").click()
     expect_told(page, "token 1 site None range None None pins [8, 16, 20]")
     for _ in range(2):
         page.locator(".tokens").press("Escape")

@@ -35,7 +35,7 @@ class Selection:
     site
         Index of a site in ``trace.sites``; None if none is selected.
     first, last
-        The range of tokens that figures and tables are to keep to, both included; None if all.
+        The range of tokens that is marked, both included; None if there is none.
     pins
         The tokens that are pinned, at most four, in the order in which they were.
     """

@@ -46,7 +46,10 @@ def draw_in_frame(page: Callable[[], None]) -> None:
     _side_bar(side_bar)
     _text()
     place = st.container()
-    page()
+    try:
+        page()
+    finally:
+        warm_up().begin()  # last, so that the first page does not share the processor with it
     state().picked = None  # a click that this page takes no notice of counts on no other
     with place:
         offer_all()
@@ -54,7 +57,6 @@ def draw_in_frame(page: Callable[[], None]) -> None:
         show_elsewhere()
         shown = state().runs[PATHS].finished
         offer_recent_runs(None if shown is None else shown.request)
-    warm_up().begin()  # last, so that the first page does not share the processor with it
 
 
 def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:

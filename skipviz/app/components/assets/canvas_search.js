@@ -11,6 +11,7 @@ function search(view) {
     let length = 0;
     for (let i = 0; i < count; i++) {
       const text = texts[i].toLocaleLowerCase();
+      if (i && view.trace.sequence[i] !== view.trace.sequence[i - 1]) { parts.push("\0"); length += 1; } // no hit reaches from one text into the next
       starts.push(length);
       parts.push(text);
       length += text.length;

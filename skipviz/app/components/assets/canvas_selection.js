@@ -81,7 +81,7 @@ function chips(view) {
   };
   const { theme } = pageColours(view);
   const found = view.pins.map((token, i) => chip(`${i + 1} ${quoted(view, token)}`, `Unpin token ${token}`, () => pin(view, token), view.trace.palette.pins[theme][i]));
-  if (view.range) found.unshift(chip(`Tokens ${view.range[0].toLocaleString("en")} to ${view.range[1].toLocaleString("en")}`, "Show all tokens again", () => setRange(view, null)));
+  if (view.range) found.unshift(chip(`Tokens ${view.range[0].toLocaleString("en")} to ${view.range[1].toLocaleString("en")}`, "Take back the range", () => setRange(view, null)));
   view.chips.replaceChildren(...found);
 }
 
