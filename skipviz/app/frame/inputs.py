@@ -52,11 +52,13 @@ def choose() -> Request | None:
 
 
 def fill_in(request: Request) -> None:
-    """Set text, model, policy and budget to those of a request, before they are drawn."""
+    """Set text, model, gates, policy and budget to those of a request, before they are drawn."""
     known = request.model in _model_names()
     values: dict[str, Any] = {"model": request.model if known else FOLDER}
     if not known:
         values["folder"] = request.model
+    if request.gates is not None:
+        values[f"{GATES_OF}{request.model}"] = request.gates
     if request.policy is not None:
         values[f"policy of {request.model}"] = request.policy
     if request.budget is not None:

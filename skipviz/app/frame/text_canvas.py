@@ -58,5 +58,7 @@ def _picked() -> None:
 def _went_back() -> None:
     """Show the trace that the address names since someone went back to it."""
     known = jobs().named(str(getattr(widget(CANVAS), "address", "")))
-    if known is not None:
+    if known is None:
+        st.toast("The trace of that address is no longer known here. What was shown stays.")
+    else:
         show_request(known)

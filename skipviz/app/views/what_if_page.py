@@ -272,7 +272,8 @@ def _take_pick(request: Request, traced: Trace) -> None:
         return
     latest = _latest(request)
     forced = state().forced.setdefault(request.key, [])
-    trace = latest.trace if forced and latest is not None else traced
+    asking = bool(forced) or widget("what if gates") in DECIDED_BY[1:]
+    trace = latest.trace if asking and latest is not None else traced
     _toggle(forced, trace, int(picked[1]), int(picked[2]))
 
 
