@@ -97,7 +97,8 @@ class OnCanvas:
     def take(self, selection: Selection) -> None:
         """Take in what the browser says is selected."""
         places = [(each.token, each.site) for each in (selection, self.selection)]
-        if places[0] != places[1]:
+        # Nothing is also what it says before it has this text.
+        if places[0] != places[1] and selection.token is not None:
             self.asked = None  # it was followed, or something else was clicked after it
         self.selection = selection
 

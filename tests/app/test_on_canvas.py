@@ -65,7 +65,7 @@ def test_what_was_followed_is_not_asked_for_again() -> None:
     on = OnCanvas()
     with pytest.raises(_DrawnAnewError):
         on.select("row", 2)
-    on.take(Selection())
+    on.take(Selection(token=None, site=1))
     assert on.asked is not None
     on.take(Selection(token=2))
     assert on.asked is None
