@@ -338,6 +338,11 @@ class Jobs:
     def _trace(self, request: Request, job: Job[Trace]) -> Trace:
         from skipviz.recording.tracing import trace
 
+        if request.stored is not None and request.weights is None:
+            raise InputError(
+                "This trace came from a file that does not say which weights ran, and it is no "
+                "longer kept: it cannot be made again. Upload the file again."
+            )
         model = self._ready(request, job)
         self.runs += 1
         result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)

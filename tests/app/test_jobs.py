@@ -141,6 +141,21 @@ def test_a_stopped_run_can_be_asked_for_again(
     assert len(again.future.result(30)) > 0
 
 
+def test_a_recording_that_is_gone_is_not_made_again_by_a_model_of_its_name(worker: Jobs) -> None:
+    job = worker.submit(dataclasses.replace(request(), stored="a file"))
+    with pytest.raises(InputError, match="Upload the file again"):
+        job.future.result(30)
+    assert worker.runs == 0
+
+
+def test_what_addresses_remember_is_bounded(worker: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "REQUEST_CHARACTERS", 20)
+    asked = [request(letter * 9, model="absent") for letter in "abc"]
+    for each in asked:
+        worker.submit(each)
+    assert [worker.named(each.address) is not None for each in asked] == [False, True, True]
+
+
 def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
     first = worker.submit(request(model="absent"))
     with pytest.raises(LookupError, match="no model of that name"):
