@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -28,11 +29,18 @@ def score_reading(token: int, *, score: float, threshold: float, ran: bool) -> s
     token
         Its number.
     score, threshold
-        On the gate's own scale.
+        On the gate's own scale; NaN where unknown.
     ran
         The decision.
     """
     outcome = "it ran" if ran else "it was skipped"
+    if math.isnan(score):
+        return f"For token {token} the gate score is unknown; {outcome}."
+    if math.isnan(threshold):
+        return (
+            f"For token {token} the gate score is {score:.3f} and there is no threshold; "
+            f"{outcome}. Shares are in units of the gate's own scale."
+        )
     return (
         f"For token {token} the gate score is {score:.3f} and the threshold {threshold:.3f}, so "
         f"{outcome}. Shares are in units of the gate's own scale."

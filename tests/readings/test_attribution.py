@@ -157,6 +157,9 @@ def test_the_decision_of_a_gate_is_said_with_its_score() -> None:
         "are in units of the gate's own scale."
     )
     assert "so it ran." in score_reading(3, score=0.75, threshold=0.5, ran=True)
+    nan = float("nan")
+    assert "score is unknown; it ran." in score_reading(3, score=nan, threshold=nan, ran=True)
+    assert "no threshold; it ran." in score_reading(3, score=0.5, threshold=nan, ran=True)
 
 
 def test_flips_are_of_the_token_or_of_all() -> None:
