@@ -19,10 +19,18 @@ if TYPE_CHECKING:
     from skipviz import plots
     from skipviz.analysis.clusters.clustered import Clusters
     from skipviz.analysis.clusters.clustering import cluster
+    from skipviz.analysis.comparison import TraceComparison, compare_traces
     from skipviz.analysis.counterfactual import WhatIf
     from skipviz.analysis.findings import CheckUp, Finding
     from skipviz.analysis.gates.score_correlation import correlate
     from skipviz.analysis.timing.measured import Cost
+    from skipviz.corpus.importing import import_corpus
+    from skipviz.corpus.on_ray import Workers
+    from skipviz.corpus.questions.comparison import CorpusComparison, compare_corpora
+    from skipviz.corpus.questions.word_search import Concordance, concordance
+    from skipviz.corpus.reading.dataset import CorpusDataset, CorpusSample, open_corpus
+    from skipviz.corpus.run import trace_corpus
+    from skipviz.corpus.summaries import CorpusProgress, CorpusSummary
     from skipviz.errors import (
         CorpusError,
         InputError,
@@ -55,6 +63,8 @@ if TYPE_CHECKING:
     from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
     from skipviz.recording.recorder import Recording, record
     from skipviz.recording.tracing import trace
+    from skipviz.reports.bundling import bundle
+    from skipviz.reports.reporting import report
     from skipviz.schema import Site
     from skipviz.text.documents import Document
     from skipviz.traces import Trace
@@ -65,7 +75,13 @@ __all__ = [
     "Attribution",
     "CheckUp",
     "Clusters",
+    "Concordance",
+    "CorpusComparison",
+    "CorpusDataset",
     "CorpusError",
+    "CorpusProgress",
+    "CorpusSample",
+    "CorpusSummary",
     "Cost",
     "Document",
     "Finding",
@@ -88,9 +104,11 @@ __all__ = [
     "Target",
     "TextError",
     "Trace",
+    "TraceComparison",
     "TraceError",
     "TrainingError",
     "WhatIf",
+    "Workers",
     "__version__",
     "at_budget",
     "at_limit",
@@ -98,19 +116,27 @@ __all__ = [
     "attribute_depth",
     "audit",
     "bench",
+    "bundle",
     "check",
     "cluster",
+    "compare_corpora",
     "compare_generations",
+    "compare_traces",
+    "concordance",
     "correlate",
     "cost",
     "evaluate",
     "from_parts",
     "generate",
+    "import_corpus",
     "inspect",
     "load",
+    "open_corpus",
     "plots",
     "record",
+    "report",
     "trace",
+    "trace_corpus",
     "what_if",
     "with_policy",
     "with_runtime",
@@ -120,8 +146,16 @@ _HOMES = {
     "analysis.clusters.clustered": ("Clusters",),
     "analysis.clusters.clustering": ("cluster",),
     "analysis.gates.score_correlation": ("correlate",),
+    "analysis.comparison": ("TraceComparison", "compare_traces"),
     "analysis.counterfactual": ("WhatIf",),
     "analysis.timing.measured": ("Cost",),
+    "corpus.importing": ("import_corpus",),
+    "corpus.on_ray": ("Workers",),
+    "corpus.questions.comparison": ("CorpusComparison", "compare_corpora"),
+    "corpus.questions.word_search": ("Concordance", "concordance"),
+    "corpus.reading.dataset": ("CorpusDataset", "CorpusSample", "open_corpus"),
+    "corpus.summaries": ("CorpusProgress", "CorpusSummary"),
+    "corpus.run": ("trace_corpus",),
     "errors": (
         "CorpusError", "InputError", "MissingExtraError", "ModelError", "RecordingError",
         "SkipvizError", "Stopped", "StoreError", "TextError", "TraceError",
@@ -147,6 +181,8 @@ _HOMES = {
     "recording.generation_comparison": ("GenerationComparison", "compare_generations"),
     "recording.recorder": ("Recording", "record"),
     "recording.tracing": ("trace",),
+    "reports.bundling": ("bundle",),
+    "reports.reporting": ("report",),
     "schema": ("Site",),
     "text.documents": ("Document",),
     "traces": ("Trace",),

@@ -60,6 +60,9 @@ def check_shapes(matrices: Matrices, *, tokens: int, sites: int) -> None:
     if set(matrices) != set(MATRICES):
         raise TraceError(f"matrices are {sorted(matrices)} and must be {sorted(MATRICES)}.")
     for name, matrix in matrices.items():
+        if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "biuf":
+            kind = matrix.dtype if isinstance(matrix, np.ndarray) else type(matrix).__name__
+            raise TraceError(f"{name} is of type {kind} and must be an array of numbers.")
         if matrix.shape != (tokens, sites):
             raise TraceError(
                 f"{name} has shape {matrix.shape}; {(tokens, sites)} was expected, tokens by sites."

@@ -8,6 +8,8 @@ from typing import Any, Literal
 import polars as pl
 from polars.datatypes import DataType, DataTypeClass
 
+from skipviz.text.arguments import check_types
+
 Unit = Literal["block", "attn", "mlp"]
 Rule = Literal[
     "gt", "ge", "lt", "topk", "quantile", "argmax", "cumsum", "patience", "schedule", "forced",
@@ -78,6 +80,9 @@ class Site:
     scope: Scope
     gate_flops: int | None = 0
     skip_flops: int | None = 0
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
     @property
     def label(self) -> str:

@@ -7,8 +7,8 @@ import json
 import polars as pl
 
 TEXTS = frozenset(
-    {"after", "answer", "before", "document", "file", "next", "one", "other", "piece", "prompt",
-     "source", "text", "word", "word_text"}
+    {"after", "answer", "before", "document", "file", "hit", "left", "next", "one", "other",
+     "piece", "prompt", "right", "source", "text", "word", "word_text"}
 )  # fmt: skip
 """Columns that hold what a user wrote, or the name of a file of theirs."""
 FORMULA = r"\A[=+\-@\t\r]"
@@ -18,6 +18,29 @@ FORMULA = r"\A[=+\-@\t\r]"
 def csv_text(frame: pl.DataFrame) -> str:
     """Return a table as CSV, texts in JSON's notation; see ``csv_safe``."""
     return csv_safe(frame).write_csv()
+
+
+def csv_bytes(frame: pl.DataFrame, *, excel: bool = False) -> bytes:
+    """Return a table as CSV in UTF-8; see ``csv_safe``.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    excel
+        Whether it begins with a byte order mark: without one Excel takes letters beyond ASCII for
+        others.
+    """
+    return csv_text(frame).encode("utf-8-sig" if excel else "utf-8")
+
+
+def without_nesting(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a table whose lists are written as JSON, since a cell of CSV holds one value."""
+    return frame.with_columns(
+        pl.Series(name, [_in_json(each) for each in frame[name].to_list()], dtype=pl.String)
+        for name, kind in frame.schema.items()
+        if kind.is_nested()
+    )
 
 
 def csv_safe(frame: pl.DataFrame) -> pl.DataFrame:
@@ -33,6 +56,10 @@ def csv_safe(frame: pl.DataFrame) -> pl.DataFrame:
         for name, kind in frame.schema.items()
         if kind == pl.String and (name in TEXTS or frame[name].str.contains(FORMULA).any())
     )
+
+
+def _in_json(value: object) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def _as_json(texts: pl.Series) -> pl.Series:

@@ -37,8 +37,10 @@ from skipviz.invariants import (
 from skipviz.parquet import check_regular_file, check_unpacked, stored_name
 from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
+from skipviz.text.arguments import check_types
 
-FORMAT = 1
+FORMAT = 2
+READABLE_FORMATS = (1, FORMAT)
 METADATA_KEY = "skipviz"
 SAME_TOKENS = ("sequence", "position", "token_id")
 
@@ -82,9 +84,13 @@ class Trace:
     matrices: Mapping[str, npt.NDArray[Any]]
 
     def __post_init__(self) -> None:
+        check_types(self)
         check_tables(self.run, self.sites, self.tokens)
         check_shapes(self.matrices, tokens=self.tokens.height, sites=self.sites.height)
-        kept = {name: _read_only(without_repeats(self.matrices[name])) for name in MATRICES}
+        kept = {
+            name: _read_only(without_repeats(_as_stored(self.matrices[name], name)))
+            for name in MATRICES
+        }
         object.__setattr__(self, "matrices", kept)
 
     def __len__(self) -> int:
@@ -137,7 +143,7 @@ class Trace:
         KeyError
             If there is no such column.
         """
-        if name not in self.matrices:
+        if name not in list(MATRICES):
             raise KeyError(f"There is no matrix {name!r}; there are {', '.join(MATRICES)}.")
         return self.matrices[name]
 
@@ -180,13 +186,21 @@ class Trace:
             sites, on="site", maintain_order="left"
         )
 
-    def write_csv(self, target: Path | str | io.BytesIO) -> None:
+    def write_csv(self, target: Path | str | io.BytesIO, *, excel: bool = False) -> None:
         """Write ``to_long()`` as CSV, texts as JSON strings.
 
         A JSON string starts with a quotation mark, so no cell can be read as a formula, and
         control characters survive.
+
+        Parameters
+        ----------
+        target
+            File or buffer.
+        excel
+            Whether it begins with a byte order mark: without one Excel takes letters beyond ASCII
+            for others.
         """
-        csv_safe(self.to_long()).write_csv(target)
+        csv_safe(self.to_long()).write_csv(target, include_bom=excel)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write the whole trace to one Parquet file: a row per token, sites as arrays."""
@@ -206,12 +220,12 @@ class Trace:
 
     @classmethod
     def load(cls, source: Path | str | io.BytesIO) -> Trace:
-        """Read what ``save`` wrote.
+        """Read what ``save`` wrote, now or in an earlier version.
 
         Raises
         ------
         TraceError
-            If the file is not a trace, or a trace of another format.
+            If the file is not a trace, or one of a later format.
         """
         name = stored_name(source)
         try:
@@ -240,6 +254,8 @@ class Trace:
         TraceError
             If the traces are not of the same tokens.
         """
+        if not isinstance(other, Trace):
+            return NotImplemented
         mine, theirs = self.tokens, other.tokens
         if not mine.select(SAME_TOKENS).equals(theirs.select(SAME_TOKENS)):
             raise TraceError(
@@ -273,10 +289,10 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
             f"{name} is a Parquet file but not a trace. Give a file that Trace.save wrote."
         )
     payload = json.loads(metadata[METADATA_KEY.encode()])
-    if payload["format"] != FORMAT:
+    if payload["format"] not in READABLE_FORMATS:
         raise TraceError(
             f"{name} has trace format {payload['format']!r:.80}; this version of skipviz reads "
-            f"format {FORMAT}."
+            f"formats {' and '.join(map(str, READABLE_FORMATS))}."
         )
     run = pl.DataFrame([{each: payload["run"].get(each) for each in RUN}], schema=RUN)
     sites = pl.DataFrame(
@@ -295,23 +311,21 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
     table.validate(full=True)
     frame = pl.DataFrame(pl.from_arrow(table))
     shape = (frame.height, sites.height)
-    found = Trace(
-        run=run,
-        sites=sites,
-        tokens=frame.select(
-            pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items()
-        ),
-        matrices={
-            each: _matrix(frame[f"decision_{each}"], each, shape)
-            if sites.height
-            else np.zeros(shape, dtype=NUMPY[each])
-            for each in MATRICES
-        },
-    )
-    check_values(found.tokens, found.sites, found.matrices)
+    tokens = frame.select(pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items())
+    matrices = {
+        each: _matrix(frame[f"decision_{each}"], each, shape)
+        if sites.height
+        else np.zeros(shape, dtype=NUMPY[each])
+        for each in MATRICES
+    }
     exits = bool((sites["kv"] == "propagated").any())
     layers = run["layers"].item()
-    used, depth = depth_columns(sites, found.matrix("exec_count"), layers=layers, exits=exits)
+    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
+    if payload["format"] == 1 and (sites["visit"] > 0).any():
+        # Format 1 said which layer was the deepest, whichever visit of it was the last.
+        tokens = tokens.with_columns(pl.Series("exit_depth", depth, dtype=pl.Int64))
+    found = Trace(run=run, sites=sites, tokens=tokens, matrices=matrices)
+    check_values(found.tokens, found.sites, found.matrices)
     check_depth(found.tokens, used, depth)
     return found
 
@@ -416,6 +430,18 @@ def running_steps(sites: pl.DataFrame) -> npt.NDArray[np.int64]:
         return sites["layer"].to_numpy()
     place = {run: step for step, run in enumerate(layer_order(sites, layers=None))}
     return np.array([place[run] for run in sites.select("layer", "visit").rows()], dtype=np.int64)
+
+
+def _as_stored(matrix: npt.NDArray[Any], name: str) -> npt.NDArray[Any]:
+    """Return a matrix in the type that files have, so that what is loaded is what was saved."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        found: npt.NDArray[Any] = matrix.astype(NUMPY[name], copy=False)
+    if found.dtype.kind != "f" and not np.array_equal(found, matrix):
+        raise TraceError(
+            f"{name} must be {'True or False' if name == 'forced' else 'whole numbers, 0 to 255'}; "
+            "it has others."
+        )
+    return found
 
 
 def _read_only(matrix: npt.NDArray[Any]) -> npt.NDArray[Any]:

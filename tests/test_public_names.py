@@ -12,6 +12,7 @@ import torch
 
 import skipviz
 from tests import published, tiny
+from tests.corpus.asked import made_parts, write_corpus
 from tests.synthetic import make_trace
 
 HEAVY = ("torch", "transformers", "streamlit", "polars")
@@ -96,7 +97,9 @@ def test_a_saved_trace_is_analysed_and_drawn_without_torch(tmp_path: Path) -> No
     assert table.read_text(encoding="utf-8").count("\n") == 1 + traced.decisions.height
 
 
-def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
+def test_a_repr_fits_a_screen(gated: skipviz.SkipModel, tmp_path: Path) -> None:
+    texts, told = tmp_path / "a.txt", []
+    texts.write_text("A fox.")
     traced = make_trace(tokens=80)
     target = skipviz.Target(token=2)
     own = skipviz.trace(gated, "A fox.")
@@ -122,7 +125,14 @@ def test_a_repr_fits_a_screen(gated: skipviz.SkipModel) -> None:
         (written := skipviz.generate(gated, "A fox.", max_new_tokens=40)),
         written.tokens[0],
         skipviz.compare_generations(written, written),
+        skipviz.compare_traces(own, own),
+        skipviz.trace_corpus(gated, texts, out=tmp_path / "corpus", report=told.append),
+        told[-1],
+        skipviz.Workers(),
     ]  # fmt: skip
+    made = write_corpus(tmp_path / "asked", made_parts(1))
+    shown += [made, made.sample(), skipviz.compare_corpora(made, made)]
+    shown.append(skipviz.concordance(made, "fox"))
     with skipviz.record(gated) as recording:
         shown.append(recording)
         gated.model(input_ids=torch.tensor([[5, 6, 7]]))

@@ -16,6 +16,7 @@ from tests.cli.runner import run
 
 USES: dict[str, Callable[[Any, Any, int], object]] = {
     "trace": lambda model, _, seed: skipviz.trace(model, tiny.TEXT, seed=seed),
+    "generate": lambda model, _, seed: skipviz.generate(model, tiny.TEXT, seed=seed),
     "cluster": lambda _, trace, seed: skipviz.cluster(trace, clusters=2, seed=seed),
     "correlate": lambda _, trace, seed: skipviz.correlate(
         trace, trace.decisions, "score", seed=seed

@@ -28,6 +28,7 @@ from tests.synthetic import make_trace
 BYTE_FAULTS = 1500
 VALUE_FAULTS = 1500
 SECONDS_EACH = 5
+DATA = Path(__file__).parent / "data"
 ODD: list[Any] = [
     None, -1, 0, 1, 2, 255, 256, 10**6, 10**12, -(10**12), 2**63, 0.5, -0.5, float("nan"),
     float("inf"), float("-inf"), 1e300, "", "x", "mlp", "gt", "<b>", True, [], [1, 2], {},
@@ -173,7 +174,7 @@ NONSENSE: dict[str, Callable[[pl.DataFrame, dict[str, Any]], pl.DataFrame]] = {
     "not the loss of the token before": lambda frame, _: frame.with_columns(pl.col("nll") + 1),
     "run.layers is 1000000000000": lambda frame, p: p["run"].update(layers=10**12) or frame,
     "numbered from 0": lambda frame, _: frame.sort("token", descending=True),
-    "trace format 2": lambda frame, p: p.update(format=2) or frame,
+    "trace format 3": lambda frame, p: p.update(format=3) or frame,
     "the same layer, unit and visit": lambda frame, p: (
         p["sites"][1].update(p["sites"][0], site=1) or frame
     ),
@@ -231,8 +232,52 @@ def test_a_callers_arrays_stay_theirs() -> None:
     np.testing.assert_array_equal(made.matrix("score"), before)
 
 
-def test_the_first_file_of_the_format_is_read() -> None:
-    makes_sense(Trace.load(Path(__file__).parent / "data" / "trace_format_1.parquet"))
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("exec_count", 300, "exec_count must be whole numbers, 0 to 255"),
+        ("exec_count", -1, "exec_count must be whole numbers"),
+        ("exec_count", 0.5, "exec_count must be whole numbers"),
+        ("forced", 2, "forced must be True or False"),
+        ("score", "x", "score is of type <U1 and must be an array of numbers"),
+        ("score", 1j, "score is of type complex128"),
+    ],
+)
+def test_matrices_of_other_values_are_refused(name: str, value: Any, said: str) -> None:
+    trace = make_trace(tokens=4)
+    odd = np.full(trace.matrix(name).shape, value)
+    with pytest.raises(TraceError, match=said):
+        Trace(trace.run, trace.sites, trace.tokens, {**trace.matrices, name: odd})
+
+
+def test_matrices_have_the_types_that_files_have() -> None:
+    trace = make_trace(tokens=4)
+    wider = {name: matrix.astype(np.float64) for name, matrix in trace.matrices.items()}
+    made = Trace(trace.run, trace.sites, trace.tokens, wider)
+    for name in MATRICES:
+        assert made.matrix(name).dtype == trace.matrix(name).dtype
+        np.testing.assert_array_equal(made.matrix(name), trace.matrix(name))
+
+
+@pytest.mark.parametrize("name", ["1", "1_visits", "2"])
+def test_files_of_every_format_are_read(name: str) -> None:
+    makes_sense(Trace.load(DATA / f"trace_format_{name}.parquet"))
+
+
+def test_exit_depth_of_format_1_becomes_the_last_run_of_a_layer() -> None:
+    older = Trace.load(DATA / "trace_format_1_visits.parquet")
+    newer = Trace.load(DATA / "trace_format_2.parquet")  # of the same decisions
+    np.testing.assert_array_equal(older.matrix("exec_count"), newer.matrix("exec_count"))
+    assert older.tokens["exit_depth"].equals(newer.tokens["exit_depth"])
+    assert older.tokens["exit_depth"].max() == 4  # layers 1, 2, 1, 2, counted from 1
+
+
+def test_a_file_that_contradicts_itself_is_not_converted() -> None:
+    _, frame, payload = whole()
+    payload["format"] = 1
+    wrong = frame.with_columns(pl.col("exit_depth") - 1)
+    with pytest.raises(TraceError, match="deepest gated layer"):
+        Trace.load(io.BytesIO(packed(wrong, payload)))
 
 
 @pytest.mark.timeout(30)

@@ -158,7 +158,7 @@ class Toy:
             return hook
 
         units = enumerate(toy_units(model))
-        return observing(sink, [(unit.decide, reader(site)) for site, (_, unit) in units])
+        return observing([(unit.decide, reader(site)) for site, (_, unit) in units])
 
     def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
         """Decide as a plan says."""

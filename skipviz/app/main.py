@@ -12,6 +12,7 @@ from skipviz.app.frame import frame
 PAGES = {
     "Skip paths": "paths",
     "What if": "what_if",
+    "Compare": "compare",
     "Generate": "generate",
     "Audit": "audit",
     "Attribution": "attribution",
@@ -20,6 +21,7 @@ PAGES = {
     "Robustness": "robustness",
     "Policies": "policies",
     "Cost": "cost",
+    "Corpus": "corpus",
     "Check-up": "checkup",
 }
 """The names of the pages by their titles; the first opens at the start."""

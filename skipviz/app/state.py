@@ -6,7 +6,7 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,6 +81,8 @@ class State:
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
     chosen
         What the side bar asks for, without a text where none is given.
+    offered
+        What starts each run that the page in view offers and that is not done, by its button.
     waits_shown
         Names of the runs whose progress the page in view shows.
     lost_address
@@ -119,6 +121,7 @@ class State:
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
     chosen: Request | None = None
+    offered: dict[str, Callable[[], None]] = field(default_factory=dict)
     waits_shown: set[str] = field(default_factory=set)
     lost_address: bool = False
     canvases: dict[str, OnCanvas] = field(default_factory=dict)
@@ -134,6 +137,10 @@ class State:
     traced_before: StartedRun | None = None
     chat: tuple[Mapping[str, str], ...] = ()
     clear_message: bool = False
+
+    def runs_under_way(self, name: str) -> bool:
+        """Say whether this session waits for a run."""
+        return name in self.runs and self.runs[name].under_way
 
 
 def state() -> State:

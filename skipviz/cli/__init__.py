@@ -13,10 +13,13 @@ import typer
 from skipviz.cli.app_command import open_app
 from skipviz.cli.bench_command import bench
 from skipviz.cli.check_commands import check, inspect
+from skipviz.cli.corpora.questions import compare, rates, show_dataset
+from skipviz.cli.corpus_commands import import_corpus, run_corpus, verify
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
 from skipviz.cli.import_command import import_recording
 from skipviz.cli.models_commands import info, list_models, pull
+from skipviz.cli.report_command import bundle, report
 from skipviz.cli.sentences import Sentences
 from skipviz.cli.thresholds_commands import calibrate, guard
 from skipviz.cli.trace_command import trace
@@ -48,6 +51,8 @@ app.add_typer(models_app, name="models")
 app.command(name="app")(open_app)
 app.command()(trace)
 app.command()(generate)
+app.command()(report)
+app.command()(bundle)
 app.command()(check)
 app.command()(inspect)
 app.command("import")(import_recording)
@@ -56,6 +61,14 @@ app.command()(calibrate)
 app.command()(guard)
 app.command()(evaluate)
 app.command()(bench)
+corpus_app = typer.Typer(help="Trace many texts into a dataset, and ask it.", no_args_is_help=True)
+corpus_app.command("run")(run_corpus)
+corpus_app.command("import")(import_corpus)
+corpus_app.command()(verify)
+corpus_app.command("show")(show_dataset)
+corpus_app.command()(rates)
+corpus_app.command()(compare)
+app.add_typer(corpus_app, name="corpus")
 
 
 def main() -> None:

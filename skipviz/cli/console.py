@@ -10,7 +10,8 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -19,6 +20,9 @@ from rich.status import Status
 from rich.text import Text
 
 from skipviz.cli.inputs import to_standard_output, visible
+
+if TYPE_CHECKING:
+    from skipviz.corpus.summaries import CorpusProgress, Report
 
 
 class PlainConsole(Console):
@@ -70,6 +74,29 @@ class Advance:
     def __call__(self, done: float, words: str = "") -> None:
         """Say how much is done, in the unit of the bar."""
         self._bar.update(self._task, completed=done, words=words)
+
+
+@contextmanager
+def corpus_progress() -> Iterator[Report]:
+    """Show on standard error how far a corpus is: rate, time left and errors."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+    )
+    with Progress(*columns, console=err) as bar:
+        task = bar.add_task("Tracing", total=None, words="")
+
+        def report(found: CorpusProgress) -> None:
+            words = f"{found.tokens:,} tokens, {found.tokens_per_second:,.0f} per second"
+            if found.seconds_left is not None:
+                words += f", {timedelta(seconds=round(found.seconds_left))} left"
+            if found.failed:
+                words += f", {found.failed:,} documents failed"
+            total = None if found.share is None else 1.0
+            bar.update(task, words=words, total=total, completed=found.share)
+
+        yield report
 
 
 @contextmanager

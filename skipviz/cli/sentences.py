@@ -40,8 +40,8 @@ class Sentences(TyperGroup):
             raise
         except KeyboardInterrupt:
             _say(
-                "Stopped. Run the command again: training, and what a store holds, go on where "
-                "they were; anything else begins anew."
+                "Stopped. Run the command again: training, a corpus, and what a store holds, go on "
+                "where they were; anything else begins anew."
             )
             raise typer.Exit(STOPPED) from None
         except Exception as error:

@@ -24,6 +24,9 @@ def trace(
     csv: Annotated[
         str | None, typer.Option(help="Decisions as CSV; - for standard output.")
     ] = None,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="CSV with a byte order mark, as Excel wants it.")
+    ] = False,
     parquet: Annotated[
         Path | None, typer.Option(help="The whole trace, for skipviz.Trace.load.")
     ] = None,
@@ -70,11 +73,11 @@ def trace(
         )
     if csv == "-":
         buffer = io.BytesIO()
-        traced.write_csv(buffer)
+        traced.write_csv(buffer, excel=excel)
         print_bytes(buffer.getvalue())
     elif csv is not None:
         with atomic_write(Path(csv)) as path:
-            traced.write_csv(path)
+            traced.write_csv(path, excel=excel)
     if parquet is not None:
         traced.save(parquet)
     figures = cost_summary(traced)

@@ -13,9 +13,11 @@ from skipviz.errors import InputError
 from skipviz.evaluation.candidates import candidates_of, guarded_candidates, training_tokens
 from skipviz.evaluation.frontier import frontier, measure
 from skipviz.progress import Progress, Say, check_seed, no_progress, say_nothing
+from skipviz.text.arguments import checked
 from skipviz.text.documents import Document, as_documents
 
 
+@checked
 def evaluate(
     models: str | Path | Sequence[str | Path] = "smollm2-gated",
     texts: str | Document | Sequence[str | Document] | None = None,

@@ -22,6 +22,7 @@ from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Meter, Progress, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 Downstream = Literal["held", "react"]
@@ -40,6 +41,7 @@ UTILITY = {
 }
 
 
+@checked
 def audit(
     model: SkipModel,
     trace: Trace,
@@ -113,7 +115,7 @@ def audit(
     model = with_runtime(model, "masked")  # whose units can be taken apart
     units = _units(model, trace)
     length = len(trace) - 1
-    reach = length if horizon is None else horizon
+    reach = length if horizon is None else min(horizon, length)
     if reach < 1:
         raise InputError(f"horizon={horizon} must be at least 1, or None for all that follow.")
     wanted = _cells(cells, length, trace.sites.height)

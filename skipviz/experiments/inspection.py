@@ -26,6 +26,7 @@ from skipviz.families.unknown import is_named_like_a_gate
 from skipviz.models import from_parts
 from skipviz.models.loading import parts_of
 from skipviz.schema import Unit
+from skipviz.text.arguments import checked
 
 MOST_NUMBERS = 3
 """Numbers per token that a gate may emit: a score, or skip and run, or skip, run and repeat."""
@@ -67,6 +68,7 @@ class Proposal:
         return f"Proposal({self.spec}, {self.layers} layers, agreement {agreed})"
 
 
+@checked
 def inspect(model: Any, tokenizer: Any, *, text: str | None = None) -> list[Proposal]:
     """Look for modules that may be gates, and propose a description of each kind.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -63,14 +63,15 @@ class Plan:
     ----------
     execute
         True where the unit is to run, of shape [tokens, sites] for one sequence, or
-        [batch, tokens, sites]. A plan is used up in order: prefill first, then each decoded token.
+        [batch, tokens, sites], as an array or what becomes one. A plan is used up in order: prefill
+        first, then each decoded token.
     forced
         Where the plan applies, of the same shape; elsewhere the gate decides. None: everywhere.
 
     Raises
     ------
     ValueError
-        If the shapes differ or are not of two or three dimensions.
+        If they are not booleans, or the shapes differ or are not of two or three dimensions.
 
     Examples
     --------
@@ -89,16 +90,29 @@ class Plan:
         return f"Plan({self.execute.shape}, {self.execute.mean():.0%} run, forced {where})"
 
     def __post_init__(self) -> None:
-        if self.execute.ndim not in (2, 3) or self.execute.dtype != np.bool_:
-            raise InputError(
-                f"A plan is a boolean array [tokens, sites] or [batch, tokens, sites]; this one "
-                f"has shape {self.execute.shape} and type {self.execute.dtype}."
-            )
-        if self.forced is not None and self.forced.shape != self.execute.shape:
+        object.__setattr__(self, "execute", _booleans(self.execute, "execute"))
+        if self.forced is None:
+            return
+        object.__setattr__(self, "forced", _booleans(self.forced, "forced"))
+        if self.forced.shape != self.execute.shape:
             raise InputError(
                 f"forced has shape {self.forced.shape} and execute {self.execute.shape}; "
                 "they must be the same."
             )
+
+
+def _booleans(values: Any, name: str) -> npt.NDArray[np.bool_]:
+    """Return a part of a plan, which may be lists or a tensor, as an array."""
+    try:
+        found = np.asarray(values.cpu() if isinstance(values, Tensor) else values)
+    except ValueError:  # rows of different lengths
+        found = np.asarray(values, dtype=np.object_)
+    if found.ndim not in (2, 3) or found.dtype != np.bool_:
+        raise InputError(
+            f"{name} of a plan is a boolean array [tokens, sites] or [batch, tokens, sites]; this "
+            f"one has shape {found.shape} and type {found.dtype}."
+        )
+    return found
 
 
 @runtime_checkable

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from skipviz.families.base import EventSink
 from skipviz.families.plan_run import PlanRun
 
 Hooks = Iterable[tuple[nn.Module, Callable[..., Any]]]
@@ -83,19 +82,15 @@ def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def observing(sink: EventSink, hooks: Hooks) -> Iterator[None]:
+def observing(hooks: Hooks) -> AbstractContextManager[None]:
     """Keep forward hooks on modules that call only while this block is open, in its thread.
 
     Parameters
     ----------
-    sink
-        What observes.
     hooks
         A module and what it calls after a forward, which must change nothing.
     """
-    with hooked(after(module, call) for module, call in hooks):
-        yield
+    return hooked(after(module, call) for module, call in hooks)
 
 
 @contextmanager

@@ -66,6 +66,15 @@ def kept_in(
     return held
 
 
+def weights_asked(attention: Any, given: Mapping[str, Any]) -> bool:
+    """Return whether transformers wants an attention's weights, for which it listens to each.
+
+    ``given`` is what the attention is called with.
+    """
+    own = getattr(getattr(attention, "config", None), "output_attentions", False)
+    return bool(given.get("output_attentions", own))
+
+
 def states_made(result: Any) -> Tensor:
     """Return the hidden states among what it returns: attention returns its weights beside them."""
     states: Tensor = result if isinstance(result, Tensor) else result[0]

@@ -37,6 +37,11 @@ class PlanRun:
     def apply(self, decide: nn.Module, site: int, natural: Tensor, *, last: bool) -> Tensor:
         """Return the decisions of one firing; ``last`` is the last site of a forward."""
         stop = self.used + natural.shape[1]
+        if len(self.execute) not in (1, len(natural)):
+            raise InputError(
+                f"The plan decides for {len(self.execute)} texts and the model has been given "
+                f"{len(natural)} at once; give a plan of one, or of as many."
+            )
         if stop > self.execute.shape[1]:
             raise InputError(
                 f"The plan decides {self.execute.shape[1]} tokens and the model has been given "

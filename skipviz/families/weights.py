@@ -51,3 +51,8 @@ def read_parameters(parameters: Parameters, path: Path, *, also: Mapping[str, Te
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(tensors[name])
+
+
+def weights_identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:
+    """Return what changes when weights are written to or exchanged."""
+    return tuple((0 if each.is_inference() else each._version, each.data_ptr()) for each in weights)

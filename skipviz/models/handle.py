@@ -19,6 +19,7 @@ from skipviz.families import Family, Setting, Settings
 from skipviz.families.causal_lm import tried_as
 from skipviz.families.hooks import drop_temporary_hooks
 from skipviz.families.powers import CanThreshold
+from skipviz.text.arguments import checked
 
 Runtime = Literal["masked", "gathered"]
 
@@ -133,6 +134,7 @@ def sharing_weights(model: nn.Module) -> nn.Module:
     return made
 
 
+@checked
 def at_budget(model: SkipModel, budget: float) -> SkipModel:
     """Return a handle on the same weights at another of the model's budgets.
 
@@ -168,6 +170,7 @@ def at_budget(model: SkipModel, budget: float) -> SkipModel:
     return model.under(setting, budget=budget, policy=model.settings.policy)
 
 
+@checked
 def with_policy(model: SkipModel, policy: str, *, budget: float | None = None) -> SkipModel:
     """Return a handle on the same weights under another of the model's policies.
 
@@ -231,6 +234,7 @@ def at_threshold(model: SkipModel, threshold: float, **says: Any) -> SkipModel:
     return model.under(model.family.threshold(threshold), **says)
 
 
+@checked
 def at_limit(model: SkipModel, limit: float) -> SkipModel:
     """Return a handle on the same weights under the guarded policy.
 

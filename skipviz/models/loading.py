@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from skipviz.errors import InputError, ModelError
 from skipviz.families import CanStore, Family, Settings, families, known_family
@@ -30,12 +31,14 @@ from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 from skipviz.models.runtimes import with_runtime
+from skipviz.text.arguments import checked
 
 LONGEST_PART = 255
 """Bytes between two slashes of a path, at most, on every usual file system."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+@checked
 def load(
     name: str | Path,
     *,
@@ -145,6 +148,7 @@ def _check_device(device: str) -> None:
         raise ModelError(f"device={device!r} is not on this machine; there are {', '.join(known)}.")
 
 
+@checked
 def from_parts(
     model: Any, tokenizer: Any, *, name: str = "model", weights_sha256: str = "",
     budget: float | None = None,
@@ -181,6 +185,7 @@ def from_parts(
     >>> mine.name, mine.family.name
     ('my-model', 'gated')
     """
+    check_parts(model, tokenizer)
     if family is None:
         family = known_family(model)
     elif isinstance(family, GateSpec | Sequence):
@@ -200,6 +205,26 @@ def from_parts(
         runtime="gathered" if isinstance(family, CanGather) and family.gathers(model) else "masked",
         policy="learned" if family.sites(model) and traits_of(family, model).decides else "dense",
     )
+
+
+def check_parts(model: Any, tokenizer: Any) -> None:
+    """Check that a model in memory and a tokenizer are such.
+
+    Raises
+    ------
+    InputError
+        If not.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(
+            f"model is of type {type(model).__name__}; give a transformers model, or to "
+            "skipviz.load the name of one."
+        )
+    if not callable(tokenizer):
+        raise InputError(
+            f"tokenizer is of type {type(tokenizer).__name__}; give the model's tokenizer, as "
+            "transformers' AutoTokenizer loads it."
+        )
 
 
 def read_settings(folder: Path) -> Settings:

@@ -16,6 +16,7 @@ from skipviz.errors import InputError, ModelError
 from skipviz.families.causal_lm import by_itself
 from skipviz.families.powers import CanForce, CanGather
 from skipviz.models.handle import Runtime, SkipModel, sharing_weights
+from skipviz.text.arguments import checked
 
 TRIED_LENGTH = 72
 """More than queries that attend at once."""
@@ -27,6 +28,7 @@ _TRIED: dict[tuple[Any, ...], str] = {}
 """What came of the trial, by the weights, which all handles of a model share, and how they run."""
 
 
+@checked
 def with_runtime(model: SkipModel, runtime: Runtime) -> SkipModel:
     """Return a handle on the same weights that carries decisions out in another way.
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from skipviz.plots.clustered_text import cluster_text
     from skipviz.plots.clusters import cluster_criterion, cluster_map, cluster_profiles
     from skipviz.plots.colored_text import token_html
+    from skipviz.plots.comparison.figure import comparison_figure
     from skipviz.plots.decision_audit import (
         loss_change_figure,
         ranking_by_layer,
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from skipviz.plots.probes import probe_accuracy, probe_selectivity
     from skipviz.plots.robustness import change_figure, drift_figure, tails_figure
     from skipviz.plots.specialties import specialty_map
+    from skipviz.plots.style.saving import save_figure
     from skipviz.plots.timing.benches import bench_figure
     from skipviz.plots.timing.flops_and_time import (
         flops_by_part_figure,
@@ -56,6 +58,7 @@ __all__ = [
     "cluster_map",
     "cluster_profiles",
     "cluster_text",
+    "comparison_figure",
     "compute_share_figure",
     "correlation_figure",
     "depth_bars",
@@ -75,6 +78,7 @@ __all__ = [
     "probe_selectivity",
     "ranking_by_layer",
     "reliability_figure",
+    "save_figure",
     "settled_histogram",
     "share_scatter",
     "specialty_map",
@@ -103,6 +107,7 @@ _HOMES = {
         "cluster_profiles",
     ),
     "colored_text": ("token_html",),
+    "comparison.figure": ("comparison_figure",),
     "decision_audit": (
         "loss_change_figure",
         "ranking_by_layer",
@@ -135,6 +140,7 @@ _HOMES = {
         "drift_figure",
         "tails_figure",
     ),
+    "style.saving": ("save_figure",),
     "specialties": ("specialty_map",),
     "timing.benches": ("bench_figure",),
     "timing.flops_and_time": (

@@ -17,7 +17,7 @@ _NOTED = 0.05
 
 
 def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
-    """Say how often the gates decided rightly, what that cost, and whether scores tell.
+    """Say whether scores tell what is useful, how often decisions were right, what that cost.
 
     Parameters
     ----------
@@ -29,10 +29,10 @@ def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
         Tokens that were audited.
     """
     return (
-        f"The gates decided rightly in {whole.right:.0%} of {whole.cells:,} decisions; running "
-        f"every unit would be right in {whole.worth:.0%}. The wrong ones cost "
-        f"{whole.regret / tokens:.2f} nats per token, each counted as if it were the only one. "
-        f"{_tells(whole.auroc, shuffled.auroc)}{_calibrated(whole)}"
+        f"{_tells(whole.auroc, shuffled.auroc)} The gates decided rightly in {whole.right:.0%} of "
+        f"{whole.cells:,} decisions; running every unit would be right in {whole.worth:.0%}. The "
+        f"wrong ones cost {whole.regret / tokens:.2f} nats per token, each counted as if it were "
+        f"the only one.{_calibrated(whole)}"
     )
 
 
@@ -56,16 +56,19 @@ def _calibrated(whole: Quality) -> str:
 def _tells(auroc: float, shuffled: float) -> str:
     """Say in words what the AUROC of the scores means, and how much of it sites alone explain."""
     if math.isnan(auroc):
-        return "The AUROC of the scores cannot be computed, because all decisions have one sign."
+        return (
+            "**Whether the gates' scores tell useful from useless is unknown here**: the AUROC "
+            "cannot be computed, because all decisions have one sign."
+        )
     over = auroc - 0.5
     if over < -_CHANCE:
-        words = "**is worse than chance**: units worth running score lower than others"
+        words = "point the wrong way here: units worth running score lower than others"
     elif over <= _CHANCE:
-        words = "is **close to chance**: they hardly tell which units are worth running"
+        words = "hardly tell useful from useless here"
     else:
         grade = "weakly" if over <= _WEAK else "moderately well" if over <= _STRONG else "well"
-        words = f"means that they tell {grade} which units are worth running"
-    said = f"The AUROC of the scores, {auroc:.2f} (0.5 is chance), {words}."
+        words = f"tell {grade} which units are worth running"
+    said = f"**The gates' scores {words}** (AUROC {auroc:.2f}; chance 0.50)."
     if over <= _CHANCE or math.isnan(shuffled):
         return said
     rest = f"With the scores of each site shuffled between tokens it is {shuffled:.2f}"

@@ -18,7 +18,8 @@ def frontier_reading(table: pl.DataFrame) -> str:
     Returns
     -------
     str
-        A sentence for each model and policy; empty where nothing stands beside learned gates.
+        A ranked list, a line for each model and policy, what loses least first; empty where
+        nothing stands beside learned gates.
     """
     learned = table.filter(policy="learned")
     if learned.is_empty():
@@ -26,17 +27,19 @@ def frontier_reading(table: pl.DataFrame) -> str:
     first = learned["model"][0]
     # The same gates at another threshold are other points of one line.
     others = table.filter((pl.col("policy") != "dense") & (pl.col("model") != first))
-    sentences = [
-        _sentence(model, policy, rows)
+    ranked = sorted(
+        (rows["over_learned"].median(), _line(model, policy, rows))
         for (model, policy), rows in others.group_by("model", "policy", maintain_order=True)
         if rows["over_learned"].count()
-    ]
-    if not sentences:
+    )
+    if not ranked:
         return ""
-    return f"At equal budget, compared with the learned gates of {first}: {'; '.join(sentences)}."
+    lines = [f"{place}. {line}" for place, (_, line) in enumerate(ranked, start=1)]
+    head = f"At equal budget, compared with the learned gates of {first}, least lost first:"
+    return "\n".join([head, "", *lines])
 
 
-def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
+def _line(model: object, policy: object, rows: pl.DataFrame) -> str:
     outside = rows["over_learned"].null_count()
     rows = rows.drop_nulls("over_learned")
     worse = rows.filter(pl.col("over_learned_low") > 0).height
@@ -57,7 +60,7 @@ def _sentence(model: object, policy: object, rows: pl.DataFrame) -> str:
     if 0 < unknown < rows.height:
         said += f", without an interval at {unknown}"
     left = f", and {outside} not at equal budget, outside their range" if outside else ""
-    return f"{model} ({policy}) loses {span} nats, {said}{left}"
+    return f"{model} ({policy}) loses {span} nats, {said}{left}."
 
 
 def missed_reading(table: pl.DataFrame) -> str:

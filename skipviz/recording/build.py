@@ -18,6 +18,7 @@ from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
+from skipviz.text.documents import storable
 from skipviz.traces import Trace, depth_columns
 
 
@@ -106,8 +107,11 @@ def build_trace(
         },
         schema=TOKENS,
     )
+    run_row = run_provenance(
+        model, policy=policy, window=window, window_overlap=window_overlap, seed=seed
+    )
     return Trace(
-        run=pl.DataFrame([_provenance(model, policy, window, window_overlap, seed)], schema=RUN),
+        run=pl.DataFrame([run_row], schema=RUN),
         sites=sites,
         tokens=tokens,
         matrices=matrices,
@@ -223,16 +227,18 @@ def _null_where_negative(values: npt.NDArray[np.int64]) -> pl.Series:
     return series.set(series < 0, None)
 
 
-def _provenance(
+def run_provenance(
     model: SkipModel,
+    *,
     policy: str,
     window: int | None,
     window_overlap: int | None,
     seed: int | None,
 ) -> dict[str, Any]:
+    """Return the row of the table ``run``; parameters as of ``build_trace``."""
     flops, family = UnitFlops.of(model.model), model.family
     return {
-        "model": model.name,
+        "model": storable(model.name),
         "weights_sha256": model.weights_sha256,
         "setup_sha256": run_setup_sha256(model),
         "family": family.name,

@@ -18,12 +18,14 @@ from skipviz.families.causal_lm import layer_list
 from skipviz.families.hooks import before, hooked
 from skipviz.families.powers import HasExits, layer_count_of
 from skipviz.models import SkipModel
-from skipviz.progress import Meter, Progress, check_stop, no_progress
+from skipviz.progress import Meter, Progress, check_seed, check_stop, no_progress
 from skipviz.recording.build import UNFINISHED, texts_within, whole_characters
 from skipviz.recording.inputs import prompt_ids
 from skipviz.recording.recorder import Recording, id_set, record
 from skipviz.recording.tracing import drawing_from
 from skipviz.schema import site_frame
+from skipviz.text.arguments import checked
+from skipviz.text.documents import storable
 from skipviz.traces import Trace, depth_columns
 
 Phase = Literal["prefill", "decode"]
@@ -31,6 +33,9 @@ Ended = Literal["end token", "stop string", "max_new_tokens", "context", "stoppe
 LONGEST_CHARACTER = 8
 """Tokens that are waited for to make a character whole."""
 SOURCE = "generated text"
+LEAST_TEMPERATURE = 1e-6
+"""Below it logits divided by it are no numbers any more."""
+LONGEST_STOP_STRING = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +154,7 @@ class Generation:
         return None if used.is_empty() else float(used.to_numpy().mean())
 
 
+@checked
 def generate(
     model: SkipModel,
     prompt: Any,
@@ -218,6 +224,7 @@ def generate(
     """
     ids = prompt_ids(model, prompt)
     _check_settings(max_new_tokens, temperature, top_p, top_k, stop_strings)
+    check_seed(seed)
     room = model.context - len(ids) + 1  # the last token is written and never read
     if room < 1:
         raise InputError(
@@ -404,16 +411,24 @@ def _check_settings(
 ) -> None:
     if max_new_tokens < 1:
         raise InputError(f"max_new_tokens={max_new_tokens} writes nothing; give at least 1.")
-    if not 0 <= temperature < float("inf"):
-        raise InputError(f"temperature={temperature} must be 0, or a number above it.")
+    if temperature != 0 and not LEAST_TEMPERATURE <= temperature < float("inf"):
+        raise InputError(
+            f"temperature={temperature} must be 0, for the most likely token each time, or a "
+            f"number from {LEAST_TEMPERATURE}."
+        )
     if not 0 < top_p <= 1:
         raise InputError(f"top_p={top_p} must be above 0 and at most 1.")
     if top_k < 0:
         raise InputError(f"top_k={top_k} must be 0, for all tokens, or a number from 1.")
-    if isinstance(stop_strings, str):
-        raise InputError(f"stop_strings={stop_strings!r} is one text; give a list of them.")
     if not all(stop_strings):
         raise InputError("A stop string is empty; leave it out.")
+    for each in stop_strings:
+        if len(each) > LONGEST_STOP_STRING:
+            raise InputError(
+                f"A stop string has {len(each):,} characters; {LONGEST_STOP_STRING} are the most."
+            )
+        if storable(each) != each:
+            raise InputError(f"The stop string {each!r} has half a character; leave it out.")
 
 
 def _configuration(

@@ -9,6 +9,7 @@ import polars as pl
 
 from skipviz.errors import InputError
 from skipviz.recording.generating import Generation
+from skipviz.text.arguments import checked
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,6 +48,7 @@ class GenerationComparison:
         return f"GenerationComparison(token={self.token}, texts={self.texts})"
 
 
+@checked
 def compare_generations(first: Generation, second: Generation) -> GenerationComparison:
     """Compare two texts written from one prompt, such as a model's and its backbone's.
 

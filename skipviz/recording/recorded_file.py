@@ -112,7 +112,7 @@ def _objects(lines: io.BufferedIOBase, name: str) -> Iterator[tuple[int, dict[st
         if not line.strip():
             continue
         try:
-            value = json.loads(line, parse_constant=_no_constant)
+            value = json.loads(line, parse_constant=_no_constant, parse_float=_number)
         except (ValueError, RecursionError) as error:
             if not line.endswith(b"\n"):
                 return
@@ -178,6 +178,12 @@ def _take(read: _Recording, line: dict[str, Any]) -> None:
             read.gates.append(_gate(read, line))
         case _:
             read.ended = True
+
+
+def _number(written: str) -> float | int:
+    """Return a number that has a point: some languages write whole ones so, as ``3.0``."""
+    found = float(written)
+    return int(found) if abs(found) < 2**53 and found.is_integer() else found
 
 
 def _take_tokens(read: _Recording, line: dict[str, Any]) -> None:

@@ -28,9 +28,11 @@ from skipviz.recording.build import TokenColumns, build_trace, whole_characters
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 
+@checked
 @contextmanager
 def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     """Record every forward of the model in this thread, your own or ``generate``'s.

@@ -34,6 +34,7 @@ from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.schema import Site
+from skipviz.text.arguments import checked
 from skipviz.text.documents import Document
 from skipviz.text.spans import Encoding, group_spans, span_bounds
 from skipviz.traces import Trace
@@ -62,6 +63,7 @@ class _Recorded:
     context: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
+@checked
 def trace(
     model: SkipModel,
     texts: Any,

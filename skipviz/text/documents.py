@@ -12,13 +12,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from skipviz.errors import InputError, TextError
+from skipviz.text.arguments import check_types
 from skipviz.text.encodings import guess_escaped, guess_legacy, guess_utf16
 
 SUFFIXES = (".txt", ".md", ".jsonl")
 
 _ACCEPTED = "skipviz reads text in .txt, .md and .jsonl files"
 _MESSAGES = 'Messages are a list such as [{"role": "user", "content": "..."}], with both as text'
-_ROW = 'Each line must be a JSON object with a string field "text", like {"text": "..."}'
+_ROW = 'Each line must be a JSON object with a string field "{0}", like {{"{0}": "..."}}'
 
 # UTF-32 first: its little-endian mark begins with that of UTF-16.
 _MARKS = (
@@ -86,6 +87,10 @@ class Document:
     encoding: str = "utf-8"
     messages: tuple[Mapping[str, str], ...] = field(default=(), hash=False)
 
+    def __post_init__(self) -> None:
+        check_types(self)
+        object.__setattr__(self, "source", storable(self.source))
+
     @property
     def characters(self) -> int:
         """How many there are in the text, or in all that is said in the conversation."""
@@ -96,6 +101,17 @@ class Document:
             return f"Document({self.source!r}, {len(self.messages):,} messages)"
         start = self.text if len(self.text) <= 60 else self.text[:59] + "…"
         return f"Document({self.source!r}, {start!r}, {len(self.text):,} characters)"
+
+
+def storable(name: str) -> str:
+    """Return a name as text that can be stored, with bytes that are no characters written out.
+
+    Parameters
+    ----------
+    name
+        A file's or a folder's, whose names may be any bytes.
+    """
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
@@ -364,16 +380,51 @@ def _rows(text: str) -> Iterator[tuple[int, str]]:
 
 
 def _row(line: str, *, name: str, number: int, encoding: str, chat: bool) -> Document:
-    """Return the text of a row, or the conversation."""
+    document, _ = read_row(line, name=name, number=number, encoding=encoding, chat=chat)
+    return document
+
+
+def read_row(
+    line: str,
+    *,
+    name: str,
+    number: int,
+    encoding: str = "utf-8",
+    chat: bool = False,
+    text_field: str = "text",
+) -> tuple[Document, dict[str, Any]]:
+    """Return the text of a row of JSON Lines, or the conversation, and what else the row has.
+
+    Parameters
+    ----------
+    line
+        The row.
+    name, number
+        Of the file, and of the line in it, from 1.
+    encoding
+        The file's.
+    chat
+        Whether the row may hold ``messages`` in place of a text.
+    text_field
+        The field that holds the text.
+
+    Raises
+    ------
+    TextError
+        Says what is wrong with which line.
+    """
     source, where = f"{name}:{number}", f"{name}, line {number}"
-    row = _parse(line, where=where)
-    if chat and isinstance(row, dict) and "messages" in row and "text" not in row:
-        return Document(source, "", encoding, messages=_messages(row["messages"], where=where))
-    text = _row_field(row, where=where)
+    row = _parse(line, where=where, field_name=text_field)
+    if chat and isinstance(row, dict) and "messages" in row and text_field not in row:
+        messages = _messages(row.pop("messages"), where=where)
+        return Document(source, "", encoding, messages=messages), row
+    text = _row_field(row, where=where, field_name=text_field)
     if _is_blank(text):
-        raise TextError(f'{where}: the field "text" is empty or blank. Fill it, or drop the line.')
-    _check_whole(text, where=where, field_name="text")
-    return Document(source, text, encoding)
+        raise TextError(
+            f'{where}: the field "{text_field}" is empty or blank. Fill it, or drop the line.'
+        )
+    _check_whole(text, where=where, field_name=text_field)
+    return Document(source, text, encoding), {k: v for k, v in row.items() if k != text_field}
 
 
 def _messages(messages: Any, *, where: str) -> tuple[Mapping[str, str], ...]:
@@ -402,7 +453,7 @@ def _check_whole(text: str, *, where: str, field_name: str) -> None:
         )
 
 
-def _parse(line: str, *, where: str) -> Any:
+def _parse(line: str, *, where: str, field_name: str) -> Any:
     try:
         return json.loads(line)
     except json.JSONDecodeError as error:
@@ -411,18 +462,21 @@ def _parse(line: str, *, where: str) -> Any:
         found = "brackets nested too deep"
     except ValueError:
         found = "a number with too many digits"
-    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW}.")
+    raise TextError(f"{where}: this is not valid JSON ({found}). {_ROW.format(field_name)}.")
 
 
-def _row_field(row: Any, *, where: str) -> str:
+def _row_field(row: Any, *, where: str, field_name: str) -> str:
+    wanted = _ROW.format(field_name)
     if not isinstance(row, dict):
-        raise TextError(f"{where}: found {_kind(row)}. {_ROW}.")
-    if "text" not in row:
-        raise TextError(f'{where}: the object has no field "text" ({_fields(row)}). {_ROW}.')
-    text = row["text"]
+        raise TextError(f"{where}: found {_kind(row)}. {wanted}.")
+    if field_name not in row:
+        raise TextError(
+            f'{where}: the object has no field "{field_name}" ({_fields(row)}). {wanted}.'
+        )
+    text = row[field_name]
     if isinstance(text, str):
         return text
-    raise TextError(f'{where}: the field "text" is {_kind(text)}. {_ROW}.')
+    raise TextError(f'{where}: the field "{field_name}" is {_kind(text)}. {wanted}.')
 
 
 def _kind(value: Any) -> str:

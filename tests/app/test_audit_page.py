@@ -32,7 +32,7 @@ def test_the_page_says_what_was_found_and_sets_the_first_token_apart(
     page.button(key="try audit").click()
     until(page, lambda: page.dataframe)
     said = " ".join(each.value for each in page.markdown)
-    assert "The AUROC of the scores, " in said
+    assert "; chance 0.50)" in said
     share = marked.filter(token=0)["regret"].sum() / marked["regret"].sum()
     assert ("The first token has " in said) is (share >= 0.05)
     assert "The smallest margin of a later gate is " in said

@@ -60,7 +60,7 @@ def page_under_test() -> None:
 
 PAGES = (
     "paths", "what_if", "generate", "audit", "attribution", "clusters", "layers", "robustness",
-    "policies", "cost", "checkup",
+    "policies", "cost", "checkup", "compare",
 )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ def controls(folder: str, texts: list[str]) -> None:
     import skipviz
     from skipviz.app.components.run_button import jobs
     from skipviz.app.jobs import Request
-    from skipviz.app.views.shuffled_control import show_shuffled
+    from skipviz.app.views.policies.shuffled_control import show_shuffled
 
     documents = tuple(skipviz.Document(f"doc{i}", text) for i, text in enumerate(texts))
     request = Request(model=folder, documents=documents, budget=0.8)

@@ -16,6 +16,8 @@ from tests.browser.conftest import Screenshot, Serve
 
 LEFT, TOP, ROW = 46, 4, 6
 """Where the map begins, and how high a layer is, in pixels."""
+PATIENCE = 60_000
+"""Milliseconds; a busy machine takes its time to serve a first page."""
 TRACE = TRACES["one"]
 
 
@@ -29,7 +31,7 @@ def url(serve: Serve) -> Iterator[str]:
 
 def opened(page: Page, url: str, query: str = "") -> Page:
     page.goto(f"{url}/{query}")
-    expect(page.locator(".tokens span").first).to_be_visible(timeout=30_000)
+    expect(page.locator(".tokens span").first).to_be_visible(timeout=PATIENCE)
     return page
 
 
@@ -39,7 +41,14 @@ def token(page: Page, number: int) -> Locator:
 
 def expect_told(page: Page, words: str) -> None:
     """Wait until Python has been told what is selected."""
-    expect(page.get_by_test_id("stText")).to_have_text(re.compile(f"^{re.escape(words)}"))
+    said = re.compile(f"^{re.escape(words)}")
+    expect(page.get_by_test_id("stText")).to_have_text(said, timeout=PATIENCE)
+
+
+def show(page: Page, name: str) -> None:
+    """Show another text, and wait until it is there."""
+    page.get_by_test_id("stRadio").get_by_text(name).click()
+    expect(page).to_have_url(re.compile(f"trace=hash-{name}"), timeout=PATIENCE)
 
 
 def colour(page: Page, number: int) -> list[int]:
@@ -59,13 +68,13 @@ def test_a_lens_paints_in_the_colours_of_the_palette(page: Page, url: str, theme
     token(page, 7).click()
     page.get_by_test_id("stCheckbox").locator("label").first.click()
     choice = page.get_by_label("Colour the text by")
-    expect(choice.locator("option").last).to_have_text("planted")
+    expect(choice.locator("option").last).to_have_text("planted", timeout=PATIENCE)
     expect(token(page, 7)).to_have_class(re.compile("selected"))  # a new lens leaves it selected
     choice.select_option("planted")
     expected = interpolate(
         RAMPS["own change"][theme], shares_along(np.nan_to_num(planted()), (-4.0, 4.0))
     )
-    for number in (0, 19, 58):
+    for number in (0, 21, 58):
         np.testing.assert_allclose(colour(page, number), expected[number], atol=1)
     expect(token(page, 59)).to_have_class(re.compile("unknown"))
     expect(page.locator(".legend")).to_contain_text("unknown: 1")
@@ -89,7 +98,7 @@ def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
     panel = page.get_by_role("region", name="Selected token", exact=True)
     row = TRACE.tokens.row(number, named=True)
     expect(panel).to_contain_text(f"Layers used{row['layers_used']:g} of 6")
-    expect(panel).to_contain_text(f"Loss on the next{row['nll']:.2f} nats")
+    expect(panel).to_contain_text(f"Loss on next{row['nll']:.2f} nats")
     expect(panel).to_contain_text(f"Surprisal{row['surprisal']:.2f} nats")
     ran = "ran" if TRACE.matrix("exec_count")[number, site] else "skipped"
     expect(panel.locator(".cell-words")).to_contain_text(f"{TRACE.sites['label'][site]}: {ran}.")
@@ -142,10 +151,14 @@ def test_going_back_undoes_a_selection(page: Page, url: str) -> None:
     opened(page, url, "?trace=hash-one&other=a%20b")
     token(page, 3).click()
     expect_told(page, "token 3")
-    for _ in range(4):  # keys in a row are one place in the history
-        page.locator(".tokens").press("ArrowRight")
+    # Keys in a row are one place in the history.
+    page.locator(".tokens").evaluate(
+        "text => { for (let i = 0; i < 4; i++) text.dispatchEvent("
+        "new KeyboardEvent('keydown', { key: 'ArrowRight', bubbles: true })); }"
+    )
     expect_told(page, "token 9")
-    assert page.url.endswith("?trace=hash-one&other=a%20b&token=9")
+    # What others keep in the address stays as it is written.
+    assert page.url.endswith("?other=a%20b&trace=hash-one&token=9")
     page.go_back()
     expect_told(page, "token 3")
     expect(token(page, 3)).to_have_class(re.compile("selected"))
@@ -164,14 +177,14 @@ def test_going_back_undoes_a_selection(page: Page, url: str) -> None:
 def test_an_address_of_another_text_selects_nothing(page: Page, url: str) -> None:
     opened(page, url, "?trace=hash-two&token=3&site=L1.mlp")
     expect_told(page, "token None site None")
-    expect(page).to_have_url(re.compile(r"\?trace=hash-two$"))
-    page.get_by_test_id("stRadio").get_by_text("two").click()
+    expect(page).to_have_url(re.compile(r"\?trace=hash-one$"))
+    show(page, "two")
     token(page, 7).click()
     expect_told(page, "token 7")
-    page.get_by_test_id("stRadio").get_by_text("one").click()
+    show(page, "one")
     expect_told(page, "token None")
     expect(page.locator(".tokens span.selected")).to_have_count(0)
-    page.get_by_test_id("stRadio").get_by_text("two").click()  # as it was left
+    show(page, "two")  # as it was left
     expect_told(page, "token 7")
     expect(page.locator(".tokens span.selected")).to_have_id("token-7")
 

@@ -25,6 +25,7 @@ from skipviz.cli import app
 from skipviz.cli.sentences import FAILED
 from tests import tiny
 from tests.cli.runner import run
+from tests.synthetic import make_trace
 
 USAGE = 2
 MAIN = "import sys; from skipviz.cli import main; main()"
@@ -34,8 +35,8 @@ MAIN = "import sys; from skipviz.cli import main; main()"
 class Covered:
     """What a command reads, writes and prints: its parameters by name, as words of a command line.
 
-    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS`` and ``RECORDING`` stand for good files, ``X`` for what
-    is put in a parameter's place.
+    ``MODEL``, ``DENSE``, ``TEXT``, ``ROWS``, ``RECORDING``, ``TRACE`` and ``CORPUS`` stand for good
+    files, ``X`` for what is put in a parameter's place.
     """
 
     reads: dict[str, str]
@@ -55,7 +56,7 @@ COMMANDS = {
             "csv": "trace TEXT --model MODEL --csv X",
             "parquet": "trace TEXT --model MODEL --parquet X",
         },
-        others="budget policy limit dtype trust_remote_code bos",
+        others="budget policy limit dtype trust_remote_code bos excel",
         prints="trace TEXT --model MODEL --csv -",
     ),
     "generate": Covered(
@@ -108,6 +109,45 @@ COMMANDS = {
         writes={"out": "bench MODEL --length 8 --rounds 1 --decoded 0 --out X"},
         others="batches lengths budgets dtypes threads devices rounds decoded",
     ),
+    "corpus run": Covered(
+        reads={
+            "inputs": "corpus run X --model MODEL --out made",
+            "model": "corpus run TEXT --model X --out made",
+            "gates": "corpus run TEXT --model DENSE --gates X --out made",
+        },
+        writes={"out": "corpus run TEXT --model MODEL --out X"},
+        others="engine runtime analyses text_column budget policy limit dtype bos device "
+        "part_characters workers cpus gpus trust_remote_code",
+    ),
+    "corpus import": Covered(
+        reads={"traces": "corpus import X --out made"},
+        writes={"out": "corpus import RECORDING --out X"},
+        others="",
+    ),
+    "corpus show": Covered(
+        reads={"folder": "corpus show X"},
+        writes={"csv": "corpus show CORPUS --csv X"},
+        others="",
+        prints="corpus show CORPUS",
+    ),
+    "corpus rates": Covered(
+        reads={"folder": "corpus rates X"},
+        writes={"csv": "corpus rates CORPUS --csv X"},
+        others="by",
+        prints="corpus rates CORPUS",
+    ),
+    "corpus compare": Covered(
+        reads={"first": "corpus compare X CORPUS", "second": "corpus compare CORPUS X"},
+        writes={"csv": "corpus compare CORPUS CORPUS --csv X"},
+        others="",
+        prints="corpus compare CORPUS CORPUS",
+    ),
+    "corpus verify": Covered(
+        reads={"folder": "corpus verify X"},
+        writes={},
+        others="",
+        prints="corpus verify CORPUS",
+    ),
     "calibrate": Covered(
         reads={"folder": "calibrate X", "texts": "calibrate MODEL --budget 0.75 --text X"},
         writes={},
@@ -128,6 +168,21 @@ COMMANDS = {
         writes={"folder": "train --out X --backbone DENSE --steps 1 --length 8"},
         others="objective choose budget further_budgets steps batch length gate_lr adapter_lr "
         "ce_weight price temperature exits descent collapse_after seed device dtype",
+    ),
+    "report": Covered(
+        reads={
+            "files": "report X --model MODEL --output made --analyses check",
+            "model": "report TEXT --model X --output made",
+            "gates": "report TEXT --model DENSE --gates X --output made",
+        },
+        writes={
+            "output": "report TEXT --model MODEL --analyses check --output X",
+            "zip_file": "report TEXT --model MODEL --analyses check --output made --zip X",
+        },
+        others="analyses excel budget policy limit seed trust_remote_code",
+    ),
+    "bundle": Covered(
+        reads={"traces": "bundle X --out made"}, writes={"out": "bundle TRACE --out X"}, others=""
     ),
     "models list": Covered(reads={}, writes={}, others="", prints="models list"),
     "models pull": Covered(reads={"name": "models pull X"}, writes={}, others=""),
@@ -226,9 +281,14 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     """Puts files into the words of a command line."""
     rows = text.with_name("rows.jsonl")
     rows.write_text("\n".join(json.dumps({"text": tiny.TEXT[n:]}) for n in range(20)))
+    saved = text.with_name("trace.parquet")
+    make_trace(tokens=6).save(saved)
+    corpus = text.with_name("corpus")
+    skipviz.import_corpus([recording], out=corpus)
     good = {
+        "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,
-        "ROWS": rows,
+        "ROWS": rows, "TRACE": saved,
     }  # fmt: skip
 
     def fill(words: str, x: Path | str = "X") -> list[str]:
@@ -280,7 +340,7 @@ def test_what_cannot_be_written_is_refused(
         place = tmp_path / kind
         place.mkdir()
         x = make(place)
-        if words.startswith("train") and kind in ("folder", "missing"):
+        if words.startswith(("train", "corpus")) and kind in ("folder", "missing"):
             continue  # it makes its folder, or takes a run up in it
         before = {str(each) for each in place.rglob("*")}
         outcome = run(*filled(words, x))
@@ -338,7 +398,8 @@ def test_a_full_disk_leaves_nothing(
     ["trace TEXT --model MODEL --csv TEXT", "trace TEXT --model MODEL --parquet TEXT",
      "import RECORDING --output RECORDING", "evaluate MODEL --text TEXT --csv TEXT",
      "evaluate MODEL --text TEXT --store TEXT", "evaluate MODEL --csv made --figure made",
-     "trace TEXT --model MODEL --csv made --parquet made"],
+     "trace TEXT --model MODEL --csv made --parquet made",
+     "report TEXT --model MODEL --output TEXT", "report TEXT --output made --zip made"],
 )  # fmt: skip
 def test_no_file_is_written_over_another(
     words: str, filled: Any, here: Path, text: Path, recording: Path

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -42,19 +44,44 @@ def test_each_text_of_a_batch_has_its_own_plan_and_what_is_not_said_is_forced() 
     assert run.execute.any()
 
 
+def planned(execute: Any, forced: Any) -> Plan:
+    """A plan of what a caller hands over, where nothing enforces annotations."""
+    plan = object.__new__(Plan)
+    vars(plan).update(execute=execute, forced=forced)
+    plan.__post_init__()
+    return plan
+
+
 @pytest.mark.parametrize(
     ("execute", "forced", "message"),
     [
         (np.ones(3, dtype=bool), None, r"shape \(3,\)"),
         (np.ones((2, 2, 2, 2), dtype=bool), None, "a boolean array"),
         (np.ones((2, 2), dtype=bool), np.ones((2, 1), dtype=bool), r"forced has shape \(2, 1\)"),
+        (np.ones((2, 2), dtype=bool), np.ones((2, 2)), "forced of a plan is a boolean array"),
+        ([[True], [True, False]], None, "type object"),
+        ([[1, 0]], None, "type int64"),
+        (None, None, "type object"),
+        ("yes", None, "type <U3"),
     ],
 )
-def test_other_shapes_are_no_plan(
-    execute: np.ndarray, forced: np.ndarray | None, message: str
-) -> None:
+def test_what_is_no_plan_is_refused(execute: Any, forced: Any, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        Plan(execute, forced)
+        planned(execute, forced)
+
+
+@pytest.mark.parametrize("given", [[[True, False]], torch.tensor([[True, False]])])
+def test_a_plan_may_be_lists_or_a_tensor(given: Any) -> None:
+    plan = planned(given, given)
+    assert plan.forced is not None
+    np.testing.assert_array_equal(plan.execute, np.array([[True, False]]))
+    assert PlanRun.of(plan, device=CPU).forced.tolist() == [[[True, False]]]
+
+
+def test_a_plan_for_another_number_of_texts_is_refused() -> None:
+    run = PlanRun.of(Plan(np.ones((2, 1, 1), dtype=bool)), device=CPU)
+    with pytest.raises(InputError, match="decides for 2 texts and the model has been given 3"):
+        run.apply(GATE, 0, torch.zeros(3, 1, dtype=torch.bool), last=True)
 
 
 def test_a_plan_says_what_it_is() -> None:

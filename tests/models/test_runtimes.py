@@ -13,10 +13,15 @@ from skipviz.families.gated import gathered
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 from skipviz.families.gated.one_token import Turns
 from tests import published, tiny
-
-KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
-TEXT = tiny.TEXT * 4
-"""Longer than a block of queries."""
+from tests.gathering import (
+    KINDS,
+    TEXT,
+    Both,
+    same_attention_weights,
+    same_generation,
+    same_in_a_batch,
+    same_losses,
+)
 
 
 def gated_of(kind: str, *, dtype: torch.dtype = torch.float32) -> skipviz.SkipModel:
@@ -30,7 +35,7 @@ def gated_of(kind: str, *, dtype: torch.dtype = torch.float32) -> skipviz.SkipMo
     return skipviz.from_parts(model, tiny.tokenizer(), name=f"gated {kind}")
 
 
-def both(kind: str) -> tuple[skipviz.SkipModel, skipviz.SkipModel]:
+def both(kind: str) -> Both:
     masked = gated_of(kind)
     return masked, skipviz.with_runtime(masked, "gathered")
 
@@ -40,8 +45,7 @@ def same(first: skipviz.Trace, second: skipviz.Trace) -> None:
     counts = [trace.matrix("exec_count") for trace in (first, second)]
     assert np.array_equal(counts[0][clear], counts[1][clear])
     assert 0.1 < counts[0].mean() < 0.85
-    losses = [trace.tokens["nll"].to_numpy()[:-1] for trace in (first, second)]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    same_losses(first, second)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -59,42 +63,17 @@ def test_a_text_alone(kind: str, attention: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unlike_texts_in_a_batch(kind: str) -> None:
-    masked, fast = both(kind)
-    texts = [TEXT, tiny.TEXT[:30], "A", TEXT[5:120]]
-    given = masked.tokenizer(texts, return_tensors="pt", padding=True)
-    places = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    found = []
-    for model in (masked, fast):
-        with torch.inference_mode():
-            found.append(model.model(**given, position_ids=places).logits)
-    kept = given["attention_mask"].bool()
-    torch.testing.assert_close(found[0][kept], found[1][kept], atol=1e-4, rtol=1e-4)
+    same_in_a_batch(both(kind))
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_is_the_same_and_goes_on_where_it_stopped(kind: str, cache: str) -> None:
-    masked, fast = both(kind)
-    texts = [tiny.TEXT, tiny.TEXT[:12]]
-    given = masked.tokenizer(texts, return_tensors="pt", padding=True)
-    more: dict[str, Any] = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 2}
-    if cache == "static":
-        more["cache_implementation"] = "static"
-    found = [model.model.generate(**given, **more) for model in (masked, fast)]
-    assert torch.equal(*found)
-    drawn = []
-    for model in (masked, fast):
-        torch.manual_seed(0)
-        drawn.append(model.model.generate(**given, **more | {"do_sample": True}))
-    assert torch.equal(*drawn)
-    # Stopped, and continued from what there is.
-    new = found[0].shape[1] - given["input_ids"].shape[1]
-    mask = torch.nn.functional.pad(given["attention_mask"], (0, new), value=1)
-    further = [
-        model.model.generate(input_ids=found[0], attention_mask=mask, **more)
-        for model in (masked, fast)
-    ]
-    assert torch.equal(*further)
+    same_generation(both(kind), cache=cache)
+
+
+def test_attention_weights_are_of_every_layer() -> None:
+    same_attention_weights(both("Llama"))
 
 
 def test_recording_on_top_says_the_same() -> None:
@@ -115,11 +94,7 @@ def test_a_plan_is_carried_out() -> None:
     for seed in range(4):
         drawn = np.random.default_rng(seed).random((tokens, sites)) < 0.25 * (seed + 0.5)
         plan = skipviz.Plan(drawn)
-        losses = [
-            skipviz.trace(model, TEXT, plan=plan).tokens["nll"].to_numpy()[:-1]
-            for model in (masked, fast)
-        ]
-        np.testing.assert_allclose(*losses, atol=1e-4)
+        same_losses(*(skipviz.trace(model, TEXT, plan=plan) for model in (masked, fast)))
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
@@ -127,11 +102,7 @@ def test_all_and_none(share: float) -> None:
     masked, fast = both("Llama")
     tokens = len(skipviz.trace(masked, TEXT))
     plan = skipviz.Plan(np.full((tokens, 8), bool(share)))
-    losses = [
-        skipviz.trace(model, TEXT, plan=plan).tokens["nll"].to_numpy()[:-1]
-        for model in (masked, fast)
-    ]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    same_losses(*(skipviz.trace(model, TEXT, plan=plan) for model in (masked, fast)))
 
 
 def test_skipped_tokens_do_not_go_through_a_unit() -> None:

@@ -12,6 +12,7 @@ import pytest
 from skipviz import plots
 from skipviz.analysis.clusters.clustering import cluster
 from skipviz.analysis.clusters.maps import map_profiles
+from skipviz.analysis.comparison import compare_traces
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells
 from skipviz.analysis.gates.quality import judged, quality_by, reliability
@@ -92,6 +93,7 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "cluster_criterion": lambda: plots.cluster_criterion(TRACE, CLUSTERS),
     "cluster_map": lambda: plots.cluster_map(TRACE, CLUSTERS.tokens, map_profiles(CLUSTERS, TRACE)),
     "cluster_profiles": lambda: plots.cluster_profiles(TRACE, CLUSTERS.profiles),
+    "comparison_figure": lambda: plots.comparison_figure(compare_traces(TRACE, ANSWER.trace)),
     "compute_share_figure": lambda: plots.compute_share_figure(TRACE),
     "correlation_figure": lambda: plots.correlation_figure(
         TRACE, CORRELATIONS, method="spearman", value="utility"
@@ -131,12 +133,12 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "token_path": lambda: plots.token_path(TRACE, 3),
     "utility_map": lambda: plots.utility_map(TRACE, CELLS),
 }
-NO_FIGURES = {"attribution_html", "cluster_text", "token_html"}
-"""Coloured text, which has no axes."""
+NO_FIGURES = {"attribution_html", "cluster_text", "token_html", "save_figure"}
+"""Coloured text, which has no axes, and what saves a figure."""
 QUANTITIES = (
     *("layer", "token", "decisions", "forward pass", "share", "nats", "probability", "score"),
     *("AUROC", "coefficient", "accuracy", "log-odds", "Block Influence", "class", "task"),
-    *("change", "document", "cluster", "silhouette", "component", "index", "ms per"),
+    *("change", "document", "cluster", "silhouette", "component", "index", "ms per", "piece"),
 )
 """What an axis may be in: its unit, or what is counted along it."""
 

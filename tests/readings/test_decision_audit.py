@@ -22,12 +22,12 @@ WHOLE = Quality(
 def test_the_audit_says_how_often_how_much_and_whether_scores_tell() -> None:
     shuffled = dataclasses.replace(WHOLE, auroc=0.66)
     assert audit_reading(WHOLE, shuffled, tokens=40) == (
-        "The gates decided rightly in 75% of 1,200 decisions; running every unit would be right "
-        "in 40%. The wrong ones cost 0.75 nats per token, each counted as if it were the only "
-        "one. The AUROC of the scores, 0.81 (0.5 is chance), means that they tell moderately well "
-        "which units are worth running. With the scores of each site shuffled between tokens it "
-        "is 0.66: most of it is known from the site alone, without the token. The "
-        "calibration error, 0.100, is larger than that of a perfectly calibrated score on so many "
+        "**The gates' scores tell moderately well which units are worth running** (AUROC 0.81; "
+        "chance 0.50). With the scores of each site shuffled between tokens it is 0.66: most of "
+        "it is known from the site alone, without the token. The gates decided rightly in 75% of "
+        "1,200 decisions; running every unit would be right in 40%. The wrong ones cost 0.75 nats "
+        "per token, each counted as if it were the only one. The calibration "
+        "error, 0.100, is larger than that of a perfectly calibrated score on so many "
         "decisions (0.040 on average, at most 0.060 in 95% of draws)."
     )
     alike = dataclasses.replace(WHOLE, auroc=float("nan"))
@@ -47,13 +47,21 @@ def test_a_calibration_error_is_said_beside_that_of_a_calibrated_score() -> None
 @pytest.mark.parametrize(
     ("auroc", "shuffled", "words"),
     [
-        (0.52, 0.51, "is **close to chance**: they hardly tell which units"),
-        (0.46, 0.51, "is **close to chance**"),
-        (0.40, 0.50, "**is worse than chance**"),
-        (0.62, 0.55, "they tell weakly which units are worth running. With the scores"),
-        (0.90, 0.60, "they tell well which units"),
+        (0.52, 0.51, "scores hardly tell useful from useless here** (AUROC 0.52; chance 0.50)"),
+        (0.46, 0.51, "hardly tell useful from useless here** (AUROC 0.46"),
+        (0.40, 0.50, "scores point the wrong way here"),
+        (
+            0.62,
+            0.55,
+            "scores tell weakly which units are worth running** (AUROC 0.62; chance 0.50). With",
+        ),
+        (0.90, 0.60, "scores tell well which units"),
         (0.90, 0.60, "most of it comes from looking at the token."),
-        (0.62, float("nan"), "they tell weakly which units are worth running."),
+        (
+            0.62,
+            float("nan"),
+            "tell weakly which units are worth running** (AUROC 0.62; chance 0.50). The gates",
+        ),
     ],
 )
 def test_an_auroc_is_said_in_words(auroc: float, shuffled: float, words: str) -> None:

@@ -21,11 +21,11 @@ NAMES = ["model", "policy", "over_learned", "over_learned_low", "over_learned_hi
 def test_each_policy_is_compared_with_the_first_learned_gates() -> None:
     table = pl.DataFrame(ROWS, schema=NAMES, orient="row")
     assert frontier_reading(table) == (
-        "At equal budget, compared with the learned gates of mine: again (learned) loses -0.020 "
-        "nats, less (95% CI excludes 0); fixed (static) loses +0.010 to +0.200 nats, more at 1 of "
-        "2 budgets (95% CI excludes 0); far (random) loses -0.300 to +0.300 nats, more at 1 and "
-        "less at 1 of 2 budgets (95% CI excludes 0), and 1 not at equal budget, "
-        "outside their range."
+        "At equal budget, compared with the learned gates of mine, least lost first:\n\n"
+        "1. again (learned) loses -0.020 nats, less (95% CI excludes 0).\n"
+        "2. far (random) loses -0.300 to +0.300 nats, more at 1 and less at 1 of 2 budgets (95% CI "
+        "excludes 0), and 1 not at equal budget, outside their range.\n"
+        "3. fixed (static) loses +0.010 to +0.200 nats, more at 1 of 2 budgets (95% CI excludes 0)."
     )
 
 

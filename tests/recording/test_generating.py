@@ -234,10 +234,16 @@ def test_it_stops_within_a_layer(gated: skipviz.SkipModel) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens=0 writes nothing"),
         ({"temperature": -1.0}, "temperature=-1.0"),
         ({"temperature": float("nan")}, "temperature=nan"),
+        ({"temperature": 1e-40}, "a number from 1e-06"),
+        ({"stop_strings": ["x" * 1001]}, "1,001 characters; 1000 are the most"),
+        ({"stop_strings": ["\udc80"]}, "has half a character"),
         ({"top_p": 0.0}, "top_p=0.0"),
         ({"top_k": -1}, "top_k=-1"),
         ({"stop_strings": ["a", ""]}, "A stop string is empty"),
-        ({"stop_strings": "end"}, "stop_strings='end' is one text"),
+        (
+            {"stop_strings": "end"},
+            r"stop_strings='end' is of type str; generate takes Sequence\[str\]",
+        ),
     ],
 )
 def test_settings_out_of_range_are_refused(

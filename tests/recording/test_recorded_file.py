@@ -238,6 +238,13 @@ def test_what_breaks_the_format_gets_a_sentence(lines: list[Any], said: str) -> 
     assert "run.jsonl" in str(caught.value)
 
 
+def test_whole_numbers_may_be_written_with_a_point() -> None:
+    plain = read_recording(written(HEAD, TOKENS, GATE, END), name="run.jsonl")
+    pointed = GATE | {"site": 0.0, "token": 0.0}
+    found = read_recording(written(HEAD, TOKENS, pointed, END), name="run.jsonl")
+    assert repr(found) == repr(plain)
+
+
 def test_nothing_but_a_sentence_comes_of_damaged_files() -> None:
     whole, draw = written(HEAD, TOKENS, GATE, END).getvalue(), random.Random(0)
     for _ in range(500):

@@ -36,6 +36,7 @@ from skipviz.analysis.one_model import traces_of_one_model
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.progress import Progress, check_seed, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 MAX_CLUSTERS = 8
@@ -45,6 +46,7 @@ MAX_GROUPED_TOKENS = 5000
 """Tokens that are grouped; further ones go to the nearest cluster."""
 
 
+@checked
 def cluster(
     traces: Trace | Sequence[Trace],
     on: ProfileValue = "executed",

@@ -16,6 +16,7 @@ import polars.selectors as cs
 
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.correlation import (
+    CORRELATION_METHODS,
     PERMUTATIONS,
     Coefficients,
     Controls,
@@ -29,9 +30,11 @@ from skipviz.analysis.tokens.covariates import covariates, design_matrix
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 
+@checked
 def correlate(
     trace: Trace,
     cells: pl.DataFrame,
@@ -95,6 +98,8 @@ def correlate(
     >>> found.filter(scope="all").select("method", "controlled", "tokens").rows()
     [('spearman', False, 38), ('spearman', True, 38)]
     """
+    if not methods:
+        raise InputError(f"There is no method; give some of {', '.join(CORRELATION_METHODS)}.")
     values = _matrix(trace, cells, value)
     scores = trace.margin.astype(np.float64)
     known = design_matrix(covariates(trace))
@@ -146,8 +151,20 @@ def _matrix(trace: Trace, cells: pl.DataFrame, value: str) -> Floats:
         raise InputError(
             f"The cells have no column {value!r}; choose one of {', '.join(cells.columns)}."
         )
+    for place, most in (("token", len(trace)), ("site", trace.sites.height)):
+        if place not in cells.columns or not cells[place].dtype.is_integer():
+            raise InputError(f"The cells need a column {place!r} of whole numbers.")
+        if cells[place].null_count() or not cells[place].is_between(0, most - 1).all():
+            raise InputError(f"{place}s of the cells must be from 0 to {most - 1}, as the trace's.")
+    if cells.select("token", "site").is_duplicated().any():
+        raise InputError("The cells name the same token and site twice; give each once.")
+    figures = cells[value]
+    if not (figures.dtype.is_numeric() or figures.dtype == pl.Boolean):
+        raise InputError(f"The column {value!r} is of type {figures.dtype}; choose one of numbers.")
     matrix = np.full((len(trace), trace.sites.height), np.nan)
-    matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = cells[value].to_numpy()
+    matrix[cells["token"].to_numpy(), cells["site"].to_numpy()] = figures.cast(
+        pl.Float64
+    ).to_numpy()
     return matrix
 
 

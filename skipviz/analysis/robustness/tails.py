@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -91,23 +92,26 @@ def tails(trace: Trace, costs: pl.DataFrame | None = None) -> pl.DataFrame:
             costs.select("token", "over_dense"), on="token", how="left", maintain_order="left"
         )
     return rows.group_by("sequence", maintain_order=True).agg(
-        pl.col("source").first(),
-        pl.len().cast(pl.Int64).alias("tokens"),
-        *(
-            each
-            for name in figures
-            for each in (
-                pl.col(name).cast(pl.Float64).mean().alias(f"{name}_mean"),
-                *(
-                    pl.col(name)
-                    .cast(pl.Float64)
-                    .quantile(share, interpolation="linear")
-                    .alias(f"{name}_p{round(100 * share)}")
-                    for share in QUANTILES
-                ),
-            )
-        ),
+        pl.col("source").first(), pl.len().cast(pl.Int64).alias("tokens"), *tail_figures(figures)
     )
+
+
+def tail_figures(figures: Sequence[str]) -> list[pl.Expr]:
+    """Return the mean and the ``QUANTILES`` of columns, as ``tails`` names them."""
+    return [
+        each
+        for name in figures
+        for each in (
+            pl.col(name).cast(pl.Float64).mean().alias(f"{name}_mean"),
+            *(
+                pl.col(name)
+                .cast(pl.Float64)
+                .quantile(share, interpolation="linear")
+                .alias(f"{name}_p{round(100 * share)}")
+                for share in QUANTILES
+            ),
+        )
+    ]
 
 
 def worst_places(

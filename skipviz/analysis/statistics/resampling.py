@@ -12,6 +12,7 @@ from skipviz.arrays import Floats, Ints
 from skipviz.errors import InputError
 from skipviz.progress import check_seed
 
+MOST_PERMUTATIONS = 100_000
 MOST_PARTS = 16
 """Parts that are left out in turn, at most; of a long text they are several blocks each."""
 
@@ -72,8 +73,10 @@ class Resampling:
             raise InputError(f"{length} tokens are too few to correlate anything; give at least 3.")
         if block < 1:
             raise InputError(f"block={block} must be at least 1 token.")
-        if permutations < 1:
-            raise InputError(f"permutations={permutations} must be at least 1.")
+        if not 1 <= permutations <= MOST_PERMUTATIONS:
+            raise InputError(
+                f"permutations={permutations:,} must be from 1 to {MOST_PERMUTATIONS:,}."
+            )
         if documents is not None and len(documents) != length:
             raise InputError(
                 f"{len(documents)} texts are named for {length} tokens; name the text of each."

@@ -124,6 +124,30 @@ def token_words(trace: Trace) -> pl.DataFrame:
     return pl.concat(parts).sort("token")
 
 
+def kinds_of_texts(texts: pl.Series) -> pl.Series:
+    """Return the kind of each text by itself, as of a token of which no neighbour is known.
+
+    That of a piece of a word differs from what ``token_classes`` says of it where the piece or the
+    word is a function word: ``the`` in ``theology`` is one here.
+
+    Parameters
+    ----------
+    texts
+        Strings.
+
+    Returns
+    -------
+    pl.Series
+        For each, one of ``KINDS``.
+    """
+    pieces = [text or " " for text in texts]
+    layout = _Layout.of("\n".join(pieces))
+    starts = np.cumsum([0, *(len(piece) + 1 for piece in pieces)])[:-1].astype(np.int64)
+    blank = np.array([len(piece) - len(piece.lstrip()) for piece in pieces], dtype=np.int64)
+    within = np.where(blank < [len(piece) for piece in pieces], blank, 0)
+    return _kinds(layout, starts + within)
+
+
 def text_of_tokens(tokens: pl.DataFrame) -> str:
     """Return the text that the tokens of one sequence were cut from."""
     return _text_of(tokens)[0]
@@ -208,12 +232,17 @@ def _text_of(tokens: pl.DataFrame) -> tuple[str, Ints]:
     return text, np.clip(anchor, 0, len(text) - 1)
 
 
+def _kinds(layout: _Layout, anchor: Ints) -> pl.Series:
+    """Return the kind of the character at each anchor, that of its word where it is in one."""
+    # One more than there are words, for the -1 outside them.
+    function = np.array([*map(is_function_word, layout.words), False])[layout.word[anchor]]
+    return pl.Series(KINDS)[np.where(function, _FUNCTION, layout.kind[anchor])]
+
+
 def _classes(layout: _Layout, anchor: Ints) -> pl.DataFrame:
     word = layout.word[anchor]
-    # One more than there are words, for the -1 outside them.
-    function = np.array([*map(is_function_word, layout.words), False])[word]
     casing = pl.Series([*map(_casing, layout.words), None], dtype=pl.String)[word]
-    kind = pl.Series(KINDS)[np.where(function, _FUNCTION, layout.kind[anchor])]
+    kind = _kinds(layout, anchor)
     place, in_word = pl.int_range(pl.len()), pl.col("word") >= 0
     visible = pl.col("kind") != "white space"
     names = {"kind": kind, "casing": casing, "word": word, "sentence": layout.sentence[anchor]}

@@ -97,10 +97,12 @@ def selection_of(
     """Return what the component's values select in a trace.
 
     Values of an earlier trace that stood in this place count for nothing. Where the component has
-    not said anything of this trace yet, the page's address does, if it names this trace.
+    not said anything yet, the page's address does, if it names this trace. Later it does not: what
+    Streamlit knows of the address may be older than what the component has written there.
     """
     key, count, sites = data["key"], data["count"], data["sites"]
-    token, site = own_values(selected, key) or _named(data, address)
+    named = _named(data, address) if selected is None else [None, None]
+    token, site = own_values(selected, key) or named
     bounds = [int(each) for each in own_values(chosen, key) or () if each is not None]
     whole = len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] < count
     pins = own_values(pinned, key) or []

@@ -131,7 +131,7 @@ def payload(
             told["slug"] += f"-{place}"
     if marks is not None:
         found.add("marks", marks.astype(np.uint8).T)
-    first = tokens["span"].to_numpy() != tokens["span"].shift(1, fill_value=-1).to_numpy()
+    first = tokens["span"] != tokens["span"].shift(1, fill_value=-1)
     starts = tokens.with_row_index("at").filter(
         (pl.col("sequence") != pl.col("sequence").shift(1)).fill_null(True)
     )
@@ -168,8 +168,11 @@ def span_texts(trace: Trace) -> pl.DataFrame:
 
 def _add_tokens(packed: Packed, trace: Trace, tokens: pl.DataFrame) -> None:
     """Pack what is known of each token."""
-    for name in ("span", "token_id", "context"):
-        packed.add(name, _smallest(tokens[name].to_numpy()))
+    packed.add("token_id", _smallest(tokens["token_id"].to_numpy()))
+    span = tokens["span"]
+    packed.add("opens", np.packbits(span != span.shift(1, fill_value=-1), bitorder="little"))
+    if not (trace.tokens["context"] == trace.tokens["position"] + 1).all():
+        packed.add("context", _smallest(tokens["context"].to_numpy()))
     packed.add("used", token_column(trace, "layers_used").astype(np.float16))
     for name in ("nll", "surprisal", "entropy"):
         packed.add(name, token_column(trace, name))
@@ -243,7 +246,8 @@ def _likely(packed: Packed, trace: Trace) -> list[str]:
     pointed = places.join(words, on=("top_ids", "top_texts"), how="left", maintain_order="left")
     if not known.height:
         return []
-    packed.add("likelyOf", _smallest(known["token"].to_numpy()))
+    if known.height < len(trace):
+        packed.add("likelyOf", _smallest(known["token"].to_numpy()))
     packed.add("likelyWords", _smallest(pointed["word"].to_numpy()))
     packed.add("likelyIds", words["top_ids"].to_numpy().astype(np.int32))
     packed.add("likelyShares", _half(pointed["top_probs"].to_numpy()))

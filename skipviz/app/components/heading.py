@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import traced_now
@@ -11,7 +12,7 @@ from skipviz.readings.skipping import skipping_notes
 from skipviz.traces import Trace
 
 
-def heading(title: str, *terms: str, of_text: bool = True) -> None:
+def heading(title: str, *terms: str, of_text: bool = True) -> DeltaGenerator:
     """Show the title of a page and, at the press of a button, what its terms mean.
 
     Below it stands what must be known of how the model of the text skips.
@@ -24,6 +25,11 @@ def heading(title: str, *terms: str, of_text: bool = True) -> None:
         Terms of the glossary.
     of_text
         Whether the page is about the text that was traced last.
+
+    Returns
+    -------
+    DeltaGenerator
+        The place of the answer, at the top of the page.
     """
     with st.container(horizontal=True, vertical_alignment="bottom"):
         st.header(title)
@@ -33,6 +39,7 @@ def heading(title: str, *terms: str, of_text: bool = True) -> None:
     known = traced_now() if of_text else None
     if known is not None:
         skipping_badges(known[1])
+    return st.container()
 
 
 def skipping_badges(trace: Trace) -> None:

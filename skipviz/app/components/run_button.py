@@ -121,10 +121,32 @@ def tried(
         Whatever else the result depends on.
     """
     asked = (request.key, settings)
-    if st.button(label, type="primary", key=f"try {name}"):
+
+    def begin() -> None:
         follow(name, start, asked=asked, request=request)
+
+    if st.button(label, type="primary", key=f"try {name}"):
+        begin()
     result: Result | None = outcome(name, asked=asked)
+    if result is None and not state().runs_under_way(name):
+        state().offered[label] = begin
     return result
+
+
+def offer_all() -> None:
+    """Offer to start everything that the page offers and that is not done, at one click."""
+    offered = dict(state().offered)
+    if len(offered) < 2:
+        return
+
+    def begin_all() -> None:
+        for begin in offered.values():
+            begin()
+
+    st.button(
+        f"Run all {len(offered)}", key="run all", on_click=begin_all,
+        help=plain(f"One after the other: {', '.join(offered)}. Each can be stopped."),
+    )  # fmt: skip
 
 
 def computed(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
-from skipviz.app.components.run_button import PATHS, follow, jobs, outcome, traced_now
+from skipviz.app.components.run_button import PATHS, follow, jobs, offer_all, outcome, traced_now
 from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.opening import is_sample, open_at_start, sample
 from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
@@ -19,7 +19,7 @@ from skipviz.app.state import state
 from skipviz.readings.paths import shallow_reading, shallowest_token
 from skipviz.traces import Trace
 
-STYLE = """<style>
+LESS_ROOM = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
 @media (max-width: 1100px) {
@@ -38,13 +38,17 @@ LOST = (
 
 def draw_in_frame(page: Callable[[], None]) -> None:
     """Draw the frame, and a page in it."""
-    st.html(STYLE)
+    st.html(LESS_ROOM)
     state().waits_shown.clear()
+    state().offered.clear()
     open_at_start()
     side_bar = st.sidebar.container()
     _side_bar(side_bar)
     _text()
+    place = st.container()
     page()
+    with place:
+        offer_all()
     with st.sidebar:
         show_elsewhere()
         shown = state().runs[PATHS].finished

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import polars as pl
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from skipviz.analysis.gates.quality import (
     controls,
@@ -52,7 +53,7 @@ REACTIONS = {"Stay as they were": "held", "Decide again": "react"}
 
 def page() -> None:
     """Offer the audit of the text last traced, and show what came out."""
-    heading(
+    answer = heading(
         "Are the gates right?", "utility", "regret", "price", "AUROC", "calibration error", "nat",
         "gate score", "threshold", "later margin", "FLOPs",
     )  # fmt: skip
@@ -72,7 +73,7 @@ def page() -> None:
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
-        _show(request, traced, cells, downstream)
+        _show(request, traced, cells, downstream, answer)
 
 
 def _choose_downstream() -> Downstream:
@@ -89,7 +90,13 @@ def _choose_downstream() -> Downstream:
     return cast(Downstream, REACTIONS[str(chosen)])
 
 
-def _show(request: Request, traced: Trace, cells: pl.DataFrame, downstream: Downstream) -> None:
+def _show(
+    request: Request,
+    traced: Trace,
+    cells: pl.DataFrame,
+    downstream: Downstream,
+    answer: DeltaGenerator,
+) -> None:
     priced = st.segmented_control(
         "FLOPs are",
         list(PRICES),
@@ -103,7 +110,7 @@ def _show(request: Request, traced: Trace, cells: pl.DataFrame, downstream: Down
     )
     price = implied_price(traced, cells) if PRICES[str(priced)] else 0.0
     marked = judged(traced, cells, price=price)
-    _numbers(marked, price)
+    _numbers(marked, price, answer)
     shown = st.segmented_control(
         "Map of", list(UTILITY_MAPS), default="Net utility", required=True, key="map"
     )
@@ -132,11 +139,11 @@ def _show(request: Request, traced: Trace, cells: pl.DataFrame, downstream: Down
     )
 
 
-def _numbers(marked: pl.DataFrame, price: float) -> None:
+def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None:
     whole = quality(marked)
     blind = controls(marked, seed=0)
     tokens = marked["token"].n_unique()
-    st.markdown(audit_reading(whole, blind["shuffled"], tokens=tokens))
+    answer.markdown(audit_reading(whole, blind["shuffled"], tokens=tokens))
     for more in (first_token_reading(marked), rounding_reading(marked)):
         if more:
             st.markdown(more)

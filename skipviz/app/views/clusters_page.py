@@ -96,7 +96,7 @@ class Found:
 
 def page() -> None:
     """Offer to find clusters in the text traced last, or to assign it to those of a file."""
-    heading(
+    answer = heading(
         "Which tokens use the same layers?", "depth profile", "cluster", "silhouette",
         "adjusted Rand index", "p-value", "gate score", "layers used", "surprisal",
     )  # fmt: skip
@@ -118,6 +118,7 @@ def page() -> None:
     asked = (_from_file if origin == FILE else _from_text)(request, traced, linguistic)
     if asked is not None:
         found, settings = asked
+        answer.markdown(found.words)
         _show(request, traced, found, settings)
 
 
@@ -234,7 +235,6 @@ def _looked_at(
 
 
 def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
-    st.markdown(found.words)
     st.subheader("The map and the text")
     mapped = _choose_map(request, traced, found, settings)
     if mapped is not None:

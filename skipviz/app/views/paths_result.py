@@ -11,6 +11,7 @@ from skipviz.analysis.flops import cost_summary
 from skipviz.app.components.downloads import trace_csv, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.plain_text import plain
+from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
 from skipviz.plots.style.labels import said_of
@@ -33,6 +34,7 @@ def show(trace: Trace, request: Request) -> None:
     st.plotly_chart(plots.compute_share_figure(trace), key="share")
     st.subheader("Downloads")
     _downloads(trace)
+    report_buttons(trace)
     if warm_up().has_imported:
         from skipviz.app.views.own_thresholds_offer import offer_thresholds
 

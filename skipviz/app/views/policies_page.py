@@ -17,7 +17,7 @@ from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show_numbers
-from skipviz.app.views.shuffled_control import show_shuffled
+from skipviz.app.views.policies.shuffled_control import show_shuffled
 from skipviz.errors import ModelError
 from skipviz.evaluation.losses import Estimate
 from skipviz.folders import model_folder, samples_folder
@@ -71,7 +71,7 @@ PERCENT_COLUMNS = ("realised", "flop_share", "top1")
 
 def page() -> None:
     """Show the frontier, and under it the text as the chosen policy runs it."""
-    heading(
+    answer = heading(
         "What does skipping cost, and which policy decides best?", "policy", "guarded policy",
         "Student's t test", "clipped loss", "budget", "equal budget", "FLOPs", "loss over dense",
         "dense model", "early exit", "nat", "95% interval",
@@ -93,7 +93,7 @@ def page() -> None:
     clicked = st.plotly_chart(
         frontier_figure(table), key="frontier", on_select="rerun", selection_mode="points"
     )
-    st.markdown(plain(frontier_reading(table)))
+    answer.markdown(_ranked(frontier_reading(table)))
     if missed := missed_reading(table):
         st.warning(plain(missed))
     row = _choose(table, clicked)
@@ -132,6 +132,13 @@ def _choose(table: pl.DataFrame, clicked: Any) -> int:
     chosen = str(st.selectbox("Policy", names, key="candidate"))
     state().candidate = chosen
     return names.index(chosen)
+
+
+def _ranked(reading: str) -> str:
+    """Return a ranked list in Markdown, in which names stand as they are."""
+    head, *lines = reading.splitlines() or [""]
+    parts = [line.partition(" ") for line in lines]
+    return "\n".join([plain(head), *(f"{place} {plain(rest)}" for place, _, rest in parts)])
 
 
 def _compare(row: dict[str, Any]) -> None:

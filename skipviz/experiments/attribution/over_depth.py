@@ -24,6 +24,7 @@ from skipviz.experiments.attribution.target import (
     ScoredRun,
     Target,
     check_one_text,
+    check_steps,
     check_target,
     copies,
     ids_until,
@@ -38,6 +39,7 @@ from skipviz.models import SkipModel
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 POINTS = 8
@@ -52,6 +54,7 @@ SAMPLE = 192
 """Cells flipped through all of the text that follows: the work of some 50 runs of it."""
 
 
+@checked
 def attribute_depth(
     model: SkipModel,
     trace: Trace,
@@ -128,8 +131,9 @@ def attribute_depth(
     else:
         check_target(model, trace, target)
         target = resolved(target, trace)
-    if steps < 1:
-        raise InputError(f"steps={steps} must be at least 1.")
+    check_steps(steps)
+    if not within >= 0:
+        raise InputError(f"within={within} must be 0 or more.")
     if not trace.sites.height or not isinstance(model.family, CanFlip):
         raise InputError(
             f"{model.name} has no gated units to give shares to; take a model that has them."

@@ -26,6 +26,7 @@ from skipviz.experiments.attribution.target import (
     Attribution,
     ScoredRun,
     Target,
+    check_steps,
     check_target,
     copies,
     ids_until,
@@ -39,6 +40,7 @@ from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Progress, check_seed, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 Method = Literal[
@@ -79,6 +81,7 @@ def runs(method: Method, *, steps: int, tokens: int) -> int:
     }[method]
 
 
+@checked
 def attribute(
     model: SkipModel,
     trace: Trace,
@@ -148,8 +151,7 @@ def attribute(
     target = resolved(target, trace)
     if method not in METHODS:
         raise InputError(f"method={method!r} is not one of {', '.join(METHODS)}.")
-    if steps < 1:
-        raise InputError(f"steps={steps} must be at least 1.")
+    check_steps(steps)
     ids = ids_until(model, trace, target.token)
     table = model.model.get_input_embeddings().weight.detach()
     embedded = table[ids].float()

@@ -18,10 +18,12 @@ from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, check_stop, no_progress
+from skipviz.text.arguments import check_types
 from skipviz.traces import Trace
 
 TOKENS_AT_ONCE = 512
 """Tokens run at once, if nothing else is asked."""
+MOST_STEPS = 10_000
 FORWARD_SHARE = 1 / 3
 """Of the time of a run whose gradient is taken: the way back takes about twice as long."""
 
@@ -58,6 +60,9 @@ class Target:
     word: int | None = None
     against: int | None = None
     site: int | None = None
+
+    def __post_init__(self) -> None:
+        check_types(self)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +105,18 @@ class Attribution:
     def delta(self) -> float | None:
         """The largest miss; None for methods that promise no sum."""
         return max(self.deltas, key=abs, default=None)
+
+
+def check_steps(steps: int) -> None:
+    """Check how many points, or samples, an attribution is to take.
+
+    Raises
+    ------
+    InputError
+        If there are none, or so many that it would never end.
+    """
+    if not 1 <= steps <= MOST_STEPS:
+        raise InputError(f"steps={steps:,} must be from 1 to {MOST_STEPS:,}.")
 
 
 def copies(rows: int, tokens: int) -> int:

@@ -16,7 +16,8 @@ from skipviz.experiments.checkup.subject import Subject
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.inputs import encoded
-from skipviz.text.documents import Document
+from skipviz.text.arguments import checked
+from skipviz.text.documents import Document, check_text
 from skipviz.traces import Trace
 
 CHECKED_TEXT = (
@@ -31,6 +32,7 @@ CHECKED_TOKENS = 128
 """Tokens of a text that are run; each check runs them several times."""
 
 
+@checked
 def check(
     subject: SkipModel | Trace,
     text: str | Document | None = None,
@@ -107,7 +109,7 @@ def short_text(model: SkipModel, text: str | Document | None) -> Int[Tensor, "1 
         ids = torch.tensor([encoded(model, text, bos=None)[1][0].ids])
     else:
         written = text.text if isinstance(text, Document) else text
-        written = CHECKED_TEXT if written is None else written
+        written = CHECKED_TEXT if written is None else check_text(written)
         ids = model.tokenizer(written, return_tensors="pt").input_ids
     if ids.shape[1] < SHORTEST_TEXT:
         raise InputError(

@@ -22,6 +22,7 @@ from skipviz.families import Plan
 from skipviz.families.powers import CanThreshold
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 NEAR_BUDGET = 0.005
@@ -30,6 +31,7 @@ SEARCHED = 8
 """Runs in search of a threshold, at most."""
 
 
+@checked
 def what_if(
     model: SkipModel,
     trace: Trace,

@@ -17,11 +17,11 @@ from torch import Tensor
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.errors import InputError
 from skipviz.experiments.counterfactuals.compared import compared, known_statistics
-from skipviz.experiments.counterfactuals.kept_run import KeptRun
+from skipviz.experiments.counterfactuals.kept_run import KeptRun, makes_states
 from skipviz.experiments.counterfactuals.question import AnswerKey, Question
 from skipviz.experiments.same_model import check_traced
-from skipviz.families.causal_lm import has_logits_apart, layer_list
-from skipviz.families.powers import CanMoveThresholds, traits_of
+from skipviz.families.causal_lm import layer_list
+from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress
 from skipviz.recording.build import TokenColumns, build_trace
@@ -131,11 +131,11 @@ class Asking:
         if rerun.made is not None:
             run, first = self._run(), rerun.token
             targets = torch.cat([run.ids[0], run.ids.new_tensor([-1])])[first + 1 :]
-            in_backbone = traits_of(model.family, model.model).in_backbone
+            known = run.predictions is not None
+            was = run.made if run.predictions is None else run.predictions
             new, divergence = compared(
-                model, run.made[first:], rerun.made, targets,
-                apart=in_backbone and has_logits_apart(model.model),
-            )  # fmt: skip
+                model, was[first:], rerun.made, targets, apart=makes_states(model), known=known
+            )
             figures = concatenate([figures.rows(slice(first)), new.to(torch.device("cpu"))])
             kl[first:] = divergence.double().cpu().numpy()
         made = build_trace(

@@ -21,11 +21,12 @@ from skipviz.traces import Trace
 
 def compared(
     model: SkipModel,
-    was: Float[Tensor, "n d"],
+    was: Float[Tensor, "n _"],
     now: Float[Tensor, "n d"],
     targets: Int[Tensor, " n"],
     *,
     apart: bool,
+    known: bool,
 ) -> tuple[TokenStatistics, Float[Tensor, " n"]]:
     """Return the figures of new predictions, and how far each is from the one before.
 
@@ -39,6 +40,8 @@ def compared(
         The tokens that came next; -1 where none did.
     apart
         Whether they are hidden states.
+    known
+        Whether those before are ``log_probabilities`` instead.
 
     Returns
     -------
@@ -56,7 +59,8 @@ def compared(
     ):
         logits = _logits(model, after, apart=apart)
         figures.append(token_statistics(logits, wanted))
-        divergences.append(kl_divergence(_logits(model, before, apart=apart), logits))
+        before = before if known else log_probabilities(model, before, apart=apart)
+        divergences.append(kl_divergence(before, logits))
     found, divergence = concatenate(figures), torch.cat(divergences)
     if found.entropy.isnan().any() or divergence.isnan().any():
         raise ModelError(
@@ -66,19 +70,42 @@ def compared(
     return found, divergence
 
 
+def log_probabilities(
+    model: SkipModel, made: Float[Tensor, "n d"], *, apart: bool
+) -> Float[Tensor, "n v"]:
+    """Return the logarithms of the probabilities of all next tokens, in float32 and finite.
+
+    Parameters
+    ----------
+    model, made, apart
+        As ``model``, ``now`` and ``apart`` of ``compared``.
+    """
+    parts = [
+        _finite(_logits(model, rows, apart=apart).float().log_softmax(-1))
+        for rows in made.split(HEAD_ROWS)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def kl_divergence(was: Float[Tensor, "n v"], now: Float[Tensor, "n v"]) -> Float[Tensor, " n"]:
     """Return the KL divergence of predictions from those before, sum of p log(p / q), in nats.
 
     Parameters
     ----------
-    was, now
-        Logits before (p) and after (q).
+    was
+        ``log_probabilities`` before (p).
+    now
+        Logits after (q).
     """
+    # Fresh memory for each pass would cost more in page faults than the arithmetic.
+    scratch = was.new_empty(2, min(ROWS, len(was)), was.shape[-1])
     parts = []
-    for before, after in zip(was.split(ROWS), now.split(ROWS), strict=True):
+    for p, after in zip(was.split(ROWS), now.split(ROWS), strict=True):
+        q, weights = scratch[:, : len(p)]
         # 0 times a forbidden word's -inf is 0.
-        p, q = (_finite(each.float().log_softmax(-1)) for each in (before, after))
-        parts.append(torch.linalg.vecdot(p.exp(), p - q).clamp(min=0.0))
+        _finite(torch.log_softmax(after.float(), -1, out=q))
+        torch.exp(p, out=weights)
+        parts.append(torch.linalg.vecdot(weights, torch.sub(p, q, out=q)).clamp(min=0.0))
     return torch.cat(parts)
 
 

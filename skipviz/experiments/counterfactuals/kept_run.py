@@ -13,7 +13,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import Cache, DynamicCache
 
 from skipviz.errors import InputError
+from skipviz.experiments.counterfactuals.compared import log_probabilities
 from skipviz.experiments.decoded_flips import TextBefore
 from skipviz.families import Plan
 from skipviz.families.causal_lm import (
@@ -43,6 +44,8 @@ from skipviz.traces import Trace
 
 KEPT_BYTES = 512 * 2**20
 """Of hidden states, keys and values that are kept of a text; longer ones are run whole."""
+KEPT_PREDICTIONS = 128 * 2**20
+"""Bytes of predictions that are kept of a text; those of longer ones are made for each question."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -75,12 +78,15 @@ class KeptRun:
         What each layer was given; empty where nothing can be reused.
     cache
         Keys and values of every layer; None where nothing can be reused.
+    predictions
+        ``log_probabilities`` of all next tokens; None where they take too much.
     """
 
     ids: Int[Tensor, "1 t"]
     made: Float[Tensor, "t d"]
     states: list[Float[Tensor, "t d"]]
     cache: DynamicCache | None
+    predictions: Float[Tensor, "t v"] | None
 
     @classmethod
     def of(
@@ -111,10 +117,15 @@ class KeptRun:
             hooks += [_keeping(layer, states) for layer in layers]
         ran = _run(model, ids, plan, trace, hooks=hooks, cache=cache)
         _check_same_model(model, trace, ran.matrices)
-        kept = cls(ids=ids, made=ran.made, states=states, cache=cache)
-        if keeps and not kept._resumes_right(model, trace):
-            return cls(ids=ids, made=ran.made, states=[], cache=None)
-        return kept
+        predictions = None
+        if (
+            ids.shape[1] * int(model.model.config.get_text_config().vocab_size) * 4
+            <= KEPT_PREDICTIONS
+        ):
+            predictions = log_probabilities(model, ran.made, apart=makes_states(model))
+        kept = cls(ids=ids, made=ran.made, states=states, cache=cache, predictions=predictions)
+        resumes = not keeps or kept._resumes_right(model, trace)
+        return kept if resumes else replace(kept, states=[], cache=None)
 
     @property
     def can_resume(self) -> bool:
@@ -172,6 +183,11 @@ class KeptRun:
             for each in (again.matrices["score"], trace.matrix("score")[token:])
         ]
         return _near(again.made, self.made[token:]) and _near(*scores)
+
+
+def makes_states(model: SkipModel) -> bool:
+    """Say whether runs of a model end in hidden states, which its head makes logits of."""
+    return traits_of(model.family, model.model).in_backbone and has_logits_apart(model.model)
 
 
 def _can_resume(model: SkipModel, tokens: int) -> bool:
@@ -243,7 +259,7 @@ def _run(
     layer, given = begin
     family = model.family
     seed = trace.run["seed"].item() or 0
-    apart = traits_of(family, model.model).in_backbone and has_logits_apart(model.model)
+    apart = makes_states(model)
     forcing = nullcontext() if plan is None else force(family, model.model, plan, name=model.name)
     with drawing_from(seed), hooked(hooks), family.observe(model.model, events), forcing:
         if given is not None or cache is not None:

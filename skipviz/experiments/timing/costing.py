@@ -27,6 +27,7 @@ from skipviz.experiments.timing.stopwatch import TimedText, alternating, check_o
 from skipviz.experiments.timing.weights_read import bytes_saved, weights_read
 from skipviz.models import SkipModel
 from skipviz.progress import Meter, Progress, no_progress
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 PROFILED_ROUNDS = 2
@@ -40,6 +41,7 @@ _NO_FLOPS = (
 )
 
 
+@checked
 def cost(
     model: SkipModel,
     trace: Trace,

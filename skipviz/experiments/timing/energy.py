@@ -9,7 +9,7 @@ import polars as pl
 import torch
 
 from skipviz.analysis.timing.measured import Machine
-from skipviz.errors import MissingExtraError, ModelError
+from skipviz.errors import InputError, MissingExtraError, ModelError
 from skipviz.experiments.timing.stopwatch import TimedText, prefill
 from skipviz.models import SkipModel
 from skipviz.progress import Meter
@@ -136,6 +136,8 @@ def estimated_energy(runs: pl.DataFrame, machine: Machine, *, watts: float | Non
     """
     if watts is None and machine.device != "cpu":
         return pl.DataFrame(schema=ENERGY)
+    if watts is not None and not 0 < watts < float("inf"):
+        raise InputError(f"watts={watts} must be a number above 0.")
     power = WATTS_PER_THREAD * machine.threads if watts is None else watts
     threads = f"{machine.threads} busy thread{'' if machine.threads == 1 else 's'}"
     drawn = (

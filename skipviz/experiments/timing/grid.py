@@ -31,6 +31,8 @@ from skipviz.models import SkipModel, at_budget, load
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.recorder import record
+from skipviz.text.arguments import checked
+from skipviz.text.documents import check_text
 
 BENCH_TEXT = (
     "The keeper of the lighthouse wrote down every ship that passed: its name, its flag, and the "
@@ -73,6 +75,7 @@ class Grid:
                     raise InputError(f"{name}: {value} must be at least 1.")
 
 
+@checked
 def bench(
     model: str | Path,
     *,
@@ -152,6 +155,8 @@ def bench(
     known = pl.DataFrame(schema=BENCH)
     if out is not None and out.exists():
         known = read_bench(out)
+    if text is not None:
+        check_text(text)
     if not dtypes or not devices:
         raise InputError("Neither dtypes nor devices may be empty; give at least one of each.")
     first = load(model, dtype=dtypes[0], device=devices[0])

@@ -90,9 +90,7 @@ class Exits:
             return hook
 
         pairs = zip(_stays(exits), _segments(model), strict=True)
-        return observing(
-            sink, [(stay, observer(range(first, stop))) for stay, (first, stop) in pairs]
-        )
+        return observing([(stay, observer(range(first, stop))) for stay, (first, stop) in pairs])
 
     def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
         """Let tokens leave where ``plan`` says.
@@ -191,8 +189,9 @@ def _segments(model: nn.Module) -> list[tuple[int, int]]:
 
 def _question_flops(exits: EarlyExits) -> int:
     """Return what translating a state and reading the head's leading directions cost a token."""
-    width, rank = exits.into.shape
-    read = 2 * rank * (width + exits.out.shape[1])
+    into, out = exits.directions()
+    width, rank = into.shape
+    read = 2 * rank * (width + out.shape[1])
     return adapter_flops(width, exits.config.adapter_rank) + read
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skipviz.families.exits.modules import EarlyExits
 from skipviz.families.gated.gathered import CROSSOVER, attention_of
-from skipviz.families.llama import decoder_layers
+from skipviz.families.llama import decoder_layers, weights_asked
 
 
 def gather_layers(model: nn.Module, exits: EarlyExits, *, gathered: bool) -> None:
@@ -50,7 +50,7 @@ def _run_inside(
         made: Tensor = whole(hidden_states, **given)
         return made
     inside, rows = found
-    if len(rows) > CROSSOVER * inside.numel():
+    if len(rows) > CROSSOVER * inside.numel() or weights_asked(layer.self_attn, given):
         made = whole(hidden_states, **given)
         return torch.where(inside.unsqueeze(-1), made, hidden_states)
     read = attention_of(

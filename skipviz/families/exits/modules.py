@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.llama import decoder_layers
 from skipviz.families.thread_state import ThreadState
+from skipviz.families.weights import weights_identity
 
 ExitRule = Literal["confidence", "entropy", "patience"]
 EXIT_RULES: tuple[ExitRule, ...] = ("confidence", "entropy", "patience")
@@ -116,9 +117,6 @@ class EarlyExits(nn.Module):
         Where tokens may leave.
     """
 
-    into: Tensor
-    out: Tensor
-
     def __init__(self, model: Any, config: ExitConfig) -> None:
         super().__init__()
         width = int(model.config.hidden_size)
@@ -127,11 +125,10 @@ class EarlyExits(nn.Module):
             Translator(width, config.adapter_rank) for _ in config.exits
         )
         self.stays = nn.ModuleList(Stay() for _ in config.exits)
-        into, out = leading_directions(model.lm_head.weight, config.head_rank)
-        self.register_buffer("into", into, persistent=False)
-        self.register_buffer("out", out, persistent=False)
-        # Not modules of this one: they belong to the backbone.
-        self._shared = {"norm": model.model.norm}
+        # Not modules of this one: they belong to the model.
+        self._shared = {"norm": model.model.norm, "head": model.lm_head}
+        self._found: tuple[nn.Parameter, Any, tuple[Tensor, Tensor]] | None = None
+        self.directions()
         self._now = ThreadState()
         self.gathered = False
         """Whether layers run for the tokens inside alone; False: for all, and are masked."""
@@ -165,6 +162,15 @@ class EarlyExits(nn.Module):
         if now.left is None:
             return None
         return (torch.where(now.inside.unsqueeze(-1), args[0], now.left),)
+
+    def directions(self) -> tuple[Float[Tensor, "d r"], Float[Tensor, "r v"]]:
+        """Return the head's leading directions, found anew where it was loaded or trained since."""
+        head, found = self._shared["head"].weight, self._found
+        if found is None or found[0] is not head or found[1] != weights_identity(head):
+            with torch.inference_mode(False), torch.autocast(head.device.type, enabled=False):
+                both = leading_directions(head, self.config.head_rank)
+            self._found = found = head, weights_identity(head), both
+        return found[2]
 
     def inside(self) -> tuple[Bool[Tensor, "b t"], Int[Tensor, " n"]] | None:
         """Return which tokens have not left, and their rows in a batch laid flat.
@@ -201,11 +207,12 @@ class EarlyExits(nn.Module):
         now, asked = self._now, translated.flatten(0, 1)
         if now.rows is not None:
             asked = asked.index_select(0, now.rows)
+        into, out = self.directions()
         # Not called: the hook on it is for what leaves the model.
-        low = self._shared["norm"].forward(asked).float() @ self.into
+        low = self._shared["norm"].forward(asked).float() @ into
         found = []
         for rows in low.split(_ROWS):
-            logits = rows @ self.out
+            logits = rows @ out
             if rule == "patience":
                 found.append(logits.argmax(-1))
                 continue

@@ -71,9 +71,7 @@ class GatedUnits(ABC):
             return hook
 
         units = gated_units(model)
-        return observing(
-            sink, [(unit.decide, observer(site)) for site, (_, _, unit) in enumerate(units)]
-        )
+        return observing([(unit.decide, observer(site)) for site, (_, _, unit) in enumerate(units)])
 
     def force(self, model: nn.Module, plan: Plan) -> AbstractContextManager[None]:
         """Replace decisions made in this thread by those of ``plan``.

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
+from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look, stand_in
-from skipviz.families.gated.modules import GatedUnit
+from skipviz.families.gated.modules import Gate, GatedUnit
 from skipviz.families.gated.one_token import Turns, one_token
 from skipviz.families.llama import cache_given, kept_in, rotated
 
@@ -32,6 +33,7 @@ class Gathering:
     def __init__(self, turns: Turns) -> None:
         self._look = Look()
         self._turns = turns
+        self._held = HeldKeys()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Gathering:
         return Gathering(copy.deepcopy(self._turns, memo))
@@ -39,49 +41,42 @@ class Gathering:
     def __call__(self, unit: GatedUnit, states: Float[Tensor, "b t d"], **given: Any) -> Any:
         """Score, decide, and carry the decisions out."""
         # Nothing is asked where a policy decides alike for all and nobody listens or forces.
-        always = None if unit.decide._forward_hooks else getattr(unit.gate, "always", None)
+        always = None
+        if type(unit._modules["gate"]) is not Gate and not unit.decide._forward_hooks:
+            always = getattr(unit.gate, "always", None)
+        if always is None and states.numel() == states.shape[-1]:
+            return one_token(unit, states, self._look, self._turns, self._held, **given)
         if always:
             return unit.unit(states, **given)
         rows = states.flatten(0, 1)
         if always is False:
             low = None
             execute = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
-        elif len(rows) == 1:
-            return one_token(unit, states, self._look, self._turns, **given)
         else:
             score, low = self._look(unit, states)
             execute = unit.decide(score)
         executing = execute.flatten().nonzero().squeeze(1)
         attends = unit.kind == "attn"
-        if len(executing) > CROSSOVER * len(rows):
+        whole = len(executing) > CROSSOVER * len(rows)
+        if whole:
             result = unit.unit(states, **given)
-            output = result[0] if attends else result
-            if len(executing) < len(rows):
-                output = _replaced(output, ~execute, unit, rows, low)
-            return (output, None) if attends else output
-        output = stand_in(unit, rows, low)
-        if attends:
-            ran = attention_of(unit.unit, states, execute, executing, **given)
+            output = (result[0] if attends else result).flatten(0, 1)
         else:
-            ran = unit.unit(rows.index_select(0, executing)) if len(executing) else None
-        if ran is not None:
-            output = output.index_copy_(0, executing, ran)
+            output = torch.empty_like(rows)
+            if attends:
+                ran = attention_of(unit.unit, states, execute, executing, **given)
+            else:
+                ran = unit.unit(rows.index_select(0, executing)) if len(executing) else None
+            if ran is not None:
+                output = output.index_copy_(0, executing, ran)
+        if len(executing) < len(rows):
+            skipped = (~execute).flatten().nonzero().squeeze(1)
+            made = stand_in(unit, states, low, at=skipped)
+            # What a unit returned is not written to: somebody may have kept it.
+            put = output.index_copy if whole else output.index_copy_
+            output = put(0, skipped, made)
         output = output.view(states.shape)
         return (output, None) if attends else output
-
-
-def _replaced(
-    output: Float[Tensor, "b t d"],
-    skip: Bool[Tensor, "b t"],
-    unit: GatedUnit,
-    rows: Float[Tensor, "n d"],
-    low: Float[Tensor, "n r"] | None,
-) -> Float[Tensor, "b t d"]:
-    """Return a unit's output with that of the adapter where it is skipped."""
-    skipped = skip.flatten().nonzero().squeeze(1)
-    few = None if low is None else low.index_select(0, skipped)
-    made = stand_in(unit, rows.index_select(0, skipped), few)
-    return output.flatten(0, 1).index_copy(0, skipped, made).view(output.shape)
 
 
 def attention_of(
@@ -167,6 +162,9 @@ def _attend(
     ``places`` are the queries' places among the ``tokens`` of this forward.
     """
     query, seen = query.transpose(1, 2), key.shape[2]
+    # The mask of the token at place p: what starts at T - p - 1 of T zeros and then minus infinity.
+    ramp = query.new_zeros(2 * tokens)
+    ramp[tokens:] = -torch.inf
     parts = []
     for start in range(0, query.shape[2], QUERY_BLOCK):
         block = places[:, start : start + QUERY_BLOCK]
@@ -179,7 +177,9 @@ def _attend(
             # transformers leaves the mask out for one token, and where nothing comes before: then
             # keys after these tokens are places of a static cache that are not filled yet.
             last = int(block.max()) + 1
-            rows = torch.arange(last, device=key.device) <= block[:, None, :, None]
+            starts = (tokens - 1 - block).flatten()
+            rows = ramp.as_strided((tokens, last), (1, 1)).index_select(0, starts)
+            rows = rows.view(len(block), 1, -1, last)
         parts.append(
             F.scaled_dot_product_attention(
                 query[:, :, start : start + QUERY_BLOCK],

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn import functional as F
 
 from skipviz.families.gated.modules import Gate, GatedUnit
+from skipviz.families.weights import weights_identity
+
+ROOT_OF_HALF = math.sqrt(0.5)
 
 
 class Look:
@@ -28,7 +32,7 @@ class Look:
 
     def __call__(
         self, unit: GatedUnit, states: Float[Tensor, "b t d"]
-    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "n r"] | None]:
+    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t r"] | None]:
         """Return scores, and what the adapter's first matrix makes of the tokens, or None.
 
         Parameters
@@ -40,27 +44,25 @@ class Look:
         """
         # The dictionaries are asked, since attributes of modules are slow to look up.
         gate: Any = unit._modules["gate"]
-        if type(gate) is not Gate:
+        first = self._first(gate, unit._modules["adapter"]) if type(gate) is Gate else None
+        if first is None:
             score: Tensor = gate(states)
             return score, None
-        last: Any = gate._modules["up"]
-        up = last._parameters
-        first = self._first(gate, unit._modules["adapter"])
-        if first is None:
-            return gate(states), None
+        up = gate._modules["up"]._parameters
         width, matrix, bias = first
         states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
-        if states.shape[:2] == (1, 1):
+        if states.numel() == states.shape[-1]:
             made = torch.addmv(bias, matrix, states.view(-1))
-            # ``F.gelu`` asks a library that takes longer to start than to compute so few.
+            # ``F.gelu`` asks a library that takes longer to start than to compute so few. The half
+            # in it is left to the last matrix.
             hidden = made[:width]
-            hidden = hidden * torch.special.ndtr(hidden)
-            found = torch.addmv(up["bias"], up["weight"], hidden)
-            return found.view(1, 1), made[None, width:]
+            hidden = torch.addcmul(hidden, hidden, torch.erf(hidden * ROOT_OF_HALF))
+            found = torch.addmv(up["bias"], up["weight"], hidden, alpha=0.5)
+            return found.view(1, 1), made[width:].view(1, 1, -1)
         made = F.linear(states, matrix, bias)
         hidden = F.gelu(made[..., :width])
         found = F.linear(hidden, up["weight"], up["bias"]).squeeze(-1)
-        return found, made[..., width:].flatten(0, 1)
+        return found, made[..., width:]
 
     def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor] | None:
         """Return how many rows are the gate's, the matrix of both, and its bias.
@@ -74,11 +76,11 @@ class Look:
             return None
         if weight.dtype != other.dtype:
             return None
-        if self._made is None or _identity(weight, bias, other) != self._known:
+        if self._made is None or weights_identity(weight, bias, other) != self._known:
             with torch.inference_mode(False), torch.no_grad():
                 self._made = len(weight), _joined(weight, other), _padded(bias, len(other))
                 self._held = [each.detach() for each in (weight, bias, other)]
-            self._known = _identity(weight, bias, other)
+            self._known = weights_identity(weight, bias, other)
         return self._made
 
 
@@ -107,18 +109,24 @@ def _padded(bias: Tensor, more: int) -> Tensor:
     return whole
 
 
-def _identity(*weights: Tensor) -> tuple[tuple[int, int], ...]:
-    """Return what changes when weights are written to or exchanged."""
-    return tuple((each._version, each.data_ptr()) for each in weights)
-
-
 def stand_in(
-    unit: GatedUnit, states: Float[Tensor, "n d"], low: Float[Tensor, "n r"] | None
-) -> Float[Tensor, "n d"]:
-    """Return what stands in for a unit, from states or from what the first matrix made of them."""
+    unit: GatedUnit,
+    states: Float[Tensor, "b t d"],
+    low: Float[Tensor, "b t r"] | None,
+    *,
+    at: Int[Tensor, " n"] | None = None,
+) -> Float[Tensor, "*n d"]:
+    """Return what stands in for a unit, from states or from what the first matrix made of them.
+
+    ``at`` are the tokens it is wanted for, as places among those of all texts; None: all.
+    """
+    given = states if low is None else low
+    if at is not None:
+        given = given.flatten(0, 1).index_select(0, at)
     if low is None:
-        made: Tensor = unit.adapter(states)
+        made: Tensor = unit.adapter(given)
         return made
     adapter: Any = unit._modules["adapter"]
     up = adapter._modules["up"]._parameters
-    return F.linear(low, up["weight"], up["bias"]).to(states.dtype)
+    made = F.linear(given, up["weight"], up["bias"])
+    return made if made.dtype is states.dtype else made.to(states.dtype)

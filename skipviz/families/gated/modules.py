@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
-from skipviz.families.llama import cache_given, decoder_layers
+from skipviz.families.llama import cache_given, decoder_layers, weights_asked
 from skipviz.families.thread_state import ThreadState
 
 UNITS = ("attn", "mlp")
@@ -116,19 +116,22 @@ class GatedUnit(nn.Module):
     def forward(self, hidden_states: Tensor, *args: Any, **kwargs: Any) -> Any:
         """Run the wrapped module and keep its output where the decision says execute."""
         sloped = self.training or getattr(self.here, "sloped", False)
-        if self.carry_out is not None and not sloped:
+        attends = self.kind == "attn"
+        # Weights that are asked for are of all tokens, as those of a layer without gates.
+        weights = attends and weights_asked(self.unit, kwargs)
+        if self.carry_out is not None and not sloped and not weights:
             return self.carry_out(self, hidden_states, *args, **kwargs)
         score = self.gate(hidden_states)
         execute = self.decide(score).unsqueeze(-1)
         learns = sloped and score.requires_grad
-        keeps = self.kind == "attn" and cache_given(kwargs) is not None
+        keeps = weights or (attends and cache_given(kwargs) is not None)
         if not learns and not keeps and not execute.any():
             # Nobody sees what a unit makes that no token runs, unless its keys are to be kept.
             skipped = self.adapter(hidden_states)
-            return (skipped, None) if self.kind == "attn" else skipped
+            return (skipped, None) if attends else skipped
         result = self.unit(hidden_states, *args, **kwargs)
         # Llama's attention returns (output, weights), its MLP the output alone.
-        output = result[0] if self.kind == "attn" else result
+        output = result[0] if attends else result
         skipped = self.adapter(hidden_states)
         if learns:
             mix = straight_through(score - self.decide.threshold, execute.squeeze(-1))
@@ -136,7 +139,7 @@ class GatedUnit(nn.Module):
             output = mix * output + (1 - mix) * skipped
         else:
             output = torch.where(execute, output, skipped)
-        return (output, *result[1:]) if self.kind == "attn" else output
+        return (output, *result[1:]) if attends else output
 
 
 def straight_through(

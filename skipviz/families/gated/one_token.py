@@ -12,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look, stand_in
 from skipviz.families.gated.modules import GatedUnit
-from skipviz.families.llama import cache_given, kept_in
+from skipviz.families.llama import cache_given
 
 
 class Turns:
@@ -46,7 +47,12 @@ class Turns:
 
 
 def one_token(
-    unit: GatedUnit, states: Float[Tensor, "1 1 d"], look: Look, turns: Turns, **given: Any
+    unit: GatedUnit,
+    states: Float[Tensor, "1 1 d"],
+    look: Look,
+    turns: Turns,
+    held: HeldKeys,
+    **given: Any,
 ) -> Any:
     """Return what a gated unit returns for one token.
 
@@ -56,25 +62,26 @@ def one_token(
         The unit with its gate and its adapter.
     states
         Normalised hidden state.
-    look, turns
+    look, turns, held
         What is kept from token to token.
     given
         As transformers gives it to the unit.
     """
     score, low = look(unit, states)
-    execute = bool(unit.decide(score))
+    parts = unit._modules
+    execute = bool(parts["decide"](score))  # type: ignore[misc]
+    own: Any = parts["unit"]
     if unit.kind == "mlp":
-        return unit.unit(states) if execute else stand_in(unit, states[0], low).view(states.shape)
-    read = _read(unit.unit, states, turns, execute=execute, **given)
-    if read is None:
-        return stand_in(unit, states[0], low).view(states.shape), None
-    return read, None
+        return own(states) if execute else stand_in(unit, states, low)
+    read = _read(own, states, turns, held, execute=execute, **given)
+    return (stand_in(unit, states, low) if read is None else read), None
 
 
 def _read(
     attention: Any,
     states: Float[Tensor, "1 1 d"],
     turns: Turns,
+    held: HeldKeys,
     *,
     execute: bool,
     position_embeddings: tuple[Tensor, Tensor],
@@ -85,22 +92,22 @@ def _read(
     cache = cache_given(more)
     if not execute and cache is None:
         return None
-    heads = (1, 1, -1, attention.head_dim)
+    # Of one token, heads before tokens and tokens before heads are the same numbers in a row.
+    heads = (1, -1, 1, attention.head_dim)
     turn = turns.at(position_embeddings, layer=attention.layer_idx)
-    key = attention.k_proj(states).view(heads)
+    key, value = attention.k_proj(states).view(heads), attention.v_proj(states).view(heads)
     if "k_norm" in attention._modules:
         key = attention.k_norm(key)
-    key = torch.matmul(key, turn).transpose(1, 2)
-    value = attention.v_proj(states).view(heads).transpose(1, 2)
+    key = torch.matmul(key, turn)
     if cache is not None:
-        key, value = kept_in(cache, attention, key, value, more)
+        key, value = held.keep(cache, attention, key, value, more)
     if not execute:
         return None
     query = attention.q_proj(states).view(heads)
     if "q_norm" in attention._modules:
         query = attention.q_norm(query)
     read = F.scaled_dot_product_attention(
-        torch.matmul(query, turn).transpose(1, 2),
+        torch.matmul(query, turn),
         key,
         value,
         attn_mask=attention_mask,

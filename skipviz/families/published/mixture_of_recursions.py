@@ -201,10 +201,7 @@ def _layers(model: Any) -> list[Any]:
 
 def _first_shared(model: nn.Module) -> int:
     """Return how many layers stand before the shared ones."""
-    (first,) = [
-        place for place, layer in enumerate(_layers(model)) if layer is _recursions(model)[0].router
-    ]
-    return first
+    return _layers(model).index(_recursions(model)[0].router)
 
 
 def _shares_keys(router: Any) -> bool:

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from skipviz.families.base import EventSink
 from skipviz.families.hooks import Hook, after, before, hooked
+from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits
 from skipviz.families.published.sequence_exits import OF_ENCODERS, asked, exit_sites, reached
 from skipviz.schema import Site
@@ -75,8 +76,8 @@ class _Agreement:
         self.agreed, self.earlier = 0, None
 
     def note_shape(self, module: nn.Module, args: Any, result: Any) -> None:
-        states = result if isinstance(result, Tensor) else result[0]
-        self.shape = (states.shape[0], states.shape[1])
+        texts, tokens, _ = states_made(result).shape
+        self.shape = (texts, tokens)
 
     def ask(self, layer: int) -> Any:
         def hook(module: nn.Module, args: Any, logits: Tensor) -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from skipviz.families.base import EventSink
-from skipviz.families.hooks import Hook, after
+from skipviz.families.hooks import Hook
+from skipviz.families.layer_calls import call_hooks
 from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits
 from skipviz.schema import Rule, Scope, Site
@@ -37,16 +38,14 @@ def exit_sites(layers: int, *, rule: Rule, polarity: Literal[1, -1], scope: Scop
 
 
 def reached(layers: Sequence[nn.Module], sink: EventSink) -> Iterator[Hook]:
-    """Yield hooks that tell of each layer behind the first that it ran, when it has."""
+    """Return hooks that tell of each layer behind the first that it ran, when it has."""
 
-    def tell(layer: int, result: Any) -> None:
+    def tell(number: int, result: Any) -> None:
         states = states_made(result)
         ran = torch.ones(states.shape[:2], dtype=torch.bool, device=states.device)
-        sink.on_gate(layer - 1, ran=ran)
+        sink.on_gate(number, ran=ran)
 
-    for number, layer in enumerate(layers):
-        if number:
-            yield after(layer, lambda _, args, result, number=number: tell(number, result))
+    return call_hooks(layers[1:], tell)
 
 
 def asked(

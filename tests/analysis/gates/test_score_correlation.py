@@ -204,3 +204,27 @@ def test_a_trace_without_gates_has_no_scores_to_correlate() -> None:
     cells = pl.DataFrame(schema={"token": pl.Int64, "site": pl.Int64, "utility": pl.Float64})
     with pytest.raises(ValueError, match="0 sites"):
         correlate(trace, cells, "utility", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (lambda cells: cells.drop("token"), "need a column 'token' of whole numbers"),
+        (lambda cells: cells.cast({"site": pl.Float64}), "need a column 'site' of whole numbers"),
+        (lambda cells: cells.with_columns(token=-pl.col("token")), "tokens of the cells must be"),
+        (lambda cells: cells.with_columns(site=pl.col("site") + 99), "sites of the cells must be"),
+        (lambda cells: pl.concat([cells, cells]), "the same token and site twice"),
+        (lambda cells: cells.cast({"utility": pl.String}), "'utility' is of type String"),
+    ],
+)
+def test_cells_that_are_not_the_traces_are_refused(changed: Any, said: str) -> None:
+    trace = make_trace(tokens=8)
+    cells = changed(as_cells(trace.matrix("score")))
+    with pytest.raises(skipviz.InputError, match=said):
+        correlate(trace, cells, "utility")
+
+
+def test_some_method_must_be_asked_for() -> None:
+    trace = make_trace(tokens=8)
+    with pytest.raises(skipviz.InputError, match="There is no method; give some of pearson"):
+        correlate(trace, as_cells(trace.matrix("score")), "utility", methods=[])

@@ -23,7 +23,7 @@ def test_the_least_that_can_be_resampled() -> None:
     [
         (2, {}, "2 tokens are too few"),
         (3, {"block": 0}, "block=0 must be at least 1"),
-        (3, {"permutations": 0}, "permutations=0 must be at least 1"),
+        (3, {"permutations": 0}, "permutations=0 must be from 1 to"),
         (3, {"documents": np.zeros(2, dtype=np.int64)}, "2 texts are named for 3 tokens"),
     ],
 )

@@ -7,7 +7,7 @@ import pytest
 
 import skipviz
 from skipviz.analysis.tokens import linguistics
-from skipviz.analysis.tokens.classes import token_classes
+from skipviz.analysis.tokens.classes import kinds_of_texts, token_classes
 from skipviz.analysis.tokens.function_words import is_function_word
 from tests.synthetic import make_trace, say
 
@@ -174,3 +174,27 @@ def test_five_thousand_tokens_take_a_moment() -> None:
     began = time.perf_counter()
     classes([" word", "s", ".", " 4", " And"] * 1000)
     assert time.perf_counter() - began < 1
+
+
+def test_texts_by_themselves_are_of_the_kind_of_tokens_that_are_whole_words() -> None:
+    pieces = [
+        "The",
+        " fox",
+        "'s",
+        " 42",
+        ",",
+        "\n",
+        " $",
+        " don't",
+        " of",
+        "\t",
+        " \u00e9t\u00e9",
+        ".",
+    ]
+    expected = classes(pieces)["kind"].to_list()
+    found = kinds_of_texts(pl.Series(pieces)).to_list()
+    assert found[:2] + found[3:] == expected[:2] + expected[3:]
+    assert kinds_of_texts(pl.Series(["the", "ology", "", " ", "'s"])).to_list() == [
+        "function words", "content words", "white space", "white space", "punctuation"
+    ]  # fmt: skip
+    assert kinds_of_texts(pl.Series([], dtype=pl.String)).to_list() == []

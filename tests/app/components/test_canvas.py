@@ -201,6 +201,8 @@ def test_an_address_counts_if_it_names_this_trace(
     # What the component says goes first: the address may be about to follow.
     told = selection_of(["k", None, None], None, None, data=sent, address=address)
     assert told == Selection()
+    other = selection_of(["j", 5, 5], None, None, data=sent, address=address)
+    assert other == Selection()
 
 
 def test_the_browser_gets_the_colours_of_the_figures() -> None:

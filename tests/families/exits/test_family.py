@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from skipviz.families.exits.modules import (
     leading_directions,
     set_exit_rule,
 )
+from skipviz.families.exits.settings import ExitAt
 from skipviz.families.llama import UnitFlops
 from skipviz.text.spans import encode
 from tests import tiny
@@ -27,8 +29,12 @@ CONFIG = ExitConfig(exits=(1, 3), adapter_rank=2, head_rank=WIDTH)
 THRESHOLDS: dict[ExitRule, float] = {"confidence": 0.06, "entropy": 5.05, "patience": 1.0}
 
 
-def with_exits(*, rule: ExitRule = "confidence", seed: int = 0) -> Any:
+def with_exits(
+    *, rule: ExitRule = "confidence", seed: int = 0, change: Callable[[Any], None] = lambda _: None
+) -> Any:
+    """``change`` is made before there are exits."""
     model = tiny.backbone(seed=seed)
+    change(model)
     install_exits(model, CONFIG)
     torch.manual_seed(seed)
     for translator in model.exits.translators:
@@ -190,3 +196,28 @@ def test_leading_directions_of_full_rank_change_no_probability() -> None:
 def test_an_exit_after_the_last_layer_is_refused() -> None:
     with pytest.raises(ValueError, match="saves nothing"):
         install_exits(tiny.backbone(seed=0), ExitConfig(exits=(1, 5), adapter_rank=2, head_rank=4))
+
+
+def new_head(model: Any, way: str) -> None:
+    with torch.random.fork_rng():
+        head = tiny.backbone(seed=7).lm_head.weight.detach()
+    if way == "loaded":
+        model.load_state_dict({"lm_head.weight": head}, strict=False)
+    elif way == "put in its place":
+        model.lm_head.weight = torch.nn.Parameter(head.clone())
+    else:
+        weight = model.lm_head.weight
+        weight.grad = weight.detach() - head
+        torch.optim.SGD([weight], lr=1.0).step()
+
+
+@pytest.mark.parametrize("way", ["loaded", "put in its place", "trained"])
+def test_rules_read_the_head_as_it_is(way: str) -> None:
+    after = with_exits()
+    new_head(after, way)
+    before = with_exits(change=lambda model: new_head(model, way))
+    expected, seen = (skipviz.from_parts(each, tiny.tokenizer()) for each in (before, after))
+    scores = skipviz.trace(expected, tiny.TEXT).matrix("score")
+    for model in (seen, seen.under(ExitAt("confidence", THRESHOLDS["confidence"]))):
+        found = skipviz.trace(model, tiny.TEXT).matrix("score")
+        np.testing.assert_allclose(found, scores, atol=1e-6)

@@ -15,11 +15,17 @@ from skipviz.families.exits.family import Exits
 from skipviz.families.exits.modules import ExitConfig, ExitRule, install_exits, set_exit_rule
 from skipviz.families.gated import gathered as carried
 from tests import tiny
+from tests.gathering import (
+    KINDS,
+    TEXT,
+    Both,
+    same_attention_weights,
+    same_generation,
+    same_in_a_batch,
+    same_losses,
+)
 
-KINDS = ("Llama", "Mistral", "Qwen2", "Qwen3")
 RULES: tuple[ExitRule, ...] = ("confidence", "entropy", "patience")
-TEXT = tiny.TEXT * 4
-"""Longer than a block of queries."""
 CONFIG = ExitConfig(exits=(0, 2, 3), adapter_rank=2, head_rank=32)
 
 
@@ -39,7 +45,7 @@ def exits_of(kind: str, *, rule: ExitRule = "confidence", dtype: Any = torch.flo
     return made
 
 
-def both(kind: str, **more: Any) -> tuple[skipviz.SkipModel, skipviz.SkipModel]:
+def both(kind: str, **more: Any) -> Both:
     masked = exits_of(kind, **more)
     return masked, skipviz.with_runtime(masked, "gathered")
 
@@ -75,39 +81,17 @@ def test_every_rule(rule: ExitRule) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unlike_texts_in_a_batch(kind: str) -> None:
-    masked, fast = both(kind)
-    texts = [TEXT, tiny.TEXT[:30], "A", TEXT[5:120]]
-    given = masked.tokenizer(texts, return_tensors="pt", padding=True)
-    places = (given["attention_mask"].cumsum(-1) - 1).clamp(min=0)
-    with torch.inference_mode():
-        found = [model.model(**given, position_ids=places).logits for model in (masked, fast)]
-    kept = given["attention_mask"].bool()
-    torch.testing.assert_close(found[0][kept], found[1][kept], atol=1e-4, rtol=1e-4)
+    same_in_a_batch(both(kind))
 
 
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_generation_is_the_same_and_goes_on_where_it_stopped(kind: str, cache: str) -> None:
-    masked, fast = both(kind)
-    given = masked.tokenizer([tiny.TEXT, tiny.TEXT[:12]], return_tensors="pt", padding=True)
-    more: dict[str, Any] = {"do_sample": False, "max_new_tokens": 12, "pad_token_id": 2}
-    if cache == "static":
-        more["cache_implementation"] = "static"
-    found = [model.model.generate(**given, **more) for model in (masked, fast)]
-    assert torch.equal(*found)
-    drawn = []
-    for model in (masked, fast):
-        torch.manual_seed(0)
-        drawn.append(model.model.generate(**given, **more | {"do_sample": True}))
-    assert torch.equal(*drawn)
-    # Stopped, and continued from what there is.
-    new = found[0].shape[1] - given["input_ids"].shape[1]
-    mask = torch.nn.functional.pad(given["attention_mask"], (0, new), value=1)
-    further = [
-        model.model.generate(input_ids=found[0], attention_mask=mask, **more)
-        for model in (masked, fast)
-    ]
-    assert torch.equal(*further)
+    same_generation(both(kind), cache=cache)
+
+
+def test_attention_weights_are_of_every_layer() -> None:
+    same_attention_weights(both("Llama"))
 
 
 def test_recording_on_top_says_the_same() -> None:
@@ -156,11 +140,7 @@ def test_all_leave_and_none(share: bool) -> None:
     masked, fast = both("Llama")
     shape = (len(skipviz.trace(masked, TEXT)), sites_of(masked))
     plan = skipviz.Plan(np.full(shape, share))
-    losses = [
-        skipviz.trace(model, TEXT, plan=plan).tokens["nll"].to_numpy()[:-1]
-        for model in (masked, fast)
-    ]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    same_losses(*(skipviz.trace(model, TEXT, plan=plan) for model in (masked, fast)))
 
 
 def sites_of(model: skipviz.SkipModel) -> int:

@@ -14,16 +14,14 @@ from skipviz.families.fixed_rates.modules import FixedRate, install_rates, set_r
 from skipviz.families.gated import gathered
 from skipviz.families.gated.modules import gated_units
 from tests import tiny
+from tests.gathering import TEXT, Both, same_attention_weights, same_generation, same_losses
 
 STATIC = [1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1.0, 1.0]
 """Of layers 1 to 4, attention first."""
 RANDOM = [0.5, 0.2, 0.9, 0.4, 0.0, 0.5, 1.0, 0.6]
-TEXT = tiny.TEXT * 4
 
 
-def both(
-    rates: list[float], *, kind: str = "Llama", attention: str = "sdpa"
-) -> tuple[skipviz.SkipModel, skipviz.SkipModel]:
+def both(rates: list[float], *, kind: str = "Llama", attention: str = "sdpa") -> Both:
     model = tiny.of_kind(kind)
     install_rates(model, tiny.GATES, seed=0)
     torch.manual_seed(1)
@@ -44,8 +42,7 @@ def test_a_text_alone(rates: list[float], kind: str, attention: str) -> None:
     traces = [skipviz.trace(m, TEXT) for m in both(rates, kind=kind, attention=attention)]
     for name in ("exec_count", "score"):
         assert np.array_equal(*(trace.matrix(name) for trace in traces))
-    losses = [trace.tokens["nll"].to_numpy()[:-1] for trace in traces]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    same_losses(*traces)
     assert [trace.sites["computed_anyway"].all() for trace in traces] == [True, False]
     assert not traces[1].sites["computed_anyway"].any()
     assert traces[1].run["runtime"].item() == "gathered"
@@ -54,17 +51,11 @@ def test_a_text_alone(rates: list[float], kind: str, attention: str) -> None:
 @pytest.mark.parametrize("rates", [STATIC, RANDOM], ids=["static", "random"])
 @pytest.mark.parametrize("cache", ["dynamic", "static"])
 def test_generating_for_a_padded_batch(rates: list[float], cache: str) -> None:
-    models = both(rates)
-    given = models[0].tokenizer([tiny.TEXT, tiny.TEXT[:12]], return_tensors="pt", padding=True)
-    more: dict[str, Any] = {"max_new_tokens": 10, "pad_token_id": 2}
-    if cache == "static":
-        more["cache_implementation"] = "static"
-    for sampled in (False, True):
-        found = []
-        for model in models:
-            torch.manual_seed(0)
-            found.append(model.model.generate(**given, **more, do_sample=sampled))
-        assert torch.equal(*found)
+    same_generation(both(rates), cache=cache)
+
+
+def test_attention_weights_are_of_every_layer() -> None:
+    same_attention_weights(both(STATIC))
 
 
 def calls(model: Any, run: Any) -> set[tuple[int, str, str]]:
@@ -111,8 +102,7 @@ def test_a_plan_is_asked_for_where_all_is_fixed() -> None:
     plan = skipviz.Plan(np.random.default_rng(0).random((tokens, len(STATIC))) < 0.4)
     first, second = (skipviz.trace(model, TEXT, plan=plan) for model in (masked, fast))
     assert np.array_equal(second.matrix("exec_count") > 0, plan.execute)
-    losses = [trace.tokens["nll"].to_numpy()[:-1] for trace in (first, second)]
-    np.testing.assert_allclose(*losses, atol=1e-4)
+    same_losses(first, second)
     # From a cache too, whose keys of a dropped attention the plan lets later tokens read.
     ids = masked.tokenizer(tiny.TEXT, return_tensors="pt").input_ids[:, :12]
     logits: list[Tensor] = []
@@ -127,6 +117,6 @@ def test_a_plan_is_asked_for_where_all_is_fixed() -> None:
 
 def test_what_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = gathered.stand_in
-    monkeypatch.setattr(gathered, "stand_in", lambda *given: honest(*given) * 1.01)
+    monkeypatch.setattr(gathered, "stand_in", lambda *given, **more: honest(*given, **more) * 1.01)
     with pytest.raises(skipviz.ModelError, match="its logits differ from the masked ones"):
         both(STATIC)

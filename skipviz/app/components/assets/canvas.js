@@ -64,8 +64,15 @@ function listenToMap(view, find) {
   view.scrub.addEventListener("input", () => scroll(view, Number(view.scrub.value)));
   find("earlier").addEventListener("click", () => scroll(view, view.start - Math.ceil(shown(view) / 2)));
   find("later").addEventListener("click", () => scroll(view, view.start + Math.ceil(shown(view) / 2)));
-  view.resizes = new ResizeObserver(() => view.trace && paintMap(view));
-  view.resizes.observe(view.canvas);
+  let height = 0;
+  view.resizes = new ResizeObserver(() => {
+    if (!view.trace) return;
+    paintMap(view);
+    // A text that had no height yet could not be scrolled.
+    if (!height && view.tokens.clientHeight && view.token !== null) scrollTo(view, view.spans[view.token]);
+    height = view.tokens.clientHeight;
+  });
+  for (const element of [view.canvas, view.tokens]) view.resizes.observe(element);
 }
 
 /** Collapsing, help, and the change of theme. */
@@ -155,6 +162,8 @@ function selectAtFirst(view, first) {
     view.site = named.site;
     tell(view, { later: true, push: false });
   }
+  // Python reads the address too until it is told what is selected.
+  if (named?.token != null || (first && parameter("token") !== null)) view.send("selected", [view.key, view.token, view.site]);
   if (view.site !== null) view.lastSite = view.site;
   remember(view);
   if (view.token === null) return;

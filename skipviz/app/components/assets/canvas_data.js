@@ -45,7 +45,7 @@ function readTrace(data) {
   const scores = part("scores"), forced = part("forced");
   const trace = {
     count, layers: data.layers, rows: data.rows, palette: data.palette, texts: data.texts,
-    span: part("span"), id: part("token_id"), context: part("context"),
+    span: numbered(unpackBits(part("opens"), count)), id: part("token_id"),
     used: part("used"), nll: part("nll"), surprisal: part("surprisal"), entropy: part("entropy"),
     ran: unpackBits(part("ran"), cells), counts: part("counts"),
     forced: forced && unpackBits(forced, cells),
@@ -53,11 +53,28 @@ function readTrace(data) {
     likelyOf: part("likelyOf"), likelyWords: part("likelyWords"), likelyIds: part("likelyIds"), likelyShares: part("likelyShares"),
     ...sequences(data.sources, count),
   };
+  trace.context = part("context") ?? contexts(data.sources, count);
   trace.sites = data.sites.map((site, place) => ({ ...site, place, starts: part("limitStarts" + place), limits: part("limits" + place) }));
   for (const site of trace.sites)
     for (let i = 0, at = site.place * count; i < count; i++, at++)
       trace.margin[at] = Number.isFinite(limitOf(site, i)) ? scores[at] * site.spread : NaN;
   return trace;
+}
+
+/** The number of each token's span, from where spans begin. */
+function numbered(opens) {
+  let span = -1;
+  return Int32Array.from(opens, (opened) => (span += opened));
+}
+
+/** How many tokens each token could see, itself included, where windows do not end that. */
+function contexts(sources, count) {
+  const found = new Int32Array(count);
+  sources.forEach(([start], place) => {
+    const end = place + 1 < sources.length ? sources[place + 1][0] : count;
+    for (let i = start; i < end; i++) found[i] = i - start + 1;
+  });
+  return found;
 }
 
 /** Which text each token is of, from where the texts begin. */
@@ -92,9 +109,10 @@ function decisionOf(trace, token, place) {
 
 /** The most likely tokens after one token, the most likely first; null where unknown. */
 function likelyAfter(trace, token) {
-  const place = trace.likelyOf ? trace.likelyOf.indexOf(token) : -1;
+  if (!trace.likelyWords) return null;
+  const place = trace.likelyOf ? trace.likelyOf.indexOf(token) : token;
   if (place < 0) return null;
-  const each = trace.likelyWords.length / trace.likelyOf.length;
+  const each = trace.likelyWords.length / (trace.likelyOf?.length ?? trace.count);
   const following = token + 1 < trace.count && trace.sequence[token + 1] === trace.sequence[token] ? trace.id[token + 1] : null;
   return Array.from({ length: each }, (_, i) => trace.likelyWords[place * each + i])
     .map((word, i) => ({ id: trace.likelyIds[word], text: trace.likely[word], share: trace.likelyShares[place * each + i], came: trace.likelyIds[word] === following }))

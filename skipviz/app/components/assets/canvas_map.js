@@ -1,7 +1,7 @@
 // The map of layers and tokens: cells on one canvas, and over it, on another, what is marked.
 
 const CELL = 3; // pixels per token, at least
-const LEFT = 46, TOP = 4, GAP = 12, BOTTOM = 22;
+const LEFT = 46, TOP = 4, GAP = 12, BOTTOM = 30;
 const HOLLOW = { cell: 7, row: 6 }; // from this size on, what was skipped is drawn hollow
 const ASKED = 1; // a mark of a decision that was asked for; others follow from those
 const STEPS = 255; // shades of a ramp on the map

@@ -1,7 +1,7 @@
 // The panel of the selected token, from what the browser has: nothing is asked of Python.
 
 const SVG = "http://www.w3.org/2000/svg";
-const PATH = { width: 340, left: 26, right: 8, unit: 70, gap: 20, bottom: 20, mark: 3.2 };
+const PATH = { width: 300, left: 20, right: 4, unit: 62, gap: 18, bottom: 18, mark: 3 };
 
 /** An element with its text and attributes. */
 function make(name, text, attributes = {}) {
@@ -86,9 +86,9 @@ function numbers(view, tokens) {
   }
   const nats = (values) => (token) => inNats(values[token]);
   table.append(
-    row("Position", (token) => `${token.toLocaleString("en")}, context ${trace.context[token].toLocaleString("en")}`),
+    row("Context", (token) => `${trace.context[token].toLocaleString("en")} tokens`),
     row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)),
-    row("Loss on the next", nats(trace.nll)),
+    row("Loss on next", nats(trace.nll)),
     row("Surprisal", nats(trace.surprisal)),
     row("Entropy", nats(trace.entropy)));
   if (!["used", "nll", "surprisal", "entropy"].includes(lens.stored))
@@ -110,7 +110,7 @@ function path(view, tokens) {
   units.forEach((unit, place) => {
     const top = place * (PATH.unit + PATH.gap) + PATH.gap, middle = top + PATH.unit / 2;
     figure.append(
-      draw("text", { x: 0, y: top - 5, class: "unit" }, `${trace.palette.names[unit]}: up = for running, down = for skipping`),
+      draw("text", { x: 0, y: top - 5, class: "unit" }, `${trace.palette.names[unit]}: ↑ for running, ↓ for skipping`),
       draw("line", { x1: PATH.left - 6, x2: PATH.width - PATH.right, y1: middle, y2: middle, class: "threshold" }),
       draw("text", { x: PATH.left - 9, y: middle + 3.5, class: "tick", "text-anchor": "end" }, "0"));
     const gated = new Set(trace.sites.filter((site) => site.unit === unit).map((site) => site.row));

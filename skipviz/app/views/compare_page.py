@@ -1,0 +1,137 @@
+"""The page of comparisons: what is shown beside another of the visitor's recent runs."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import polars as pl
+import streamlit as st
+
+from skipviz import plots
+from skipviz.analysis.comparison import TraceComparison, compare_traces
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.heading import heading
+from skipviz.app.components.plain_text import plain
+from skipviz.app.components.run_button import PATHS, computed, jobs, traced_now
+from skipviz.app.frame.recent_runs import RecentRun, recent_runs
+from skipviz.app.jobs import Request
+from skipviz.app.sessions import this_visitor
+from skipviz.app.state import on_canvas, state
+from skipviz.plots.comparison.lenses import comparison_lenses
+from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.style.labels import said_of
+from skipviz.readings.comparison.traces import traces_caveat, traces_reading
+from skipviz.traces import Trace
+
+OTHER_RUN = "compared with"
+"""The run that what is shown is compared with."""
+MOST_DIFFERENT = 30
+"""Pieces of a text that the table shows."""
+TEXT_TOKENS = 2_000
+"""Tokens of each text that stand side by side."""
+NOTHING = (
+    "There is one run so far. Trace the same text with another model, policy or budget, or another "
+    "text: then the two can be compared here."
+)
+
+
+def page() -> None:
+    """Offer the visitor's other runs, and show what differs."""
+    heading(
+        "What differs between two runs?", "layers used", "budget", "FLOPs", "surprisal", "site",
+        "95% interval",
+    )  # fmt: skip
+    known = traced_now()
+    if known is None:
+        return
+    request, trace = known
+    shown = state().runs[PATHS].finished
+    others = {
+        run.request.address: run
+        for run in recent_runs().of(this_visitor())
+        if shown is None or run.request.key != shown.request.key
+    }
+    if not others:
+        st.info(NOTHING)
+        return
+    second = _choose(others).request
+    other = computed(OTHER_RUN, "Trace it again", second, lambda: jobs().submit(second))
+    if other is None:
+        return
+    found = jobs().made(
+        f"comparison {request.key} {second.key}", lambda: compare_traces(trace, other)
+    )
+    _show(request, second, found)
+
+
+def _choose(others: dict[str, RecentRun]) -> RecentRun:
+    address = st.selectbox(
+        "Compare what is shown, the first, with this run, the second",
+        list(others),
+        format_func=lambda address: plain(others[address].label),
+        key="compare with",
+    )
+    return others[str(address)]
+
+
+def _show(request: Request, second: Request, found: TraceComparison) -> None:
+    _paint(request, second, found)
+    st.markdown(traces_reading(found))
+    st.plotly_chart(plots.comparison_figure(found), key="comparison")
+    if found.match != "none":
+        st.caption("The canvas above can be coloured by both differences.")
+    left, right = st.columns(2)
+    _text(left, "First", found.trace)
+    _text(right, "Second", found.other)
+    with st.expander("What each came to"):
+        st.dataframe(found.totals, hide_index=True, width="stretch")
+    tables = {"Totals": ("comparison-totals", found.totals)}
+    if found.match != "none":
+        _where(found)
+        tables["Pieces of the text"] = ("comparison-pieces", found.pieces)
+    if found.shared_sites.height:
+        with st.expander("Shared sites"):
+            st.dataframe(found.shared_sites, hide_index=True, width="stretch")
+        tables["Shared sites"] = ("comparison-sites", found.shared_sites)
+    csv_buttons(tables)
+    st.caption(traces_caveat(found))
+
+
+def _paint(request: Request, second: Request, found: TraceComparison) -> None:
+    """Let the canvas be coloured by what differs."""
+    makers = [partial(_same, lens) for lens in comparison_lenses(found)]
+    if makers:
+        on_canvas(request).paint(f"comparison with {second.key}", *makers)
+
+
+def _same(lens: Lens) -> Lens:
+    return lens
+
+
+def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:
+    with place:
+        st.subheader(name)
+        st.caption(plain(said_of(trace)))
+        with st.container(height=320):
+            st.html(plots.token_html(trace, limit=TEXT_TOKENS))
+
+
+def _where(found: TraceComparison) -> None:
+    """List the pieces whose surprisal differs most."""
+    pieces = found.pieces.with_columns(
+        nats=pl.col("surprisal") - pl.col("surprisal_other"),
+        layers=pl.col("layers_used") - pl.col("layers_used_other"),
+    )
+    most = pieces.drop_nulls("nats").sort(pl.col("nats").abs(), descending=True)
+    with st.expander(f"Where they differ most: {min(MOST_DIFFERENT, most.height)} places"):
+        st.dataframe(
+            most.head(MOST_DIFFERENT).select(
+                "text",
+                pl.col("first_token").alias("token"),
+                pl.col("nats").round(3).alias("surprisal, nats more"),
+                pl.col("layers").round(2).alias("layers used, more"),
+                pl.col("changed").alias("decisions that differ"),
+            ),
+            hide_index=True,
+            width="stretch",
+        )

@@ -1,0 +1,49 @@
+"""Figures over all tokens of a corpus."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import streamlit as st
+
+from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.plain_text import plain
+from skipviz.corpus.questions.groups import Groups
+from skipviz.corpus.questions.means import corpus_means, corpus_rates
+from skipviz.corpus.reading.dataset import CorpusDataset
+from skipviz.corpus.reading.root import open_below
+from skipviz.plots.corpora.rates_map import corpus_rate_map
+from skipviz.readings.corpora.answers import corpus_rates_reading
+
+ALL_TOKENS = "all tokens"
+
+
+def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
+    """Show rates and means over all tokens, by group."""
+    by = st.selectbox("By", [ALL_TOKENS, "kind", *corpus.columns], key="corpus_by")
+    grouped = None if by == ALL_TOKENS else str(by)
+    tables = _tables(str(root), name, version_of(corpus), grouped)
+    shown = Groups.of(corpus, grouped).shown
+    if "rates" in tables:
+        rates = tables["rates"]
+        st.markdown(plain(corpus_rates_reading(rates, by=shown)))
+        st.plotly_chart(corpus_rate_map(rates, by=shown, source=name), key="corpus_rates")
+    else:
+        st.info("The model has no gates, so every layer runs for every token.")
+    st.dataframe(tables["means"].drop("error"), hide_index=True)
+    csv_buttons({label.capitalize(): (label, table) for label, table in tables.items()})
+
+
+def version_of(corpus: CorpusDataset) -> str:
+    """Return what changes where a dataset does."""
+    return f"{len(corpus.parts)} {len(corpus)} {corpus.complete} {corpus.run['setup_sha256'][0]}"
+
+
+@st.cache_data(max_entries=32, show_spinner="Reading all tokens")
+def _tables(root: str, name: str, version: str, by: str | None) -> dict[str, pl.DataFrame]:
+    """Return rates, if there are sites, and means; ``version`` changes with the dataset."""
+    corpus = open_below(Path(root), name)
+    figures = ["layers_used", "nll", "surprisal", "entropy"]
+    means = {"means": corpus_means(corpus, figures, by=by)}
+    return {"rates": corpus_rates(corpus, by=by)} | means if corpus.labels else means

@@ -1,0 +1,147 @@
+"""Trace many texts into a dataset, turn traces into one, and look whether one is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, get_args
+
+import typer
+
+from skipviz.cli.inputs import Gates, Remote, check_folder
+from skipviz.errors import InputError
+
+Out = Annotated[
+    str, typer.Option(help="Folder of the dataset, or an address such as s3://bucket/folder.")
+]
+
+
+def run_corpus(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, or files: .txt, .md, .jsonl, .csv, packed with gz or zst or not, and "
+            ".parquet; addresses such as s3://bucket/x; - for a text on standard input."
+        ),
+    ],
+    out: Out,
+    model: Annotated[str, typer.Option(help="Sample model, folder or hub name.")] = "smollm2-gated",
+    engine: Annotated[
+        str, typer.Option(help="local, or ray for the workers of a Ray cluster.")
+    ] = "local",
+    runtime: Annotated[
+        str, typer.Option(help="masked, or gathered, which computes only what runs.")
+    ] = "masked",
+    analyses: Annotated[
+        str, typer.Option(help="Further tables, with commas: audit, lens. Audits take long.")
+    ] = "",
+    text_column: Annotated[
+        str,
+        typer.Option(help="Column of the text in .csv and .parquet, field in .jsonl."),
+    ] = "text",
+    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
+    ] = None,
+    limit: Annotated[
+        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
+    ] = None,
+    gates: Gates = None,
+    dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    bos: Annotated[
+        bool | None,
+        typer.Option(
+            "--bos/--no-bos",
+            help="Begin each text with the begin-of-sequence token, or without; as the tokenizer "
+            "does, if not given.",
+        ),
+    ] = None,
+    part_characters: Annotated[
+        int,
+        typer.Option(min=1, help="Characters that share a file; at most so much is done again."),
+    ] = 200_000,
+    workers: Annotated[int, typer.Option(min=1, help="With ray: workers.")] = 1,
+    cpus: Annotated[float, typer.Option(min=0, help="With ray: CPUs of each worker.")] = 1,
+    gpus: Annotated[float, typer.Option(min=0, help="With ray: GPUs of each worker.")] = 0,
+    trust_remote_code: Remote = False,
+) -> None:
+    """Trace every text of an input into a dataset of Parquet files.
+
+    Stopped or killed, the same command goes on where it was.
+    """
+    import skipviz
+    from skipviz.cli.console import corpus_progress
+    from skipviz.corpus.on_ray import Workers
+    from skipviz.models.handle import Runtime, SkipModel
+
+    if "://" not in out:
+        check_folder(Path(out))
+    chosen = next((each for each in get_args(Runtime) if each == runtime), None)
+    if chosen is None:
+        raise InputError(f"runtime={runtime!r:.40} must be {' or '.join(get_args(Runtime))}.")
+
+    def loaded() -> SkipModel:
+        return skipviz.load(
+            model, budget=budget, policy=policy, limit=limit, gates=gates, dtype=dtype,
+            device=device, runtime=chosen, trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+
+    with corpus_progress() as report:
+        summary = skipviz.trace_corpus(
+            loaded, inputs, out=out, engine=engine,
+            analyses=[each.strip() for each in analyses.split(",") if each.strip()],
+            text_column=text_column, bos=bos, part_characters=part_characters, report=report,
+            workers=Workers(count=workers, cpus=cpus, gpus=gpus),
+        )  # fmt: skip
+    _say(summary, out)
+
+
+def import_corpus(
+    traces: Annotated[
+        list[Path],
+        typer.Argument(help="Recordings, as docs/trace_format.md says, or traces that were saved."),
+    ],
+    out: Out,
+) -> None:
+    """Turn recordings of one model, or saved traces, into a dataset."""
+    import skipviz
+
+    if "://" not in out:
+        check_folder(Path(out))
+    _say(skipviz.import_corpus(traces, out=out), out)
+
+
+def verify(
+    folder: Annotated[str, typer.Argument(help="A dataset, or its address.")],
+) -> None:
+    """Compare every file of a dataset with its checksum."""
+    from skipviz.cli.console import err, out
+    from skipviz.corpus.verifying import damaged_files
+
+    found = damaged_files(folder)
+    for path, what in found.damaged.items():
+        err.print(f"{path}: {what}.", soft_wrap=True)
+    if found.damaged:
+        raise InputError(
+            f"{len(found.damaged):,} of {found.files:,} files of {folder} are not as they were "
+            "written. Delete their parts' files in done and run the same command again."
+        )
+    out.print(f"All {found.files:,} files are as they were written.", soft_wrap=True)
+
+
+def _say(summary: object, out: str) -> None:
+    from skipviz.cli.console import err
+    from skipviz.corpus.summaries import CorpusSummary
+
+    assert isinstance(summary, CorpusSummary)
+    failed = (
+        f" {summary.failed:,} of them could not be traced: the column error of documents.parquet "
+        "says why."
+        if summary.failed
+        else ""
+    )
+    err.print(
+        f"{summary.documents:,} documents, {summary.tokens:,} tokens, {summary.decisions:,} "
+        f"decisions in {out}.{failed}",
+        soft_wrap=True,
+    )

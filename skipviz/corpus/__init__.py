@@ -1,0 +1,1 @@
+"""Many texts to a dataset on disk, one machine or many."""

@@ -1,0 +1,1 @@
+"""What all documents of a corpus show together, with intervals over documents."""

@@ -1,0 +1,1 @@
+"""A dataset that is opened: lazy tables, documents as traces."""

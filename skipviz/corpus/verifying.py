@@ -1,0 +1,63 @@
+"""Whether a dataset is as it was written."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.format import MANIFEST_FILE, check_format
+from skipviz.errors import StoreError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What became of the files of a dataset.
+
+    Attributes
+    ----------
+    files
+        How many the manifest lists.
+    damaged
+        What is wrong with those that differ from it, by their paths.
+    """
+
+    files: int
+    damaged: Mapping[str, str]
+
+
+def damaged_files(where: str | Path) -> Verified:
+    """Compare every file of a finished dataset with the checksum in its manifest.
+
+    Parameters
+    ----------
+    where
+        The dataset.
+
+    Raises
+    ------
+    StoreError
+        If it has no manifest, or one of another format.
+    """
+    folder = DatasetFolder(where)
+    about = folder.read_json(MANIFEST_FILE)
+    if about is None:
+        raise StoreError(
+            f"{where} has no {MANIFEST_FILE}: it is no dataset, or its run has not ended. Run the "
+            "same command again to end it."
+        )
+    check_format(about, folder.path(MANIFEST_FILE))
+    damaged = {}
+    for each in about["files"]:
+        if not folder.exists(each["path"]):
+            damaged[each["path"]] = "it is missing"
+            continue
+        digest = hashlib.sha256()
+        with folder.open(each["path"]) as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        if digest.hexdigest() != each["sha256"]:
+            damaged[each["path"]] = "its checksum is another"
+    return Verified(files=len(about["files"]), damaged=damaged)

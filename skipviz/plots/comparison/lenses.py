@@ -1,0 +1,59 @@
+"""Lenses of a comparison: where one of two runs used more layers, or predicts worse."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from skipviz.analysis.comparison import TraceComparison
+from skipviz.plots.lenses.found import CHANGE_SHOWN, LAYERS_SHOWN
+from skipviz.plots.lenses.lens import Lens
+
+
+def comparison_lenses(found: TraceComparison) -> list[Lens]:
+    """Return the differences of two runs of one text, for the tokens of the first.
+
+    Tokens that the other run's tokenizer cuts otherwise share the number of their piece.
+
+    Parameters
+    ----------
+    found
+        What ``skipviz.compare_traces`` returned.
+
+    Returns
+    -------
+    list of Lens
+        Layers used and surprisal, the first run minus the second; none where the texts differ.
+    """
+    if found.match == "none":
+        return []
+    pieces = found.pieces
+    repeats = pieces["tokens"].to_numpy()
+    layers, surprisal = (
+        np.repeat(
+            (pieces[name] - pieces[f"{name}_other"])
+            .cast(pl.Float32)
+            .fill_null(float("nan"))
+            .to_numpy(),
+            repeats,
+        )
+        for name in ("layers_used", "surprisal")
+    )
+    return [
+        Lens(
+            name="layers used beside the compared run",
+            unit="layers more",
+            values=layers,
+            scale="diverging",
+            ends=(-LAYERS_SHOWN, LAYERS_SHOWN),
+            colours="depth change",
+        ),
+        Lens(
+            name="surprisal beside the compared run",
+            unit="nats; above 0 is worse",
+            values=surprisal,
+            scale="diverging",
+            ends=(-CHANGE_SHOWN, CHANGE_SHOWN),
+            colours="change",
+        ),
+    ]
