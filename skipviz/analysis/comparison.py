@@ -19,6 +19,7 @@ from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
+from skipviz.text.arguments import checked
 from skipviz.traces import SAME_TOKENS, Trace
 
 Match = Literal["tokens", "characters", "none"]
@@ -192,6 +193,7 @@ class TraceComparison:
         return differs
 
 
+@checked
 def compare_traces(trace: Trace, other: Trace) -> TraceComparison:
     """Put two traces side by side: where they differ, by how much, and what each cost.
 

@@ -21,6 +21,7 @@ from skipviz.reports.page import rows_of, whole_page
 from skipviz.reports.sections import Section
 from skipviz.reports.viewer import viewer
 from skipviz.reports.whole_text import key_figures_of, whole_text
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 TITLE = "Which layers did each token use?"
@@ -28,6 +29,7 @@ SOURCES_NAMED = 3
 """Texts that a report names; the others are counted."""
 
 
+@checked
 def report(
     trace: Trace,
     path: Path | str,

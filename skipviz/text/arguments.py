@@ -21,6 +21,7 @@ MADE_BY = {
     "SkipModel": "skipviz.load returns one",
     "Trace": "skipviz.trace returns one",
     "Generation": "skipviz.generate returns one",
+    "CorpusDataset": "skipviz.open_corpus returns one",
 }
 """How to come by what a caller cannot write down."""
 _LONGEST_SHOWN = 60
