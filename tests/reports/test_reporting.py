@@ -158,10 +158,11 @@ def test_a_model_is_audited(tmp_path: Path, gated: skipviz.SkipModel) -> None:
     [
         ({"analyses": ["audits"]}, "analyses='audits' is not one of difficulty, "),
         ({"analyses": ["audit"]}, "The analysis 'audit' runs the model"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
     ],
 )
 def test_what_cannot_be_made_is_said_before(
-    tmp_path: Path, options: dict[str, list[str]], said: str
+    tmp_path: Path, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         written(tmp_path, make_trace(tokens=8), **options)
