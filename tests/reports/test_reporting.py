@@ -12,8 +12,11 @@ import polars as pl
 import pytest
 
 import skipviz
+from skipviz.analysis.findings import Answer, Check, CheckUp, Finding, Outcome
 from skipviz.errors import InputError
+from skipviz.reports import analyses
 from skipviz.reports.analyses import ANALYSES, Asked, made
+from skipviz.reports.page import rows_of
 from skipviz.tables import csv_bytes
 from tests import tiny
 from tests.synthetic import make_trace
@@ -145,6 +148,29 @@ def test_an_analysis_that_cannot_be_made_says_why() -> None:
     assert section.answer[0].startswith("This was not made. ")
     assert "8 tokens" in section.answer[0]
     assert not section.drawings
+
+
+def test_checks_that_could_not_be_made_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: tuple[Outcome, ...] = ("passed", "skipped", "not applicable")
+    findings = [
+        Finding.of(
+            Check(code=f"SKV00{place}", title="t", detected="", matters="", advice=""),
+            Answer(outcome=outcome, evidence="e"),
+        )
+        for place, outcome in enumerate(outcomes)
+    ]
+    found = CheckUp(subject="s", findings=findings)
+    monkeypatch.setattr(analyses, "check", lambda *given, **more: found)
+    asked = Asked(
+        trace=make_trace(tokens=8), model=None, seed=0, progress=lambda _: None, stop=None
+    )
+    (said,) = made("check", asked).answer
+    assert said.startswith("No check found an issue. Of 3 checks of the trace alone")
+    assert said.endswith("1 passed. 1 could not be made.")
+
+
+def test_what_is_no_number_is_unknown() -> None:
+    assert "nan" not in rows_of([("figure", float("nan"))], caption="")
 
 
 def test_a_model_is_audited(tmp_path: Path, gated: skipviz.SkipModel) -> None:
