@@ -6,7 +6,7 @@ let writing = false;
 
 /** The parameters of the address as they are written, name first. */
 function parameters() {
-  return location.search.slice(1).split("&").filter(Boolean).map((part) => [decodeURIComponent(part.split("=")[0]), part]);
+  return location.search.slice(1).split("&").filter(Boolean).map((part) => [[...new URLSearchParams(part).keys()][0], part]);
 }
 
 function parameter(name) { return new URLSearchParams(location.search).get(name); }
