@@ -118,7 +118,7 @@ def ideal_decode_exits(model: skipviz.SkipModel, trace: skipviz.Trace) -> float:
     needed = float(whole)
     first = exits.config.exits[0] + 1
     for number, translator in zip(exits.config.exits, exits.translators, strict=True):
-        question = size(*translator.parameters(), exits.into, exits.out)
+        question = size(*translator.parameters(), *exits.directions())
         needed += asked[:, number + 1 - first].mean() * question
     for rate, layer in zip(ran, layers[first:], strict=True):
         kept = (*layer.self_attn.k_proj.parameters(), *layer.self_attn.v_proj.parameters())

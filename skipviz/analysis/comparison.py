@@ -19,6 +19,7 @@ from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
+from skipviz.text.arguments import checked
 from skipviz.traces import SAME_TOKENS, Trace
 
 Match = Literal["tokens", "characters", "none"]
@@ -126,7 +127,8 @@ class TraceComparison:
     def totals(self) -> pl.DataFrame:
         """One row a figure: ``figure``, ``unit``, ``trace``, ``other`` and their ``difference``.
 
-        The difference is the first minus the second; what is unknown is null.
+        The difference is the first minus the second; what is unknown is null. Surprisal is over the
+        characters of tokens of which it is known: not those of a text's first token.
         """
         own = [_totals(trace, cost) for trace, cost in zip(self._both, self.costs, strict=True)]
         rows: list[dict[str, Any]] = [
@@ -192,6 +194,7 @@ class TraceComparison:
         return differs
 
 
+@checked
 def compare_traces(trace: Trace, other: Trace) -> TraceComparison:
     """Put two traces side by side: where they differ, by how much, and what each cost.
 
@@ -292,6 +295,9 @@ def _totals(trace: Trace, cost: CostSummary) -> dict[tuple[str, str], float | No
     spent = float(token_flops(trace)["total"].sum()) if flops_known(trace) else None
     surprisal = trace.tokens["surprisal"].drop_nulls().cast(pl.Float64)
     nats = float(surprisal.sum()) if len(surprisal) else None
+    # Of a text's first token it is unknown, and so it is of that token's characters.
+    fresh = trace.tokens.select("surprisal", text=new_characters()).drop_nulls("surprisal")
+    told = int(fresh["text"].str.len_chars().sum())
     return {
         ("tokens", ""): float(cost.tokens),
         ("characters", ""): float(characters),
@@ -301,7 +307,7 @@ def _totals(trace: Trace, cost: CostSummary) -> dict[tuple[str, str], float | No
         ("whole-model FLOPs", "of dense"): cost.flop_share,
         ("FLOPs per character", "FLOPs"): _over(spent, characters),
         ("loss", "nats per token"): cost.loss,
-        ("surprisal", "nats per character"): _over(nats, characters),
+        ("surprisal", "nats per character"): _over(nats, told),
     }
 
 

@@ -30,12 +30,14 @@ from skipviz.home import sha256_of
 from skipviz.parquet import MOST_FILE_BYTES, check_regular_file
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.recorded_file import open_recording
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 OF_A_TEXT = ("window", "window_overlap")
 """Fields of ``run`` that depend on how long a text was."""
 
 
+@checked
 def import_corpus(
     traces: Sequence[str | Path], *, out: str | Path, progress: Progress = no_progress
 ) -> CorpusSummary:

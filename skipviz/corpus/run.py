@@ -22,10 +22,12 @@ from skipviz.corpus.writer import CorpusWriter
 from skipviz.errors import InputError
 from skipviz.models import SkipModel
 from skipviz.progress import check_stop
+from skipviz.text.arguments import checked
 
 ENGINES = ("local", "ray")
 
 
+@checked
 def trace_corpus(
     model: SkipModel | Callable[[], SkipModel],
     inputs: str | Path | Sequence[str | Path],

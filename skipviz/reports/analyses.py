@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -253,17 +254,19 @@ def _check(title: str, asked: Asked) -> Section:
         }
         for each in found.ordered
     ]
-    issues = sum(each.outcome == "issue" for each in found.findings)
+    counts = Counter(each.outcome for each in found.findings)
+    issues, unknown = counts["issue"], counts["skipped"]
     told = (
         "No check found an issue."
         if not issues
         else f"**{issues} of {len(rows)} checks found an issue**: read the figures with care."
     )
     what = "the model" if asked.model is not None else "the trace alone, without its model"
+    left = f" {unknown} could not be made." if unknown else ""
     return Section(
         name="check",
         title=title,
-        answer=[f"{told} {len(rows)} checks were made of {what}."],
+        answer=[f"{told} Of {len(rows)} checks of {what}, {counts['passed']} passed.{left}"],
         tables=[Table(name="check", title="Findings", frame=pl.DataFrame(rows))],
     )
 

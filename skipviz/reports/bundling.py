@@ -17,6 +17,7 @@ from skipviz.reports.citation import bibtex
 from skipviz.reports.page import asset, key_numbers, prose
 from skipviz.reports.viewer import trace_json, viewer_script
 from skipviz.reports.whole_text import key_figures_of
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 _TITLE = "Which layers does each token use?"
@@ -25,6 +26,7 @@ _POLICY = "connect-src 'none'; img-src data: blob:; font-src 'none'; object-src 
 read nothing else."""
 
 
+@checked
 def bundle(
     traces: Mapping[str, Trace], folder: Path | str, *, progress: Progress = no_progress
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -170,7 +171,7 @@ def _table(table: Table, zipped: str | None) -> str:
 
 
 def _cell(value: Any, column: str = "") -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return '<span class="unknown">unknown</span>'
     if isinstance(value, bool):
         return "yes" if value else "no"

@@ -11,7 +11,7 @@ from skipviz.atomic import atomic_write
 from skipviz.errors import InputError
 from skipviz.models import SkipModel
 from skipviz.plots.style.labels import html_text, said_of
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.readings.paths import cost_reading
 from skipviz.readings.skipping import skipping_notes
 from skipviz.reports.analyses import ANALYSES, CHEAP, Asked, check_names, made
@@ -21,6 +21,7 @@ from skipviz.reports.page import rows_of, whole_page
 from skipviz.reports.sections import Section
 from skipviz.reports.viewer import viewer
 from skipviz.reports.whole_text import key_figures_of, whole_text
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 TITLE = "Which layers did each token use?"
@@ -28,6 +29,7 @@ SOURCES_NAMED = 3
 """Texts that a report names; the others are counted."""
 
 
+@checked
 def report(
     trace: Trace,
     path: Path | str,
@@ -73,8 +75,8 @@ def report(
     Raises
     ------
     InputError
-        If the trace has no tokens, there is no such analysis, or one needs the model and there is
-        none.
+        If the trace has no tokens, there is no such analysis or seed, or one needs the model and
+        there is none.
     Stopped
         If ``stop`` was set; nothing is written.
 
@@ -87,6 +89,7 @@ def report(
     if not len(trace):
         raise InputError("The trace has 0 tokens, so there is nothing to report; trace a text.")
     check_names(analyses, model_at_hand=model is not None)
+    check_seed(seed)
     chosen = [name for name in ANALYSES if name in analyses]
     parts = []
     for place, name in enumerate(chosen):

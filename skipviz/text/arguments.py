@@ -21,6 +21,7 @@ MADE_BY = {
     "SkipModel": "skipviz.load returns one",
     "Trace": "skipviz.trace returns one",
     "Generation": "skipviz.generate returns one",
+    "CorpusDataset": "skipviz.open_corpus returns one",
 }
 """How to come by what a caller cannot write down."""
 _LONGEST_SHOWN = 60
@@ -97,6 +98,8 @@ def _fit(value: Any, hint: Any) -> Any:
     origin, parts = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if hasattr(origin, "ndim"):  # an array is asked for
+        return _if(isinstance(value, cast(type, origin)), value)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
         value = value.item()
     if origin in (Union, UnionType):
@@ -114,7 +117,7 @@ def _fit(value: Any, hint: Any) -> Any:
         path = Path(_if(isinstance(value, str | os.PathLike), value))
         return _if("\0" not in str(path), value if isinstance(value, Path) else path)
     if origin is not None and issubclass(origin, Mapping):
-        return _if(isinstance(value, Mapping), value)
+        return _fit_mapping(value, parts)
     if origin is not None and issubclass(origin, Collection):
         return _fit_several(value, origin, parts)
     if origin is Callable:
@@ -156,6 +159,15 @@ def _fit_several(value: Any, origin: type, parts: tuple[Any, ...]) -> Any:
         return tuple(each)
     same = all(new is old for new, old in zip(each, value, strict=True))
     return value if same else tuple(each) if isinstance(value, tuple) else each
+
+
+def _fit_mapping(value: Any, parts: tuple[Any, ...]) -> Any:
+    """Return a mapping as it is, once its keys and values fit."""
+    _if(isinstance(value, Mapping), value)
+    for pair in value.items():
+        for one, hint in zip(pair, parts, strict=True):
+            _fit(one, hint)
+    return value
 
 
 def _if(fits: bool, value: Any) -> Any:

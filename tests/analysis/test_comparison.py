@@ -160,7 +160,7 @@ def test_of_two_texts_only_totals_are_compared() -> None:
     totals = {row["figure"]: row for row in found.totals.rows(named=True)}
     assert (totals["tokens"]["trace"], totals["tokens"]["other"]) == (3.0, 2.0)
     assert totals["tokens"]["difference"] == 1.0
-    assert totals["surprisal"]["trace"] == pytest.approx((1 + 2) / 8 / 3)
+    assert totals["surprisal"]["trace"] == pytest.approx((1 + 2) / 8 / 2)
 
 
 def test_a_planted_difference_is_found_with_its_sign() -> None:

@@ -120,5 +120,5 @@ def test_on_a_telephone_the_side_bar_makes_room_for_what_was_run(page: Page, url
     page.get_by_test_id("stExpandSidebarButton").click()
     ask(page, SECOND)
     expect_text(page, SECOND)
-    expect(page.get_by_test_id("stSidebar")).to_have_attribute("aria-expanded", "false")
+    expect(page.get_by_test_id("stSidebar")).to_have_attribute("data-collapsed", "true")
     expect(page.locator(".st-key-workbench .tokens")).to_be_in_viewport()

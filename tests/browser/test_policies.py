@@ -20,7 +20,7 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
 ) -> None:
     trace_pasted(page, url, TEXT)
     page.get_by_role("link", name="Policies").click()
-    expect(page.get_by_text("The text: pasted text")).to_be_visible()
+    expect(page.get_by_text("The text: pasted text")).to_be_visible(timeout=RUN_SECONDS)
 
     # The worst point lies apart from all others, so that a click cannot hit its neighbour.
     worst = pl.read_csv(samples_folder() / "frontier.csv").sort("gap").row(-1, named=True)
@@ -28,12 +28,15 @@ def test_a_point_of_the_frontier_leads_to_the_same_text_under_it(
     _click_worst_point(page, name)
 
     page.get_by_role("button", name="Show the text under this policy").click()
-    expect_text(page, TEXT)
     model = skipviz.load(worst["model"], budget=worst["budget"], policy=worst["policy"])
     trace = skipviz.trace(model, TEXT)
     used = trace.tokens["layers_used"].to_numpy().mean()
     expect(page.get_by_text(f"{used:.1f} of 30", exact=True)).to_be_visible(timeout=RUN_SECONDS)
     screenshot(page, "policies")
+    before = page.url
+    page.get_by_role("button", name="Open it on the canvas").click()
+    expect(page).not_to_have_url(before)
+    expect_text(page, TEXT)
 
 
 def _click_worst_point(page: Page, name: str) -> None:

@@ -21,7 +21,7 @@ def test_a_stored_trace_opens_without_a_run(
     (tmp_path / "broken.parquet").write_bytes(b"no trace")
     page.goto(counted_url)
     before = runs(page)
-    page.get_by_text("Trace", exact=True).click()
+    page.get_by_role("radio", name="Trace", exact=True).click()
     upload = page.get_by_test_id("stFileUploaderDropzoneInput")
     upload.set_input_files(tmp_path / "broken.parquet")
     expect(page.get_by_text("cannot be read as a trace")).to_be_visible()

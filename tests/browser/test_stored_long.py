@@ -45,7 +45,7 @@ def open_stored(page: Page, url: str, path: Path) -> int:
     """Show a stored trace; return how often a model was run, which is as often as before."""
     page.goto(url)
     before = runs(page)
-    page.get_by_text("Trace", exact=True).click()
+    page.get_by_role("radio", name="Trace", exact=True).click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(path)
     page.get_by_role("button", name="Show the trace").click()
     expect_no_sample(page)

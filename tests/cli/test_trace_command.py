@@ -109,7 +109,7 @@ def test_interruption_is_a_sentence_and_leaves_the_old_file(
     target = tmp_path / "out.csv"
     target.write_text("before")
 
-    def interrupted(_: skipviz.Trace, path: Path) -> None:
+    def interrupted(_: skipviz.Trace, path: Path, **__: bool) -> None:
         path.write_text("half")
         raise KeyboardInterrupt
 

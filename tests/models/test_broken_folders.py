@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
 import skipviz
+from skipviz.app.frame.warm_up import WarmUp
 from skipviz.errors import SkipvizError
 from tests import tiny
+from tests.app.pages import framed
 from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
@@ -193,16 +195,9 @@ def test_a_broken_skipping_folder_is_a_sentence(
     assert sentence(outcome)
 
 
-def page_of_paths() -> None:
-    """The script of the page where a folder is named."""
-    from skipviz.app.views.paths_page import page
-
-    page()
-
-
 def traced_on_the_page(folder: Path) -> AppTest:
     """Name a folder in the side bar, and trace a text with it."""
-    page = AppTest.from_function(page_of_paths)
+    page = AppTest.from_function(framed, args=("paths_page",))
     page.run(timeout=PATIENCE)
     page.selectbox(key="model").set_value("A folder on this machine")
     page.run(timeout=PATIENCE)
@@ -224,8 +219,9 @@ def traced_on_the_page(folder: Path) -> AppTest:
 @pytest.mark.timeout(90)
 @pytest.mark.parametrize("fault", [*DENSE, *SKIPPING])
 def test_a_broken_folder_is_a_sentence_on_the_page(
-    fault: str, whole: tuple[Path, Path], tmp_path: Path
+    fault: str, whole: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(WarmUp, "begin", lambda _: None)
     folder = tmp_path / "model"
     shutil.copytree(whole[0 if fault in DENSE else 1], folder)
     put, said = DENSE[fault] if fault in DENSE else (SKIPPING[fault], "model")

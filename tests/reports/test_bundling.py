@@ -4,6 +4,7 @@ import base64
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,11 +59,14 @@ def test_the_canvas_is_the_one_of_the_app() -> None:
 
 @pytest.mark.parametrize(
     ("traces", "said"),
-    [({}, "no traces"), ({"a": make_trace(tokens=0)}, "'a' has 0 tokens")],
+    [
+        ({}, "no traces"),
+        ({"a": make_trace(tokens=0)}, "'a' has 0 tokens"),
+        ({"a": "fox.parquet"}, r"bundle takes Mapping\[str, Trace\] there"),
+        ({1: make_trace(tokens=3)}, r"bundle takes Mapping\[str, Trace\] there"),
+    ],
 )
-def test_nothing_to_show_is_refused(
-    tmp_path: Path, traces: dict[str, skipviz.Trace], said: str
-) -> None:
+def test_nothing_to_show_is_refused(tmp_path: Path, traces: Any, said: str) -> None:
     with pytest.raises(InputError, match=said):
         skipviz.bundle(traces, tmp_path / "page")
     assert list(tmp_path.iterdir()) == []

@@ -12,8 +12,11 @@ import polars as pl
 import pytest
 
 import skipviz
+from skipviz.analysis.findings import Answer, Check, CheckUp, Finding, Outcome
 from skipviz.errors import InputError
+from skipviz.reports import analyses
 from skipviz.reports.analyses import ANALYSES, Asked, made
+from skipviz.reports.page import rows_of
 from skipviz.tables import csv_bytes
 from tests import tiny
 from tests.synthetic import make_trace
@@ -147,6 +150,29 @@ def test_an_analysis_that_cannot_be_made_says_why() -> None:
     assert not section.drawings
 
 
+def test_checks_that_could_not_be_made_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    outcomes: tuple[Outcome, ...] = ("passed", "skipped", "not applicable")
+    findings = [
+        Finding.of(
+            Check(code=f"SKV00{place}", title="t", detected="", matters="", advice=""),
+            Answer(outcome=outcome, evidence="e"),
+        )
+        for place, outcome in enumerate(outcomes)
+    ]
+    found = CheckUp(subject="s", findings=findings)
+    monkeypatch.setattr(analyses, "check", lambda *given, **more: found)
+    asked = Asked(
+        trace=make_trace(tokens=8), model=None, seed=0, progress=lambda _: None, stop=None
+    )
+    (said,) = made("check", asked).answer
+    assert said.startswith("No check found an issue. Of 3 checks of the trace alone")
+    assert said.endswith("1 passed. 1 could not be made.")
+
+
+def test_what_is_no_number_is_unknown() -> None:
+    assert "nan" not in rows_of([("figure", float("nan"))], caption="")
+
+
 def test_a_model_is_audited(tmp_path: Path, gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, tiny.TEXT)
     found = Parsed(written(tmp_path, trace, model=gated, analyses=["audit"]))
@@ -158,10 +184,11 @@ def test_a_model_is_audited(tmp_path: Path, gated: skipviz.SkipModel) -> None:
     [
         ({"analyses": ["audits"]}, "analyses='audits' is not one of difficulty, "),
         ({"analyses": ["audit"]}, "The analysis 'audit' runs the model"),
+        ({"seed": -1}, "seed=-1 must be a whole number"),
     ],
 )
 def test_what_cannot_be_made_is_said_before(
-    tmp_path: Path, options: dict[str, list[str]], said: str
+    tmp_path: Path, options: dict[str, object], said: str
 ) -> None:
     with pytest.raises(InputError, match=re.escape(said)):
         written(tmp_path, make_trace(tokens=8), **options)

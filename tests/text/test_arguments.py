@@ -37,6 +37,7 @@ def taken(
     codes: Collection[str] = (),
     word: Word = "a",
     table: Mapping[str, int] | None = None,
+    cells: Mapping[tuple[int | None, str | None], bool] | None = None,
     tell: Callable[[float], None] = print,
     anything: Any = None,
 ) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def taken(
         ({"names": "one"}, "one"),
         ({"codes": {"x"}}, {"x"}),
         ({"word": "b"}, "b"),
+        ({"table": {"a": 1}}, {"a": 1}),
+        ({"cells": {(None, "L3.mlp"): np.bool_(True)}}, {(None, "L3.mlp"): np.bool_(True)}),
     ],
 )
 def test_what_only_looks_different_is_taken(given: dict[str, Any], meant: Any) -> None:
@@ -80,7 +83,8 @@ def test_what_only_looks_different_is_taken(given: dict[str, Any], meant: Any) -
         {"several": 0.5}, {"several": "0.5"}, {"several": [None]}, {"several": {0.5: 1}},
         {"several": iter([0.5])}, {"pairs": [0, 1]}, {"pairs": [(0, 1, 2)]}, {"pairs": [(0.5, 1)]},
         {"names": ["x", 3]}, {"codes": "x"}, {"word": 3}, {"word": ["a"]}, {"table": [1]},
-        {"tell": "x"},
+        {"table": {1: 1}}, {"table": {"a": "1"}}, {"cells": {5: True}}, {"cells": {"ab": True}},
+        {"cells": {(5,): True}}, {"cells": {(1.5, None): True}}, {"tell": "x"},
     ],
 )  # fmt: skip
 def test_what_is_another_thing_is_named(given: dict[str, Any]) -> None:

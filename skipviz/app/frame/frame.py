@@ -93,6 +93,14 @@ def _introduce(trace: Trace) -> None:
 
 def _text() -> None:
     """Show the text, how far its run is, and what differs from what the side bar asks for."""
+    with st.container():  # whatever is said, the canvas keeps its place, and is not mounted anew
+        _say_what_is_shown()
+    shown = state().runs[PATHS].finished
+    if shown is not None and (known := traced_now()) is not None:
+        text_canvas(*known, address=shown.request.address)
+
+
+def _say_what_is_shown() -> None:
     run = state().runs[PATHS]
     if state().lost_address and is_sample(run.request):
         st.warning(LOST)
@@ -106,5 +114,3 @@ def _text() -> None:
         st.caption("Below is what was traced before.")
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
         st.caption(plain(changed))
-    if (known := traced_now()) is not None:
-        text_canvas(*known, address=shown.request.address)

@@ -37,7 +37,7 @@ def offer_thresholds(traced: Trace, request: Request) -> None:
             "Every other part of the text sets a threshold; the rest shows what it comes to on "
             "more text of this kind. In a terminal:"
         )
-        st.code(calibrate_command(request.model, asked), language=None)
+        st.code(calibrate_command(request.model, asked), language=None, wrap_lines=True)
         name = st.text_input(
             "Name of this kind of text", FIRST_NAME, key="own_name", max_chars=40,
             help="It becomes one more policy of this model. A threshold of this name and budget "

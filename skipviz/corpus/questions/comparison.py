@@ -14,6 +14,7 @@ from skipviz.arrays import Floats
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
+from skipviz.text.arguments import checked
 
 COMPARED = ("layers_used", "nll")
 _BATCH_DOCUMENTS = 2000
@@ -63,6 +64,7 @@ class CorpusComparison:
         )
 
 
+@checked
 def compare_corpora(
     first: CorpusDataset, second: CorpusDataset, *, progress: Progress = no_progress
 ) -> CorpusComparison:

@@ -18,6 +18,7 @@ from skipviz.analysis.tokens.classes import KINDS, kinds_of_texts
 from skipviz.arrays import Ints
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
+from skipviz.text.arguments import checked
 
 Search = Literal["word", "token", "pattern"]
 MOST_LINES = 1000
@@ -78,6 +79,7 @@ class Concordance:
         return f"{said}; the search ended there: {why}"
 
 
+@checked
 def concordance(
     corpus: CorpusDataset,
     wanted: str,

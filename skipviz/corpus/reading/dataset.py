@@ -40,6 +40,7 @@ from skipviz.errors import InputError, StoreError
 from skipviz.invariants import check_run, check_sites
 from skipviz.parquet import one_kind_of_error
 from skipviz.progress import check_seed
+from skipviz.text.arguments import checked
 from skipviz.traces import Trace
 
 STEP_TOKENS = 4_000_000
@@ -48,6 +49,7 @@ SAMPLE_TOKENS = 20_000
 IF_DAMAGED = "Run skipviz corpus verify on it to see which file is damaged."
 
 
+@checked
 def open_corpus(where: str | Path) -> CorpusDataset:
     """Open a dataset that ``skipviz corpus run`` wrote; nothing is loaded that is not asked for.
 

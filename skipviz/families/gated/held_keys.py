@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from transformers.cache_utils import DynamicLayer
+from transformers.cache_utils import DynamicCache, DynamicLayer
 
 from skipviz.families.llama import kept_in
 
@@ -72,6 +72,9 @@ class HeldKeys:
 def _growing(cache: Any, number: int) -> Any:
     """Return the layer of a cache that grows as it is, or None where it does otherwise."""
     if torch.is_grad_enabled() or getattr(cache, "offloading", False):
+        return None
+    # A cache of a user's own may keep something else, or listen.
+    if getattr(type(cache), "update", None) is not DynamicCache.update or "update" in vars(cache):
         return None
     layers = getattr(cache, "layers", ())
     layer: Any = layers[number] if number < len(layers) else None

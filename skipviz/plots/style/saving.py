@@ -64,7 +64,7 @@ def save_figure(
 def printable(figure: go.Figure) -> go.Figure:
     """Return a figure in black on white."""
     copy = go.Figure(figure)
-    return copy.update_layout(font_color="#000000", paper_bgcolor="#ffffff", plot_bgcolor="#ffffff")
+    return copy.update_layout(font_color="#000000", paper_bgcolor="#FFFFFF", plot_bgcolor="#FFFFFF")
 
 
 def _drawn(figure: go.Figure, options: dict[str, object]) -> bytes:

@@ -125,7 +125,7 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     page.button(key="propose gates").click()
     until(page, lambda: areas(page)[0].value)
     assert "agreement 100%" in areas(page)[0].value
-    page.button(key="run").click()
+    page.button(key="run").click().run(timeout=PATIENCE)
     runs = page.session_state["skipviz"].runs
     until(page, lambda: not runs["paths"].under_way)
     assert not page.run(timeout=PATIENCE).error

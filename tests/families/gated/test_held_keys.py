@@ -93,3 +93,24 @@ def test_other_caches_keep_as_they_do() -> None:
         key, value = drawn(1)
         assert same(HeldKeys().keep(cache, ATTENTION, key, value, {}), (key, value))
     assert len(asked) == 1
+
+
+class _Told(DynamicCache):
+    """Is told of every token."""
+
+    told = 0
+
+    def update(self, *given: Any, **more: Any) -> Any:
+        self.told += 1
+        return super().update(*given, **more)
+
+
+@torch.inference_mode()
+def test_a_cache_with_its_own_way_of_keeping_is_asked() -> None:
+    torch.manual_seed(0)
+    prompt = drawn(5)
+    own, plain = _Told(), DynamicCache()
+    for each in (own, plain):
+        each.update(*prompt, 0)
+    grow(HeldKeys(), own, plain, tokens=3)
+    assert own.told == 4

@@ -14,6 +14,7 @@ import skipviz
 from skipviz.app.components.canvas_payload import payload
 from skipviz.families.published import mixture_of_recursions as family
 from skipviz.plots.layer_heatmap import layer_map
+from skipviz.plots.lenses.traced import traced_lenses
 from skipviz.readings.paths import token_reading
 from skipviz.readings.skipping import skipping_notes
 from skipviz.traces import running_steps
@@ -78,8 +79,9 @@ def test_visits_are_sites_and_depth_is_the_last_run() -> None:
 def test_pages_show_visits_in_running_order() -> None:
     trace = skipviz.trace(wrapped("expert"), tiny.TEXT)
     sent = payload(trace, key="k")
-    assert (sent["layers"], sent["rows"], sent["most"]) == (4, 8, 8.0)
-    assert sent["sites"]["row"].tolist() == [1, 2, 3, 4, 5, 6]
+    assert (sent["layers"], sent["rows"]) == (4, 8)
+    assert [site["row"] for site in sent["sites"]] == [1, 2, 3, 4, 5, 6]
+    assert next(iter(traced_lenses(trace))).ends[1] == 8.0
     shown = layer_map(trace).layout.yaxis.ticktext
     assert shown == ("0", "1", "2", "1.v1", "2.v1", "1.v2", "2.v2", "3")
     token = int(trace.tokens["layers_used"].arg_max() or 0)

@@ -35,7 +35,7 @@ def test_a_png_has_the_dots_of_its_size_in_print(tmp_path: Path, drawn: list[Any
     assert options["width"] * options["scale"] == pytest.approx(3000)  # ten inches
     assert options["height"] == FIGURE.layout.height
     assert more == {"mathjax": False}
-    assert figure.layout.paper_bgcolor == "#ffffff"
+    assert figure.layout.paper_bgcolor == "#FFFFFF"
     assert (tmp_path / "a.png").read_bytes() == b"image"
 
 

@@ -2,10 +2,11 @@
 // left as it is. Streamlit reads the address at every run, and runs the page when one goes Back.
 
 const OURS = ["trace", "token", "site", "lens"];
+let writing = false;
 
-/** The parameters of the address as they are written, name first; others' need not be well formed. */
+/** The parameters of the address as they are written, name first. */
 function parameters() {
-  return location.search.slice(1).split("&").filter(Boolean).map((part) => [part.split("=")[0], part]);
+  return location.search.slice(1).split("&").filter(Boolean).map((part) => [[...new URLSearchParams(part).keys()][0], part]);
 }
 
 function parameter(name) { return new URLSearchParams(location.search).get(name); }
@@ -36,7 +37,9 @@ function writeAddress(view, push) {
   if (search === location.search.slice(1)) return;
   const moved = push && (!ofThisTrace(view) || String(parameter("token") ?? "") !== String(view.token ?? ""));
   const address = location.pathname + (search ? `?${search}` : "") + location.hash;
+  writing = true; // what is written here is told to the listeners below before this returns
   history[moved ? "pushState" : "replaceState"](history.state, "", address);
+  writing = false;
 }
 
 /** Follow the address: Back and Forward select what it says, and what others write keeps ours. */
@@ -47,6 +50,7 @@ function listenToAddress(view, signal) {
     else if (parameter("trace") !== null) { view.goingBack = true; view.open(parameter("trace")); }
   }, { signal });
   window.navigation?.addEventListener("currententrychange", (event) => {
+    if (writing || !view.root.isConnected) return; // a page that was just left has a canvas too
     if (event.navigationType === "push" || event.navigationType === "replace") writeAddress(view, false);
   }, { signal });
 }
