@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -115,9 +115,25 @@ def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
 
 
-def user_column(name: str) -> str:
-    """Return what a user's column is called in ``documents.parquet``."""
-    return f"user.{name}" if name in DOCUMENT_COLUMNS else name
+def user_columns(
+    columns: Iterable[str], taken: Collection[str] = DOCUMENT_COLUMNS
+) -> dict[str, str]:
+    """Return what each of the user's columns is called beside others, no two alike.
+
+    Parameters
+    ----------
+    columns
+        The user's.
+    taken
+        Names of the others; a column of such a name has ``user.`` before it.
+    """
+    names: dict[str, str] = {}
+    for column in dict.fromkeys(columns):
+        name = column
+        while name in taken or name in names.values():
+            name = f"user.{name}"
+        names[column] = name
+    return names
 
 
 def user_kind(value: Any) -> str:

@@ -26,7 +26,7 @@ from skipviz.corpus.format import (
     done_schema,
     part_file,
     part_number,
-    user_column,
+    user_columns,
     user_kind,
     user_type,
 )
@@ -205,7 +205,7 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
             for column, value in json.loads(text).items():
                 kinds.setdefault(column, set()).add(user_kind(value))
     types = {column: user_type(found) for column, found in kinds.items()}
-    own = _own_names(types)
+    own = user_columns(types)
     schema = pa.schema(
         [*DOCUMENT_COLUMNS.items(), *((own[column], kind) for column, kind in types.items())]
     )
@@ -251,17 +251,6 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
         decisions=tokens * sites,
         parts=len(names),
     )
-
-
-def _own_names(columns: Iterable[str]) -> dict[str, str]:
-    """Return what each of the user's columns is called, no two alike."""
-    names: dict[str, str] = {}
-    for column in columns:
-        name = user_column(column)
-        while name in names.values():
-            name = f"user.{name}"
-        names[column] = name
-    return names
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -30,7 +30,7 @@ from skipviz.corpus.format import (
     part_number,
     score_column,
     token_schema,
-    user_column,
+    user_columns,
     user_kind,
     user_type,
 )
@@ -326,7 +326,8 @@ class CorpusDataset:
         InputError
             If there is no such document, or it has no tokens.
         """
-        wanted = [documents] if isinstance(documents, int) else list(documents)
+        single = isinstance(documents, int | np.integer)
+        wanted = [documents] if single else list(documents)
         numbers = pl.Series(wanted, dtype=pl.Int64).unique().sort()
         chosen = pl.col("document").is_in(numbers.implode())
         if len(numbers):
@@ -459,11 +460,11 @@ def _unfinished(folder: DatasetFolder) -> tuple[list[dict[str, Any]], pl.DataFra
         files += about["files"]
         given += [json.loads(text) for text in table[OWN_COLUMNS].to_pylist()]
         tables.append(pl.DataFrame(pl.from_arrow(table.drop_columns([OWN_COLUMNS]))))
-    if not tables:
+    if not any(str(each["path"]).startswith(f"{TOKENS_FOLDER}/") for each in files):
         raise StoreError(f"{folder.where} has no part that is complete; wait for the first.")
     own = []
-    for column in dict.fromkeys(name for row in given for name in row):
+    for column, called in user_columns(name for row in given for name in row).items():
         kind = user_type({user_kind(row.get(column)) for row in given})
         values = pa.array([as_user_type(row.get(column), kind) for row in given], type=kind)
-        own.append(pl.Series(user_column(column), pl.from_arrow(values)))
+        own.append(pl.Series(called, pl.from_arrow(values)))
     return files, pl.concat(tables).with_columns(own)
