@@ -21,6 +21,7 @@ DOCUMENTS_FILE = "documents.parquet"
 TOKENS_FOLDER = "tokens"
 DONE_FOLDER = "done"
 PART_NAME = re.compile(r"\d{6,}-[0-9a-f]{16}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 PARTIAL = ".partial"
 """How the name of a file ends while it is being written."""
 PART_CHARACTERS = 200_000
@@ -111,8 +112,12 @@ def part_file(folder: str, name: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON, the same for the same value; what JSON lacks as its text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    """Return a value as JSON, the same for the same value; what JSON lacks as its text.
+
+    Half a pair of surrogates, which no file can hold, is U+FFFD.
+    """
+    written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return _SURROGATE.sub("\ufffd", written)
 
 
 def user_columns(

@@ -60,6 +60,7 @@ class CorpusWriter:
             check_format(self._about, folder.path(CORPUS_FILE))
         self._sweep()
         self._done = {part_number(name): name for name in done_parts(folder)}
+        self._finished = folder.exists(MANIFEST_FILE)
         self._waiting: list[PartResult] = []
         self._parts = 0
 
@@ -143,7 +144,7 @@ class CorpusWriter:
     def drop(self, staged: Iterable[Staged]) -> None:
         """Delete files that are not needed."""
         for each in staged:
-            self._folder.discard(each)
+            self._folder.remove(each.under)
 
     def finish(self) -> CorpusSummary:
         """Write the documents' table and the manifest, once all parts are done.
@@ -174,6 +175,9 @@ class CorpusWriter:
             self._folder.sweep(each)
 
     def _commit(self, result: PartResult) -> None:
+        if self._finished:  # what is added to is not, though it was
+            self._folder.remove(MANIFEST_FILE)
+            self._finished = False
         for staged in result.staged:
             self._folder.commit(staged)
         table = pa.Table.from_pylist(list(result.documents), schema=done_schema())

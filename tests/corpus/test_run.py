@@ -123,6 +123,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(run: Run, tmp_path: Pa
     assert again[-1].tokens_per_second > 0
 
 
+def test_a_dataset_that_is_added_to_is_not_finished(run: Run, tmp_path: Path) -> None:
+    run()
+    there = datasets.contents(tmp_path / "corpus")
+    manifest = tmp_path / "corpus" / "manifest.json"
+    sorted((tmp_path / "corpus" / "done").iterdir())[1].unlink()
+    seen: list[bool] = []
+    run(report=lambda _: seen.append(manifest.exists()))
+    assert not seen[-1]
+    assert datasets.contents(tmp_path / "corpus") == there
+
+
 def test_bad_documents_are_recorded_and_do_not_stop_the_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
