@@ -160,6 +160,25 @@ def test_bad_documents_are_recorded_and_do_not_stop_the_run(
     datasets.is_whole(tmp_path / "corpus")
 
 
+def test_a_machine_that_fails_is_no_bad_document(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(out="whole")
+    trace, calls = skipviz.trace, iter(range(100))
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if next(calls) > 1:
+            raise RuntimeError("the device is lost")
+        return trace(*given, **options)
+
+    monkeypatch.setattr("skipviz.corpus.work.trace", failing)
+    with pytest.raises(skipviz.InputError, match=r"No text can be traced.*the device is lost"):
+        run()
+    monkeypatch.undo()
+    run()
+    assert datasets.contents(tmp_path / "corpus") == datasets.contents(tmp_path / "whole")
+
+
 def test_where_nothing_can_be_traced_nothing_is_left(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
