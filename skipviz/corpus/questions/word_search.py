@@ -126,7 +126,8 @@ def concordance(
     Raises
     ------
     InputError
-        If the pattern is no regular expression, or there is no such column, kind or cluster.
+        If the pattern is no regular expression or takes too much memory, or there is no such
+        column, kind or cluster.
 
     Examples
     --------
@@ -305,6 +306,11 @@ def _lines(
                 break
     except TimeoutError:
         return found, True
+    except MemoryError as error:  # regex ends by itself what tries too many ways at once
+        raise InputError(
+            f"The pattern takes too much memory in {text.source} ({len(text.text):,} characters). "
+            "Look for a simpler one, without a repetition in a repetition."
+        ) from error
     return found, False
 
 

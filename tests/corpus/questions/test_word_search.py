@@ -115,3 +115,14 @@ def test_nothing_found_is_an_empty_table(corpus: CorpusDataset) -> None:
     assert none.lines.is_empty()
     assert none.sentence == "0 places in 2 of 2 documents"
     assert none.lines.schema["executed"] == pl.Array(pl.Float32, 4)
+
+
+def test_a_pattern_that_takes_too_much_memory_is_said(
+    corpus: CorpusDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def places(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("skipviz.corpus.questions.word_search._places", places)
+    with pytest.raises(skipviz.InputError, match=r"too much memory in text 0 \(\d+ characters\)"):
+        skipviz.concordance(corpus, "(a|a)*b", search="pattern")
