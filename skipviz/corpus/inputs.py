@@ -6,7 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -234,20 +234,18 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
             yield _entry(Document(where, text or ""), row)
 
 
-def _rows_of(batch: pa.RecordBatch) -> list[dict[str, Any] | str]:
+def _rows_of(batch: pa.RecordBatch) -> Sequence[dict[str, Any] | str]:
     """Return rows of a Parquet file; of one with a value that Python has no way to hold, why.
 
     Such as a text that is not UTF-8, or a date beyond the year 9999.
     """
-    if batch.num_rows == 1:
-        try:
-            return batch.to_pylist()
-        except (ValueError, OverflowError, pa.ArrowException) as error:
-            return [str(error)]
     try:
-        return batch.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException):
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        if batch.num_rows == 1:
+            return [str(error)]
         return [row for place in range(batch.num_rows) for row in _rows_of(batch.slice(place, 1))]
+    return rows
 
 
 def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:

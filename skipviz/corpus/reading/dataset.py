@@ -356,8 +356,10 @@ class CorpusDataset:
         sources = self.collect(self.documents().select("document", "source"))
         for part in self.part_rows():
             rows = self.collect(part).sort("document", "position")
-            traced = trace_of_rows(rows, sources, run=self.run, sites=self.sites)
-            yield rows["document"].to_numpy(), traced
+            numbers = rows["document"]
+            near = sources.filter(pl.col("document").is_between(numbers[0], numbers[-1]))
+            traced = trace_of_rows(rows, near, run=self.run, sites=self.sites)
+            yield numbers.to_numpy(), traced
 
     def sample(self, *, tokens: int = SAMPLE_TOKENS, seed: int = 0) -> CorpusSample:
         """Return whole documents drawn at random, as a trace that every analysis takes.
