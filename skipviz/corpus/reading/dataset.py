@@ -202,7 +202,7 @@ class CorpusDataset:
         if self._documents is not None:
             return self._documents.lazy()
         with self._reading():
-            return pl.scan_parquet(self._folder.path(DOCUMENTS_FILE))
+            return pl.scan_parquet(self._folder.path(DOCUMENTS_FILE), glob=False)
 
     def further(self, table: str) -> pl.LazyFrame:
         """Return a further table: a row per token, in the order of ``tokens``.
@@ -312,7 +312,7 @@ class CorpusDataset:
         with self._reading():
             return frame.collect(engine="streaming")
 
-    def trace(self, documents: int | Sequence[int]) -> Trace:
+    def trace(self, documents: int | np.integer[Any] | Sequence[int]) -> Trace:
         """Return documents as a trace: decisions exact, scores as float16 kept them.
 
         Parameters
@@ -326,8 +326,9 @@ class CorpusDataset:
         InputError
             If there is no such document, or it has no tokens.
         """
-        single = isinstance(documents, int | np.integer)
-        wanted = [documents] if single else list(documents)
+        wanted: list[Any] = (
+            [documents] if isinstance(documents, int | np.integer) else list(documents)
+        )
         numbers = pl.Series(wanted, dtype=pl.Int64).unique().sort()
         chosen = pl.col("document").is_in(numbers.implode())
         if len(numbers):
@@ -406,7 +407,8 @@ class CorpusDataset:
         if not parts:
             return pl.DataFrame(pl.from_arrow(token_schema(self.labels).empty_table())).lazy()
         with self._reading():
-            return pl.scan_parquet([self._folder.path(part_file(table, name)) for name in parts])
+            paths = [self._folder.path(part_file(table, name)) for name in parts]
+            return pl.scan_parquet(paths, glob=False)
 
     def _reading(self) -> Any:
         return one_kind_of_error(self.where, "a corpus", IF_DAMAGED)

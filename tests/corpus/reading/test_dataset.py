@@ -64,6 +64,13 @@ def test_a_rounded_score_is_below_a_threshold_at_which_a_unit_runs(tmp_path: Pat
     assert np.array_equal(back.matrix("score") >= back.matrix("threshold"), ran)
 
 
+def test_a_folder_whose_name_looks_like_a_pattern_opens(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus[1]*", made_parts(1), columns=[{"n": 1}] * 4)
+    assert corpus.collect(corpus.tokens()).height == len(corpus) == 120
+    assert corpus.trace(np.int64(2)).tokens["source"].unique().to_list() == ["text 2"]
+    assert corpus.columns == ["n"]
+
+
 def test_the_long_table_is_made_while_it_is_read(tmp_path: Path) -> None:
     parts = made_parts()
     corpus = write_corpus(tmp_path / "corpus", parts)
