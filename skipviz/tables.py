@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import polars as pl
 
@@ -49,13 +50,13 @@ def csv_safe(frame: pl.DataFrame) -> pl.DataFrame:
     A JSON string starts with a quotation mark, so no spreadsheet takes it for a formula, and
     control characters survive. Columns of users' texts are always written so (``TEXTS``); a column
     of other strings only where one of them would be taken for a formula, such as a file's name in
-    a longer label.
+    a longer label. So is the name of a column, which may be a user's.
     """
     return frame.with_columns(
         _as_json(frame[name])
         for name, kind in frame.schema.items()
         if kind == pl.String and (name in TEXTS or frame[name].str.contains(FORMULA).any())
-    )
+    ).rename(lambda name: json.dumps(name, ensure_ascii=False) if re.match(FORMULA, name) else name)
 
 
 def _in_json(value: object) -> str | None:

@@ -27,3 +27,8 @@ def test_texts_are_json_and_labels_are_not() -> None:
     assert cells(frame, "text") == ['"fox"', ""]
     assert cells(frame, "label") == ["L1.mlp\n=", ""]
     assert cells(frame, "number") == ["-1", "2"]
+
+
+def test_no_name_of_a_column_is_a_formula() -> None:
+    frame = pl.DataFrame({"=1+1": [1], "n-1": [2]})
+    assert next(csv.reader(io.StringIO(csv_text(frame)))) == ['"=1+1"', "n-1"]

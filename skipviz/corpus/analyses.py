@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from skipviz.errors import InputError
+from skipviz.errors import InputError, SkipvizError, Stopped
 from skipviz.experiments.decision_audit import audit
 from skipviz.experiments.hidden_states.prediction_by_depth import convergence_layers
 from skipviz.experiments.hidden_states.states import record_states
@@ -19,17 +20,36 @@ from skipviz.models import SkipModel
 from skipviz.recording.tracing import trace
 from skipviz.traces import Trace
 
+_LOG = logging.getLogger("skipviz")
 LENS_TOKENS = 4096
 """Of a document whose hidden states are all in memory."""
-Analysis = Callable[[SkipModel, Trace, threading.Event | None], Mapping[str, pa.Array]]
+LENS_COLUMNS = {"settled": pa.int32(), "layers_after": pa.float32()}
+Columns = Mapping[str, pa.Array]
 
 
-def _audited(model: SkipModel, traced: Trace, stop: threading.Event | None) -> dict[str, pa.Array]:
+@dataclass(frozen=True)
+class _Analysis:
+    """A further table.
+
+    Attributes
+    ----------
+    types
+        Its columns for a trace, and their types.
+    of
+        Returns them for one text; None for a text that is too long.
+    """
+
+    types: Callable[[Trace], Mapping[str, pa.DataType]]
+    of: Callable[[SkipModel, Trace, threading.Event | None], Columns | None]
+
+
+def _audited(model: SkipModel, traced: Trace, stop: threading.Event | None) -> Columns | None:
     """Return the utility of each decision, a column per site."""
+    if not 1 < len(traced) <= model.context:
+        return None
     utility = np.full((len(traced), traced.sites.height), np.nan, dtype=np.float32)
-    if 1 < len(traced) <= model.context:
-        found = audit(model, traced, stop=stop)
-        utility[found["token"].to_numpy(), found["site"].to_numpy()] = found["utility"].to_numpy()
+    found = audit(model, traced, stop=stop)
+    utility[found["token"].to_numpy(), found["site"].to_numpy()] = found["utility"].to_numpy()
     return {
         label: pa.array(utility[:, site], mask=np.isnan(utility[:, site]))
         for site, label in enumerate(traced.sites["label"])
@@ -38,18 +58,19 @@ def _audited(model: SkipModel, traced: Trace, stop: threading.Event | None) -> d
 
 def _through_the_lens(
     model: SkipModel, traced: Trace, stop: threading.Event | None
-) -> dict[str, pa.Array]:
+) -> Columns | None:
     """Return the layer behind which each token's prediction is settled."""
-    types = {"settled": pl.Int32, "layers_after": pl.Float32}
-    columns = {name: pl.Series(name, [None] * len(traced), dtype=t) for name, t in types.items()}
-    if len(traced) <= LENS_TOKENS:
-        states = record_states(model, traced, most=len(traced), stop=stop)
-        found = convergence_layers(model, traced, states, stop=stop)
-        columns = {name: found[name].cast(kind) for name, kind in types.items()}
-    return {name: column.to_arrow() for name, column in columns.items()}
+    if len(traced) > LENS_TOKENS:
+        return None
+    states = record_states(model, traced, most=len(traced), stop=stop)
+    found = convergence_layers(model, traced, states, stop=stop)
+    return {name: found[name].to_arrow().cast(kind) for name, kind in LENS_COLUMNS.items()}
 
 
-FURTHER_TABLES: Mapping[str, Analysis] = {"audit": _audited, "lens": _through_the_lens}
+FURTHER_TABLES: Mapping[str, _Analysis] = {
+    "audit": _Analysis(lambda traced: dict.fromkeys(traced.sites["label"], pa.float32()), _audited),
+    "lens": _Analysis(lambda _: LENS_COLUMNS, _through_the_lens),
+}
 
 
 def check_analysis_name(name: str) -> None:
@@ -75,7 +96,7 @@ def check_analyses(model: SkipModel, names: Sequence[str]) -> None:
     if names:
         short = trace(model, "A fox.")
         for name in names:
-            FURTHER_TABLES[name](model, short, None)
+            FURTHER_TABLES[name].of(model, short, None)
 
 
 def analysis_table(
@@ -106,10 +127,27 @@ def analysis_table(
         columns = {
             "document": pa.array(document[rows]),
             "position": own.tokens["position"].cast(pl.Int32).to_arrow(),
-            **FURTHER_TABLES[name](model, own, stop),
+            **_columns(name, model, own, int(document[rows[0]]), stop),
         }
         tables.append(pa.table(columns))
     return pa.concat_tables(tables)
+
+
+def _columns(
+    name: str, model: SkipModel, traced: Trace, document: int, stop: threading.Event | None
+) -> Columns:
+    """Return the columns of an analysis for a document; nulls where it cannot be made."""
+    analysis = FURTHER_TABLES[name]
+    found = None
+    try:
+        found = analysis.of(model, traced, stop)
+    except Stopped:
+        raise
+    except SkipvizError as error:  # as of decisions that came out otherwise by rounding
+        _LOG.warning("%s of document %d: %s", name, document, error)
+    if found is not None:
+        return found
+    return {column: pa.nulls(len(traced), kind) for column, kind in analysis.types(traced).items()}
 
 
 def _one_text(traced: Trace, rows: npt.NDArray[np.int64]) -> Trace:

@@ -202,10 +202,11 @@ class DatasetFolder:
             else:
                 os.replace(under, name)
 
-    def discard(self, staged: Staged) -> None:
-        """Delete a staged file."""
-        if self.exists(staged.under):
-            self._system.rm_file(self._at(staged.under))
+    def remove(self, name: str) -> None:
+        """Delete a file, if it is there."""
+        if self.exists(name):
+            with self._writing(name):
+                self._system.rm_file(self._at(name))
 
     def sweep(self, folder: str) -> None:
         """Delete what a run that was killed has left in a folder of the dataset."""

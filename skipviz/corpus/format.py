@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Any
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ DOCUMENTS_FILE = "documents.parquet"
 TOKENS_FOLDER = "tokens"
 DONE_FOLDER = "done"
 PART_NAME = re.compile(r"\d{6,}-[0-9a-f]{16}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 PARTIAL = ".partial"
 """How the name of a file ends while it is being written."""
 PART_CHARACTERS = 200_000
@@ -111,13 +112,33 @@ def part_file(folder: str, name: str) -> str:
 
 
 def as_json(value: Any) -> str:
-    """Return a value as JSON, the same for the same value; what JSON lacks as its text."""
-    return json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    """Return a value as JSON, the same for the same value; what JSON lacks as its text.
+
+    Half a pair of surrogates, which no file can hold, is U+FFFD.
+    """
+    written = json.dumps(value, ensure_ascii=False, sort_keys=True, default=str)
+    return _SURROGATE.sub("\ufffd", written)
 
 
-def user_column(name: str) -> str:
-    """Return what a user's column is called in ``documents.parquet``."""
-    return f"user.{name}" if name in DOCUMENT_COLUMNS else name
+def user_columns(
+    columns: Iterable[str], taken: Collection[str] = DOCUMENT_COLUMNS
+) -> dict[str, str]:
+    """Return what each of the user's columns is called beside others, no two alike.
+
+    Parameters
+    ----------
+    columns
+        The user's.
+    taken
+        Names of the others; a column of such a name has ``user.`` before it.
+    """
+    names: dict[str, str] = {}
+    for column in dict.fromkeys(columns):
+        name = column
+        while name in taken or name in names.values():
+            name = f"user.{name}"
+        names[column] = name
+    return names
 
 
 def user_kind(value: Any) -> str:

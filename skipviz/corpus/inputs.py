@@ -6,7 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +96,8 @@ def entries_of(source: Source, *, text_column: str, tell: Told) -> Iterator[Entr
                 "same command again: it goes on."
             ) from error
         # Of damaged compression, Arrow says it without a number.
+        yield _unreadable(source, str(error).partition("\n")[0])
+    except pa.ArrowException as error:
         yield _unreadable(source, str(error).partition("\n")[0])
     if source.size is not None:
         tell(source.size)
@@ -222,10 +224,28 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
         return
     number = 0
     for batch in parquet.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
-        for row in batch.to_pylist():
+        for row in _rows_of(batch):
             number += 1
+            where = f"{source.name}:{number}"
+            if isinstance(row, str):
+                yield _wrong(where, None, f"{where} cannot be read ({row:.200}).")
+                continue
             text = row.pop(text_column)
-            yield _entry(Document(f"{source.name}:{number}", text or ""), row)
+            yield _entry(Document(where, text or ""), row)
+
+
+def _rows_of(batch: pa.RecordBatch) -> Sequence[dict[str, Any] | str]:
+    """Return rows of a Parquet file; of one with a value that Python has no way to hold, why.
+
+    Such as a text that is not UTF-8, or a date beyond the year 9999.
+    """
+    try:
+        rows: list[dict[str, Any]] = batch.to_pylist()
+    except (ValueError, OverflowError, pa.ArrowException) as error:
+        if batch.num_rows == 1:
+            return [str(error)]
+        return [row for place in range(batch.num_rows) for row in _rows_of(batch.slice(place, 1))]
+    return rows
 
 
 def _entry(document: Document, columns: Mapping[str, Any]) -> Entry:

@@ -194,7 +194,6 @@ class _Pool:
         asked += [reference for each in self._working for reference in each.given]
         came, _ = self._ray.wait(asked, num_returns=1, timeout=LOOK_SECONDS)
         for reference in came:
-            self._heard = time.monotonic()
             for worker in list(self._starting):
                 if worker.ready == reference:
                     self._starting.remove(worker)
@@ -220,18 +219,24 @@ class _Pool:
     def _answer(self, worker: _Worker, reference: Any) -> Any:
         """Return what a worker answered; None where it was lost."""
         try:
-            return self._ray.get(reference, timeout=ANSWER_SECONDS)
+            answer = self._ray.get(reference, timeout=ANSWER_SECONDS)
         except self._ray.exceptions.RayTaskError as error:
             cause = error.cause
             raise (cause if isinstance(cause, SkipvizError) else error) from None
         except self._ray.exceptions.RayError as error:
+            if getattr(error, "actor_init_failed", False):  # the next would fail in the same way
+                why = str(error).strip().rpartition("\n")[2]
+                raise InputError(f"A worker could not load the model ({why:.300}).") from error
             self._lost(worker, str(error).partition("\n")[0])
             return None
+        self._heard = time.monotonic()
+        return answer
 
     def _lost(self, worker: _Worker, why: str) -> None:
         """Have another worker do what a lost one had."""
-        if worker in self._working:
+        if worker in self._working:  # one that ends while it starts puts off no end
             self._working.remove(worker)
+            self._heard = time.monotonic()
         self._ray.kill(worker.actor)
         lost, worker.given = list(worker.given.values()), {}
         for part in lost[:1]:  # which it worked on; the others only waited

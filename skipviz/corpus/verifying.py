@@ -10,6 +10,7 @@ from pathlib import Path
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import MANIFEST_FILE, check_format
 from skipviz.errors import StoreError
+from skipviz.parquet import one_kind_of_error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def damaged_files(where: str | Path) -> Verified:
     Raises
     ------
     StoreError
-        If it has no manifest, or one of another format.
+        If it has no manifest, one of another format or damaged, or a file cannot be read.
     """
     folder = DatasetFolder(where)
     about = folder.read_json(MANIFEST_FILE)
@@ -50,14 +51,15 @@ def damaged_files(where: str | Path) -> Verified:
         )
     check_format(about, folder.path(MANIFEST_FILE))
     damaged = {}
-    for each in about["files"]:
-        if not folder.exists(each["path"]):
-            damaged[each["path"]] = "it is missing"
-            continue
-        digest = hashlib.sha256()
-        with folder.open(each["path"]) as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-        if digest.hexdigest() != each["sha256"]:
-            damaged[each["path"]] = "its checksum is another"
-    return Verified(files=len(about["files"]), damaged=damaged)
+    with one_kind_of_error(str(where), "a corpus", "Look at its manifest and its disk."):
+        for each in about["files"]:
+            if not folder.exists(each["path"]):
+                damaged[each["path"]] = "it is missing"
+                continue
+            digest = hashlib.sha256()
+            with folder.open(each["path"]) as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+            if digest.hexdigest() != each["sha256"]:
+                damaged[each["path"]] = "its checksum is another"
+        return Verified(files=len(about["files"]), damaged=damaged)

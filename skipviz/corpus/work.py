@@ -16,7 +16,7 @@ from skipviz.corpus.format import FORMAT, OWN_COLUMNS, TOKENS_FOLDER, as_json, p
 from skipviz.corpus.inputs import Entry
 from skipviz.corpus.parts import Part
 from skipviz.corpus.rows import parquet_bytes, token_table
-from skipviz.errors import SkipvizError, Stopped
+from skipviz.errors import InputError, SkipvizError, Stopped
 from skipviz.families.powers import CanDraw, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import memory_sha256
@@ -234,4 +234,17 @@ def _tried(
         return str(error)
     # Whatever a tokenizer, a template or a layer makes of one text, the others go on.
     except Exception as error:
+        if len(texts) == 1:
+            _check_model(model, error)
         return f"It cannot be traced ({type(error).__name__}: {error!s:.300})."
+
+
+def _check_model(model: SkipModel, met: Exception) -> None:
+    """Raise ``InputError`` if no text can be traced by now, as on a GPU that has failed."""
+    try:
+        trace(model, [Document("trial", "A fox.")])
+    except Exception as error:
+        raise InputError(
+            f"No text can be traced ({type(met).__name__}: {met!s:.300}). See to the model and the "
+            "machine, and run the same command again: it goes on."
+        ) from error

@@ -26,7 +26,7 @@ from skipviz.corpus.format import (
     done_schema,
     part_file,
     part_number,
-    user_column,
+    user_columns,
     user_kind,
     user_type,
 )
@@ -60,6 +60,7 @@ class CorpusWriter:
             check_format(self._about, folder.path(CORPUS_FILE))
         self._sweep()
         self._done = {part_number(name): name for name in done_parts(folder)}
+        self._finished = folder.exists(MANIFEST_FILE)
         self._waiting: list[PartResult] = []
         self._parts = 0
 
@@ -143,7 +144,7 @@ class CorpusWriter:
     def drop(self, staged: Iterable[Staged]) -> None:
         """Delete files that are not needed."""
         for each in staged:
-            self._folder.discard(each)
+            self._folder.remove(each.under)
 
     def finish(self) -> CorpusSummary:
         """Write the documents' table and the manifest, once all parts are done.
@@ -174,6 +175,9 @@ class CorpusWriter:
             self._folder.sweep(each)
 
     def _commit(self, result: PartResult) -> None:
+        if self._finished:  # what is added to is not, though it was
+            self._folder.remove(MANIFEST_FILE)
+            self._finished = False
         for staged in result.staged:
             self._folder.commit(staged)
         table = pa.Table.from_pylist(list(result.documents), schema=done_schema())
@@ -205,7 +209,7 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
             for column, value in json.loads(text).items():
                 kinds.setdefault(column, set()).add(user_kind(value))
     types = {column: user_type(found) for column, found in kinds.items()}
-    own = _own_names(types)
+    own = user_columns(types)
     schema = pa.schema(
         [*DOCUMENT_COLUMNS.items(), *((own[column], kind) for column, kind in types.items())]
     )
@@ -251,17 +255,6 @@ def finish_dataset(folder: DatasetFolder) -> CorpusSummary:
         decisions=tokens * sites,
         parts=len(names),
     )
-
-
-def _own_names(columns: Iterable[str]) -> dict[str, str]:
-    """Return what each of the user's columns is called, no two alike."""
-    names: dict[str, str] = {}
-    for column in columns:
-        name = user_column(column)
-        while name in names.values():
-            name = f"user.{name}"
-        names[column] = name
-    return names
 
 
 def _differences(was: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:

@@ -44,7 +44,7 @@ def test_a_corpus_is_asked_and_a_line_opens_its_document(root: Path) -> None:
     page.text_input("corpus_value").input("5")
     page.button[0].click().run(timeout=60)
     assert not page.exception
-    assert page.caption[-1].value == "2 places in 1 of 1 documents"
+    assert page.caption[-1].value == "2 places found; 1 of 1 documents searched to the end"
     assert page.dataframe[0].value["hit"].tolist() == ["bold", "bold"]
     page.session_state["corpus_view"] = "Compare"
     page.run(timeout=60)

@@ -12,11 +12,14 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from skipviz.corpus import inputs
+from skipviz.corpus.format import done_schema
 from skipviz.corpus.inputs import Entry, entries_of, sizes
 from skipviz.corpus.sources import found_sources
+from skipviz.corpus.work import _document_row
 from skipviz.errors import InputError
 
 
@@ -165,3 +168,20 @@ def test_content_is_told_from_content_and_not_by_name(tmp_path: Path) -> None:
     a, b, c, d, e = (each.content for each in read(tmp_path))
     assert a == b == e
     assert len({a, c, d}) == 3
+
+
+def test_a_value_that_cannot_be_held_is_of_one_row(tmp_path: Path) -> None:
+    texts = pa.array([b"The fox.", b"\xff\xfe", b"A dog."])
+    table = pa.table({"text": pa.StringArray.from_buffers(3, *texts.buffers()[1:])})
+    pq.write_table(table, tmp_path / "some.parquet")
+    found = read(tmp_path / "some.parquet")
+    assert [each.document is None for each in found] == [False, True, False]
+    assert "some.parquet:2 cannot be read" in str(found[1].error)
+
+
+def test_half_a_character_in_a_column_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "The fox.", "label": "x\\ud83d"}')
+    (found,) = read(tmp_path / "a.jsonl")
+    row = _document_row(0, found, tokens=3, error=None)
+    assert json.loads(row["columns"]) == {"label": "x\ufffd"}
+    assert pa.Table.from_pylist([row], schema=done_schema()).num_rows == 1

@@ -6,14 +6,17 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import skipviz
 from skipviz.corpus import on_ray
+from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.on_ray import Workers
 from skipviz.corpus.summaries import CorpusProgress
+from skipviz.corpus.work import CorpusSettings
 from tests.corpus import datasets
 from tests.corpus.conftest import rows, write_rows
 from tests.corpus.loading import tiny_gated
@@ -31,6 +34,29 @@ def test_without_ray_it_says_what_to_install(run: Run, monkeypatch: pytest.Monke
 def test_ray_needs_a_function_that_loads(run: Run) -> None:
     with pytest.raises(skipviz.InputError, match="a function that loads the model"):
         run(engine="ray")
+
+
+def test_a_model_that_no_worker_can_load_ends_the_run(tmp_path: Path) -> None:
+    class Failed(Exception):
+        actor_init_failed = True
+
+    def get(*_: Any, **__: Any) -> None:
+        raise Failed("The actor died, ray::PartActor.__init__()\nModelError: no model x")
+
+    actor = SimpleNamespace(ready=SimpleNamespace(remote=lambda: "reference"))
+    ray = SimpleNamespace(
+        exceptions=SimpleNamespace(RayTaskError=RuntimeError, RayError=Failed),
+        remote=lambda **_: lambda _: SimpleNamespace(remote=lambda *_: actor),
+        wait=lambda asked, **_: (asked[:1], []),
+        get=get,
+        kill=lambda _: None,
+    )
+    pool = on_ray._Pool(
+        ray, tiny_gated, folder=DatasetFolder(tmp_path), workers=Workers(),
+        settings=CorpusSettings(part_characters=1),
+    )  # fmt: skip
+    with pytest.raises(skipviz.InputError, match=r"could not load the model \(ModelError: no mod"):
+        next(pool.results(iter(()), None))
 
 
 @pytest.fixture

@@ -123,6 +123,17 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_files(run: Run, tmp_path: Pa
     assert again[-1].tokens_per_second > 0
 
 
+def test_a_dataset_that_is_added_to_is_not_finished(run: Run, tmp_path: Path) -> None:
+    run()
+    there = datasets.contents(tmp_path / "corpus")
+    manifest = tmp_path / "corpus" / "manifest.json"
+    sorted((tmp_path / "corpus" / "done").iterdir())[1].unlink()
+    seen: list[bool] = []
+    run(report=lambda _: seen.append(manifest.exists()))
+    assert not seen[-1]
+    assert datasets.contents(tmp_path / "corpus") == there
+
+
 def test_bad_documents_are_recorded_and_do_not_stop_the_run(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +158,25 @@ def test_bad_documents_are_recorded_and_do_not_stop_the_run(
     assert "a layer met what it does not know" in table["error"][5]
     assert (table["tokens"] > 0).to_list() == [each not in (2, 4, 5) for each in range(8)]
     datasets.is_whole(tmp_path / "corpus")
+
+
+def test_a_machine_that_fails_is_no_bad_document(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(out="whole")
+    trace, calls = skipviz.trace, iter(range(100))
+
+    def failing(*given: Any, **options: Any) -> Any:
+        if next(calls) > 1:
+            raise RuntimeError("the device is lost")
+        return trace(*given, **options)
+
+    monkeypatch.setattr("skipviz.corpus.work.trace", failing)
+    with pytest.raises(skipviz.InputError, match=r"No text can be traced.*the device is lost"):
+        run()
+    monkeypatch.undo()
+    run()
+    assert datasets.contents(tmp_path / "corpus") == datasets.contents(tmp_path / "whole")
 
 
 def test_where_nothing_can_be_traced_nothing_is_left(

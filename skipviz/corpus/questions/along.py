@@ -9,6 +9,7 @@ import polars as pl
 
 from skipviz.analysis.robustness.tails import tail_figures
 from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.corpus.format import user_columns
 from skipviz.corpus.questions.means import FIGURES
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
@@ -55,11 +56,16 @@ def along_documents(
             "sites." if unknown else f"parts={parts} must be at least 2."
         )  # fmt: skip
     means = [pl.col(name).cast(pl.Float64).mean() for name in values]
-    place = pl.col("position").cast(pl.Int64) * parts // pl.col("tokens")
+    # Positions of a recording may have gaps.
+    number = pl.col("position").rank("ordinal").over("document").cast(pl.Int64) - 1
+    place = number * parts // pl.col("tokens")
     sizes = corpus.documents().filter(pl.col("tokens") >= parts).select("document", tokens="tokens")
     found = [
         corpus.collect(
-            rows.join(sizes, on="document").group_by("document", part=place).agg(means)
+            rows.join(sizes, on="document")
+            .with_columns(part=place)
+            .group_by("document", "part")
+            .agg(means)
         ).sort("document", "part")
         for rows in corpus.steps()
     ]
@@ -102,5 +108,9 @@ def corpus_tails(corpus: CorpusDataset) -> pl.DataFrame:
         corpus.collect(rows.group_by("document").agg(figures)).sort("document")
         for rows in corpus.steps()
     ]
-    about = corpus.documents().select("document", "source", "tokens", *corpus.columns)
-    return corpus.collect(about).join(pl.concat(found), on="document", maintain_order="left")
+    table = pl.concat(found)
+    own = user_columns(corpus.columns, ("source", "tokens", *table.columns))
+    about = corpus.documents().select(
+        "document", "source", *(pl.col(name).alias(shown) for name, shown in own.items()), "tokens"
+    )
+    return corpus.collect(about).join(table, on="document", maintain_order="left")

@@ -11,6 +11,7 @@ from scipy import stats
 from skipviz.analysis.statistics.intervals import student_margin
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.arrays import Floats
+from skipviz.corpus.format import user_columns
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
@@ -29,7 +30,8 @@ class CorpusComparison:
     ----------
     documents
         One row per document of both: ``first`` and ``second``, its numbers; ``source``; the
-        columns of the first corpus that its user gave; ``same_tokens``, whether both cut it into
+        columns of the first corpus that its user gave, with ``user.`` before a name that is
+        one of these; ``same_tokens``, whether both cut it into
         the same tokens; for ``layers_used``, and for ``nll`` in nats, means over its tokens
         ``_first`` and ``_second`` and their ``_difference``; ``changed``, the share of its
         decisions that differ, 0 to 1. Losses per token, and decisions, are null where tokens
@@ -172,9 +174,6 @@ def _of_documents(
 def _documents(
     corpus: CorpusDataset, pairs: pl.DataFrame, sums: pl.DataFrame, *, same_sites: bool
 ) -> pl.DataFrame:
-    about = corpus.collect(
-        corpus.documents().select(pl.col("document").alias("first"), "source", *corpus.columns)
-    )
     same = pl.col("same_tokens")
     each: list[pl.Expr] = []
     for name in COMPARED:
@@ -187,14 +186,16 @@ def _documents(
         pl.col("changed") / decisions
     )
     figures = sums.select("first", "second", same, *each, changed=shared)
-    front = pairs.select("first").join(about, on="first", maintain_order="left")
-    return front.join(figures, on="first", maintain_order="left").select(
-        "first",
-        "second",
-        "source",
-        *corpus.columns,
-        pl.exclude("first", "second", "source", *corpus.columns),
+    own = user_columns(corpus.columns, ("source", *figures.columns))
+    about = corpus.collect(
+        corpus.documents().select(
+            pl.col("document").alias("first"),
+            "source",
+            *(pl.col(name).alias(shown) for name, shown in own.items()),
+        )
     )
+    front = pairs.join(about, on="first", maintain_order="left")
+    return front.join(figures.drop("second"), on="first", maintain_order="left")
 
 
 def _positive(name: str) -> pl.Expr:
@@ -236,10 +237,11 @@ def _difference(total: list[Floats], size: list[Floats]) -> dict[str, float | in
     few = documents / max(1, documents - 1)
     error = float(np.sqrt(few * ((moved[1] - moved[0]) ** 2).sum()))
     margin = student_margin(error, documents)
-    p = (
-        float(2 * stats.t.sf(abs(difference) / error, documents - 1))
-        if documents > 1 and error
-        else nan
-    )
+    if documents == 1:
+        p = nan
+    elif error:
+        p = float(2 * stats.t.sf(abs(difference) / error, documents - 1))
+    else:  # all documents differ by the same, as where a site runs for all tokens or for none
+        p = 0.0 if difference else nan
     found = (*means, difference, difference - margin, difference + margin, p)
     return {"documents": documents, **dict(zip(names, found, strict=True))}

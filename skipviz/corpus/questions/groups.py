@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from skipviz.analysis.tokens.classes import KINDS, kinds_of_texts
+from skipviz.corpus.format import user_columns
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.errors import InputError
 
@@ -47,8 +48,7 @@ class Groups:
             Names what there is no column for, and what there is.
         """
         names = (by,) if isinstance(by, str) else tuple(by or ())
-        own = [name for name in corpus.columns if name not in OF_TOKENS]
-        known = (*own, *OF_TOKENS, *OF_DOCUMENTS)
+        known = (*columns_of(corpus).values(), *OF_TOKENS, *OF_DOCUMENTS)
         for name in names:
             if name not in known:
                 raise InputError(
@@ -94,10 +94,16 @@ class Groups:
         wanted = [name for name in self.names if name not in OF_TOKENS]
         if not wanted:
             return sums
+        stored = {shown: name for name, shown in columns_of(corpus).items()}
         known = corpus.documents().select(
-            "document", *(pl.col(name).alias(_inner(name)) for name in wanted)
+            "document", *(pl.col(stored.get(name, name)).alias(_inner(name)) for name in wanted)
         )
         return sums.join(known, on="document", how="left")
+
+
+def columns_of(corpus: CorpusDataset) -> dict[str, str]:
+    """Return what tokens can be grouped by a user's columns as: ``kind`` is ``user.kind``."""
+    return user_columns(corpus.columns, OF_TOKENS)
 
 
 def _inner(name: str) -> str:

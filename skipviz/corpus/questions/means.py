@@ -264,6 +264,9 @@ def contrast(
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.sqrt((errors**2).sum(axis=1))
         freedom = error**4 / (errors**4 / (sizes - 1)).sum(axis=1)
+        # Where neither side varies, as a site that runs for all tokens of one and for none of the
+        # other, any freedom gives the same.
+        freedom = np.where(error == 0, 1.0, freedom)
         margin = stats.t.ppf(0.975, freedom) * error
         p = 2 * stats.t.sf(np.abs(difference) / error, freedom)
     figures = {

@@ -48,7 +48,7 @@ class Concordance:
         where none were given; ``executed``, for each site the share of the tokens it ran for, an
         array in the order of the corpus's sites.
     documents, of
-        Documents that were searched, of those that might have been.
+        Documents that were searched to the end, of those that might have been.
     ended
         Why it ended before all were: ``lines``, as many were found as were asked for; ``seconds``,
         no time was left; None: all were.
@@ -58,7 +58,7 @@ class Concordance:
     >>> _ = (tmp / "lines.jsonl").write_text('{"text": "The fox saw a fox."}')
     >>> _ = skipviz.trace_corpus(model, tmp / "lines.jsonl", out=tmp / "lines")
     >>> skipviz.concordance(skipviz.open_corpus(tmp / "lines"), "saw")
-    Concordance(1 places in 1 of 1 documents)
+    Concordance(1 place found; 1 of 1 documents searched to the end)
     """
 
     lines: pl.DataFrame
@@ -72,11 +72,12 @@ class Concordance:
     @property
     def sentence(self) -> str:
         """What was found and where, as a reader is told."""
-        said = f"{self.lines.height:,} places in {self.documents:,} of {self.of:,} documents"
+        places = "1 place" if self.lines.height == 1 else f"{self.lines.height:,} places"
+        said = f"{places} found; {self.documents:,} of {self.of:,} documents searched to the end"
         if self.ended is None:
             return said
-        why = {"lines": "as many as were asked for", "seconds": "the time was over"}[self.ended]
-        return f"{said}; the search ended there: {why}"
+        why = {"lines": "with as many as were asked for", "seconds": "when the time was over"}
+        return f"{said}; the search ended {why[self.ended]}"
 
 
 @checked
@@ -128,7 +129,8 @@ def concordance(
     Raises
     ------
     InputError
-        If the pattern is no regular expression, or there is no such column, kind or cluster.
+        If the pattern is no regular expression or takes too much memory, or there is no such
+        column, kind or cluster.
 
     Examples
     --------
@@ -307,6 +309,11 @@ def _lines(
                 break
     except TimeoutError:
         return found, True
+    except MemoryError as error:  # regex ends by itself what tries too many ways at once
+        raise InputError(
+            f"The pattern takes too much memory in {text.source} ({len(text.text):,} characters). "
+            "Look for a simpler one, without a repetition in a repetition."
+        ) from error
     return found, False
 
 

@@ -94,7 +94,14 @@ def _on_their_side(
     compared = sites["rule"].is_in(THRESHOLD_RULES).fill_null(False).to_numpy()
     polarity = sites["polarity"].cast(pl.Float32).fill_null(np.nan).to_numpy()
     margin = polarity * (score - threshold)
-    beyond = np.nextafter(threshold, polarity * np.float32(np.inf), dtype=np.float32)
+    beyond, below = (
+        np.nextafter(threshold, side * polarity * np.float32(np.inf), dtype=np.float32)
+        for side in (1, -1)
+    )
+    # Under "ge" a high score that executes does so at the threshold as well.
+    runs_there = (sites["rule"] == "ge").fill_null(False).to_numpy() & (polarity > 0)
     meant = np.where(ran & compared & (margin <= 0), beyond, score)
-    found: npt.NDArray[np.float32] = np.where(~ran & compared & (margin > 0), threshold, meant)
+    held = np.where(runs_there, below, threshold)
+    otherwise = ~ran & compared & ((margin > 0) | (runs_there & (margin == 0)))
+    found: npt.NDArray[np.float32] = np.where(otherwise, held, meant)
     return found.astype(np.float32)

@@ -30,7 +30,7 @@ from skipviz.corpus.format import (
     part_number,
     score_column,
     token_schema,
-    user_column,
+    user_columns,
     user_kind,
     user_type,
 )
@@ -204,7 +204,7 @@ class CorpusDataset:
         if self._documents is not None:
             return self._documents.lazy()
         with self._reading():
-            return pl.scan_parquet(self._folder.path(DOCUMENTS_FILE))
+            return pl.scan_parquet(self._folder.path(DOCUMENTS_FILE), glob=False)
 
     def further(self, table: str) -> pl.LazyFrame:
         """Return a further table: a row per token, in the order of ``tokens``.
@@ -314,7 +314,7 @@ class CorpusDataset:
         with self._reading():
             return frame.collect(engine="streaming")
 
-    def trace(self, documents: int | Sequence[int]) -> Trace:
+    def trace(self, documents: int | np.integer[Any] | Sequence[int]) -> Trace:
         """Return documents as a trace: decisions exact, scores as float16 kept them.
 
         Parameters
@@ -328,7 +328,9 @@ class CorpusDataset:
         InputError
             If there is no such document, or it has no tokens.
         """
-        wanted = [documents] if isinstance(documents, int) else list(documents)
+        wanted: list[Any] = (
+            [documents] if isinstance(documents, int | np.integer) else list(documents)
+        )
         numbers = pl.Series(wanted, dtype=pl.Int64).unique().sort()
         chosen = pl.col("document").is_in(numbers.implode())
         if len(numbers):
@@ -357,8 +359,10 @@ class CorpusDataset:
         sources = self.collect(self.documents().select("document", "source"))
         for part in self.part_rows():
             rows = self.collect(part).sort("document", "position")
-            traced = trace_of_rows(rows, sources, run=self.run, sites=self.sites)
-            yield rows["document"].to_numpy(), traced
+            numbers = rows["document"]
+            near = sources.filter(pl.col("document").is_between(numbers[0], numbers[-1]))
+            traced = trace_of_rows(rows, near, run=self.run, sites=self.sites)
+            yield numbers.to_numpy(), traced
 
     def sample(self, *, tokens: int = SAMPLE_TOKENS, seed: int = 0) -> CorpusSample:
         """Return whole documents drawn at random, as a trace that every analysis takes.
@@ -405,7 +409,8 @@ class CorpusDataset:
         if not parts:
             return pl.DataFrame(pl.from_arrow(token_schema(self.labels).empty_table())).lazy()
         with self._reading():
-            return pl.scan_parquet([self._folder.path(part_file(table, name)) for name in parts])
+            paths = [self._folder.path(part_file(table, name)) for name in parts]
+            return pl.scan_parquet(paths, glob=False)
 
     def _reading(self) -> Any:
         return one_kind_of_error(self.where, "a corpus", IF_DAMAGED)
@@ -461,11 +466,11 @@ def _unfinished(folder: DatasetFolder) -> tuple[list[dict[str, Any]], pl.DataFra
         files += about["files"]
         given += [json.loads(text) for text in table[OWN_COLUMNS].to_pylist()]
         tables.append(pl.DataFrame(pl.from_arrow(table.drop_columns([OWN_COLUMNS]))))
-    if not tables:
+    if not any(str(each["path"]).startswith(f"{TOKENS_FOLDER}/") for each in files):
         raise StoreError(f"{folder.where} has no part that is complete; wait for the first.")
     own = []
-    for column in dict.fromkeys(name for row in given for name in row):
+    for column, called in user_columns(name for row in given for name in row).items():
         kind = user_type({user_kind(row.get(column)) for row in given})
         values = pa.array([as_user_type(row.get(column), kind) for row in given], type=kind)
-        own.append(pl.Series(user_column(column), pl.from_arrow(values)))
+        own.append(pl.Series(called, pl.from_arrow(values)))
     return files, pl.concat(tables).with_columns(own)

@@ -14,6 +14,8 @@ from skipviz.plots.style.palette import CIVIDIS, scale
 MOST_GROUPS = 40
 """Groups that are drawn; those with the most tokens."""
 GROUP_LABEL = 40
+_GROUP = " group"
+"""The number of a group, which no column of a user's is called."""
 
 
 def corpus_rate_map(table: pl.DataFrame, *, by: Sequence[str], source: str) -> go.Figure:
@@ -30,12 +32,19 @@ def corpus_rate_map(table: pl.DataFrame, *, by: Sequence[str], source: str) -> g
     """
     named = [pl.col(name).cast(pl.String).fill_null("unknown") for name in by]
     names = pl.concat_str(named or [pl.lit("all tokens")], separator=", ")
-    rows = table.with_columns(group=names)
-    sizes = rows.group_by("group", maintain_order=True).agg(pl.col("tokens").max())
-    largest = sizes.sort("tokens", descending=True, maintain_order=True).head(MOST_GROUPS)["group"]
-    shown = [name for name in sizes["group"] if name in set(largest)]
-    cells = rows.filter(pl.col("group").is_in(shown))
-    labels = {group: token_label(group, longest=GROUP_LABEL) for group in shown}
+    groups = table.select(by).unique(maintain_order=True).with_row_index(_GROUP)
+    numbered = (
+        table.join(groups, on=list(by), nulls_equal=True, maintain_order="left")
+        if by
+        else table.with_columns(pl.lit(0).alias(_GROUP))
+    )
+    sizes = numbered.group_by(_GROUP, maintain_order=True).agg(
+        pl.col("tokens").max().alias("tokens"), names.first().alias("name")
+    )
+    largest = sizes.sort("tokens", descending=True, maintain_order=True).head(MOST_GROUPS)
+    drawn = sizes.join(largest, on=_GROUP, how="semi", maintain_order="left")
+    labels = _labels(drawn[_GROUP].to_list(), drawn["name"].to_list())
+    cells = numbered.join(drawn, on=_GROUP, how="semi", maintain_order="left")
     hover = [
         ("unknown" if low is None else f"{low:.3f} to {high:.3f}", f"{tokens:,}", f"{documents:,}")
         for low, high, tokens, documents in cells.select(
@@ -45,7 +54,7 @@ def corpus_rate_map(table: pl.DataFrame, *, by: Sequence[str], source: str) -> g
     figure = go.Figure(
         go.Heatmap(
             x=cells["label"].to_list(),
-            y=[labels[group] for group in cells["group"]],
+            y=[labels[group] for group in cells[_GROUP]],
             z=cells["rate"].to_list(),
             customdata=hover,
             coloraxis="coloraxis",
@@ -56,9 +65,12 @@ def corpus_rate_map(table: pl.DataFrame, *, by: Sequence[str], source: str) -> g
             ),
         )
     )
-    height = 190 + 26 * max(3, len(shown))
-    dress(figure, token_label(source, longest=200), title="How often each site ran", height=height)
-    order = [labels[group] for group in reversed(shown)]
+    title = "How often each site ran"
+    if sizes.height > MOST_GROUPS:
+        title += f", {MOST_GROUPS} largest of {sizes.height:,} groups"
+    height = 190 + 26 * max(3, len(labels))
+    dress(figure, token_label(source, longest=200), title=title, height=height)
+    order = list(reversed(labels.values()))
     figure.update_yaxes(
         automargin=True, type="category", categoryorder="array", categoryarray=order
     )
@@ -71,3 +83,16 @@ def corpus_rate_map(table: pl.DataFrame, *, by: Sequence[str], source: str) -> g
             "colorbar": {"title": {"text": "share executed", "side": "right"}, "thickness": 14},
         },
     )
+
+
+def _labels(groups: Sequence[int], names: Sequence[str]) -> dict[int, str]:
+    """Return what each group is called, no two alike: a row is found by its label."""
+    labels: dict[int, str] = {}
+    for group, name in zip(groups, names, strict=True):
+        label = token_label(name, longest=GROUP_LABEL)
+        again = 1
+        while label in labels.values():
+            again += 1
+            label = token_label(f"{name[: GROUP_LABEL - 8]}… ({again})", longest=GROUP_LABEL)
+        labels[group] = label
+    return labels

@@ -56,7 +56,9 @@ def corpora_compared_reading(means: pl.DataFrame) -> str:
         )
     sites = means.filter(~pl.col("figure").is_in(["layers_used", "nll"]))
     differ = sites.filter(pl.col("q") < FALSE_DISCOVERY_RATE).height
-    if sites.height:
+    if sites.height and (sites["documents"] < 2).all():
+        said.append("Whether execution rates differ is not known from a single document.")
+    elif sites.height:
         said.append(
             f"Execution rates differ at {differ} of {sites.height} sites after correction for so "
             "many tests."

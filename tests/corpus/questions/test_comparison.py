@@ -95,3 +95,23 @@ def test_tokens_without_ids_are_the_same_by_their_texts(tmp_path: Path) -> None:
     first, second = (write_corpus(tmp_path / f"{n}", [each]) for n, each in enumerate(both))
     found = skipviz.compare_corpora(first, second).documents
     assert found["same_tokens"].to_list() == [True, True, False, True]
+
+
+def test_columns_called_as_ours_and_sites_that_always_differ(tmp_path: Path) -> None:
+    (made,) = made_parts(1)
+    given = [{"first": n, "second": "x", "changed": None} for n in range(4)]
+    ran = {name: matrix.copy() for name, matrix in made.matrices.items()}
+    sides = []
+    for always in (0, 1):
+        ran["score"][:, 0], ran["threshold"][:, 0] = always, 0.5
+        ran["exec_count"][:, 0] = always
+        matrices = {name: matrix.copy() for name, matrix in ran.items()}
+        own = skipviz.Trace(run=made.run, sites=made.sites, tokens=made.tokens, matrices=matrices)
+        sides.append(write_corpus(tmp_path / f"{always}", [own], columns=given))
+    found = skipviz.compare_corpora(*sides)
+    assert found.documents["user.first"].to_list() == [0, 1, 2, 3]
+    assert found.documents["first"].to_list() == [0, 1, 2, 3]
+    assert (found.documents["changed"] > 0).all()
+    site = found.means.filter(figure=made.sites["label"][0]).row(0, named=True)
+    assert (site["difference"], site["low"], site["p"]) == (1.0, 1.0, 0.0)
+    assert site["q"] < 0.05

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
@@ -114,3 +116,30 @@ def test_what_there_is_no_mean_of_is_said(corpus: CorpusDataset) -> None:
         contrast(corpus, ["nll"], column="domain", groups=("law", "sport"))
     with pytest.raises(skipviz.InputError, match="take a column of documents"):
         contrast(corpus, ["nll"], column="kind", groups=("digits", "symbols"))
+
+
+def test_a_column_called_kind_is_not_the_kind_of_a_token(tmp_path: Path) -> None:
+    given = [{"kind": "essay" if n % 2 else "verse"} for n in range(12)]
+    corpus = write_corpus(tmp_path / "corpus", PARTS, columns=given)
+    found = corpus_means(corpus, ["nll"], by="user.kind")
+    assert found["user.kind"].to_list() == ["essay", "verse"]
+    assert found["documents"].to_list() == [6, 6]
+    assert "essay" not in corpus_means(corpus, ["nll"], by="kind")["kind"]
+
+
+def test_sites_that_never_vary_are_contrasted(tmp_path: Path) -> None:
+    parts = []
+    for always in (0, 1):
+        made = made_parts(1)[0]
+        matrices = {name: matrix.copy() for name, matrix in made.matrices.items()}
+        matrices["score"][:, 0], matrices["threshold"][:, 0] = always, 0.5
+        matrices["exec_count"][:, 0] = always
+        parts.append(
+            skipviz.Trace(run=made.run, sites=made.sites, tokens=made.tokens, matrices=matrices)
+        )
+    given = [{"right": n < 4} for n in range(8)]
+    corpus = write_corpus(tmp_path / "corpus", parts, columns=given)
+    row = contrast(corpus, corpus.labels[:1], column="right", groups=(False, True)).row(
+        0, named=True
+    )
+    assert (row["difference"], row["low"], row["high"], row["p"]) == (1.0, 1.0, 1.0, 0.0)

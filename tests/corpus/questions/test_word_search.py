@@ -80,7 +80,10 @@ def test_filters_of_documents_kinds_and_clusters(corpus: CorpusDataset) -> None:
 def test_it_ends_at_so_many_lines(corpus: CorpusDataset) -> None:
     some = skipviz.concordance(corpus, r"\w+", search="pattern", lines=3)
     assert (some.lines.height, some.ended) == (3, "lines")
-    assert "3 places in 0 of 2 documents; the search ended there" in some.sentence
+    assert (
+        "3 places found; 0 of 2 documents searched to the end; the search ended with as many"
+        in some.sentence
+    )
     every = skipviz.concordance(corpus, "fox", lines=2)
     assert (every.lines.height, every.ended, every.documents) == (2, None, 2)
 
@@ -113,5 +116,16 @@ def test_what_cannot_be_searched_is_said(
 def test_nothing_found_is_an_empty_table(corpus: CorpusDataset) -> None:
     none = skipviz.concordance(corpus, "wolf")
     assert none.lines.is_empty()
-    assert none.sentence == "0 places in 2 of 2 documents"
+    assert none.sentence == "0 places found; 2 of 2 documents searched to the end"
     assert none.lines.schema["executed"] == pl.Array(pl.Float32, 4)
+
+
+def test_a_pattern_that_takes_too_much_memory_is_said(
+    corpus: CorpusDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def places(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("skipviz.corpus.questions.word_search._places", places)
+    with pytest.raises(skipviz.InputError, match=r"too much memory in text 0 \(\d+ characters\)"):
+        skipviz.concordance(corpus, "(a|a)*b", search="pattern")

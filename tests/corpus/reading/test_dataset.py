@@ -51,6 +51,26 @@ def test_a_rounded_score_never_contradicts_its_decision(tmp_path: Path) -> None:
     assert skipviz.Trace.load(tmp_path / "trace.parquet").tokens.equals(back.tokens)
 
 
+def test_a_rounded_score_is_below_a_threshold_at_which_a_unit_runs(tmp_path: Path) -> None:
+    made = made_parts(1)[0]
+    threshold = np.full_like(made.matrix("threshold"), 0.5)
+    ran = made.matrix("exec_count") > 0
+    score = np.where(ran, threshold, np.nextafter(threshold, np.float32(0))).astype(np.float32)
+    near = skipviz.Trace(
+        run=made.run, sites=made.sites.with_columns(rule=pl.lit("ge")), tokens=made.tokens,
+        matrices={**made.matrices, "score": score, "threshold": threshold},
+    )  # fmt: skip
+    back = write_corpus(tmp_path / "corpus", [near]).trace(range(4))
+    assert np.array_equal(back.matrix("score") >= back.matrix("threshold"), ran)
+
+
+def test_a_folder_whose_name_looks_like_a_pattern_opens(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "corpus[1]*", made_parts(1), columns=[{"n": 1}] * 4)
+    assert corpus.collect(corpus.tokens()).height == len(corpus) == 120
+    assert corpus.trace(np.int64(2)).tokens["source"].unique().to_list() == ["text 2"]
+    assert corpus.columns == ["n"]
+
+
 def test_the_long_table_is_made_while_it_is_read(tmp_path: Path) -> None:
     parts = made_parts()
     corpus = write_corpus(tmp_path / "corpus", parts)

@@ -42,6 +42,26 @@ def test_all_tokens_are_one_row_and_many_groups_the_largest() -> None:
             "high": [0.6] * 50,
         }
     )
-    drawn = corpus_rate_map(many, by=["n"], source="x").data[0]
+    figure = corpus_rate_map(many, by=["n"], source="x")
+    assert "40 largest of 50 groups" in figure.layout.title.text
+    drawn = figure.data[0]
     assert len(set(drawn.y)) == MOST_GROUPS
     assert "49" in drawn.y[-1]
+
+
+def test_groups_whose_names_begin_alike_have_rows_of_their_own() -> None:
+    names = ["a" * 60 + "1", "a" * 60 + "2", "unknown", None]
+    table = pl.DataFrame(
+        {
+            "group": names,
+            "label": ["L1.mlp"] * 4,
+            "documents": [2] * 4,
+            "tokens": [9] * 4,
+            "rate": [0.1, 0.2, 0.3, 0.4],
+            "low": [0.0] * 4,
+            "high": [1.0] * 4,
+        }
+    )
+    (cells,) = corpus_rate_map(table, by=["group"], source="x").data
+    assert len(set(cells.y)) == 4
+    assert list(cells.z) == [0.1, 0.2, 0.3, 0.4]

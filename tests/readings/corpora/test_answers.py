@@ -40,3 +40,20 @@ def test_a_comparison_says_the_difference_and_what_is_not_known() -> None:
         "over 9 documents. Loss cannot be compared: no document has the same tokens in both. "
         "Execution rates differ at 1 of 2 sites after correction for so many tests."
     )
+
+
+def test_a_single_document_tells_nothing_of_sites() -> None:
+    means = pl.DataFrame(
+        {
+            "figure": ["layers_used", "nll", "L1.mlp"],
+            "documents": [1, 1, 1],
+            "difference": [-1.5, 0.1, 0.2],
+            "low": [None, None, None],
+            "high": [None, None, None],
+            "q": [None, None, None],
+        },
+        schema_overrides={"low": pl.Float64, "high": pl.Float64, "q": pl.Float64},
+    )
+    said = corpora_compared_reading(means)
+    assert said.endswith("Whether execution rates differ is not known from a single document.")
+    assert "at 0 of" not in said

@@ -54,6 +54,6 @@ def _asked(root: Path, names: list[str], name: str) -> None:
     if chosen == "Compare":
         compare_with(root, [each for each in names if each != name], name)
     elif chosen == "Search":
-        search_corpus(corpus, name)
+        search_corpus(root, name, corpus)
     else:
         over_all(root, name, corpus)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import polars as pl
@@ -9,7 +10,7 @@ import streamlit as st
 
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
-from skipviz.corpus.questions.groups import Groups
+from skipviz.corpus.questions.groups import Groups, columns_of
 from skipviz.corpus.questions.means import corpus_means, corpus_rates
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
@@ -21,7 +22,7 @@ ALL_TOKENS = "all tokens"
 
 def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
     """Show rates and means over all tokens, by group."""
-    by = st.selectbox("By", [ALL_TOKENS, "kind", *corpus.columns], key="corpus_by")
+    by = st.selectbox("By", [ALL_TOKENS, "kind", *columns_of(corpus).values()], key="corpus_by")
     grouped = None if by == ALL_TOKENS else str(by)
     tables = _tables(str(root), name, version_of(corpus), grouped)
     shown = Groups.of(corpus, grouped).shown
@@ -37,7 +38,9 @@ def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
 
 def version_of(corpus: CorpusDataset) -> str:
     """Return what changes where a dataset does."""
-    return f"{len(corpus.parts)} {len(corpus)} {corpus.complete} {corpus.run['setup_sha256'][0]}"
+    # Names of parts are fixed by what their documents hold, the user's columns included.
+    parts = hashlib.sha256(" ".join(corpus.parts).encode()).hexdigest()
+    return f"{parts} {len(corpus)} {corpus.complete} {corpus.run['setup_sha256'][0]}"
 
 
 @st.cache_data(max_entries=32, show_spinner="Reading all tokens")

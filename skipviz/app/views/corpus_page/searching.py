@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from pathlib import Path
 
 import polars as pl
 import streamlit as st
@@ -18,13 +19,16 @@ from skipviz.app.state import on_canvas
 from skipviz.app.views.corpus_page.over_all import version_of
 from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset
+from skipviz.corpus.reading.root import open_below
 
 ANY = "any"
 SEARCHES: dict[str, Search] = {"Word": "word", "Token": "token", "Pattern": "pattern"}
 SHOWN_LINES = 500
+FOUND_SECONDS = 300
+"""That places are kept, so that a click on one does not search again."""
 
 
-def search_corpus(corpus: CorpusDataset, name: str) -> None:
+def search_corpus(root: Path, name: str, corpus: CorpusDataset) -> None:
     """Let a word, a token or a pattern be looked for, and show each place with its context."""
     with st.form("corpus_search", border=False):
         wanted = st.text_input("Look for", key="corpus_wanted")
@@ -38,11 +42,23 @@ def search_corpus(corpus: CorpusDataset, name: str) -> None:
     if not wanted.strip():
         return
     where = None if column == ANY else {str(column): _value(corpus, str(column), value)}
-    found = concordance(
-        corpus, wanted, search=SEARCHES[str(kind_of_search)], ignore_case=ignore_case, where=where,
-        kind=None if kind == ANY else str(kind), lines=SHOWN_LINES,
+    found = _found(
+        str(root), name, version_of(corpus), wanted, SEARCHES[str(kind_of_search)],
+        ignore_case=ignore_case, where=where, kind=None if kind == ANY else str(kind),
     )  # fmt: skip
     _lines(corpus, found, name)
+
+
+@st.cache_data(max_entries=32, ttl=FOUND_SECONDS, show_spinner="Searching")
+def _found(
+    root: str, name: str, version: str, wanted: str, search: Search, *, ignore_case: bool,
+    where: dict[str, object] | None, kind: str | None,
+) -> Concordance:  # fmt: skip
+    """Return the places; ``version`` changes with the dataset."""
+    return concordance(
+        open_below(Path(root), name), wanted, search=search, ignore_case=ignore_case, where=where,
+        kind=kind, lines=SHOWN_LINES,
+    )  # fmt: skip
 
 
 def _lines(corpus: CorpusDataset, found: Concordance, name: str) -> None:
@@ -64,8 +80,9 @@ def _lines(corpus: CorpusDataset, found: Concordance, name: str) -> None:
 
 def _open(corpus: CorpusDataset, document: int, name: str, *, token: int) -> None:
     """Have the canvas and all pages show a document, with a token selected."""
+    about = corpus.documents().filter(pl.col("document") == document).select("tokens")
+    check_token_count(corpus.collect(about).item())
     traced = corpus.trace(document)
-    check_token_count(len(traced))
     stored = hashlib.sha256(f"{corpus.where}\n{name}\n{document}\n{version_of(corpus)}".encode())
     request = request_of(traced, stored=stored.hexdigest())
     jobs().keep(request, traced)
