@@ -117,7 +117,7 @@ def page_log() -> PageLog:
 @pytest.fixture
 def page(browser: Browser, page_log: PageLog) -> Iterator[Page]:
     """Open a fresh page; at the end it must have kept to this machine and without errors."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    context = browser.new_context(viewport={"width": 1440, "height": 900})
     context.on("request", lambda request: page_log.urls.append(request.url))
     context.on("console", page_log.on_console)
     context.on("weberror", lambda error: page_log.errors.append(str(error.error)))

@@ -95,7 +95,7 @@ def test_a_gates_score_is_explained_and_tokens_are_compared(
 ) -> None:
     trace_pasted(page, url, "Two <i>words</i> & more.")
     page.get_by_role("link", name="Attribution").click()
-    expect(page.get_by_text("The text: pasted text")).to_be_visible(timeout=RUN_SECONDS)
+    expect(page.get_by_text("The text: pasted text").first).to_be_visible(timeout=RUN_SECONDS)
     # A run of the page would close the list again.
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
     page.get_by_label("What to explain").click()
