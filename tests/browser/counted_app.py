@@ -9,7 +9,12 @@ from torch import nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from transformers import PreTrainedModel
 
+import skipviz.models.loading  # noqa: F401  # which the warm-up would import
+from skipviz.app.frame.warm_up import WarmUp
 from skipviz.app.main import run
+
+# A model that is loaded meanwhile is tried on a few tokens, which are no runs of the page.
+WarmUp.begin = lambda _: None  # type: ignore[method-assign]
 
 
 @st.cache_resource

@@ -16,7 +16,7 @@ from skipviz.experiments.attribution.over_tokens import attribute
 from skipviz.experiments.attribution.target import Target
 from skipviz.readings.intervals import coefficient_words, q_words
 from tests.browser.conftest import PageLog, Screenshot
-from tests.browser.tracing import ask, expect_sample, expect_text, trace_pasted
+from tests.browser.tracing import ask, choose_option, expect_sample, expect_text, trace_pasted
 
 RUN_SECONDS = 300_000
 TEXT = "An <b>unbelievably</b> odd ship."
@@ -98,11 +98,9 @@ def test_a_gates_score_is_explained_and_tokens_are_compared(
     expect(page.get_by_text("The text: pasted text").first).to_be_visible(timeout=RUN_SECONDS)
     # A run of the page would close the list again.
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_visible()
-    page.get_by_label("What to explain").click()
-    page.get_by_role("option", name="one next token compared with another").click()
+    choose_option(page, "What to explain", "one next token compared with another")
     expect(page.get_by_label("Compared with").first).to_be_visible()
-    page.get_by_label("What to explain").click()
-    page.get_by_role("option", name="score of a gate").click()
+    choose_option(page, "What to explain", "score of a gate")
     expect(page.get_by_text(re.compile("the gate score is .* so it"))).to_be_visible()
     page.get_by_text("Straight through", exact=True).first.click()
     page.get_by_label("Method").click()

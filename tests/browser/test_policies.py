@@ -43,6 +43,7 @@ def _click_worst_point(page: Page, name: str) -> None:
     """Click the highest point until it is chosen: the figure may still be settling into place."""
     expect(page.locator(".js-plotly-plot .point").first).to_be_visible()
     chosen = page.get_by_role("combobox", name="Policy")
+    page.locator(".js-plotly-plot").first.scroll_into_view_if_needed()
     for _ in range(5):
         boxes = [each.bounding_box() for each in page.locator(".js-plotly-plot .point").all()]
         highest = min((box for box in boxes if box is not None), key=lambda box: box["y"])

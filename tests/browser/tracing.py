@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from playwright.sync_api import Page, expect
+from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 RUN_MS = 240_000
 """For a run of a model, or an app that has just started, on a busy machine."""
@@ -35,8 +36,20 @@ def press_trace(page: Page) -> None:
 
 
 def choose_model(page: Page, name: str) -> None:
-    page.get_by_label("Model").first.click(timeout=RUN_MS)
-    page.get_by_role("option", name=name).click()
+    expect(page.get_by_label("Model").first).to_be_visible(timeout=RUN_MS)
+    choose_option(page, "Model", name)
+
+
+def choose_option(page: Page, label: str, option: str) -> None:
+    """Choose from a list, which a run of the page that is under way closes again."""
+    for _ in range(5):
+        page.get_by_label(label).first.click()
+        try:
+            page.get_by_role("option", name=option).click(timeout=3000)
+            return
+        except PlaywrightTimeout:
+            page.keyboard.press("Escape")
+    raise AssertionError(f"{option} could not be chosen")
 
 
 def expect_text(page: Page, text: str) -> None:
