@@ -29,6 +29,7 @@ def downloaded(page: Page, name: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
 
 
+@pytest.mark.long
 def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     page: Page, url: str, screenshot: Screenshot, page_log: PageLog
 ) -> None:

@@ -18,6 +18,7 @@ from tests.browser.tracing import (
     choose_model,
     expect_text,
     expect_titles,
+    expect_upload,
     press_trace,
     trace_pasted,
 )
@@ -109,6 +110,7 @@ def test_upload_jsonl(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    expect_upload(page)
     press_trace(page)
     expect_titles(page, ["two.jsonl:1", "two.jsonl:2"])
     assert "".join(spans(page)) == "One text.Another text."

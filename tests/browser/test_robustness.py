@@ -15,7 +15,14 @@ from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.readings.robustness import drift_words, surface_words, tails_words
 from tests.browser.conftest import PageLog, Screenshot
-from tests.browser.tracing import ask, expect_sample, expect_text, expect_titles, trace_pasted
+from tests.browser.tracing import (
+    ask,
+    expect_sample,
+    expect_text,
+    expect_titles,
+    expect_upload,
+    trace_pasted,
+)
 
 RUN_SECONDS = 240_000
 STORY = (
@@ -82,6 +89,7 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
     assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
 
 
+@pytest.mark.long
 def test_short_texts_get_sentences_and_two_texts_drift(
     page: Page, url: str, tmp_path: Path, screenshot: Screenshot
 ) -> None:
@@ -116,6 +124,7 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     lines = [json.dumps({"text": text}) for text in texts]
     several.write_text("\n".join(lines), encoding="utf-8")
     page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(several)
+    expect_upload(page)
     press(page, "Trace the text")
     expect_titles(page, [f"{several.name}:1", f"{several.name}:2"])
     expect(page.get_by_text("The text: two_*texts*.jsonl:1 and 1 more")).to_be_visible()

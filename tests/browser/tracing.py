@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
@@ -29,6 +31,11 @@ def paste(page: Page, text: str) -> None:
     area = page.get_by_label("Paste a text")
     area.fill(text, timeout=RUN_MS)
     area.press("Tab")
+
+
+def expect_upload(page: Page) -> None:
+    """Wait until a text that was uploaded has arrived: before, there is nothing to run."""
+    expect(page.get_by_text(re.compile("^About [0-9,]+ tokens"))).to_be_visible(timeout=RUN_MS)
 
 
 def press_trace(page: Page) -> None:

@@ -18,6 +18,7 @@ from tests.cli.runner import run, sentence
 from tests.folders import write_gated
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_guard_and_calibrate_write_what_they_find(
     tmp_path: Path, tiny_model_folder: Path, held_out: list[skipviz.Document]

@@ -67,6 +67,7 @@ def test_more_confidence_never_takes_a_cheaper_threshold(
     assert careful.tested.height <= bold.tested.height
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_clipped_promise_is_tested_by_betting_and_takes_more_documents(
     gated: skipviz.SkipModel, dense: skipviz.SkipModel, documents: list[skipviz.Document]

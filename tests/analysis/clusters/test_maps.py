@@ -52,6 +52,7 @@ def test_principal_components_are_those_of_a_plain_decomposition(
     assert mapped.points["tokens"].to_list() == [1] * 240
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_umap_keeps_planted_groups_apart_and_gives_the_same_map_again() -> None:
     decisions, group = planted(0)
