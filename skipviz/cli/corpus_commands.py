@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.cli.inputs import Gates, Remote, check_folder
+from skipviz.cli.inputs import (
+    Bos,
+    Budget,
+    Dtype,
+    Gates,
+    Limit,
+    Model,
+    Policy,
+    Remote,
+    Runtime,
+    check_folder,
+)
 from skipviz.errors import InputError
+
+if TYPE_CHECKING:
+    from skipviz.corpus.summaries import CorpusSummary
 
 Out = Annotated[
     str, typer.Option(help="Folder of the dataset, or an address such as s3://bucket/folder.")
@@ -24,13 +38,11 @@ def run_corpus(
         ),
     ],
     out: Out,
-    model: Annotated[str, typer.Option(help="Sample model, folder or hub name.")] = "smollm2-gated",
+    model: Model = "smollm2-gated",
     engine: Annotated[
         str, typer.Option(help="local, or ray for the workers of a Ray cluster.")
     ] = "local",
-    runtime: Annotated[
-        str, typer.Option(help="masked, or gathered, which computes only what runs.")
-    ] = "masked",
+    runtime: Runtime = "masked",
     analyses: Annotated[
         str, typer.Option(help="Further tables, with commas: audit, lens. Audits take long.")
     ] = "",
@@ -38,24 +50,13 @@ def run_corpus(
         str,
         typer.Option(help="Column of the text in .csv and .parquet, field in .jsonl."),
     ] = "text",
-    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
-    ] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
-    ] = None,
+    budget: Budget = None,
+    policy: Policy = None,
+    limit: Limit = None,
     gates: Gates = None,
-    dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    dtype: Dtype = "float32",
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    bos: Annotated[
-        bool | None,
-        typer.Option(
-            "--bos/--no-bos",
-            help="Begin each text with the begin-of-sequence token, or without; as the tokenizer "
-            "does, if not given.",
-        ),
-    ] = None,
+    bos: Bos = None,
     part_characters: Annotated[
         int,
         typer.Option(min=1, help="Characters that share a file; at most so much is done again."),
@@ -72,18 +73,15 @@ def run_corpus(
     import skipviz
     from skipviz.cli.console import corpus_progress
     from skipviz.corpus.on_ray import Workers
-    from skipviz.models.handle import Runtime, SkipModel
+    from skipviz.models import SkipModel
 
     if "://" not in out:
         check_folder(Path(out))
-    chosen = next((each for each in get_args(Runtime) if each == runtime), None)
-    if chosen is None:
-        raise InputError(f"runtime={runtime!r:.40} must be {' or '.join(get_args(Runtime))}.")
 
     def loaded() -> SkipModel:
         return skipviz.load(
             model, budget=budget, policy=policy, limit=limit, gates=gates, dtype=dtype,
-            device=device, runtime=chosen, trust_remote_code=trust_remote_code,
+            device=device, runtime=runtime, trust_remote_code=trust_remote_code,
         )  # fmt: skip
 
     with corpus_progress() as report:
@@ -129,11 +127,9 @@ def verify(
     out.print(f"All {found.files:,} files are as they were written.", soft_wrap=True)
 
 
-def _say(summary: object, out: str) -> None:
+def _say(summary: CorpusSummary, out: str) -> None:
     from skipviz.cli.console import err
-    from skipviz.corpus.summaries import CorpusSummary
 
-    assert isinstance(summary, CorpusSummary)
     failed = (
         f" {summary.failed:,} of them could not be traced: the column error of documents.parquet "
         "says why."

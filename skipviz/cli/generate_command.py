@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, read_all
+from skipviz.cli.inputs import (
+    Budget,
+    Dtype,
+    Gates,
+    Policy,
+    Remote,
+    Runtime,
+    check_apart,
+    check_file,
+    read_all,
+)
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,14 +49,11 @@ def generate(
         list[str] | None, typer.Option("--stop", help="End where the text has this.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,
-    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
-    policy: Annotated[str | None, typer.Option(help="One of the model's policies.")] = None,
-    runtime: Annotated[
-        Literal["masked", "gathered"],
-        typer.Option(help="Compute everything, or only what is not skipped."),
-    ] = "masked",
+    budget: Budget = None,
+    policy: Policy = None,
+    runtime: Runtime = "masked",
     gates: Gates = None,
-    dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
+    dtype: Dtype = "float32",
     trust_remote_code: Remote = False,
 ) -> None:
     """Write a text token by token, and trace every step."""

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -27,7 +27,31 @@ Remote = Annotated[
     typer.Option("--trust-remote-code", help="Let Python code that comes with the model run."),
 ]
 
+Model = Annotated[str, typer.Option(help="Sample model, folder or hub name.")]
+Budget = Annotated[float | None, typer.Option(help="One of the calibrated budgets.")]
+Policy = Annotated[
+    str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
+]
+Limit = Annotated[
+    float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
+]
 Gates = Annotated[Path | None, typer.Option(help="A YAML file that describes the model's gates.")]
+Dtype = Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")]
+Runtime = Annotated[
+    Literal["masked", "gathered"],
+    typer.Option(help="Compute everything, or only what is not skipped."),
+]
+Bos = Annotated[
+    bool | None,
+    typer.Option(
+        "--bos/--no-bos",
+        help="Begin each text with the begin-of-sequence token, or without; as the tokenizer "
+        "does, if not given.",
+    ),
+]
+Excel = Annotated[
+    bool, typer.Option("--excel", help="CSV with a byte order mark, as Excel wants it.")
+]
 
 
 def visible(text: str) -> str:

@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, check_folder, read_all
+from skipviz.cli.inputs import (
+    Budget,
+    Excel,
+    Gates,
+    Limit,
+    Policy,
+    Remote,
+    check_apart,
+    check_file,
+    check_folder,
+    read_all,
+)
 from skipviz.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,14 +50,10 @@ def report(
     zip_file: Annotated[
         Path | None, typer.Option("--zip", help="All tables as CSV, and the trace.")
     ] = None,
-    excel: Annotated[
-        bool, typer.Option("--excel", help="CSV with a byte order mark, as Excel wants it.")
-    ] = False,
-    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
-    policy: Annotated[str | None, typer.Option(help="One of the model's policies.")] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
-    ] = None,
+    excel: Excel = False,
+    budget: Budget = None,
+    policy: Policy = None,
+    limit: Limit = None,
     gates: Gates = None,
     seed: Annotated[int, typer.Option(help="Of the draws of analyses.")] = 0,
     trust_remote_code: Remote = False,

@@ -9,7 +9,21 @@ from typing import Annotated
 import typer
 
 from skipviz.atomic import atomic_write
-from skipviz.cli.inputs import Gates, Remote, check_apart, check_file, print_bytes, read_all
+from skipviz.cli.inputs import (
+    Bos,
+    Budget,
+    Dtype,
+    Excel,
+    Gates,
+    Limit,
+    Model,
+    Policy,
+    Remote,
+    check_apart,
+    check_file,
+    print_bytes,
+    read_all,
+)
 
 
 def trace(
@@ -20,33 +34,20 @@ def trace(
             "the chat template writes."
         ),
     ],
-    model: Annotated[str, typer.Option(help="Sample model, folder or hub name.")] = "smollm2-gated",
+    model: Model = "smollm2-gated",
     csv: Annotated[
         str | None, typer.Option(help="Decisions as CSV; - for standard output.")
     ] = None,
-    excel: Annotated[
-        bool, typer.Option("--excel", help="CSV with a byte order mark, as Excel wants it.")
-    ] = False,
+    excel: Excel = False,
     parquet: Annotated[
         Path | None, typer.Option(help="The whole trace, for skipviz.Trace.load.")
     ] = None,
-    budget: Annotated[float | None, typer.Option(help="One of the calibrated budgets.")] = None,
-    policy: Annotated[
-        str | None, typer.Option(help="One of the model's policies, such as a rule of early exits.")
-    ] = None,
-    limit: Annotated[
-        float | None, typer.Option(help="The guarded policy: nats over dense that may be lost.")
-    ] = None,
+    budget: Budget = None,
+    policy: Policy = None,
+    limit: Limit = None,
     gates: Gates = None,
-    dtype: Annotated[str, typer.Option(help="float32, exact, or bfloat16, faster.")] = "float32",
-    bos: Annotated[
-        bool | None,
-        typer.Option(
-            "--bos/--no-bos",
-            help="Begin each text with the begin-of-sequence token, or without; as the tokenizer "
-            "does, if not given.",
-        ),
-    ] = None,
+    dtype: Dtype = "float32",
+    bos: Bos = None,
     trust_remote_code: Remote = False,
 ) -> None:
     """Trace texts and write every gate decision."""

@@ -52,7 +52,6 @@ def test_traces_become_a_corpus(model: Path, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (("--engine", "cloud"), "must be local or ray"),
-        (("--runtime", "fast"), "must be masked or gathered"),
         (("--analyses", "magic"), "analyses has 'magic'"),
     ],
 )
