@@ -44,7 +44,9 @@ def corpora_compared_reading(means: pl.DataFrame) -> str:
     for figure, name, unit in (("layers_used", "Layers used", "layers"), ("nll", "Loss", "nats")):
         row = means.filter(figure=figure).row(0, named=True)
         if row["difference"] is None:
-            said.append(f"{name} cannot be compared: no document has the same tokens in both.")
+            said.append(
+                f"{name} cannot be compared: for no document with the same tokens do both have it."
+            )
             continue
         ends = (
             "" if row["low"] is None

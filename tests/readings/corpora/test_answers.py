@@ -37,7 +37,8 @@ def test_a_comparison_says_the_difference_and_what_is_not_known() -> None:
     )
     assert corpora_compared_reading(means) == (
         "Layers used per token, second less first: -1.500 layers, 95% interval -2.000 to -1.000, "
-        "over 9 documents. Loss cannot be compared: no document has the same tokens in both. "
+        "over 9 documents. Loss cannot be compared: for no document with the same tokens do both "
+        "have it. "
         "Execution rates differ at 1 of 2 sites after correction for so many tests."
     )
 
