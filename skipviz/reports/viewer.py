@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
 from skipviz.app.components.canvas_payload import payload
-from skipviz.plots.lenses.lens import Lens
 from skipviz.reports.page import asset, inline_json
 from skipviz.traces import Trace
 
@@ -21,17 +19,9 @@ CANVAS_SCRIPTS = (
 _ENTRY = "export default function (component)"
 
 
-def viewer(trace: Trace, *, lenses: Sequence[Lens] = ()) -> str:
-    """Return text, map and panel of a trace as HTML that needs nothing else.
-
-    Parameters
-    ----------
-    trace
-        The trace.
-    lenses
-        What it can be painted with beside what is in it.
-    """
-    data = inline_json(trace_json(trace, key="trace", lenses=lenses))
+def viewer(trace: Trace) -> str:
+    """Return text, map and panel of a trace as HTML that needs nothing else."""
+    data = inline_json(trace_json(trace, key="trace"))
     return (
         '<div id="canvas"></div>'
         f'<script type="application/json" id="canvas-data">{data}</script>'
@@ -56,7 +46,7 @@ def viewer_script() -> str:
     )
 
 
-def trace_json(trace: Trace, *, key: str, lenses: Sequence[Lens] = ()) -> str:
+def trace_json(trace: Trace, *, key: str) -> str:
     """Return a trace as the viewer takes it: JSON, where arrays are bytes in base64.
 
     Parameters
@@ -65,10 +55,8 @@ def trace_json(trace: Trace, *, key: str, lenses: Sequence[Lens] = ()) -> str:
         The trace.
     key
         What it is called on the page.
-    lenses
-        What it can be painted with beside what is in it.
     """
-    data: dict[str, Any] = payload(trace, key=key, lenses=lenses)
+    data: dict[str, Any] = payload(trace, key=key)
     for name in ("bytes", "found"):
         column = data[name]["b"].to_numpy()
         data[name] = base64.b64encode(column.tobytes()).decode("ascii")

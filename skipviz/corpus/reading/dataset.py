@@ -279,24 +279,18 @@ class CorpusDataset:
                 few = ", ".join(self.labels[:8]) + (", ..." if len(self.labels) > 8 else "")
                 raise InputError(f"There is no site {label!r:.40}; there are {few}.")
 
-    def steps(self, table: str = TOKENS_FOLDER) -> Iterator[pl.LazyFrame]:
-        """Yield the rows of a table some parts at a time: no document is in two of them.
-
-        Parameters
-        ----------
-        table
-            ``tokens``, or a further table.
-        """
+    def steps(self) -> Iterator[pl.LazyFrame]:
+        """Yield the rows of ``tokens`` some parts at a time: no document is in two of them."""
         held: list[str] = []
         size = 0
         for name, rows in self.parts.items():
             if held and size + rows > STEP_TOKENS:
-                yield self._scan(table, held)
+                yield self._scan(TOKENS_FOLDER, held)
                 held, size = [], 0
             held.append(name)
             size += rows
         if held:
-            yield self._scan(table, held)
+            yield self._scan(TOKENS_FOLDER, held)
 
     def part_rows(self) -> Iterator[pl.LazyFrame]:
         """Yield the rows of ``tokens`` of each part."""
