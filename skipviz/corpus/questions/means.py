@@ -202,7 +202,20 @@ def corpus_rates(
     """
     if not corpus.labels:
         raise InputError("The corpus has no sites, so nothing was skipped; trace a gated model.")
-    table = corpus_means(corpus, corpus.labels, by=by, progress=progress)
+    return rates_of(corpus, corpus_means(corpus, corpus.labels, by=by, progress=progress), by=by)
+
+
+def rates_of(corpus: CorpusDataset, means: pl.DataFrame, *, by: By = None) -> pl.DataFrame:
+    """Return the rates among means, as ``corpus_rates`` does, without another pass.
+
+    Parameters
+    ----------
+    corpus, by
+        As of ``corpus_means``.
+    means
+        What it returned for all sites, and perhaps for figures besides.
+    """
+    table = means.filter(pl.col("value").is_in(corpus.labels))
     names = Groups.of(corpus, by).shown
     places = corpus.sites.select("label", "layer", "unit", "visit")
     return table.join(
