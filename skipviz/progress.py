@@ -15,6 +15,11 @@ def no_progress(share: float) -> None:
     """Report nothing: the default of ``progress``."""
 
 
+def part_of(progress: Progress, place: int, parts: int) -> Progress:
+    """Return what takes the progress of one of several equal parts, and reports that of all."""
+    return lambda share: progress((place + share) / parts)
+
+
 Say = Callable[[str], None]
 """Takes a sentence about what is being done, or was found."""
 

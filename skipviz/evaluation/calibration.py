@@ -10,7 +10,7 @@ from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.arrays import Bools
 from skipviz.errors import InputError
 from skipviz.models import SkipModel, at_threshold
-from skipviz.progress import Progress, no_progress
+from skipviz.progress import Progress, no_progress, part_of
 from skipviz.recording.tracing import trace
 from skipviz.text.documents import Document
 from skipviz.traces import Trace
@@ -63,7 +63,7 @@ def calibrate(
     for attempt in range(attempts):
         seen = trace(
             at_threshold(gated, threshold), documents, statistics=False, stop=stop,
-            progress=_part(progress, attempt, attempts),
+            progress=part_of(progress, attempt, attempts),
         )  # fmt: skip
         those = None if counted is None else counted(seen)
         excess = realised_budget(seen, counted=those) - budget
@@ -74,7 +74,3 @@ def calibrate(
         f"No threshold realised budget {budget} within {tolerance} in {attempts} runs; the last "
         f"was {excess:+.4f} off. Choose a budget nearer to the one the gates were trained for."
     )
-
-
-def _part(progress: Progress, number: int, count: int) -> Progress:
-    return lambda share: progress((number + share) / count)

@@ -11,7 +11,7 @@ from skipviz.atomic import atomic_write
 from skipviz.errors import InputError
 from skipviz.models import SkipModel
 from skipviz.plots.style.labels import html_text, said_of
-from skipviz.progress import Progress, check_seed, no_progress
+from skipviz.progress import Progress, check_seed, no_progress, part_of
 from skipviz.readings.paths import cost_reading
 from skipviz.readings.skipping import skipping_notes
 from skipviz.reports.analyses import ANALYSES, CHEAP, Asked, check_names, made
@@ -93,7 +93,7 @@ def report(
     chosen = [name for name in ANALYSES if name in analyses]
     parts = []
     for place, name in enumerate(chosen):
-        share = _share(progress, place, len(chosen))
+        share = part_of(progress, place, len(chosen))
         asked = Asked(trace=trace, model=model, seed=seed, progress=share, stop=stop)
         parts.append(made(name, asked))
     figures = cost_summary(trace)
@@ -128,11 +128,6 @@ def report(
     with atomic_write(Path(path)) as partial:
         partial.write_text(written, encoding="utf-8")
     progress(1.0)
-
-
-def _share(progress: Progress, place: int, parts: int) -> Progress:
-    """Return what tells of one part's progress as a share of all of them."""
-    return lambda share: progress((place + share) / parts)
 
 
 def _sources(trace: Trace) -> str:
