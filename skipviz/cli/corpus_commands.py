@@ -103,10 +103,15 @@ def import_corpus(
 ) -> None:
     """Turn recordings of one model, or saved traces, into a dataset."""
     import skipviz
+    from skipviz.cli.console import progress
 
     if "://" not in out:
         check_folder(Path(out))
-    _say(skipviz.import_corpus(traces, out=out), out)
+    with progress("Importing", total=len(traces), unit="files") as advance:
+        summary = skipviz.import_corpus(
+            traces, out=out, progress=lambda share: advance(share * len(traces))
+        )
+    _say(summary, out)
 
 
 def verify(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 Dataset = Annotated[str, typer.Argument(help="Folder of a dataset, or its address.")]
 Csv = Annotated[Path | None, typer.Option(help="Write the table here.")]
+_INTERVAL = "95% interval over documents"
 
 
 def show_dataset(folder: Dataset, csv: Csv = None) -> None:
@@ -32,6 +33,11 @@ def show_dataset(folder: Dataset, csv: Csv = None) -> None:
     _write(table, csv)
     out.print("\n".join(_about(corpus)), soft_wrap=True)
     out.print(_means_table(table.drop("error")))
+    out.print(
+        "Means over tokens: layers_used in layers, the others in nats per token. low to high is "
+        f"the {_INTERVAL}.",
+        soft_wrap=True,
+    )
 
 
 def rates(
@@ -56,6 +62,10 @@ def rates(
         table = corpus_rates(corpus, by=by)
     _write(table, csv)
     out.print(_means_table(table.drop("layer", "unit", "visit")))
+    out.print(
+        f"rate is the share of tokens for which a site ran, low to high its {_INTERVAL}.",
+        soft_wrap=True,
+    )
 
 
 def compare(
@@ -85,6 +95,12 @@ def compare(
     if changed is not None:
         out.print(f"On average {changed:.1%} of a document's decisions differ.", soft_wrap=True)
     out.print(_means_table(found.means))
+    out.print(
+        "Means over tokens: layers_used in layers, nll in nats, of sites the share of tokens for "
+        f"which they ran. difference is second less first, low to high its {_INTERVAL}; q is p "
+        "corrected for all rows (Benjamini and Hochberg).",
+        soft_wrap=True,
+    )
 
 
 def _about(corpus: CorpusDataset) -> list[str]:

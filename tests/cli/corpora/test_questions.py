@@ -25,6 +25,7 @@ def test_what_a_corpus_holds_is_shown(folder: Path, tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert "12 documents, 360 tokens, 1,440 decisions of 4 sites." in done.stdout
     assert "Columns of your own: domain." in done.stdout
+    assert "the others in nats per token" in done.stdout
     used = pl.read_csv(tmp_path / "means.csv").filter(value="layers_used")["mean"].item()
     assert f"{used:.3f}" in done.stdout
     write_corpus(tmp_path / "open", made_parts(), finished=False)
