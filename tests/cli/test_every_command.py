@@ -177,7 +177,7 @@ COMMANDS = {
         },
         writes={
             "output": "report TEXT --model MODEL --analyses check --output X",
-            "zip_file": "report TEXT --model MODEL --analyses check --output made --zip X",
+            "zip_file": "report TEXT --model MODEL --analyses check --output page --zip X",
         },
         others="analyses excel budget policy limit seed trust_remote_code",
     ),
@@ -355,7 +355,7 @@ def test_what_cannot_be_written_is_refused(
 def full_disk() -> Iterator[Callable[[], None]]:
     """Lets files have a few bytes at most, as on a disk that is full."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (10, before[1]))
     resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
