@@ -6,8 +6,11 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.comparison import TraceComparison
-from skipviz.plots.lenses.found import CHANGE_SHOWN, LAYERS_SHOWN
+from skipviz.plots.lenses.found import CHANGE_SHOWN
 from skipviz.plots.lenses.lens import Lens
+
+LAYERS_SHOWN = 8.0
+"""Layers where the fixed scale of a difference in layers used ends."""
 
 
 def comparison_lenses(found: TraceComparison) -> list[Lens]:
@@ -42,7 +45,8 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
     return [
         Lens(
             name="layers used beside the compared run",
-            unit="layers more",
+            unit="layers",
+            note="above 0 uses more",
             values=layers,
             scale="diverging",
             ends=(-LAYERS_SHOWN, LAYERS_SHOWN),
@@ -50,7 +54,8 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
         ),
         Lens(
             name="surprisal beside the compared run",
-            unit="nats; above 0 is worse",
+            unit="nats",
+            note="above 0 is worse",
             values=surprisal,
             scale="diverging",
             ends=(-CHANGE_SHOWN, CHANGE_SHOWN),
