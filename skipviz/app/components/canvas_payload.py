@@ -87,14 +87,12 @@ class Packed:
         return pl.DataFrame({"b": np.frombuffer(b"".join(self._bytes), dtype=np.uint8)}).to_pandas()
 
 
-def payload(
-    trace: Trace, *, key: str, lenses: Sequence[Lens] = (), compact: bool = False
-) -> dict[str, Any]:
+def payload(trace: Trace, *, key: str, lenses: Sequence[Lens] = ()) -> dict[str, Any]:
     """Return what the component needs of a trace that stands in no address.
 
     Parameters
     ----------
-    trace, key, compact
+    trace, key
         As of ``trace_payload``.
     lenses
         As of ``found_payload``.
@@ -104,7 +102,7 @@ def payload(
     ValueError
         If a lens is not of these tokens and sites.
     """
-    sent = trace_payload(trace, key=key, compact=compact)
+    sent = trace_payload(trace, key=key)
     return sent | found_payload(trace, sent, lenses=lenses)
 
 
