@@ -9,6 +9,8 @@ from skipviz.analysis.comparison import TraceComparison
 from skipviz.plots.lenses.found import CHANGE_SHOWN
 from skipviz.plots.lenses.lens import Lens
 
+COMPARED = ("layers used beside the compared run", "surprisal beside the compared run")
+"""The names of the lenses of a comparison."""
 LAYERS_SHOWN = 8.0
 """Layers where the fixed scale of a difference in layers used ends."""
 
@@ -44,7 +46,7 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
     )
     return [
         Lens(
-            name="layers used beside the compared run",
+            name=COMPARED[0],
             unit="layers",
             note="above 0 uses more",
             values=layers,
@@ -53,7 +55,7 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
             colours="depth change",
         ),
         Lens(
-            name="surprisal beside the compared run",
+            name=COMPARED[1],
             unit="nats",
             note="above 0 is worse",
             values=surprisal,
