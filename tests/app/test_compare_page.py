@@ -6,7 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
-from skipviz.plots.comparison.lenses import COMPARED
+from skipviz.plots.comparison.lenses import COMPARISON_LENSES
 from tests import tiny
 from tests.app.pages import PATIENCE, until
 from tests.folders import write_gated
@@ -81,7 +81,7 @@ def test_another_text_takes_the_lenses_of_the_comparison_before(
         (on,) = page.session_state["skipviz"].canvases.values()
         return list(on.lenses)
 
-    until(page, lambda: lenses() == list(COMPARED))
+    until(page, lambda: lenses() == list(COMPARISON_LENSES))
     page.selectbox[0].select_index(1).run(timeout=PATIENCE)
     until(page, lambda: "These are two texts" in said(page))
     assert lenses() == []

@@ -17,7 +17,7 @@ from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
-from skipviz.plots.comparison.lenses import COMPARED, comparison_lenses
+from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.comparison.traces import traces_caveat, traces_reading
 from skipviz.traces import Trace
@@ -106,7 +106,7 @@ def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     """Let the canvas be coloured by what differs."""
     on = on_canvas(request)
     if found.match == "none":
-        for name in COMPARED:  # of the run that was compared before
+        for name in COMPARISON_LENSES:  # of the run that was compared before
             on.unpaint(name)
     on.paint(f"comparison with {second.key}", lambda: comparison_lenses(found))
 

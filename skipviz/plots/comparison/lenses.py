@@ -9,7 +9,7 @@ from skipviz.analysis.comparison import TraceComparison
 from skipviz.plots.lenses.found import CHANGE_SHOWN
 from skipviz.plots.lenses.lens import Lens
 
-COMPARED = ("layers used beside the compared run", "surprisal beside the compared run")
+COMPARISON_LENSES = ("layers used beside the compared run", "surprisal beside the compared run")
 """The names of the lenses of a comparison."""
 LAYERS_SHOWN = 8.0
 """Layers where the fixed scale of a difference in layers used ends."""
@@ -46,7 +46,7 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
     )
     return [
         Lens(
-            name=COMPARED[0],
+            name=COMPARISON_LENSES[0],
             unit="layers",
             note="above 0 uses more",
             values=layers,
@@ -55,7 +55,7 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
             colours="depth change",
         ),
         Lens(
-            name=COMPARED[1],
+            name=COMPARISON_LENSES[1],
             unit="nats",
             note="above 0 is worse",
             values=surprisal,
