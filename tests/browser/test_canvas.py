@@ -102,6 +102,7 @@ def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
     ran = "ran" if TRACE.matrix("exec_count")[number, site] else "skipped"
     expect(panel.locator(".cell-words")).to_contain_text(f"{TRACE.sites['label'][site]}: {ran}.")
     panel.locator("summary").click()
+    expect(panel.locator(".sites tr")).to_have_count(1 + TRACE.sites.height)  # written when opened
     rows = panel.locator(".sites tr").all_inner_texts()[1:]
     assert len(rows) == TRACE.sites.height
     for place, line in enumerate(rows):
