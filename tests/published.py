@@ -195,7 +195,7 @@ def dr_llm() -> Any:
     return model.eval()
 
 
-class _RoutedLayer(LlamaDecoderLayer):
+class RoutedLayer(LlamaDecoderLayer):
     def __init__(self, config: Any, number: int) -> None:
         super().__init__(config, number)
         self.router = nn.Linear(config.hidden_size, 1)
@@ -211,7 +211,7 @@ def routed() -> Any:
     """Layers with a router of no known method."""
     model: Any = tiny.backbone(seed=0)
     torch.manual_seed(1)
-    model.model.layers = nn.ModuleList(_RoutedLayer(model.config, n) for n in range(tiny.LAYERS))
+    model.model.layers = nn.ModuleList(RoutedLayer(model.config, n) for n in range(tiny.LAYERS))
     return model.eval()
 
 

@@ -39,6 +39,6 @@ def check_same_model(trace: Trace, sites: pl.DataFrame, weights: str | None) -> 
     found = trace.run["weights_sha256"][0]
     if found != weights:
         raise InputError(
-            f"Traces of weights {str(found)[:12]} and {str(weights)[:12]} cannot be clustered "
+            f"Traces of weights {str(found)[:12]} and {str(weights)[:12]} cannot be looked at "
             "together: the same site means another thing in each. Give traces of one model."
         )

@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
 
 from skipviz.app.costs import Costs, Effort
@@ -107,12 +108,17 @@ class Request:
     @property
     def key(self) -> str:
         """A digest of everything the result depends on."""
-        digest = hashlib.sha256(
+        # The model is asked for each time: its files may be others by now.
+        return hashlib.sha256(
             f"{self.budget} {self.policy} {self.limit} {self.weights} {self.setup} "
-            f"{self.stored} "
+            f"{self.stored} {self._gates_and_texts} "
             f"{identity(self.model)}".encode()
-        )
-        digest.update(repr(self.gates).encode())
+        ).hexdigest()
+
+    @cached_property
+    def _gates_and_texts(self) -> str:
+        """A digest of what takes long to read, and never changes."""
+        digest = hashlib.sha256(repr(self.gates).encode())
         for document in self.documents:
             for part in (document.source, document.text, repr(document.messages)):
                 digest.update(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -50,22 +50,21 @@ class OnCanvas:
         sources = [f"{name} {source}" for name, (source, _) in self.lenses.items()]
         return "; ".join([*sources, "" if self.marks is None else self.marks[0]])
 
-    def paint(self, source: str, *makers: Callable[[], Lens]) -> None:
+    def paint(self, source: str, make: Callable[[], Sequence[Lens]]) -> None:
         """Add lenses, and have the page drawn anew if they were not there.
 
         Parameters
         ----------
         source
             What they are made from; changes exactly when they do.
-        makers
-            Each makes one, where it is not there yet.
+        make
+            Makes them, where they are not there yet.
         """
         if any(known == source for known, _ in self.lenses.values()):
             return
-        for make in makers:
-            lens = make()
-            self.lenses[lens.name] = (source, lens)
-        st.rerun()
+        if lenses := make():
+            self.lenses |= {lens.name: (source, lens) for lens in lenses}
+            st.rerun()
 
     def unpaint(self, name: str) -> None:
         """Take a lens away, and have the page drawn anew if it was there."""

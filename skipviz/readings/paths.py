@@ -7,8 +7,7 @@ import polars as pl
 
 from skipviz.analysis.flops import CostSummary
 from skipviz.readings.budgets import budget_reading
-from skipviz.schema import site_label
-from skipviz.traces import Trace, running_steps
+from skipviz.traces import Trace
 
 
 def cost_reading(trace: Trace, figures: CostSummary) -> str:
@@ -69,34 +68,3 @@ def shallow_reading(trace: Trace, token: int) -> str:
         f"{trace.run['layers'].item()} layers, the fewest before another token; the mean is "
         f"{float(np.mean(used.to_numpy())):.1f}."
     )
-
-
-def token_reading(trace: Trace, token: int) -> str:
-    """Say how far a token went, and how well the next one was predicted.
-
-    Parameters
-    ----------
-    trace
-        The trace.
-    token
-        Which token.
-    """
-    row = trace.tokens.row(token, named=True)
-    said = (
-        f"{row['text']!r}: layers used {row['layers_used']:g}, {_depth(trace, row['exit_depth'])}"
-    )
-    return said if row["nll"] is None else f"{said}, loss on the next token {row['nll']:.2f} nats"
-
-
-def _depth(trace: Trace, layer: int | None) -> str:
-    if layer is None:
-        return "no gated layer ran"
-    if (trace.sites["visit"] > 0).any():
-        ran = running_steps(trace.sites) == layer
-        last = trace.sites.filter(pl.Series(ran)).row(0, named=True)
-        return f"last gated run {site_label(last['layer'], last['unit'], last['visit'])}"
-    # A token that left has its state carried up to keys and values: the mark of early exits.
-    if not (trace.sites["kv"] == "propagated").any():
-        return f"deepest gated layer that ran {layer}"
-    last = trace.run["layers"].item() - 1
-    return f"ran to the last layer, {last}" if layer == last else f"left after layer {layer}"

@@ -6,6 +6,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
+from skipviz.plots.comparison.lenses import COMPARISON_LENSES
 from tests import tiny
 from tests.app.pages import PATIENCE, until
 from tests.folders import write_gated
@@ -64,6 +65,26 @@ def test_another_text_is_compared_by_totals(tmp_path: Path, dense_folder: Path) 
     page.run(timeout=PATIENCE)
     until(page, lambda: "These are two texts" in said(page))
     assert len(page.dataframe) == 2  # totals, and the sites that both have
+
+
+@pytest.mark.slow
+def test_another_text_takes_the_lenses_of_the_comparison_before(
+    tmp_path: Path, dense_folder: Path
+) -> None:
+    folder = write_gated(tmp_path / "gated", backbone=dense_folder)
+    others = ["The lazy dog sleeps.", 0.6]
+    page = AppTest.from_function(compared, args=(str(folder), tiny.TEXT, others))
+    page.run(timeout=PATIENCE)
+    until(page, lambda: "predict" in said(page))
+
+    def lenses() -> list[str]:
+        (on,) = page.session_state["skipviz"].canvases.values()
+        return list(on.lenses)
+
+    until(page, lambda: lenses() == list(COMPARISON_LENSES))
+    page.selectbox[0].select_index(1).run(timeout=PATIENCE)
+    until(page, lambda: "These are two texts" in said(page))
+    assert lenses() == []
 
 
 @pytest.mark.slow

@@ -30,11 +30,12 @@ def lens(name: str) -> Lens:
 def test_a_lens_is_made_once_for_what_it_is_made_from() -> None:
     on = OnCanvas()
     with pytest.raises(_DrawnAnewError):
-        on.paint("first", lambda: lens("utility"), lambda: lens("regret"))
+        on.paint("first", lambda: [lens("utility"), lens("regret")])
     on.paint("first", lambda: pytest.fail("it is there"))
+    on.paint("nothing in common", list)
     before = on.made_from
     with pytest.raises(_DrawnAnewError):
-        on.paint("second", lambda: lens("utility"))
+        on.paint("second", lambda: [lens("utility")])
     assert set(on.lenses) == {"utility", "regret"}
     assert on.made_from != before
 
@@ -87,7 +88,7 @@ def test_a_lens_that_is_taken_away_is_gone_at_once() -> None:
     on = OnCanvas()
     on.unpaint("loss")
     with pytest.raises(_DrawnAnewError):
-        on.paint("first", lambda: lens("loss"))
+        on.paint("first", lambda: [lens("loss")])
     with pytest.raises(_DrawnAnewError):
         on.unpaint("loss")
     assert not on.lenses

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import dataclasses
-
 import polars as pl
 
 from skipviz.analysis.flops import cost_summary
-from skipviz.readings.paths import cost_reading, token_reading
+from skipviz.readings.paths import cost_reading
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
@@ -39,28 +37,3 @@ def test_a_model_without_gates_skips_nothing() -> None:
     assert cost_reading(trace, cost_summary(trace)) == (
         "This model has no gates: every token used all 6 layers."
     )
-
-
-def test_a_token_is_said_with_its_depth_and_loss() -> None:
-    trace = make_trace(tokens=30)
-    row = trace.tokens.row(4, named=True)
-    said = token_reading(trace, 4)
-    assert said.startswith(f"{row['text']!r}: layers used {row['layers_used']:g}, ")
-    assert f"deepest gated layer that ran {row['exit_depth']}" in said
-    assert said.endswith(f"loss on the next token {row['nll']:.2f} nats")
-    assert "loss" not in token_reading(make_trace(statistics=False), 4)
-
-
-def test_an_exit_is_a_layer_left_or_the_last() -> None:
-    trace = make_trace(tokens=30)
-    sites = trace.sites.with_columns(kv=pl.lit("propagated"))
-    exits = dataclasses.replace(trace, sites=sites)
-    depths = set(exits.tokens["exit_depth"])
-    for token, depth in enumerate(exits.tokens["exit_depth"]):
-        wanted = (
-            "no gated layer ran" if depth is None
-            else "ran to the last layer, 5" if depth == 5
-            else f"left after layer {depth}"
-        )  # fmt: skip
-        assert wanted in token_reading(exits, token)
-    assert len(depths) > 1

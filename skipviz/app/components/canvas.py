@@ -1,8 +1,8 @@
 """The canvas: text, map of layers and tokens, and panel of the selected token, as one component.
 
 It gets a trace once. Painting with another lens, hovering, scrolling and the panel happen in the
-browser, so they never run Python; only what is selected comes back. The component keeps the
-selected token, site and lens in the page's address itself.
+browser, so they never run Python; only the selected token and site come back. The component keeps
+them and the lens in the page's address itself.
 """
 
 from __future__ import annotations
@@ -34,24 +34,16 @@ class Selection:
         Index of a token in ``trace.tokens``; None if none is selected.
     site
         Index of a site in ``trace.sites``; None if none is selected.
-    first, last
-        The range of tokens that is marked, both included; None if there is none.
-    pins
-        The tokens that are pinned, at most four, in the order in which they were.
     """
 
     token: int | None = None
     site: int | None = None
-    first: int | None = None
-    last: int | None = None
-    pins: tuple[int, ...] = ()
 
 
 def canvas(
     data: dict[str, Any],
     *,
     key: str,
-    on_select: Callable[[], None] | None = None,
     on_pick: Callable[[], None] | None = None,
     on_address: Callable[[], None] | None = None,
 ) -> Selection:
@@ -60,11 +52,9 @@ def canvas(
     Parameters
     ----------
     data
-        What ``payload`` returned; the same object for the same trace and lenses.
+        What ``payload`` returned, or ``trace_payload`` and ``found_payload`` together.
     key
         Streamlit's key of this place on the page.
-    on_select
-        Called before the page reruns with another token or site.
     on_pick
         Called before the page reruns with a cell that was clicked, selected already or not; it is
         in Streamlit's state under ``key``, as ``cell``: the trace's key, token and site.
@@ -75,44 +65,33 @@ def canvas(
     result = _COMPONENT(
         key=key,
         data=data if on_pick is None else {**data, "picks": True},
-        default={"selected": None, "range": None, "pins": None},
-        on_selected_change=on_select or _nothing,
-        on_range_change=_nothing,
-        on_pins_change=_nothing,
+        default={"selected": None},
+        on_selected_change=_nothing,
         on_address_change=on_address or _nothing,
         **({} if on_pick is None else {"on_cell_change": on_pick}),
     )
     return selection_of(
         result.selected,
-        result.range,
-        result.pins,
         data=data,
         address={name: st.query_params.get(name) for name in ("trace", "token", "site")},
     )
 
 
 def selection_of(
-    selected: Any, chosen: Any, pinned: Any, *, data: dict[str, Any], address: dict[str, str | None]
+    selected: Any, *, data: dict[str, Any], address: dict[str, str | None]
 ) -> Selection:
-    """Return what the component's values select in a trace.
+    """Return what the component's value selects in a trace.
 
-    Values of an earlier trace that stood in this place count for nothing. Where the component has
+    A value of an earlier trace that stood in this place counts for nothing. Where the component has
     not said anything yet, the page's address does, if it names this trace. Later it does not: what
     Streamlit knows of the address may be older than what the component has written there.
     """
     key, count, sites = data["key"], data["count"], data["sites"]
     named = _named(data, address) if selected is None else [None, None]
     token, site = own_values(selected, key) or named
-    bounds = [int(each) for each in own_values(chosen, key) or () if each is not None]
-    whole = len(bounds) == 2 and 0 <= bounds[0] <= bounds[1] < count
-    pins = own_values(pinned, key) or []
-    inside = [int(pin) for pin in pins if 0 <= pin < count]
     return Selection(
         token=int(token) if token is not None and 0 <= token < count else None,
         site=int(site) if site is not None and 0 <= site < len(sites) else None,
-        first=bounds[0] if whole else None,
-        last=bounds[1] if whole else None,
-        pins=tuple(inside),
     )
 
 

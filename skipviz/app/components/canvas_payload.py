@@ -87,16 +87,29 @@ class Packed:
         return pl.DataFrame({"b": np.frombuffer(b"".join(self._bytes), dtype=np.uint8)}).to_pandas()
 
 
-def payload(
-    trace: Trace,
-    *,
-    key: str,
-    lenses: Sequence[Lens] = (),
-    marks: npt.NDArray[np.uint8] | None = None,
-    compact: bool = False,
-    address: str | None = None,
+def payload(trace: Trace, *, key: str, lenses: Sequence[Lens] = ()) -> dict[str, Any]:
+    """Return what the component needs of a trace that stands in no address.
+
+    Parameters
+    ----------
+    trace, key
+        As of ``trace_payload``.
+    lenses
+        As of ``found_payload``.
+
+    Raises
+    ------
+    ValueError
+        If a lens is not of these tokens and sites.
+    """
+    sent = trace_payload(trace, key=key)
+    return sent | found_payload(trace, sent, lenses=lenses)
+
+
+def trace_payload(
+    trace: Trace, *, key: str, compact: bool = False, address: str | None = None
 ) -> dict[str, Any]:
-    """Return what the component needs of a trace.
+    """Return what the component needs of a trace, whatever was found about it.
 
     Parameters
     ----------
@@ -105,34 +118,17 @@ def payload(
     key
         Changes exactly when the trace does: the component writes the text anew when it sees
         another, and only then.
-    lenses
-        Lenses beside those of the trace, of the same tokens.
-    marks
-        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
-        downstream, 0 elsewhere; None where nothing is compared.
     compact
         Whether text and map take less height, for standing above other things.
     address
         What names the trace in the page's address, as ``trace``; None: this canvas keeps nothing
         there.
-
-    Raises
-    ------
-    ValueError
-        If a lens is not of these tokens and sites.
     """
-    packed, found = Packed(), Packed()
+    packed = Packed()
     tokens = span_texts(trace)
     _add_tokens(packed, trace, tokens)
     _add_cells(packed, trace)
     sites, likely = _sites(packed, trace), _likely(packed, trace)
-    shown = [_lens(found, trace, lens, stored=STORED[lens.name]) for lens in traced_lenses(trace)]
-    shown += [_lens(found, trace, lens) for lens in lenses]
-    for place, told in enumerate(shown):
-        if any(told["slug"] == each["slug"] for each in shown[:place]):
-            told["slug"] += f"-{place}"
-    if marks is not None:
-        found.add("marks", marks.astype(np.uint8).T)
     first = tokens["span"] != tokens["span"].shift(1, fill_value=-1)
     starts = tokens.with_row_index("at").filter(
         (pl.col("sequence") != pl.col("sequence").shift(1)).fill_null(True)
@@ -149,13 +145,49 @@ def payload(
         "count": len(trace),
         "layers": int(trace.run["layers"].item()),
         "rows": len(layer_order(trace.sites, layers=trace.run["layers"].item())),
-        "lenses": shown,
-        "found": found.table(),
-        "foundParts": found.parts,
+        "lenses": [_lens(lens, stored=STORED[lens.name]) for lens in traced_lenses(trace)],
         "palette": PALETTE,
         "height": COMPACT_HEIGHT if compact else FULL_HEIGHT,
         "compact": compact,
     }
+
+
+def found_payload(
+    trace: Trace,
+    sent: dict[str, Any],
+    *,
+    lenses: Sequence[Lens] = (),
+    marks: npt.NDArray[np.uint8] | None = None,
+) -> dict[str, Any]:
+    """Return what the component needs of what was found, beside ``trace_payload``.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    sent
+        What ``trace_payload`` returned for it.
+    lenses
+        Lenses beside those of the trace, of the same tokens.
+    marks
+        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
+        downstream, 0 elsewhere; None where nothing is compared.
+
+    Raises
+    ------
+    ValueError
+        If a lens is not of these tokens and sites.
+    """
+    found = Packed()
+    shown = list(sent["lenses"])
+    for place, lens in enumerate(lenses, len(shown)):
+        told = _lens(lens, stored=_add_lens(found, trace, lens))
+        if any(told["slug"] == each["slug"] for each in shown):
+            told["slug"] += f"-{place}"
+        shown.append(told)
+    if marks is not None:
+        found.add("marks", marks.astype(np.uint8).T)
+    return {"lenses": shown, "found": found.table(), "foundParts": found.parts}
 
 
 def span_texts(trace: Trace) -> pl.DataFrame:
@@ -257,17 +289,21 @@ def _likely(packed: Packed, trace: Trace) -> list[str]:
     return words["top_texts"].fill_null("").to_list()
 
 
-def _lens(packed: Packed, trace: Trace, lens: Lens, *, stored: str | None = None) -> dict[str, Any]:
-    """Return what a lens is; its numbers are packed, unless they are stored already."""
+def _add_lens(packed: Packed, trace: Trace, lens: Lens) -> str:
+    """Pack a lens's numbers, and return under which name."""
     expected = (len(trace), trace.sites.height)[: lens.values.ndim]
     if lens.values.shape != expected:
         raise InputError(
             f"The values of lens {lens.name!r} have shape {lens.values.shape}; of this trace it "
             f"is {expected}."
         )
-    name = stored or f"lens{len(packed.parts)}"
-    if stored is None:
-        packed.add(name, _half(lens.values.T))
+    name = f"lens{len(packed.parts)}"
+    packed.add(name, _half(lens.values.T))
+    return name
+
+
+def _lens(lens: Lens, *, stored: str) -> dict[str, Any]:
+    """Return what a lens is; its numbers are stored under a name."""
     sites = range(lens.values.shape[1]) if lens.of_cells else ()
     return {
         "slug": slug(lens.name),
@@ -283,7 +319,7 @@ def _lens(packed: Packed, trace: Trace, lens: Lens, *, stored: str | None = None
         "ends": lens.ends,
         "stretched": lens.stretched(),
         "stretchedSites": [lens.stretched(site=site) for site in sites],
-        "stored": name,
+        "stored": stored,
     }
 
 

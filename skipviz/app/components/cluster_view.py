@@ -17,8 +17,6 @@ from skipviz.traces import Trace
 
 HEIGHT = 430
 """Height of the text, in pixels; longer texts scroll."""
-"""Stands for no cluster, in a column of integers."""
-
 
 _COMPONENT = component("cluster_text")
 

@@ -20,7 +20,7 @@ from skipviz.log import LOG, start_log
 from skipviz.traces import Trace
 
 PATHS = "paths"
-"""The run of the page of skip paths, on which the other pages build."""
+"""The run of the text, on which every page builds."""
 
 Result = TypeVar("Result")
 
@@ -182,7 +182,7 @@ def computed(
 
 
 def traced_now() -> tuple[Request, Trace] | None:
-    """Return what the page of skip paths traced last, if it is there.
+    """Return the text that was traced last, if its trace is there.
 
     The request is for the weights and the setup that the trace is of: the model's folder may have
     been written anew since, and what follows from the trace must not be kept as that of another

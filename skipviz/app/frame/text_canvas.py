@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from skipviz.app.components.canvas import canvas
-from skipviz.app.components.canvas_payload import payload
+from skipviz.app.components.canvas_payload import found_payload, trace_payload
 from skipviz.app.components.run_button import jobs
 from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
@@ -34,19 +34,21 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
         )
         return
     key, on = request.key, on_canvas(request)
-    data = jobs().made(
-        f"canvas {key} {on.made_from}",
-        lambda: payload(
+    sent = jobs().made(
+        f"canvas {address} {key}",
+        lambda: trace_payload(trace, key=key, compact=True, address=address),
+    )
+    found = jobs().made(
+        f"found on canvas {key} {on.made_from}",
+        lambda: found_payload(
             trace,
-            key=key,
+            sent,
             lenses=[lens for _, lens in on.lenses.values()],
             marks=None if on.marks is None else on.marks[1],
-            compact=True,
-            address=address,
         ),
     )
     with st.container(key="workbench"):
-        shown = data if on.asked is None else {**data, "select": on.asked}
+        shown = sent | found | ({} if on.asked is None else {"select": on.asked})
         on.take(canvas(shown, key=CANVAS, on_pick=_picked, on_address=_went_back))
 
 

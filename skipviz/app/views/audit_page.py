@@ -134,8 +134,7 @@ def _show(
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(
         f"audit {downstream} {price}",
-        lambda: regret_lens(traced, marked),
-        lambda: utility_lens(traced, cells),
+        lambda: [regret_lens(traced, marked), utility_lens(traced, cells)],
     )
 
 

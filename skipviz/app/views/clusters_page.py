@@ -252,7 +252,7 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     _cards(found)
     _downloads(traced, found)
     st.caption(plain(said_of(traced)))
-    on_canvas(request).paint(settings, lambda: cluster_lens(traced, found.tokens))
+    on_canvas(request).paint(settings, lambda: [cluster_lens(traced, found.tokens)])
 
 
 def _choose_map(request: Request, traced: Trace, found: Found, settings: str) -> ClusterMap | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
 
 import polars as pl
 import streamlit as st
@@ -18,8 +17,7 @@ from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
-from skipviz.plots.comparison.lenses import comparison_lenses
-from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.comparison.traces import traces_caveat, traces_reading
 from skipviz.traces import Trace
@@ -106,13 +104,11 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
 
 def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     """Let the canvas be coloured by what differs."""
-    makers = [partial(_same, lens) for lens in comparison_lenses(found)]
-    if makers:
-        on_canvas(request).paint(f"comparison with {second.key}", *makers)
-
-
-def _same(lens: Lens) -> Lens:
-    return lens
+    on = on_canvas(request)
+    if found.match == "none":
+        for name in COMPARISON_LENSES:  # of the run that was compared before
+            on.unpaint(name)
+    on.paint(f"comparison with {second.key}", lambda: comparison_lenses(found))
 
 
 def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:

@@ -148,7 +148,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
     _offer(traced, {"Classes and sites": ("specialties", table)})
     on_canvas(request).paint(
         f"classes {linguistic} {feature}",
-        lambda: class_lens(token_classes(traced, linguistic=linguistic), feature=feature),
+        lambda: [class_lens(token_classes(traced, linguistic=linguistic), feature=feature)],
     )
 
 

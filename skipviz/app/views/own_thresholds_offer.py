@@ -58,7 +58,7 @@ def offer_thresholds(traced: Trace, request: Request) -> None:
             return
         st.markdown(plain(str(found)))
         st.button(
-            f"Trace the text under {name}, on the page “Skip paths”",
+            f"Trace the text under {name}",
             on_click=_trace_again,
             args=(request, name, asked),
             key="own_trace",

@@ -223,7 +223,7 @@ def _worst(request: Request, traced: Trace) -> None:
     except InputError as error:
         explain(error)
         return
-    on_canvas(request).paint("dense", lambda: over_dense_lens(traced, dense))
+    on_canvas(request).paint("dense", lambda: [over_dense_lens(traced, dense)])
     table = tails(traced, costs)
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
     for column, shown in zip(st.columns(len(TAILS)), TAILS, strict=True):

@@ -288,7 +288,7 @@ def _mark(request: Request, run: StartedRun | None) -> None:
     source = repr(run.asked)
     ran = [each.matrix("exec_count") > 0 for each in (answer.before, answer.trace)]
     changed = np.where(answer.asked, 1, 2)
-    on.paint(source, lambda: what_if_lens(answer))
+    on.paint(source, lambda: [what_if_lens(answer)])
     on.mark(source, np.where(ran[0] == ran[1], 0, changed).astype(np.uint8))
 
 

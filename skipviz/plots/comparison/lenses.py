@@ -6,8 +6,13 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.comparison import TraceComparison
-from skipviz.plots.lenses.found import CHANGE_SHOWN, LAYERS_SHOWN
+from skipviz.plots.lenses.found import CHANGE_SHOWN
 from skipviz.plots.lenses.lens import Lens
+
+COMPARISON_LENSES = ("layers used beside the compared run", "surprisal beside the compared run")
+"""The names of the lenses of a comparison."""
+LAYERS_SHOWN = 8.0
+"""Layers where the fixed scale of a difference in layers used ends."""
 
 
 def comparison_lenses(found: TraceComparison) -> list[Lens]:
@@ -41,16 +46,18 @@ def comparison_lenses(found: TraceComparison) -> list[Lens]:
     )
     return [
         Lens(
-            name="layers used beside the compared run",
-            unit="layers more",
+            name=COMPARISON_LENSES[0],
+            unit="layers",
+            note="above 0 uses more",
             values=layers,
             scale="diverging",
             ends=(-LAYERS_SHOWN, LAYERS_SHOWN),
             colours="depth change",
         ),
         Lens(
-            name="surprisal beside the compared run",
-            unit="nats; above 0 is worse",
+            name=COMPARISON_LENSES[1],
+            unit="nats",
+            note="above 0 is worse",
             values=surprisal,
             scale="diverging",
             ends=(-CHANGE_SHOWN, CHANGE_SHOWN),

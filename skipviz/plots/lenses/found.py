@@ -8,7 +8,6 @@ import polars as pl
 
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
-from skipviz.errors import InputError
 from skipviz.plots.attribution import share_end
 from skipviz.plots.clusters import cluster_name
 from skipviz.plots.lenses.lens import OTHER, Lens
@@ -20,8 +19,6 @@ WHAT_IF = "change in loss, what if"
 """The lens of an answer to what if."""
 CHANGE_SHOWN = 2.0
 """Nats of loss where fixed scales of changes end."""
-LAYERS_SHOWN = 8.0
-"""Layers where the fixed scale of a difference in layers used ends."""
 
 
 def over_dense_lens(trace: Trace, dense: Trace) -> Lens:
@@ -43,32 +40,6 @@ def over_dense_lens(trace: Trace, dense: Trace) -> Lens:
 def what_if_lens(answer: WhatIf) -> Lens:
     """Return how much each next token's loss changes under other decisions."""
     return _change(WHAT_IF, (answer.trace - answer.before)["nll"])
-
-
-def layers_change_lens(trace: Trace, other: Trace, *, named: str = "the other run") -> Lens:
-    """Return how many more layers each token used than in another run.
-
-    Parameters
-    ----------
-    trace, other
-        Runs of the same tokens.
-    named
-        What the other run is called.
-
-    Raises
-    ------
-    TraceError
-        If the tokens differ.
-    """
-    return Lens(
-        name=f"layers used, minus {named}",
-        unit="layers",
-        note="above 0 uses more",
-        values=_numbers((trace - other)["layers_used"]),
-        scale="diverging",
-        ends=(-LAYERS_SHOWN, LAYERS_SHOWN),
-        colours="depth change",
-    )
 
 
 def utility_lens(trace: Trace, cells: pl.DataFrame) -> Lens:
@@ -166,41 +137,6 @@ def class_lens(classes: pl.DataFrame, *, feature: str = "kind") -> Lens:
         One of its columns of classes.
     """
     return category_lens(FEATURE_NAMES.get(feature, feature), classes[feature])
-
-
-def column_lens(name: str, values: pl.Series) -> Lens:
-    """Return a column of the user's own.
-
-    Parameters
-    ----------
-    name
-        What the column is called.
-    values
-        One per token. Texts become categories, the most frequent twelve and ``other``; numbers a
-        scale, which diverges around 0 if both signs occur.
-
-    Raises
-    ------
-    ValueError
-        If the column is neither text nor numbers.
-    """
-    if values.dtype in (pl.String, pl.Categorical, pl.Boolean) or isinstance(values.dtype, pl.Enum):
-        return category_lens(name, values.cast(pl.String))
-    if not values.dtype.is_numeric():
-        raise InputError(
-            f"Column {name!r} is {values.dtype}; a lens takes numbers, text or booleans."
-        )
-    numbers = _numbers(values)
-    known = numbers[np.isfinite(numbers)]
-    low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-    if low < 0 < high:
-        most = max(-low, high)
-        return Lens(
-            name=name, unit="", values=numbers, scale="diverging", ends=(-most, most),
-            colours="own change",
-        )  # fmt: skip
-    ends = (low, high) if low < high else (low - 0.5, low + 0.5)
-    return Lens(name=name, unit="", values=numbers, scale="sequential", ends=ends)
 
 
 def category_lens(name: str, values: pl.Series, *, order: list[str] | None = None) -> Lens:

@@ -36,7 +36,8 @@ class Lens:
     scale
         ``sequential``; ``diverging``, around 0; or ``categories``.
     ends
-        The fixed scale, the same for every text; values beyond take the colour of the end.
+        The fixed scale, the same for every text, or one of a few where no one scale fits all;
+        values beyond take the colour of the end.
     categories
         Their names.
     colours

@@ -94,14 +94,10 @@ RAMPS: dict[str, dict[str, tuple[str, ...]]] = {
         "dark": ("#7D9FE0", PAGE["dark"], "#FEE838"),
     },
     "own": {"light": (PAGE["light"], GREEN), "dark": (PAGE["dark"], GREEN)},
-    "own change": {
-        "light": ("#B2397F", PAGE["light"], GREEN),
-        "dark": (PINK, PAGE["dark"], "#1FBF93"),
-    },
 }
 """Colours at equal steps of what texts and maps are painted with, by what they mean: layers used;
 nats of loss; what speaks against running (orange) or for it (violet); nats better (blue) or worse;
-fewer layers (blue) or more (yellow); and what is a user's own."""
+fewer layers (blue) or more (yellow); and, in green, what has no such meaning."""
 
 CATEGORY_COLOURS = (*CLUSTER_COLOURS, OLIVE, CRIMSON, "#5D3A9B", "#7FD1AE")
 """Categories in order; at most so many have a colour of their own."""

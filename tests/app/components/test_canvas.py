@@ -9,9 +9,10 @@ import pytest
 
 import skipviz
 from skipviz.app.components.canvas import Selection, selection_of
-from skipviz.app.components.canvas_payload import payload, span_texts
+from skipviz.app.components.canvas_payload import payload, span_texts, trace_payload
 from skipviz.errors import InputError
-from skipviz.plots.lenses.found import class_lens, column_lens, utility_lens
+from skipviz.plots.lenses.found import class_lens, utility_lens
+from skipviz.plots.lenses.lens import Lens
 from skipviz.plots.style import palette
 from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests import tiny
@@ -26,6 +27,14 @@ def unpacked(sent: dict[str, Any], name: str, *, found: bool = False) -> np.ndar
     kind, start, count = sent[parts][name]
     raw = sent[table]["b"].to_numpy()[start:].tobytes()
     return np.frombuffer(raw, dtype=kind, count=count)
+
+
+def counted(name: str) -> Lens:
+    """Return a lens that counts the tokens."""
+    return Lens(
+        name=name, unit="", values=np.arange(TOKENS, dtype=np.float32), scale="sequential",
+        ends=(0.0, TOKENS - 1.0),
+    )  # fmt: skip
 
 
 def with_matrices(trace: skipviz.Trace, **matrices: np.ndarray) -> skipviz.Trace:
@@ -134,7 +143,7 @@ def test_five_thousand_tokens_and_sixty_sites_take_less_than_a_megabyte() -> Non
 def test_lenses_come_with_their_numbers_and_scales() -> None:
     trace = make_trace(tokens=TOKENS)
     cells = pl.DataFrame({"token": [0, 3], "site": [1, 2], "utility": [0.5, -0.25]})
-    lenses = [utility_lens(trace, cells), column_lens("my own!", pl.Series(range(TOKENS)))]
+    lenses = [utility_lens(trace, cells), counted("my own!")]
     sent = payload(trace, key="k", lenses=lenses)
     told = {lens["slug"]: lens for lens in sent["lenses"]}
     assert list(told)[-2:] == ["utility", "my-own"]
@@ -150,8 +159,7 @@ def test_lenses_come_with_their_numbers_and_scales() -> None:
 
 def test_two_lenses_of_one_name_have_two_names_in_the_address() -> None:
     trace = make_trace(tokens=TOKENS)
-    lenses = [column_lens("surprisal", pl.Series([float(i) for i in range(TOKENS)]))]
-    sent = payload(trace, key="k", lenses=lenses)
+    sent = payload(trace, key="k", lenses=[counted("surprisal")])
     slugs = [lens["slug"] for lens in sent["lenses"]]
     assert len(set(slugs)) == len(slugs)
     assert sent["lenses"][-1]["stored"] != "surprisal", "it has its own numbers"
@@ -186,18 +194,18 @@ NOWHERE = {"trace": None, "token": None, "site": None}
 
 
 def test_what_the_component_says_is_a_selection() -> None:
-    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
-    found = selection_of(["k", 3, 5], ["k", 2, 9], ["k", 4, 8], data=sent, address=NOWHERE)
-    assert found == Selection(token=3, site=5, first=2, last=9, pins=(4, 8))
-    nothing = selection_of(None, None, None, data=sent, address=NOWHERE)
+    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    found = selection_of(["k", 3, 5], data=sent, address=NOWHERE)
+    assert found == Selection(token=3, site=5)
+    nothing = selection_of(None, data=sent, address=NOWHERE)
     assert nothing == Selection()
 
 
 def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
-    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
-    earlier = selection_of(["j", 3, 5], ["j", 2, 9], ["j", 4], data=sent, address=NOWHERE)
+    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    earlier = selection_of(["j", 3, 5], data=sent, address=NOWHERE)
     assert earlier == Selection()
-    beyond = selection_of(["k", 30, 8], ["k", 9, 30], ["k", 30], data=sent, address=NOWHERE)
+    beyond = selection_of(["k", 30, 8], data=sent, address=NOWHERE)
     assert beyond == Selection()
 
 
@@ -215,13 +223,13 @@ def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
 def test_an_address_counts_if_it_names_this_trace(
     address: dict[str, str | None], token: int | None, site: int | None
 ) -> None:
-    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
-    found = selection_of(None, None, None, data=sent, address=address)
+    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    found = selection_of(None, data=sent, address=address)
     assert (found.token, found.site) == (token, site)
     # What the component says goes first: the address may be about to follow.
-    told = selection_of(["k", None, None], None, None, data=sent, address=address)
+    told = selection_of(["k", None, None], data=sent, address=address)
     assert told == Selection()
-    other = selection_of(["j", 5, 5], None, None, data=sent, address=address)
+    other = selection_of(["j", 5, 5], data=sent, address=address)
     assert other == Selection()
 
 

@@ -12,8 +12,7 @@ import pytest
 import torch
 import transformers
 from streamlit.testing.v1 import AppTest
-from torch import Tensor, nn
-from transformers.models.llama.modeling_llama import LlamaDecoderLayer
+from torch import nn
 
 import skipviz
 from skipviz.app.jobs import Jobs, Request, kept_result
@@ -32,18 +31,6 @@ class _RoutedConfig(transformers.LlamaConfig):
     model_type = "skipviz_tests_routed"
 
 
-class _Layer(LlamaDecoderLayer):
-    def __init__(self, config: Any, number: int) -> None:
-        super().__init__(config, number)
-        self.router = nn.Linear(config.hidden_size, 1)
-        self.truth: Tensor | None = None
-
-    def forward(self, hidden_states: Tensor, **kwargs: Any) -> Tensor:
-        runs = torch.sigmoid(self.router(hidden_states)) > 0.5
-        self.truth = runs[..., 0]
-        return torch.where(runs, super().forward(hidden_states, **kwargs), hidden_states)
-
-
 class _RoutedForCausalLM(transformers.LlamaForCausalLM):
     """A package of a user's own registers such a class, so that no code comes with the folder."""
 
@@ -51,7 +38,9 @@ class _RoutedForCausalLM(transformers.LlamaForCausalLM):
 
     def __init__(self, config: Any) -> None:
         super().__init__(config)
-        layers = [_Layer(config, number) for number in range(config.num_hidden_layers)]
+        layers = [
+            published.RoutedLayer(config, number) for number in range(config.num_hidden_layers)
+        ]
         self.model.layers = nn.ModuleList(layers)
         self.post_init()
 

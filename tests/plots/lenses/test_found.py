@@ -6,13 +6,12 @@ import pytest
 
 import skipviz
 from skipviz.analysis.tokens.classes import token_classes
-from skipviz.errors import InputError, TraceError
+from skipviz.errors import TraceError
 from skipviz.plots.lenses.found import (
     attribution_lens,
+    category_lens,
     class_lens,
     cluster_lens,
-    column_lens,
-    layers_change_lens,
     over_dense_lens,
     regret_lens,
     utility_lens,
@@ -36,12 +35,8 @@ def test_cells_stand_where_they_belong_and_the_rest_is_unknown(make: object, col
     assert np.isnan(lens.values).sum() == lens.values.size - 2
 
 
-def test_differences_of_two_runs() -> None:
+def test_what_skipping_cost_is_the_loss_over_the_dense_model() -> None:
     other = make_trace(tokens=6, rate=0.2)
-    change = layers_change_lens(TRACE, other, named="20%")
-    expected = TRACE.tokens["layers_used"] - other.tokens["layers_used"]
-    assert change.values.tolist() == expected.to_list()
-    assert change.name == "layers used, minus 20%"
     dense = over_dense_lens(TRACE, other)
     assert np.isnan(dense.values[-1]), "nothing follows the last token"
     with pytest.raises(TraceError):
@@ -85,25 +80,10 @@ def test_classes_are_named() -> None:
     assert named == classes["kind"].to_list()
 
 
-def test_a_column_of_numbers_diverges_if_it_has_both_signs() -> None:
-    one = column_lens("c", pl.Series([0, 2, None]))
-    assert (one.scale, one.ends) == ("sequential", (0.0, 2.0))
-    assert np.isnan(one.values[2])
-    both = column_lens("c", pl.Series([-1.0, 3.0]))
-    assert (both.scale, both.ends) == ("diverging", (-3.0, 3.0))
-    assert column_lens("c", pl.Series([4, 4])).ends == (3.5, 4.5)
-
-
-def test_a_column_of_words_has_at_most_twelve_and_the_rest() -> None:
+def test_of_many_categories_twelve_are_kept_and_the_rest_is_other() -> None:
     words = [word for place, word in enumerate("abcdefghijklmn") for _ in range(20 - place)]
-    lens = column_lens("letters", pl.Series([*words, None]))
+    lens = category_lens("letters", pl.Series([*words, None]))
     assert lens.categories == (*"abcdefghijkl", "other")
     assert lens.values[0] == 0
     assert lens.values[-2] == 12
     assert np.isnan(lens.values[-1])
-    assert column_lens("b", pl.Series([True, False, True])).categories == ("true", "false")
-
-
-def test_what_is_neither_is_refused() -> None:
-    with pytest.raises(InputError, match="takes numbers, text or booleans"):
-        column_lens("when", pl.Series([[1], [2]]))

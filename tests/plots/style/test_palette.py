@@ -82,7 +82,7 @@ def test_ramps_begin_or_have_their_centre_in_the_page_of_their_theme() -> None:
     for name in ("loss", "own"):
         for theme, page in palette.PAGE.items():
             assert palette.RAMPS[name][theme][0] == page
-    for name in ("support", "change", "depth change", "own change"):
+    for name in ("support", "change", "depth change"):
         for theme, page in palette.PAGE.items():
             ramp = palette.RAMPS[name][theme]
             assert len(ramp) % 2 == 1

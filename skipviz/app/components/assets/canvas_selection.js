@@ -1,5 +1,6 @@
 // One selection: a token, a site, a range of tokens, and up to four pinned tokens. It is drawn at
-// once; Python and the address are told when the keys have come to rest.
+// once. Python and the address are told of token and site when the keys have come to rest; range and
+// pins are for the reader alone, and stay here.
 
 const REST = 120; // milliseconds after the last key
 const PINS = 4;
@@ -55,7 +56,6 @@ function setRange(view, range) {
   mark(view);
   paintMarks(view);
   chips(view);
-  view.send("range", [view.key, ...(range ?? [null, null])]);
 }
 
 /** Pin a token, or take its pin away; the oldest goes when there are too many. */
@@ -68,7 +68,6 @@ function pin(view, token) {
   drawPanel(view);
   chips(view);
   view.said.textContent = `${quoted(view, token)} ${had ? "is no longer pinned" : "is pinned"}`;
-  view.send("pins", [view.key, ...view.pins]);
 }
 
 /** What is chosen besides the selected token, each with a way to take it back. */

@@ -126,7 +126,7 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
         _show(traced, asked, found)
         on_canvas(request).paint(
             settings,
-            lambda: attribution_lens(traced, found.table, what=asked.what, unit=asked.unit),
+            lambda: [attribution_lens(traced, found.table, what=asked.what, unit=asked.unit)],
         )
 
 
