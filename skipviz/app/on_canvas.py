@@ -50,7 +50,13 @@ class OnCanvas:
         sources = [f"{name} {source}" for name, (source, _) in self.lenses.items()]
         return "; ".join([*sources, "" if self.marks is None else self.marks[0]])
 
-    def paint(self, source: str, make: Callable[[], Sequence[Lens]]) -> None:
+    def paint(
+        self,
+        source: str,
+        make: Callable[[], Sequence[Lens]],
+        *,
+        mark: Callable[[], npt.NDArray[np.uint8]] | None = None,
+    ) -> None:
         """Add lenses, and have the page drawn anew if they were not there.
 
         Parameters
@@ -59,17 +65,25 @@ class OnCanvas:
             What they are made from; changes exactly when they do.
         make
             Makes them, where they are not there yet.
+        mark
+            Makes the marks of decisions that belong to them.
         """
         if any(known == source for known, _ in self.lenses.values()):
             return
         if lenses := make():
             self.lenses |= {lens.name: (source, lens) for lens in lenses}
+            if mark is not None:
+                self.marks = (source, mark())
             st.rerun()
 
     def unpaint(self, name: str) -> None:
-        """Take a lens away, and have the page drawn anew if it was there."""
-        if self.lenses.pop(name, None) is not None:
-            st.rerun()
+        """Take a lens and its marks away, and have the page drawn anew if it was there."""
+        gone = self.lenses.pop(name, None)
+        if gone is None:
+            return
+        if self.marks is not None and self.marks[0] == gone[0]:
+            self.marks = None
+        st.rerun()
 
     def select(self, source: str, token: int, site: int | None = None) -> None:
         """Have a token selected, and a site if one is given, and the page drawn anew.
@@ -100,10 +114,3 @@ class OnCanvas:
         if places[0] != places[1] and selection.token is not None:
             self.asked = None  # it was followed, or something else was clicked after it
         self.selection = selection
-
-    def mark(self, source: str, marks: npt.NDArray[np.uint8] | None) -> None:
-        """Mark decisions, or none, and have the page drawn anew if others were marked."""
-        if (self.marks[0] if self.marks else None) == (None if marks is None else source):
-            return
-        self.marks = None if marks is None else (source, marks)
-        st.rerun()

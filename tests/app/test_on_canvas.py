@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import streamlit
@@ -73,14 +75,22 @@ def test_what_was_followed_is_not_asked_for_again() -> None:
     on.select("row", 2)
 
 
-def test_marks_are_of_the_last_question() -> None:
+def test_marks_come_and_go_with_their_lens() -> None:
     on = OnCanvas()
-    on.mark("", None)
+    for question in ("one", "another"):
+        marks = np.full((3, 2), len(question), np.uint8)
+        with pytest.raises(_DrawnAnewError):
+            on.paint(question, lambda: [lens("loss")], mark=partial(np.copy, marks))
+        assert on.marks is not None
+        assert on.marks[0] == question
+        assert (on.marks[1] == marks).all()
     with pytest.raises(_DrawnAnewError):
-        on.mark("question", np.ones((3, 2), np.uint8))
-    on.mark("question", np.ones((3, 2), np.uint8))
+        on.paint("audit", lambda: [lens("utility")])
     with pytest.raises(_DrawnAnewError):
-        on.mark("", None)
+        on.unpaint("utility")
+    assert on.marks is not None
+    with pytest.raises(_DrawnAnewError):
+        on.unpaint("loss")
     assert on.marks is None
 
 

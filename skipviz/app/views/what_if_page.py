@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
@@ -63,7 +65,7 @@ class _Controls:
 
 def page() -> None:
     """Take a question about the text last traced, and show the answer beside what was."""
-    heading(
+    place = heading(
         "What if the gates had decided otherwise?", "KL divergence", "downstream", "threshold",
         "budget", "FLOPs", "loss", "site", "gate score",
     )  # fmt: skip
@@ -83,7 +85,7 @@ def page() -> None:
     asked = _read_controls(request, traced)
     answer = _answer(request, traced, asked) if asked.anything else None
     if answer is not None:
-        _show(answer)
+        _show(answer, place)
     shown = _latest_run(request) if asked.anything else None
     if asked.anything and answer is None:
         _say_what_the_map_shows(shown)
@@ -218,9 +220,10 @@ def _latest_run(request: Request) -> StartedRun | None:
     return found if found is not None and found.request.key == request.key else None
 
 
-def _show(answer: WhatIf) -> None:
+def _show(answer: WhatIf, place: DeltaGenerator) -> None:
+    """Show an answer, in words at the top of the page, in numbers below the question."""
+    place.markdown(what_if_reading(answer))
     st.markdown(plain(answer.question))
-    st.markdown(what_if_reading(answer))
     was, now = answer.costs
     asked = int(answer.changed["asked"].sum())
     cells = [
@@ -283,13 +286,13 @@ def _mark(request: Request, run: StartedRun | None) -> None:
     answer: WhatIf | None = None if run is None else kept_result(run.job)
     if run is None or answer is None:
         on.unpaint(WHAT_IF)  # of a question that was taken back
-        on.mark("", None)
         return
-    source = repr(run.asked)
-    ran = [each.matrix("exec_count") > 0 for each in (answer.before, answer.trace)]
-    changed = np.where(answer.asked, 1, 2)
-    on.paint(source, lambda: [what_if_lens(answer)])
-    on.mark(source, np.where(ran[0] == ran[1], 0, changed).astype(np.uint8))
+
+    def changed() -> npt.NDArray[np.uint8]:
+        before, after = (each.matrix("exec_count") > 0 for each in (answer.before, answer.trace))
+        return np.where(before == after, 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
+
+    on.paint(repr(run.asked), lambda: [what_if_lens(answer)], mark=changed)
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:

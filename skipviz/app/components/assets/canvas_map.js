@@ -192,7 +192,7 @@ function mapHead(view, units, size) {
     ? `tokens ${number(view.start)} to ${number(view.start + size - 1)} of ${number(trace.count)}`
     : `all ${number(trace.count)} tokens`;
   const title = document.createElement("b");
-  title.textContent = `Map: ${lens.name}, ${range}`;
+  title.textContent = `Map: ${lens.name}${view.marks && lens.stored === "ran" ? " as traced" : ""}, ${range}`;
   const keys = lens.stored === "ran"
     ? [...units.map((unit) => keyOf(trace.palette.units[unit], `${trace.palette.names[unit]} ran`)), keyOf(css(blend(page, ...trace.palette.skipped)), "skipped", "hollow")]
     : [...(lens.siteScales && view.stretch.checked ? siteScaleKeys(view, lens) : keysOf(view, lens, lens.values)), keyOf("transparent", "frame only: skipped", "hollow")];

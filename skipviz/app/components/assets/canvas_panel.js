@@ -60,9 +60,9 @@ function heading(view, token) {
 function cellWords(view) {
   const { trace, token, site } = view, decision = decisionOf(trace, token, site), words = scoreWords(decision);
   const lens = lensNow(view), mark = view.marks?.[site * trace.count + token];
-  const parts = [`${decision.site.label}: ${decision.word}. Score ${words.score}, threshold ${words.limit}, margin ${Number.isNaN(decision.margin) ? "unknown" : signed(decision.margin)}.`];
+  const parts = [`${decision.site.label}: ${decision.word}${mark ? " as traced" : ""}. Score ${words.score}, threshold ${words.limit}, margin ${Number.isNaN(decision.margin) ? "unknown" : signed(decision.margin)}.`];
   if (lens.ofCells && lens.stored !== "ran" && lens.stored !== "margin") parts.push(`${lens.name}: ${valueWords(lens, valueOf(view, lens, token, site))}.`);
-  if (mark) parts.push(mark === ASKED ? "Changed as asked." : "Changed downstream.");
+  if (mark) parts.push(`What if: ${decision.ran ? "skipped" : "ran"}, ${mark === ASKED ? "as asked" : "downstream"}.`);
   return make("p", parts.join(" "), { class: "cell-words" });
 }
 
