@@ -202,10 +202,10 @@ def corpus_rates(
     """
     if not corpus.labels:
         raise InputError("The corpus has no sites, so nothing was skipped; trace a gated model.")
-    return rates_of(corpus, corpus_means(corpus, corpus.labels, by=by, progress=progress), by=by)
+    return site_rates(corpus, corpus_means(corpus, corpus.labels, by=by, progress=progress), by=by)
 
 
-def rates_of(corpus: CorpusDataset, means: pl.DataFrame, *, by: By = None) -> pl.DataFrame:
+def site_rates(corpus: CorpusDataset, means: pl.DataFrame, *, by: By = None) -> pl.DataFrame:
     """Return the rates among means, as ``corpus_rates`` does, without another pass.
 
     Parameters

@@ -10,7 +10,7 @@ from scipy import stats
 import skipviz
 from skipviz.analysis.statistics.intervals import clustered_error, student_margin
 from skipviz.analysis.tokens.classes import kinds_of_texts
-from skipviz.corpus.questions.means import contrast, corpus_means, corpus_rates, rates_of
+from skipviz.corpus.questions.means import contrast, corpus_means, corpus_rates, site_rates
 from skipviz.corpus.reading import dataset
 from skipviz.corpus.reading.dataset import CorpusDataset
 from tests.corpus.asked import made_parts, tokens_of, write_corpus
@@ -73,7 +73,7 @@ def test_rates_have_a_row_per_site_and_a_column_of_that_name(
     assert (found["low"] >= 0).all()
     assert (found["high"] <= 1).all()
     besides = corpus_means(corpus, ["nll", *corpus.labels], by="label")
-    assert rates_of(corpus, besides, by="label").equals(found)
+    assert site_rates(corpus, besides, by="label").equals(found)
 
 
 def test_two_groups_of_documents_are_contrasted(corpus: CorpusDataset, rows: pl.DataFrame) -> None:

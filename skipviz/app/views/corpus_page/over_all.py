@@ -11,7 +11,7 @@ import streamlit as st
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.plain_text import plain
 from skipviz.corpus.questions.groups import Groups, columns_of
-from skipviz.corpus.questions.means import corpus_means, rates_of
+from skipviz.corpus.questions.means import corpus_means, site_rates
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.plots.corpora.rates_map import corpus_rate_map
@@ -50,4 +50,4 @@ def _tables(root: str, name: str, version: str, by: str | None) -> dict[str, pl.
     figures = ["layers_used", "nll", "surprisal", "entropy"]
     found = corpus_means(corpus, [*figures, *corpus.labels], by=by)
     means = {"means": found.filter(pl.col("value").is_in(figures))}
-    return {"rates": rates_of(corpus, found, by=by)} | means if corpus.labels else means
+    return {"rates": site_rates(corpus, found, by=by)} | means if corpus.labels else means
