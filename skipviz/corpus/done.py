@@ -41,8 +41,8 @@ def read_done(folder: DatasetFolder, name: str) -> tuple[pa.Table, dict[str, Any
         about = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise StoreError(
-            f"{folder.path(path)} is damaged ({type(error).__name__}: {error!s:.200}). Delete it "
+            f"{folder.named(path)} is damaged ({type(error).__name__}: {error!s:.200}). Delete it "
             "and run the same command again: its part is made anew."
         ) from error
-    check_format(about, folder.path(path))
+    check_format(about, folder.named(path))
     return table, about

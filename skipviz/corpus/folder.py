@@ -17,6 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from skipviz.corpus.format import DONE_FOLDER, PARTIAL, TOKENS_FOLDER
+from skipviz.corpus.object_lock import ObjectLock
 from skipviz.corpus.sources import file_system
 from skipviz.errors import InputError, StoreError
 
@@ -108,17 +109,25 @@ class DatasetFolder:
     ----------
     where
         A folder, or an address such as ``s3://bucket/folder``.
+    called
+        What errors call it: of a server, a visitor is not told where it lies. None: ``where``.
     """
 
-    def __init__(self, where: str | Path) -> None:
+    def __init__(self, where: str | Path, *, called: str | None = None) -> None:
         self.where = str(where)
+        self.called = self.where if called is None else called
         self._remote = "://" in self.where
         address = self.where if self._remote else str(Path(where).absolute())
         self._system, self._root = file_system(address)
+        self._lock: ObjectLock | None = None
 
     def path(self, name: str) -> str:
         """Return where a file is, as Polars and pyarrow take it."""
         return f"{self.where.rstrip('/')}/{name}"
+
+    def named(self, name: str) -> str:
+        """Return what a file is called in an error."""
+        return f"{self.called.rstrip('/')}/{name}"
 
     def names(self, folder: str) -> set[str]:
         """Return the files of a folder in the dataset; none where there is no such folder."""
@@ -151,9 +160,9 @@ class DatasetFolder:
         try:
             found = json.loads(data)
         except ValueError as error:
-            raise StoreError(f"{self.path(name)} is damaged: it is no JSON ({error}).") from error
+            raise StoreError(f"{self.named(name)} is damaged: it is no JSON ({error}).") from error
         if not isinstance(found, dict):
-            raise StoreError(f"{self.path(name)} is damaged: it holds no JSON object.")
+            raise StoreError(f"{self.named(name)} is damaged: it holds no JSON object.")
         return found
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
@@ -196,6 +205,7 @@ class DatasetFolder:
     def commit(self, staged: Staged) -> None:
         """Give a staged file its name."""
         under, name = self._at(staged.under), self._at(staged.file.path)
+        self._check_held()
         with self._writing(staged.file.path):
             if self._remote:
                 self._system.mv(under, name)
@@ -204,6 +214,7 @@ class DatasetFolder:
 
     def remove(self, name: str) -> None:
         """Delete a file, if it is there."""
+        self._check_held()
         if self.exists(name):
             with self._writing(name):
                 self._system.rm_file(self._at(name))
@@ -216,7 +227,7 @@ class DatasetFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other runs from writing to the same folder, on a disk.
+        """Keep other runs from writing to the same folder.
 
         Raises
         ------
@@ -224,7 +235,13 @@ class DatasetFolder:
             If one does.
         """
         if self._remote:
-            yield
+            with self._writing(LOCK):
+                self._lock = ObjectLock(self._system, self._at(LOCK), called=self.called)
+            try:
+                yield
+            finally:
+                self._lock.release()
+                self._lock = None
             return
         made = not Path(self._root).exists()
         with self._writing(""):
@@ -234,13 +251,17 @@ class DatasetFolder:
                 lock.acquire(timeout=0)
             except Timeout:
                 raise InputError(
-                    f"Another run is writing to {self.where}. Wait for it, or name another folder."
+                    f"Another run is writing to {self.called}. Wait for it, or name another folder."
                 ) from None
         try:
             yield
         finally:
             lock.release()
             self._leave_nothing_empty(made=made)
+
+    def _check_held(self) -> None:
+        if self._lock is not None:
+            self._lock.check()
 
     def _leave_nothing_empty(self, *, made: bool) -> None:
         """Delete what a run that wrote nothing has made."""
@@ -266,6 +287,6 @@ class DatasetFolder:
             if not self._remote:
                 Path(self._at(name)).unlink(missing_ok=True) if name.endswith(PARTIAL) else None
             raise InputError(
-                f"{self.where} cannot be written ({error.strerror or error}). What is done is "
+                f"{self.called} cannot be written ({error.strerror or error}). What is done is "
                 f"there and can be read. {advice} and run the same command again: it goes on."
             ) from error

@@ -49,7 +49,7 @@ def damaged_files(where: str | Path) -> Verified:
             f"{where} has no {MANIFEST_FILE}: it is no dataset, or its run has not ended. Run the "
             "same command again to end it."
         )
-    check_format(about, folder.path(MANIFEST_FILE))
+    check_format(about, folder.named(MANIFEST_FILE))
     damaged = {}
     with one_kind_of_error(str(where), "a corpus", "Look at its manifest and its disk."):
         for each in about["files"]:

@@ -57,7 +57,7 @@ class CorpusWriter:
         self._folder = folder
         self._about = folder.read_json(CORPUS_FILE)
         if self._about is not None:
-            check_format(self._about, folder.path(CORPUS_FILE))
+            check_format(self._about, folder.named(CORPUS_FILE))
         self._sweep()
         self._done = {part_number(name): name for name in done_parts(folder)}
         self._finished = folder.exists(MANIFEST_FILE)
@@ -90,7 +90,7 @@ class CorpusWriter:
             return
         for name, was, now in _differences(self._about, about):
             raise InputError(
-                f"{self._folder.where} was begun with {name}={was!r:.80}; this is {now!r:.80}. Run "
+                f"{self._folder.called} was begun with {name}={was!r:.80}; this is {now!r:.80}. Run "
                 "it as it was begun, or name another folder."
             )
 
@@ -106,7 +106,7 @@ class CorpusWriter:
             known = self._done.get(part.number)
             if known not in (None, part.name):
                 raise InputError(
-                    f"{self._folder.where} holds other documents: those from number {part.first:,} "
+                    f"{self._folder.called} holds other documents: those from number {part.first:,} "
                     f"on ({part.entries[0].source}) are not what they were when it was begun. Give "
                     "the same input, or name another folder."
                 )
@@ -162,7 +162,7 @@ class CorpusWriter:
         extra = [name for number, name in self._done.items() if number >= self._parts]
         if extra:
             raise InputError(
-                f"{self._folder.where} holds {len(extra)} parts more than the input has. Give the "
+                f"{self._folder.called} holds {len(extra)} parts more than the input has. Give the "
                 "whole input, or name another folder."
             )
         self._sweep()  # what a worker wrote that was lost before it said so
