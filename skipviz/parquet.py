@@ -36,7 +36,9 @@ def stored_name(source: Path | str | io.BytesIO) -> str:
 
 
 @contextmanager
-def one_kind_of_error(name: str, what: str, advice: str) -> Iterator[None]:
+def one_kind_of_error(
+    name: str, what: str, advice: str, *, lies: str | None = None
+) -> Iterator[None]:
     """Turn whatever goes wrong with a file into a ``StoreError``.
 
     Parameters
@@ -47,6 +49,9 @@ def one_kind_of_error(name: str, what: str, advice: str) -> Iterator[None]:
         What it should be, as ``clusters``.
     advice
         A sentence of what to do.
+    lies
+        Its path, where a reader is not to be told it: what a library says of it is said of
+        ``name``.
     """
     try:
         yield
@@ -57,6 +62,7 @@ def one_kind_of_error(name: str, what: str, advice: str) -> Iterator[None]:
     # Every library below raises its own kinds.
     except (Exception, pl.exceptions.PanicException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+        reason = reason if lies is None else reason.replace(lies, name)
         raise StoreError(
             f"{name} cannot be read as {what} ({type(error).__name__}: {reason:.200}). {advice}"
         ) from error

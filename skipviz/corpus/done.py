@@ -40,8 +40,9 @@ def read_done(folder: DatasetFolder, name: str) -> tuple[pa.Table, dict[str, Any
             table = pq.ParquetFile(file).read(use_threads=False)
         about = json.loads((table.schema.metadata or {})[METADATA_KEY.encode()])
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
+        reason = folder.told(error)
         raise StoreError(
-            f"{folder.named(path)} is damaged ({type(error).__name__}: {error!s:.200}). Delete it "
+            f"{folder.named(path)} is damaged ({type(error).__name__}: {reason:.200}). Delete it "
             "and run the same command again: its part is made anew."
         ) from error
     check_format(about, folder.named(path))

@@ -129,6 +129,10 @@ class DatasetFolder:
         """Return what a file is called in an error."""
         return f"{self.called.rstrip('/')}/{name}"
 
+    def told(self, reason: object) -> str:
+        """Return what a library said, with what the folder is called for where it lies."""
+        return str(reason).replace(self.where, self.called)
+
     def names(self, folder: str) -> set[str]:
         """Return the files of a folder in the dataset; none where there is no such folder."""
         try:
@@ -155,8 +159,14 @@ class DatasetFolder:
         """
         if not self.exists(name):
             return None
-        with self.open(name) as file:
-            data = file.read()
+        try:
+            with self.open(name) as file:
+                data = file.read()
+        except OSError as error:
+            reason = self.told(error.strerror or error)
+            raise StoreError(
+                f"{self.named(name)} cannot be read ({reason}). Check its permissions."
+            ) from error
         try:
             found = json.loads(data)
         except ValueError as error:

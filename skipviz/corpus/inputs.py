@@ -6,6 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,6 +186,9 @@ def _csv_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
         if text_column not in header:
             yield _unreadable(source, _no_column(text_column, header))
             return
+        if twice := _named_twice(header):
+            yield _unreadable(source, twice)
+            return
         place = header.index(text_column)
         for row in rows:
             if not row:
@@ -221,6 +225,9 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
             _no_column(text_column, names) if kind is None else f"{text_column} is of type {kind}"
         )
         yield _unreadable(source, found)
+        return
+    if twice := _named_twice(names):
+        yield _unreadable(source, twice)
         return
     number = 0
     for batch in parquet.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
@@ -286,6 +293,14 @@ def _too_long(what: str, most: str) -> str:
 def _no_column(wanted: str, names: list[str]) -> str:
     listed = ", ".join(f'"{name:.40}"' for name in names[:8])
     return f'there is no column "{wanted}" for the text; there are {listed or "none"}'
+
+
+def _named_twice(names: list[str]) -> str | None:
+    """Return what is wrong with columns of which two have one name; None where none have."""
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is None:
+        return None
+    return f'two columns are named "{twice:.40}"; give each a name of its own'
 
 
 def sizes(sources: Iterator[Source]) -> int | None:

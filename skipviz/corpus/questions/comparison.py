@@ -102,7 +102,7 @@ def compare_corpora(
     pairs, unmatched = _pairs(first, second)
     if pairs.is_empty():
         raise InputError(
-            f"{first.where} and {second.where} share no document (0 of {first.document_count:,} "
+            f"{first.called} and {second.called} share no document (0 of {first.document_count:,} "
             f"and {second.document_count:,}); compare corpora of the same texts."
         )
     labels = [label for label in first.labels if label in second.labels]

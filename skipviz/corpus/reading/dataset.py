@@ -80,18 +80,28 @@ def open_corpus(where: str | Path) -> CorpusDataset:
     >>> corpus.trace(0).sites.equals(corpus.sites)
     True
     """
-    folder = DatasetFolder(where)
+    return opened_folder(DatasetFolder(where))
+
+
+def opened_folder(folder: DatasetFolder) -> CorpusDataset:
+    """Return the dataset of a folder, as ``open_corpus`` does.
+
+    Raises
+    ------
+    StoreError
+        As of ``open_corpus``; it calls the folder what the folder is called.
+    """
     about = folder.read_json(CORPUS_FILE)
     if about is None:
         raise StoreError(
-            f"{where} is not a corpus: it has no {CORPUS_FILE}. Give a folder that skipviz corpus "
+            f"{folder.called} is not a corpus: it has no {CORPUS_FILE}. Give a folder that skipviz corpus "
             "run wrote, or wait until its first part is complete."
         )
-    check_format(about, folder.path(CORPUS_FILE))
+    check_format(about, folder.named(CORPUS_FILE))
     manifest = folder.read_json(MANIFEST_FILE)
     if manifest is not None:
-        check_format(manifest, folder.path(MANIFEST_FILE))
-    with one_kind_of_error(str(where), "a corpus", IF_DAMAGED):
+        check_format(manifest, folder.named(MANIFEST_FILE))
+    with one_kind_of_error(folder.called, "a corpus", IF_DAMAGED, lies=folder.where):
         run, sites = run_table(about), sites_table(about)
         check_run(run)
         check_sites(sites, layers=run["layers"].item())
@@ -100,7 +110,7 @@ def open_corpus(where: str | Path) -> CorpusDataset:
         names = [Path(path).stem for path in rows if path.startswith(f"{TOKENS_FOLDER}/")]
         names = sorted((name for name in names if PART_NAME.fullmatch(name)), key=part_number)
         return CorpusDataset(
-            where=str(where),
+            where=folder.where,
             run=run,
             sites=sites,
             complete=manifest is not None,
@@ -156,7 +166,7 @@ class CorpusDataset:
         there = self._folder.names(TOKENS_FOLDER)
         if missing := [name for name in self.parts if f"{name}.parquet" not in there]:
             raise StoreError(
-                f"{self.where} lacks {part_file(TOKENS_FOLDER, missing[0])}, which it lists. "
+                f"{self.called} lacks {part_file(TOKENS_FOLDER, missing[0])}, which it lists. "
                 "Delete the part's file in done and run the same command again: the part is made "
                 "anew."
             )
@@ -172,6 +182,11 @@ class CorpusDataset:
             f"{self.sites.height} sites, model={self.run['model'][0]!r}, "
             f"columns={self.columns!r:.200}{ended})"
         )
+
+    @property
+    def called(self) -> str:
+        """What errors call it."""
+        return self._folder.called
 
     @property
     def labels(self) -> list[str]:
@@ -222,7 +237,7 @@ class CorpusDataset:
         if table not in self.analyses:
             known = ", ".join(self.analyses) or "none"
             raise InputError(
-                f"{self.where} has no table {table!r:.40}; it has {known}. Run the corpus with "
+                f"{self.called} has no table {table!r:.40}; it has {known}. Run the corpus with "
                 f"--analyses {table} into another folder."
             )
         return self._scan(table, list(self.parts))
@@ -380,7 +395,7 @@ class CorpusDataset:
             self.documents().filter(pl.col("tokens") > 0).select("document", "tokens")
         )
         if known.is_empty():
-            raise InputError(f"{self.where} has no document with tokens.")
+            raise InputError(f"{self.called} has no document with tokens.")
         order = np.random.default_rng(seed).permutation(known.height)
         reached = np.cumsum(known["tokens"].to_numpy()[order])
         count = min(len(order), int(np.searchsorted(reached, tokens)) + 1)
@@ -407,7 +422,7 @@ class CorpusDataset:
             return pl.scan_parquet(paths, glob=False)
 
     def _reading(self) -> Any:
-        return one_kind_of_error(self.where, "a corpus", IF_DAMAGED)
+        return one_kind_of_error(self.called, "a corpus", IF_DAMAGED, lies=self.where)
 
 
 @dataclass(frozen=True, eq=False)
@@ -461,7 +476,7 @@ def _unfinished(folder: DatasetFolder) -> tuple[list[dict[str, Any]], pl.DataFra
         given += [json.loads(text) for text in table[OWN_COLUMNS].to_pylist()]
         tables.append(pl.DataFrame(pl.from_arrow(table.drop_columns([OWN_COLUMNS]))))
     if not any(str(each["path"]).startswith(f"{TOKENS_FOLDER}/") for each in files):
-        raise StoreError(f"{folder.where} has no part that is complete; wait for the first.")
+        raise StoreError(f"{folder.called} has no part that is complete; wait for the first.")
     own = []
     for column, called in user_columns(name for row in given for name in row).items():
         kind = user_type({user_kind(row.get(column)) for row in given})

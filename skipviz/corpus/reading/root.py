@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import CORPUS_FILE
-from skipviz.corpus.reading.dataset import CorpusDataset, open_corpus
+from skipviz.corpus.reading.dataset import CorpusDataset, opened_folder
 from skipviz.errors import InputError
 
 CORPORA = "SKIPVIZ_CORPORA"
@@ -29,7 +30,8 @@ def corpus_root() -> Path | None:
         return None
     root = Path(named)
     if not root.is_dir():
-        raise InputError(f"{CORPORA} names {named!r:.200}, which is not a folder; name one.")
+        # The page shows this to whoever visits it, who is not to learn where things lie.
+        raise InputError(f"What {CORPORA} names is not a folder; have it name one.")
     return root
 
 
@@ -72,4 +74,4 @@ def open_below(root: Path, name: str) -> CorpusDataset:
     wanted = Path("/") if "://" in name or "\0" in name else (root / name).resolve()
     if not wanted.is_relative_to(root.resolve()):
         raise InputError(f"{name!r:.200} is not in the folder that {CORPORA} names.")
-    return open_corpus(wanted)
+    return opened_folder(DatasetFolder(wanted, called=name))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,11 +27,53 @@ def test_datasets_below_a_folder_are_found_and_nothing_else(
             open_below(root, name)
 
 
+def _other_format(folder: Path) -> None:
+    about = json.loads((folder / "corpus.json").read_text())
+    (folder / "corpus.json").write_text(json.dumps(about | {"format": 99}))
+
+
+def _unfinished(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    for path in folder.glob("done/*"):
+        path.write_bytes(b"PAR1")
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "no corpus": lambda folder: (folder / "corpus.json").unlink(),
+    "no JSON": lambda folder: (folder / "corpus.json").write_text("{"),
+    "a folder for a file": lambda folder: (
+        (folder / "corpus.json").unlink(),
+        (folder / "corpus.json").mkdir(),
+    ),
+    "another format": _other_format,
+    "a part is missing": lambda folder: next(folder.glob("tokens/*")).unlink(),
+    "a part is cut": lambda folder: next(folder.glob("tokens/*")).write_bytes(b"PAR1"),
+    "documents are cut": lambda folder: (folder / "documents.parquet").write_bytes(b"PAR1"),
+    "documents are missing": lambda folder: (folder / "documents.parquet").unlink(),
+    "parts that are done are cut": _unfinished,
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_an_error_does_not_tell_a_visitor_where_the_dataset_lies(
+    tmp_path: Path, damage: str
+) -> None:
+    write_corpus(tmp_path / "root" / "mine", made_parts(1))
+    DAMAGE[damage](tmp_path / "root" / "mine")
+    with pytest.raises(skipviz.SkipvizError) as said:
+        corpus = open_below(tmp_path / "root", "mine")
+        repr(corpus)
+        corpus.trace(0)
+    assert "mine" in str(said.value)
+    assert str(tmp_path) not in str(said.value)
+
+
 def test_a_folder_that_is_not_there_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(CORPORA, str(tmp_path / "none"))
-    with pytest.raises(skipviz.InputError, match="which is not a folder"):
+    with pytest.raises(skipviz.InputError, match="is not a folder") as said:
         corpus_root()
+    assert str(tmp_path) not in str(said.value)
     monkeypatch.delenv(CORPORA)
     assert corpus_root() is None
