@@ -7,6 +7,7 @@ error.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,7 +38,7 @@ def stored_name(source: Path | str | io.BytesIO) -> str:
 
 @contextmanager
 def one_kind_of_error(
-    name: str, what: str, advice: str, *, lies: str | None = None
+    name: str, what: str, advice: str, *, private: bool = False
 ) -> Iterator[None]:
     """Turn whatever goes wrong with a file into a ``StoreError``.
 
@@ -49,9 +50,8 @@ def one_kind_of_error(
         What it should be, as ``clusters``.
     advice
         A sentence of what to do.
-    lies
-        Its path, where a reader is not to be told it: what a library says of it is said of
-        ``name``.
+    private
+        Whether a reader is not to be told where files lie: what a library says ends before a path.
     """
     try:
         yield
@@ -62,10 +62,15 @@ def one_kind_of_error(
     # Every library below raises its own kinds.
     except (Exception, pl.exceptions.PanicException) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
-        reason = reason if lies is None else reason.replace(lies, name)
+        reason = before_a_path(reason) if private else reason
         raise StoreError(
             f"{name} cannot be read as {what} ({type(error).__name__}: {reason:.200}). {advice}"
         ) from error
+
+
+def before_a_path(reason: str) -> str:
+    """Return what a library said, up to a path; Polars cuts long ones, to three dots in front."""
+    return re.split(r"[\s:]*['\"]?(?:/|\w+://|\.\.\.)", reason, maxsplit=1)[0]
 
 
 def check_regular_file(path: Path | str) -> None:

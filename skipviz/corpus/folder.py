@@ -20,6 +20,7 @@ from skipviz.corpus.format import DONE_FOLDER, PARTIAL, TOKENS_FOLDER
 from skipviz.corpus.object_lock import ObjectLock
 from skipviz.corpus.sources import file_system
 from skipviz.errors import InputError, StoreError
+from skipviz.parquet import before_a_path
 
 LOCK = ".lock"
 
@@ -129,9 +130,14 @@ class DatasetFolder:
         """Return what a file is called in an error."""
         return f"{self.called.rstrip('/')}/{name}"
 
+    @property
+    def private(self) -> bool:
+        """Whether a reader of errors is not to be told where it lies."""
+        return self.called != self.where
+
     def told(self, reason: object) -> str:
-        """Return what a library said, with what the folder is called for where it lies."""
-        return str(reason).replace(self.where, self.called)
+        """Return what a library said, as a reader of errors may be told it."""
+        return before_a_path(str(reason)) if self.private else str(reason)
 
     def names(self, folder: str) -> set[str]:
         """Return the files of a folder in the dataset; none where there is no such folder."""

@@ -101,7 +101,7 @@ def opened_folder(folder: DatasetFolder) -> CorpusDataset:
     manifest = folder.read_json(MANIFEST_FILE)
     if manifest is not None:
         check_format(manifest, folder.named(MANIFEST_FILE))
-    with one_kind_of_error(folder.called, "a corpus", IF_DAMAGED, lies=folder.where):
+    with one_kind_of_error(folder.called, "a corpus", IF_DAMAGED, private=folder.private):
         run, sites = run_table(about), sites_table(about)
         check_run(run)
         check_sites(sites, layers=run["layers"].item())
@@ -422,7 +422,8 @@ class CorpusDataset:
             return pl.scan_parquet(paths, glob=False)
 
     def _reading(self) -> Any:
-        return one_kind_of_error(self.called, "a corpus", IF_DAMAGED, lies=self.where)
+        private = self._folder.private
+        return one_kind_of_error(self.called, "a corpus", IF_DAMAGED, private=private)
 
 
 @dataclass(frozen=True, eq=False)

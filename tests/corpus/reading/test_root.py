@@ -68,6 +68,15 @@ def test_an_error_does_not_tell_a_visitor_where_the_dataset_lies(
     assert str(tmp_path) not in str(said.value)
 
 
+def test_a_part_that_goes_while_it_is_asked_does_not_tell_either(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "mine", made_parts(1))
+    corpus = open_below(tmp_path, "mine")
+    for path in (tmp_path / "mine" / "tokens").iterdir():
+        path.unlink()
+    with pytest.raises(skipviz.StoreError, match=r"\(os error 2\)\)\. Run skipviz corpus verify"):
+        corpus.trace(0)
+
+
 def test_a_folder_that_is_not_there_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
