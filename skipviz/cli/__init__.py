@@ -13,7 +13,7 @@ import typer
 from skipviz.cli.app_command import open_app
 from skipviz.cli.bench_command import bench
 from skipviz.cli.check_commands import check, inspect
-from skipviz.cli.corpora.questions import compare, rates, show_dataset
+from skipviz.cli.corpora.questions import cluster_dataset, compare, rates, show_dataset
 from skipviz.cli.corpus_commands import import_corpus, run_corpus, verify
 from skipviz.cli.evaluate_command import evaluate
 from skipviz.cli.generate_command import generate
@@ -67,6 +67,7 @@ corpus_app.command("import")(import_corpus)
 corpus_app.command()(verify)
 corpus_app.command("show")(show_dataset)
 corpus_app.command()(rates)
+corpus_app.command("cluster")(cluster_dataset)
 corpus_app.command()(compare)
 app.add_typer(corpus_app, name="corpus")
 

@@ -90,8 +90,8 @@ class CorpusWriter:
             return
         for name, was, now in _differences(self._about, about):
             raise InputError(
-                f"{self._folder.called} was begun with {name}={was!r:.80}; this is {now!r:.80}. Run "
-                "it as it was begun, or name another folder."
+                f"{self._folder.called} was begun with {name}={was!r:.80}; this is {now!r:.80}. "
+                "Run it as it was begun, or name another folder."
             )
 
     def missing(self, parts: Iterable[Part]) -> Iterator[Part]:
@@ -106,9 +106,9 @@ class CorpusWriter:
             known = self._done.get(part.number)
             if known not in (None, part.name):
                 raise InputError(
-                    f"{self._folder.called} holds other documents: those from number {part.first:,} "
-                    f"on ({part.entries[0].source}) are not what they were when it was begun. Give "
-                    "the same input, or name another folder."
+                    f"{self._folder.called} holds other documents: those from number "
+                    f"{part.first:,} on ({part.entries[0].source}) are not what they were when it "
+                    "was begun. Give the same input, or name another folder."
                 )
             self._parts = part.number + 1
             if known is None:

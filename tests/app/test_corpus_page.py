@@ -8,8 +8,9 @@ from streamlit.testing.v1 import AppTest
 import skipviz
 from skipviz.app.views.corpus_page.comparing import OTHERS
 from skipviz.app.views.corpus_page.searching import _value
+from skipviz.corpus.questions.assignment import store_clusters
 from skipviz.corpus.reading.root import CORPORA
-from tests.corpus.asked import made_parts, write_corpus
+from tests.corpus.asked import made_parts, two_clusters, write_corpus
 
 HOSTILE = "<b>x</b> **y** $z$"
 COLUMNS = [{"domain": HOSTILE if n % 2 else "press", "n": n} for n in range(12)]
@@ -56,6 +57,24 @@ def test_a_corpus_is_asked_and_a_line_opens_its_document(root: Path) -> None:
     assert not page.exception
     assert "12 of 12 documents drawn at random (seed 0)" in page.caption[-1].value
     assert len(corpus) == 360
+
+
+def test_tokens_are_found_by_their_cluster(root: Path) -> None:
+    corpus = write_corpus(root / "mine", made_parts())
+    page = AppTest.from_function(corpora)
+    page.session_state["corpus_view"] = "Search"
+    page.run(timeout=60)
+    assert "skipviz corpus cluster FOLDER" in page.caption[-1].value
+    store_clusters(corpus, two_clusters())
+    page.run(timeout=60)
+    assert page.selectbox("corpus_cluster").options == ["any", "0", "1"]
+    page.text_input("corpus_wanted").input("bold")
+    page.selectbox("corpus_cluster").select(1)
+    page.button[0].click().run(timeout=60)
+    assert not page.exception
+    expected = skipviz.concordance(corpus, "bold", cluster=1).lines
+    assert page.dataframe[0].value["cluster"].tolist() == [1] * expected.height
+    assert expected.height > 0
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from skipviz.cli import app
 from skipviz.cli.sentences import FAILED
 from tests import tiny
 from tests.cli.runner import run
+from tests.corpus.asked import made_parts, write_corpus
 from tests.synthetic import make_trace
 
 USAGE = 2
@@ -135,6 +136,12 @@ COMMANDS = {
         writes={"csv": "corpus rates CORPUS --csv X"},
         others="by",
         prints="corpus rates CORPUS",
+    ),
+    "corpus cluster": Covered(
+        reads={"folder": "corpus cluster X"},
+        writes={"csv": "corpus cluster CORPUS --csv X"},
+        others="clusters tokens seed",
+        prints="corpus cluster CORPUS",
     ),
     "corpus compare": Covered(
         reads={"first": "corpus compare X CORPUS", "second": "corpus compare CORPUS X"},
@@ -284,7 +291,7 @@ def filled(model: Path, tiny_model_folder: Path, text: Path, recording: Path) ->
     saved = text.with_name("trace.parquet")
     make_trace(tokens=6).save(saved)
     corpus = text.with_name("corpus")
-    skipviz.import_corpus([recording], out=corpus)
+    write_corpus(corpus, made_parts(1))
     good = {
         "CORPUS": corpus,
         "MODEL": model, "DENSE": tiny_model_folder, "TEXT": text, "RECORDING": recording,

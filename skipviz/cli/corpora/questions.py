@@ -68,6 +68,47 @@ def rates(
     )
 
 
+def cluster_dataset(
+    folder: Dataset,
+    clusters: Annotated[
+        int | None, typer.Option(min=1, help="How many; if not said, what the tokens show.")
+    ] = None,
+    tokens: Annotated[
+        int, typer.Option(min=1, help="Tokens of the documents that clusters are made on.")
+    ] = 20_000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw of these documents.")] = 0,
+    csv: Csv = None,
+) -> None:
+    """Group tokens by the layers they used, and store the cluster of every token.
+
+    Clusters are made on documents drawn at random. The page Corpus then finds tokens by cluster.
+    """
+    import skipviz
+    from skipviz.cli.console import err, out, progress
+    from skipviz.corpus.questions.assignment import cluster_shares, store_clusters
+
+    check_file(csv)
+    corpus = skipviz.open_corpus(folder)
+    sample = corpus.sample(tokens=tokens, seed=seed)
+    with err.working("Grouping"):
+        found = skipviz.cluster(sample.trace, clusters=clusters, seed=seed)
+    with progress("Storing clusters", total=len(corpus), unit="tokens") as advance:
+        store_clusters(corpus, found, progress=lambda share: advance(share * len(corpus)))
+    with err.working("Counting"):
+        table = cluster_shares(corpus, found)
+    _write(table, csv)
+    out.print(_means_table(table))
+    groups = (
+        "Tokens form groups." if found.found else "Tokens form no groups: clusters are parts of "
+        "one, and another number of them would do as well."
+    )  # fmt: skip
+    out.print(
+        f"{groups} Made on {sample.sentence}; stored for all {len(corpus):,} tokens. share is of "
+        f"all tokens, low to high its {_INTERVAL}.",
+        soft_wrap=True,
+    )
+
+
 def compare(
     first: Dataset,
     second: Annotated[str, typer.Argument(help="Another dataset of the same texts.")],

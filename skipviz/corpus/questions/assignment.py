@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 
 import polars as pl
 
 from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.format import part_file
 from skipviz.corpus.questions.groups import By, Groups
 from skipviz.corpus.questions.means import group_sums, ratios
 from skipviz.corpus.reading.dataset import CorpusDataset
+from skipviz.corpus.reading.stored_clusters import CLUSTERS_FILE, CLUSTERS_FOLDER
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
 
@@ -72,20 +76,68 @@ def cluster_shares(
 
 
 def assigned(corpus: CorpusDataset, clusters: Clusters) -> Iterator[pl.DataFrame]:
-    """Yield, part by part, the cluster of each token.
+    """Yield, part by part, what ``assigned_part`` returns."""
+    for name in corpus.parts:
+        yield assigned_part(corpus, clusters, name)
+
+
+def assigned_part(corpus: CorpusDataset, clusters: Clusters, name: str) -> pl.DataFrame:
+    """Return the cluster of each token of a part.
 
     Parameters
     ----------
     corpus, clusters
         As of ``cluster_shares``.
+    name
+        Of the part.
 
     Returns
     -------
-    iterator of pl.DataFrame
+    pl.DataFrame
         ``document``, ``position``, and ``cluster``, null for none.
     """
-    for document, traced in corpus.numbered_traces():
-        known = clusters.assign(traced)
-        yield pl.DataFrame(
-            {"document": document, "position": known["position"], "cluster": known["cluster"]}
+    document, traced = corpus.part_trace(name)
+    known = clusters.assign(traced)
+    return pl.DataFrame(
+        {"document": document, "position": known["position"], "cluster": known["cluster"]}
+    )
+
+
+def store_clusters(
+    corpus: CorpusDataset, clusters: Clusters, *, progress: Progress = no_progress
+) -> None:
+    """Find the cluster of every token, and store it beside the dataset, in the place of others.
+
+    Parameters
+    ----------
+    corpus
+        What ``skipviz.open_corpus`` returned, of a run that has ended.
+    clusters
+        What ``skipviz.cluster`` found, as in ``corpus.sample().trace``.
+    progress
+        Called with the share of the tokens done, 0 to 1.
+
+    Raises
+    ------
+    InputError
+        If the run has not ended, the clusters are of another model, or nothing can be written.
+    """
+    if not corpus.complete:
+        raise InputError(
+            f"The run that writes {corpus.called} has not ended. Clusters are stored for all "
+            "tokens; wait for its end."
         )
+    folder = DatasetFolder(corpus.where, called=corpus.called)
+    done = 0
+    with folder.held():
+        folder.remove(CLUSTERS_FILE)  # what is there by then is not of one kind
+        for name, rows in corpus.parts.items():
+            data = io.BytesIO()
+            assigned_part(corpus, clusters, name).write_parquet(data)
+            path = part_file(CLUSTERS_FOLDER, name)
+            folder.commit(folder.stage(path, data.getvalue(), rows=rows))
+            done += rows
+            progress(done / max(1, len(corpus)))
+        said = io.BytesIO()
+        clusters.save(said)
+        folder.commit(folder.stage(CLUSTERS_FILE, said.getvalue(), rows=1))

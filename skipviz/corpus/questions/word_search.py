@@ -16,7 +16,9 @@ from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.analysis.tokens.classes import KINDS, kinds_of_texts
 from skipviz.arrays import Ints
+from skipviz.corpus.questions.assignment import assigned_part
 from skipviz.corpus.reading.dataset import CorpusDataset
+from skipviz.corpus.reading.stored_clusters import clusters_of_part, stored_clusters
 from skipviz.errors import InputError
 from skipviz.text.arguments import checked
 
@@ -45,8 +47,8 @@ class Concordance:
         first token, and how many ``tokens`` it has; ``left``, ``hit``, ``right``, the text;
         ``layers_used``, their mean; ``surprisal``, their sum in nats, null where one stands first
         in its document; ``kind`` of the first token by its text alone, and its ``cluster``, null
-        where none were given; ``executed``, for each site the share of the tokens it ran for, an
-        array in the order of the corpus's sites.
+        where none were given or stored; ``executed``, for each site the share of the tokens it ran
+        for, an array in the order of the corpus's sites.
     documents, of
         Documents that were searched to the end, of those that might have been.
     ended
@@ -114,8 +116,8 @@ def concordance(
     kind
         Only places whose first token is of this kind, one of ``KINDS``.
     clusters, cluster
-        What ``skipviz.cluster`` found, as on a sample; and the cluster that the first token must
-        be in, if one is meant.
+        What ``skipviz.cluster`` found, as on a sample, None for those that ``skipviz corpus
+        cluster`` stored; and the cluster that the first token must be in, if one is meant.
     lines, seconds
         When the search ends, at most.
     context
@@ -142,9 +144,12 @@ def concordance(
     """
     pattern = _pattern(wanted, search, ignore_case)
     _check(lines=lines, seconds=seconds, context=context, kind=kind)
-    if cluster is not None and (clusters is None or not 0 <= cluster < clusters.count):
-        known = 0 if clusters is None else clusters.count
-        raise InputError(f"cluster={cluster} is not one of the {known} clusters that were given.")
+    known = _Known(corpus, clusters)
+    if cluster is not None and not 0 <= cluster < known.count:
+        raise InputError(
+            f"cluster={cluster} is not one of the {known.count} clusters that were given or stored "
+            "with skipviz corpus cluster."
+        )
     documents = _documents(corpus, where or {})
     until = time.monotonic() + seconds
     rows: list[dict[str, Any]] = []
@@ -155,8 +160,8 @@ def concordance(
             text, pattern, search, kind=kind, context=context, until=until,
             most=None if cluster is not None else lines + 1 - len(rows),
         )  # fmt: skip
-        if clusters is not None:
-            found = _in_cluster(corpus, clusters, found, cluster)
+        if known.count:
+            found = _in_cluster(known, text, found, cluster)
         rows += found
         if cut or len(rows) > lines:
             ended = "seconds" if cut else "lines"
@@ -177,6 +182,8 @@ class _Text:
 
     Attributes
     ----------
+    part
+        The part of the corpus that it is in.
     tokens
         Its rows of ``tokens``, and ``fresh``, the characters that each adds.
     source
@@ -187,6 +194,7 @@ class _Text:
         Of the sites.
     """
 
+    part: str
     tokens: pl.DataFrame
     source: str
     text: str
@@ -279,8 +287,8 @@ def _texts(corpus: CorpusDataset, documents: pl.DataFrame) -> Iterator[_Text]:
         "document", "position", "text", "char_start", "char_end", "span", "surprisal",
         "layers_used", *corpus.labels,
     ]  # fmt: skip
-    for rows in corpus.part_rows():
-        chosen = rows.select(wanted).join(documents.lazy(), on="document")
+    for part in corpus.parts:
+        chosen = corpus.part_rows(part).select(wanted).join(documents.lazy(), on="document")
         table = corpus.collect(chosen).sort("document", "position")
         # Spans count from 0 in each document.
         apart = table.with_columns(span=pl.col("document") * 2**31 + pl.col("span"))
@@ -290,7 +298,7 @@ def _texts(corpus: CorpusDataset, documents: pl.DataFrame) -> Iterator[_Text]:
         )
         first = 0
         for _, source, text, count in texts.iter_rows():
-            yield _Text(table.slice(first, count), source, text, corpus.labels)
+            yield _Text(part, table.slice(first, count), source, text, corpus.labels)
             first += count
 
 
@@ -347,14 +355,41 @@ def _places(
         left()
 
 
+class _Known:
+    """The clusters of tokens, those of one part in memory, once a place in it was found.
+
+    Parameters
+    ----------
+    corpus
+        Whose tokens they are.
+    clusters
+        What they are; None for those that are stored, if any are.
+    """
+
+    def __init__(self, corpus: CorpusDataset, clusters: Clusters | None) -> None:
+        self._corpus, self._given = corpus, clusters
+        found = stored_clusters(corpus) if clusters is None else clusters
+        self.count = 0 if found is None else found.count
+        self._part, self._table = "", pl.DataFrame()
+
+    def of(self, text: _Text) -> dict[int, int | None]:
+        """Return the cluster of each token of a document by its position."""
+        if text.part != self._part:
+            if self._given is None:
+                self._table = self._corpus.collect(clusters_of_part(self._corpus, text.part))
+            else:
+                self._table = assigned_part(self._corpus, self._given, text.part)
+            self._part = text.part
+        own = self._table.filter(document=text.tokens["document"][0])
+        return dict(own.select("position", "cluster").rows())
+
+
 def _in_cluster(
-    corpus: CorpusDataset, clusters: Clusters, lines: list[dict[str, Any]], cluster: int | None
+    known: _Known, text: _Text, lines: list[dict[str, Any]], cluster: int | None
 ) -> list[dict[str, Any]]:
     """Return lines of one document with the clusters of their first tokens, those of one alone."""
     if not lines:
         return lines
-    traced = corpus.trace(lines[0]["document"])
-    known = clusters.assign(traced).select("position", "cluster")
-    place = dict(known.rows())
+    place = known.of(text)
     named = [line | {"cluster": place[line["position"]]} for line in lines]
     return [line for line in named if cluster is None or line["cluster"] == cluster]

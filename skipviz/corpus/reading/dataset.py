@@ -94,8 +94,8 @@ def opened_folder(folder: DatasetFolder) -> CorpusDataset:
     about = folder.read_json(CORPUS_FILE)
     if about is None:
         raise StoreError(
-            f"{folder.called} is not a corpus: it has no {CORPUS_FILE}. Give a folder that skipviz corpus "
-            "run wrote, or wait until its first part is complete."
+            f"{folder.called} is not a corpus: it has no {CORPUS_FILE}. Give a folder that skipviz "
+            "corpus run wrote, or wait until its first part is complete."
         )
     check_format(about, folder.named(CORPUS_FILE))
     manifest = folder.read_json(MANIFEST_FILE)
@@ -307,10 +307,9 @@ class CorpusDataset:
         if held:
             yield self._scan(TOKENS_FOLDER, held)
 
-    def part_rows(self) -> Iterator[pl.LazyFrame]:
-        """Yield the rows of ``tokens`` of each part."""
-        for name in self.parts:
-            yield self._scan(TOKENS_FOLDER, [name])
+    def part_rows(self, name: str) -> pl.LazyFrame:
+        """Return the rows of ``tokens`` of a part."""
+        return self._scan(TOKENS_FOLDER, [name])
 
     def collect(self, frame: pl.LazyFrame) -> pl.DataFrame:
         """Return what a lazy frame comes to, in a stream.
@@ -360,18 +359,16 @@ class CorpusDataset:
 
     def traces(self) -> Iterator[Trace]:
         """Yield every part as a trace, its documents in their order."""
-        for _, traced in self.numbered_traces():
-            yield traced
+        for name in self.parts:
+            yield self.part_trace(name)[1]
 
-    def numbered_traces(self) -> Iterator[tuple[Ints, Trace]]:
-        """Yield every part as a trace, with the document of each of its tokens."""
-        sources = self.collect(self.documents().select("document", "source"))
-        for part in self.part_rows():
-            rows = self.collect(part).sort("document", "position")
-            numbers = rows["document"]
-            near = sources.filter(pl.col("document").is_between(numbers[0], numbers[-1]))
-            traced = trace_of_rows(rows, near, run=self.run, sites=self.sites)
-            yield numbers.to_numpy(), traced
+    def part_trace(self, name: str) -> tuple[Ints, Trace]:
+        """Return a part as a trace, with the document of each of its tokens."""
+        rows = self.collect(self.part_rows(name)).sort("document", "position")
+        numbers = rows["document"]
+        near = pl.col("document").is_between(numbers[0], numbers[-1])
+        sources = self.collect(self.documents().filter(near).select("document", "source"))
+        return numbers.to_numpy(), trace_of_rows(rows, sources, run=self.run, sites=self.sites)
 
     def sample(self, *, tokens: int = SAMPLE_TOKENS, seed: int = 0) -> CorpusSample:
         """Return whole documents drawn at random, as a trace that every analysis takes.

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 
 import skipviz
+from skipviz.corpus.reading.stored_clusters import stored_clusters
 from tests.cli.runner import run, sentence
 from tests.corpus.asked import made_parts, write_corpus
 
@@ -43,6 +44,17 @@ def test_rates_by_columns_are_shown_and_written(folder: Path, tmp_path: Path) ->
     assert f"{row['rate'].item():.3f}" in done.stdout
     said = sentence(run("corpus", "rates", folder, "--by", "topic"))
     assert "Tokens cannot be grouped by 'topic'; choose of domain, kind, phase" in said
+
+
+def test_clusters_are_stored_for_all_tokens(folder: Path, tmp_path: Path) -> None:
+    table = tmp_path / "shares.csv"
+    done = run("corpus", "cluster", folder, "--clusters", "2", "--tokens", "60", "--csv", table)
+    assert done.exit_code == 0, done.output
+    assert "stored for all 360 tokens" in done.stdout
+    assert pl.read_csv(table)["share"].sum() == pytest.approx(1)
+    found = stored_clusters(skipviz.open_corpus(folder))
+    assert found is not None
+    assert found.count == 2
 
 
 def test_two_corpora_are_compared(folder: Path, tmp_path: Path) -> None:

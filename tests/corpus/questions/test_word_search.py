@@ -6,8 +6,11 @@ import polars as pl
 import pytest
 
 import skipviz
+from skipviz.arrays import Ints
+from skipviz.corpus.questions.assignment import store_clusters
 from skipviz.corpus.reading.dataset import CorpusDataset
-from tests.corpus.asked import two_clusters, write_corpus
+from skipviz.corpus.reading.stored_clusters import stored_clusters
+from tests.corpus.asked import made_parts, two_clusters, write_corpus
 from tests.synthetic import make_trace, say
 
 TEXTS = (
@@ -75,6 +78,53 @@ def test_filters_of_documents_kinds_and_clusters(corpus: CorpusDataset) -> None:
     assert {row[:2] for row in each[1]} == set(
         both.filter(cluster=1).select("document", "position").rows()
     )
+
+
+def test_stored_clusters_are_those_that_would_be_assigned(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", made_parts())
+    clusters = two_clusters()
+    assert stored_clusters(corpus) is None
+    given = skipviz.concordance(corpus, "bold", clusters=clusters).lines
+    assert skipviz.concordance(corpus, "bold").lines["cluster"].null_count() == given.height
+    store_clusters(corpus, clusters)
+    stored = stored_clusters(corpus)
+    assert stored is not None
+    assert stored.profiles.equals(clusters.profiles)
+    assert skipviz.concordance(corpus, "bold").lines.equals(given)
+    one = skipviz.concordance(corpus, "bold", cluster=1).lines
+    assert one.equals(given.filter(cluster=1))
+    assert 0 < one.height < given.height
+    with pytest.raises(skipviz.InputError, match="cluster=2 is not one of the 2 clusters"):
+        skipviz.concordance(corpus, "bold", cluster=2)
+    assert corpus.damaged() == {}  # what lies beside is no part of the dataset
+    next((tmp_path / "c" / "clusters").glob("0*")).unlink()  # as when it grew since
+    assert stored_clusters(corpus) is None
+
+
+def test_clusters_of_a_run_that_has_not_ended_are_not_stored(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path / "c", made_parts(1), finished=False)
+    with pytest.raises(skipviz.InputError, match="has not ended"):
+        store_clusters(corpus, two_clusters())
+
+
+def test_clusters_that_are_given_are_assigned_once_per_part(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "c", made_parts())
+    read: list[str] = []
+    whole = CorpusDataset.part_trace
+
+    def counted(self: CorpusDataset, name: str) -> tuple[Ints, skipviz.Trace]:
+        read.append(name)
+        return whole(self, name)
+
+    monkeypatch.setattr(CorpusDataset, "part_trace", counted)
+    found = skipviz.concordance(corpus, "bold", clusters=two_clusters())
+    assert found.lines["document"].n_unique() > len(corpus.parts)
+    assert read == list(corpus.parts)
+    read.clear()
+    skipviz.concordance(corpus, "no such word", clusters=two_clusters())
+    assert read == []
 
 
 def test_it_ends_at_so_many_lines(corpus: CorpusDataset) -> None:

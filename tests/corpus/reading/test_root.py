@@ -54,6 +54,12 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 }
 
 
+def _asked(root: Path) -> None:
+    corpus = open_below(root, "mine")
+    repr(corpus)
+    corpus.trace(0)
+
+
 @pytest.mark.parametrize("damage", DAMAGE)
 def test_an_error_does_not_tell_a_visitor_where_the_dataset_lies(
     tmp_path: Path, damage: str
@@ -61,9 +67,7 @@ def test_an_error_does_not_tell_a_visitor_where_the_dataset_lies(
     write_corpus(tmp_path / "root" / "mine", made_parts(1))
     DAMAGE[damage](tmp_path / "root" / "mine")
     with pytest.raises(skipviz.SkipvizError) as said:
-        corpus = open_below(tmp_path / "root", "mine")
-        repr(corpus)
-        corpus.trace(0)
+        _asked(tmp_path / "root")
     assert "mine" in str(said.value)
     assert str(tmp_path) not in str(said.value)
 

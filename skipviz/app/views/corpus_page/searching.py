@@ -20,6 +20,7 @@ from skipviz.app.views.corpus_page.over_all import version_of
 from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
+from skipviz.corpus.reading.stored_clusters import stored_clusters
 
 ANY = "any"
 SEARCHES: dict[str, Search] = {"Word": "word", "Token": "token", "Pattern": "pattern"}
@@ -30,21 +31,33 @@ FOUND_SECONDS = 300
 
 def search_corpus(root: Path, name: str, corpus: CorpusDataset) -> None:
     """Let a word, a token or a pattern be looked for, and show each place with its context."""
+    clusters = stored_clusters(corpus)
     with st.form("corpus_search", border=False):
         wanted = st.text_input("Look for", key="corpus_wanted")
-        columns = st.columns(4)
+        columns = st.columns(4 if clusters is None else 5)
         kind_of_search = columns[0].selectbox("As", list(SEARCHES), key="corpus_search_kind")
         kind = columns[1].selectbox("Kind of token", [ANY, *KINDS], key="corpus_kind")
         column = columns[2].selectbox("Column", [ANY, *corpus.columns], key="corpus_column")
         value = columns[3].text_input("has the value", key="corpus_value")
+        cluster: int | str = ANY
+        if clusters is not None:
+            cluster = columns[4].selectbox(
+                "Cluster", [ANY, *range(clusters.count)], key="corpus_cluster"
+            )
         ignore_case = st.checkbox("Capitals as small letters", key="corpus_case")
         st.form_submit_button("Search", type="primary")
+    if clusters is None:
+        st.caption(
+            "To find tokens by the layers they used, have every token's cluster stored: "
+            "`skipviz corpus cluster FOLDER`."
+        )
     if not wanted.strip():
         return
     where = None if column == ANY else {str(column): _value(corpus, str(column), value)}
     found = _found(
         str(root), name, version_of(corpus), wanted, SEARCHES[str(kind_of_search)],
         ignore_case=ignore_case, where=where, kind=None if kind == ANY else str(kind),
+        cluster=None if cluster == ANY else int(cluster), stored=repr(clusters),
     )  # fmt: skip
     _lines(corpus, found, name)
 
@@ -52,12 +65,12 @@ def search_corpus(root: Path, name: str, corpus: CorpusDataset) -> None:
 @st.cache_data(max_entries=32, ttl=FOUND_SECONDS, show_spinner="Searching")
 def _found(
     root: str, name: str, version: str, wanted: str, search: Search, *, ignore_case: bool,
-    where: dict[str, object] | None, kind: str | None,
+    where: dict[str, object] | None, kind: str | None, cluster: int | None, stored: str,
 ) -> Concordance:  # fmt: skip
-    """Return the places; ``version`` changes with the dataset."""
+    """Return the places; ``version`` and ``stored`` change with the dataset."""
     return concordance(
         open_below(Path(root), name), wanted, search=search, ignore_case=ignore_case, where=where,
-        kind=kind, lines=SHOWN_LINES,
+        kind=kind, cluster=cluster, lines=SHOWN_LINES,
     )  # fmt: skip
 
 
@@ -65,7 +78,10 @@ def _lines(corpus: CorpusDataset, found: Concordance, name: str) -> None:
     st.caption(plain(found.sentence))
     if found.lines.is_empty():
         return
-    shown = found.lines.select("left", "hit", "right", "layers_used", "surprisal", "kind", "source")
+    names = ["left", "hit", "right", "layers_used", "surprisal", "kind", "cluster", "source"]
+    if found.lines["cluster"].null_count() == found.lines.height:
+        names.remove("cluster")
+    shown = found.lines.select(names)
     chosen = st.dataframe(
         shown, hide_index=True, key="corpus_lines", on_select="rerun", selection_mode="single-row"
     )

@@ -1,0 +1,42 @@
+"""Clusters that were assigned to all tokens of a dataset once, and lie beside them.
+
+``clusters/clusters.parquet`` says what the clusters are, a file per part which token is in which.
+"""
+
+from __future__ import annotations
+
+import io
+
+import polars as pl
+
+from skipviz.analysis.clusters.clustered import Clusters
+from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.format import part_file
+from skipviz.corpus.reading.dataset import CorpusDataset
+
+CLUSTERS_FOLDER = "clusters"
+CLUSTERS_FILE = f"{CLUSTERS_FOLDER}/clusters.parquet"
+
+
+def stored_clusters(corpus: CorpusDataset) -> Clusters | None:
+    """Return the clusters that are stored for all tokens of a dataset; None where none are.
+
+    Those that were stored before it grew are not.
+
+    Raises
+    ------
+    StoreError
+        If the file is damaged.
+    """
+    folder = DatasetFolder(corpus.where, called=corpus.called)
+    there = folder.names(CLUSTERS_FOLDER)
+    if not {f"{name}.parquet" for name in corpus.parts} | {"clusters.parquet"} <= there:
+        return None
+    with folder.open(CLUSTERS_FILE) as file:
+        return Clusters.load(io.BytesIO(file.read()))
+
+
+def clusters_of_part(corpus: CorpusDataset, name: str) -> pl.LazyFrame:
+    """Return the stored clusters of a part: ``document``, ``position``, ``cluster``."""
+    folder = DatasetFolder(corpus.where, called=corpus.called)
+    return pl.scan_parquet(folder.path(part_file(CLUSTERS_FOLDER, name)), glob=False)
