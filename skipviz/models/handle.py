@@ -19,6 +19,7 @@ from skipviz.families import Family, Setting, Settings
 from skipviz.families.causal_lm import tried_as
 from skipviz.families.hooks import drop_temporary_hooks
 from skipviz.families.powers import CanThreshold
+from skipviz.models.spreading import check_not_spread, main_device
 from skipviz.text.arguments import checked
 
 Runtime = Literal["masked", "gathered"]
@@ -91,9 +92,8 @@ class SkipModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
-        device: torch.device = next(self.model.parameters()).device
-        return device
+        """Where the weights are; of a model over several devices, where it takes its input."""
+        return main_device(self.model)
 
     @property
     def dtype(self) -> str:
@@ -125,7 +125,13 @@ def sharing_weights(model: nn.Module) -> nn.Module:
 
     Hooks that belong to the model are those of the copy; hooks that are there for the length of a
     run, such as a recorder's, are not.
+
+    Raises
+    ------
+    InputError
+        If the model is spread over several devices, whose modules cannot be copied.
     """
+    check_not_spread(model, "Another budget, policy or runtime of a model that is loaded")
     shared: dict[int, Any] = {id(each): each for each in model.parameters()}
     config = getattr(model, "config", None)
     made: nn.Module = copy.deepcopy(model, shared | {id(config): config})

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from skipviz.home import sha256_of
+from skipviz.models.spreading import check_not_spread
 
 if TYPE_CHECKING:
     from skipviz.models.handle import SkipModel
@@ -47,7 +48,13 @@ def memory_sha256(model: SkipModel) -> str:
     """Hash all that a model in memory computes with: numbers, thresholds too, and configuration.
 
     A file's hash would not know of a change in memory.
+
+    Raises
+    ------
+    InputError
+        If the model is spread over several devices.
     """
+    check_not_spread(model.model, "A fingerprint of a model in memory")
     config = json.dumps(model.model.config.to_dict(), sort_keys=True, default=str)
     digest = hashlib.sha256(f"{type(model.model).__qualname__}\n{config}".encode())
     for named in (model.model.named_parameters(), model.model.named_buffers()):

@@ -31,6 +31,7 @@ from skipviz.models.hashes import setup_sha256, weights_sha256
 from skipviz.models.own_thresholds import with_own
 from skipviz.models.progress_bars import no_bars
 from skipviz.models.runtimes import with_runtime
+from skipviz.models.spreading import AUTO, spread_over_cards
 from skipviz.text.arguments import checked
 
 LONGEST_PART = 255
@@ -73,7 +74,9 @@ def load(
         ``float32``, in which traces are exact, or ``bfloat16`` or ``float16``, faster, in which
         some decisions flip; torch's own types are understood too.
     device
-        A torch device, such as ``cpu`` or ``cuda``.
+        A torch device, such as ``cpu`` or ``cuda``; or ``auto``, for a model that is larger than a
+        card: its layers are spread over all cards, and those that do not fit wait in memory. Such
+        a model can be traced, and keeps the policy with which it was loaded.
     trust_remote_code
         Whether Python code that comes with a model may run. Only safetensors are read either way.
 
@@ -120,8 +123,12 @@ def load(
         loaded = _load_dense(name, dtype=dtype, trust=trust_remote_code, gates=gates)
     if limit is not None:
         loaded = at_limit(loaded, limit)
-    loaded.model.to(device)
-    return with_runtime(loaded, runtime)
+    if device != AUTO:
+        loaded.model.to(device)
+    made = with_runtime(loaded, runtime)
+    if device == AUTO:
+        spread_over_cards(made.model)
+    return made
 
 
 def _check_name(name: str) -> None:
@@ -140,7 +147,7 @@ def _check_name(name: str) -> None:
 
 
 def _check_device(device: str) -> None:
-    known = ["cpu"]
+    known = ["cpu", AUTO]
     if torch.accelerator.is_available():
         kind = str(torch.accelerator.current_accelerator())
         known += [kind, *(f"{kind}:{n}" for n in range(torch.accelerator.device_count()))]
