@@ -55,7 +55,9 @@ def run_corpus(
     limit: Limit = None,
     gates: Gates = None,
     dtype: Dtype = "float32",
-    device: Annotated[str, typer.Option(help="cpu, cuda, or auto: over all cards, and memory.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or auto: over all cards, and memory.")
+    ] = "cpu",
     bos: Bos = None,
     part_characters: Annotated[
         int,

@@ -47,8 +47,8 @@ def card_map(
     most
         Bytes that each card may hold; None: what is free on each.
     """
-    from accelerate import infer_auto_device_map
-    from accelerate.utils import get_max_memory
+    from accelerate import infer_auto_device_map  # type: ignore[import-untyped]
+    from accelerate.utils import get_max_memory  # type: ignore[import-untyped]
 
     found = dict(get_max_memory() if most is None else most)
     # All of it is in memory already, whatever is free there beside it.
@@ -105,9 +105,10 @@ def main_device(model: Any) -> torch.device:
         device: torch.device = next(model.parameters()).device
         return device
     main = _main(devices)
-    return torch.device(torch.accelerator.current_accelerator() or "cpu", main) if isinstance(
-        main, int
-    ) else torch.device(main)  # fmt: skip
+    if not isinstance(main, int):
+        return torch.device(str(main))
+    kind = torch.accelerator.current_accelerator()
+    return torch.device("cpu" if kind is None else kind.type, main)
 
 
 def check_not_spread(model: Any, what: str) -> None:
