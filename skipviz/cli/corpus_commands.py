@@ -56,7 +56,7 @@ def run_corpus(
     gates: Gates = None,
     dtype: Dtype = "float32",
     device: Annotated[
-        str, typer.Option(help="cpu, cuda, or auto: over all cards, and memory.")
+        str, typer.Option(help="cpu, cuda, or auto: spread over all cards, and memory.")
     ] = "cpu",
     bos: Bos = None,
     part_characters: Annotated[

@@ -7,8 +7,8 @@ import numpy as np
 from skipviz.errors import InputError
 from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
-from skipviz.models.spreading import check_not_spread
 from skipviz.models.hashes import run_setup_sha256
+from skipviz.models.spreading import check_not_spread
 from skipviz.traces import Trace
 
 
