@@ -1,7 +1,7 @@
 """One run at a time in a folder of an object store.
 
 A store has no lock that ends with a process, so a run keeps an object there and rewrites it again
-and again. A run that finds one watches it: if nobody rewrites it, the run that made it is gone. No
+and again. A run that finds one watches it: if no one rewrites it, the run that made it is gone. No
 clock is compared with another's.
 """
 
@@ -78,7 +78,7 @@ class ObjectLock:
         try:
             if self._is_own(self._read()):
                 self._system.rm_file(self._path)
-        except OSError:  # the next run waits until it is clear that nobody rewrites it
+        except OSError:  # the next run waits until it is clear that no one rewrites it
             return
 
     def _take(self) -> None:

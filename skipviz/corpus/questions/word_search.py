@@ -144,7 +144,7 @@ def concordance(
     """
     pattern = _pattern(wanted, search, ignore_case)
     _check(lines=lines, seconds=seconds, context=context, kind=kind)
-    known = _Known(corpus, clusters)
+    known = _ClustersOfTokens(corpus, clusters)
     if cluster is not None and not 0 <= cluster < known.count:
         raise InputError(
             f"cluster={cluster} is not one of the {known.count} clusters that were given or stored "
@@ -355,7 +355,7 @@ def _places(
         left()
 
 
-class _Known:
+class _ClustersOfTokens:
     """The clusters of tokens, those of one part in memory, once a place in it was found.
 
     Parameters
@@ -385,7 +385,7 @@ class _Known:
 
 
 def _in_cluster(
-    known: _Known, text: _Text, lines: list[dict[str, Any]], cluster: int | None
+    known: _ClustersOfTokens, text: _Text, lines: list[dict[str, Any]], cluster: int | None
 ) -> list[dict[str, Any]]:
     """Return lines of one document with the clusters of their first tokens, those of one alone."""
     if not lines:
