@@ -7,6 +7,7 @@ import numpy as np
 from skipviz.errors import InputError
 from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.traces import Trace
 
@@ -17,8 +18,9 @@ def check_traced(model: SkipModel, trace: Trace) -> None:
     Raises
     ------
     InputError
-        If sites, weights, configuration or thresholds are others.
+        If sites, weights, configuration or thresholds are others, or the model is in training mode.
     """
+    check_evaluating(model)
     labels = [site.label for site in model.family.sites(model.model)]
     if trace.sites["label"].to_list() != labels:
         raise InputError(
