@@ -6,6 +6,7 @@ import csv
 import hashlib
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -185,6 +186,9 @@ def _csv_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
         if text_column not in header:
             yield _unreadable(source, _no_column(text_column, header))
             return
+        if twice := _twice(header):
+            yield _unreadable(source, twice)
+            return
         place = header.index(text_column)
         for row in rows:
             if not row:
@@ -215,8 +219,11 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
         yield _unreadable(source, f"not a Parquet file: {error!s:.200}")
         return
     names = parquet.schema_arrow.names
+    if twice := _twice(names):
+        yield _unreadable(source, twice)
+        return
     kind = parquet.schema_arrow.field(text_column).type if text_column in names else None
-    if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if kind is None or not _is_text(kind):
         found = (
             _no_column(text_column, names) if kind is None else f"{text_column} is of type {kind}"
         )
@@ -232,6 +239,15 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
                 continue
             text = row.pop(text_column)
             yield _entry(Document(where, text or ""), row)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a type are texts, each stored by itself or once for many rows."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _rows_of(batch: pa.RecordBatch) -> Sequence[dict[str, Any] | str]:
@@ -286,6 +302,12 @@ def _too_long(what: str, most: str) -> str:
 def _no_column(wanted: str, names: list[str]) -> str:
     listed = ", ".join(f'"{name:.40}"' for name in names[:8])
     return f'there is no column "{wanted}" for the text; there are {listed or "none"}'
+
+
+def _twice(names: Sequence[str]) -> str:
+    """Return what is wrong if two columns have one name, of which one would be lost."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    return f'there are {count} columns "{name:.40}"; give each a name of its own' * (count > 1)
 
 
 def sizes(sources: Iterator[Source]) -> int | None:
