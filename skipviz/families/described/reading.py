@@ -212,7 +212,8 @@ def _largest(spec: GateSpec, signed: Float[Tensor, "b t"], k: Any) -> tuple[Tens
             f"GateSpec.k gives {k!r:.60}; it must be a whole number from 1, or a share of the "
             "tokens with a decimal point, above 0 and at most 1.0."
         )
-    count = min(max(1, int(float(given) * tokens) if share else int(given)), tokens)
+    # As it was given: in float32, 0.7 of 10 tokens would be 6.
+    count = min(max(1, int(float(k) * tokens) if share else int(k)), tokens)
     best = signed.topk(count, dim=1)
     limit = best.values[:, -1:]
     if spec.strict:

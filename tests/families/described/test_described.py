@@ -118,6 +118,12 @@ def test_a_path_to_nonsense_is_a_sentence(k: Any) -> None:
         read_gate(plain, numbers(*SHAPE), shape=SHAPE, threshold=k if k is None else torch.nan)
 
 
+def test_a_share_of_the_tokens_is_taken_as_it_is_written() -> None:
+    value = numbers(1, 10)
+    spec = skipviz.GateSpec(module=MODULE, rule="topk", k=0.7)
+    assert read_gate(spec, value, shape=(1, 10), k=spec.k).ran.sum() == int(0.7 * 10) == 7
+
+
 def test_a_threshold_between_scores_that_a_sigmoid_makes_alike_is_unknown() -> None:
     spec = skipviz.GateSpec(module=MODULE, rule="topk", k=2, activation="sigmoid")
     found = read_gate(spec, torch.tensor([[40.0, 30.0, 50.0, 20.0]]), shape=(1, 4), k=2)
