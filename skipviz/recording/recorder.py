@@ -96,15 +96,15 @@ CUTS = (
     "The cache was cut, as assisted decoding does with drafts it rejects; a recording cannot "
     "follow that. Decode without an assistant."
 )
-ROWS = (
+MOVED = (
     "Texts were taken out of the cache, put into another order or repeated, which a recording "
     "cannot follow. Fill a cache of its own for each text."
 )
-CHANGES = {
+CACHE_CHANGES = {
     "reorder_cache": BEAMS,
     "crop": CUTS,
-    "batch_select_indices": ROWS,
-    "batch_repeat_interleave": ROWS,
+    "batch_select_indices": MOVED,
+    "batch_repeat_interleave": MOVED,
 }
 """What changes the texts of a cache, and what is then said."""
 
@@ -445,7 +445,7 @@ class Recording:
             self._earlier.setdefault(cache, {})[name] = earlier
             return call
 
-        for name, said in CHANGES.items():
+        for name, said in CACHE_CHANGES.items():
             if hasattr(cache, name):
                 setattr(cache, name, noticing(name, said))
 

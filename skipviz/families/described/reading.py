@@ -13,7 +13,7 @@ from torch import Tensor
 from skipviz.errors import InputError, RecordingError
 from skipviz.families.described.spec import GateSpec
 
-MOST_TOKENS = 10**9
+MOST_RANKED = 10**9
 NEARLY_WHOLE = 0.02
 """How far a decision may be from a whole number: what rounding to bfloat16 makes of 1."""
 FAR = 1e4
@@ -207,7 +207,7 @@ def _as_tensor(value: Any, field: str, beside: Tensor) -> Tensor:
 def _largest(spec: GateSpec, signed: Float[Tensor, "b t"], k: Any) -> tuple[Tensor, Tensor]:
     tokens, given = signed.shape[1], _as_tensor(k, "k", signed)
     share = given.is_floating_point()
-    if given.numel() != 1 or not 0 < given <= (1 if share else MOST_TOKENS):
+    if given.numel() != 1 or not 0 < given <= (1 if share else MOST_RANKED):
         raise RecordingError(
             f"GateSpec.k gives {k!r:.60}; it must be a whole number from 1, or a share of the "
             "tokens with a decimal point, above 0 and at most 1.0."
