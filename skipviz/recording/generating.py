@@ -18,6 +18,7 @@ from skipviz.families.causal_lm import layer_list
 from skipviz.families.hooks import before, hooked
 from skipviz.families.powers import HasExits, layer_count_of
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, check_stop, no_progress
 from skipviz.recording.build import UNFINISHED, texts_within, whole_characters
 from skipviz.recording.inputs import prompt_ids
@@ -222,6 +223,7 @@ def generate(
     >>> "".join(written) == "The quick brown" + generation.text
     True
     """
+    check_evaluating(model)
     ids = prompt_ids(model, prompt)
     _check_settings(max_new_tokens, temperature, top_p, top_k, stop_strings)
     check_seed(seed)

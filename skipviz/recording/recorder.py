@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from skipviz.errors import RecordingError
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.hooks import after, before, guarded, hooked
 from skipviz.families.llama import cache_given
 from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
@@ -79,7 +79,9 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
         ),
     ]
     try:
-        with hooked(hooks), model.family.observe(model.model, recording.events):
+        with hooked(hooks), ExitStack() as stack:
+            with guarded(recording.noting):
+                stack.enter_context(model.family.observe(model.model, recording.events))
             yield recording
     finally:
         recording.release()
@@ -94,6 +96,17 @@ CUTS = (
     "The cache was cut, as assisted decoding does with drafts it rejects; a recording cannot "
     "follow that. Decode without an assistant."
 )
+MOVED = (
+    "Texts were taken out of the cache, put into another order or repeated, which a recording "
+    "cannot follow. Fill a cache of its own for each text."
+)
+CACHE_CHANGES = {
+    "reorder_cache": BEAMS,
+    "crop": CUTS,
+    "batch_select_indices": MOVED,
+    "batch_repeat_interleave": MOVED,
+}
+"""What changes the texts of a cache, and what is then said."""
 
 
 @dataclass
@@ -171,6 +184,7 @@ class Recording:
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
+        self._earlier: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
@@ -197,6 +211,8 @@ class Recording:
         trace, [tokens, sites].
         """
         names = ("sequence", "position", "token_id")
+        if not self._parts:
+            raise RecordingError("Nothing was recorded, so there are no decisions.")
         found = {
             name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names
         }
@@ -280,9 +296,11 @@ class Recording:
 
     def release(self) -> None:
         """Leave the caches that were recorded as they were."""
-        for cache in self._cached:
-            for name in ("reorder_cache", "crop"):
+        for cache, methods in self._earlier.items():
+            for name, earlier in methods.items():
                 vars(cache).pop(name, None)
+                if earlier is not None:
+                    setattr(cache, name, earlier)
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
@@ -397,8 +415,9 @@ class Recording:
             self._lengths += [0] * rows
         cache = inputs.cache if inputs.cache is not None else cache_after
         if cache is not None:
+            if cache not in self._cached:
+                self._watch(cache)
             self._cached[cache] = known
-            self._watch(cache)
         return known
 
     def _held(self, cache: Any) -> int:
@@ -410,18 +429,25 @@ class Recording:
             return max((self._lengths[sequence] for sequence in known), default=0)
 
     def _watch(self, cache: Any) -> None:
-        """Note when a cache is reordered or cut; its owner goes on."""
+        """Note when a cache's texts change; its owner goes on."""
 
-        def reorder(*given: Any) -> Any:
-            self._problem = self._problem or RecordingError(BEAMS)
-            return type(cache).reorder_cache(cache, *given)
+        def noticing(name: str, said: str) -> Callable[..., Any]:
+            earlier = vars(cache).get(name)  # of a recording around this one
 
-        def crop(tokens: int) -> Any:
-            if tokens:
-                self._problem = self._problem or RecordingError(CUTS)
-            return type(cache).crop(cache, tokens)
+            def call(*given: Any, **named: Any) -> Any:
+                cuts_nothing = name == "crop" and not any((*given, *named.values()))
+                if not cuts_nothing:
+                    self._problem = self._problem or RecordingError(said)
+                if earlier is not None:
+                    return earlier(*given, **named)
+                return getattr(type(cache), name)(cache, *given, **named)
 
-        cache.reorder_cache, cache.crop = reorder, crop
+            self._earlier.setdefault(cache, {})[name] = earlier
+            return call
+
+        for name, said in CACHE_CHANGES.items():
+            if hasattr(cache, name):
+                setattr(cache, name, noticing(name, said))
 
     def _reduce(
         self,

@@ -375,6 +375,10 @@ def test_a_run_that_other_texts_push_out_meanwhile_is_still_used(
         ({"sites": {(0, 0): True}}, "a layer that has one, 1 to 4"),
         ({"sites": {(99, 1): True}}, "no token 99: tokens go from 0 to"),
         ({"threshold": float("nan")}, "not a number"),
+        ({"threshold": 1e308}, "not a number that a score can be above"),
+        ({"threshold": {}}, "Ask for one thing"),
+        ({"sites": {}}, "Ask for one thing"),
+        ({"budget": float("nan")}, r"Budget nan is out of reach: skipping all leaves 0\.\d+ and"),
         ({"plan": skipviz.Plan(np.ones((2, 8), bool))}, "the trace has"),
     ],
 )
