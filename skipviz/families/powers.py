@@ -151,6 +151,9 @@ class Traits:
         a text is run as the tokenizer writes it, with the tokens that it puts around it.
     decides
         Whether anything is decided; False where layers run as often as the configuration says.
+    drafts
+        Whether it skips only in drafting what is then verified. A text that is given runs every
+        layer, so there is nothing to trace; ``record`` follows a generation.
     """
 
     batchable: bool
@@ -159,6 +162,7 @@ class Traits:
     resumable: bool = False
     predicts: bool = True
     decides: bool = True
+    drafts: bool = False
 
 
 @runtime_checkable
