@@ -117,6 +117,14 @@ class CanDraw(Protocol):
 
 
 @runtime_checkable
+class CanDrawPlans(Protocol):
+    """Can make up decisions that it could make itself, where not any will do."""
+
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return decisions by lot that the model could make, to try it on."""
+
+
+@runtime_checkable
 class CanGather(Protocol):
     """Can run a unit for executing tokens alone."""
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skipviz.experiments.checkup.units import added_by_units, places_of, rows_by_site
 from skipviz.families import Plan
-from skipviz.families.powers import CanForce, Place, traits_of
+from skipviz.families.powers import CanDrawPlans, CanFlip, CanForce, Place, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.events import GateEvents
 from skipviz.recording.tracing import trace
@@ -129,6 +129,18 @@ class Subject:
     def forcible(self) -> bool:
         """Whether decisions can be made instead of the gates."""
         return isinstance(self.model.family, CanForce) and bool(self.sites)
+
+    @cached_property
+    def other_plan(self) -> tuple[npt.NDArray[np.bool_], str]:
+        """Decisions unlike its own that the model could make, [tokens, sites], and their name.
+
+        The opposite ones, or drawn by the family where units cannot be flipped one by one.
+        """
+        family, ran = self.model.family, self.own.count > 0
+        if isinstance(family, CanFlip) or not isinstance(family, CanDrawPlans):
+            return ~ran, "The opposite"
+        drawn = family.draw_plan(self.model.model, texts=1, tokens=len(ran), seed=0)
+        return drawn.execute.reshape(ran.shape), "Others by lot"
 
     def run(
         self,
