@@ -19,6 +19,7 @@ from skipviz.families.published.deebert import DeeBERT
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
 from skipviz.families.published.gateskip import GateSkip
+from skipviz.families.published.halting import ACT, PonderNet
 from skipviz.families.published.mixture_of_depths import MixtureOfDepths
 from skipviz.families.published.mixture_of_recursions import MixtureOfRecursions
 from skipviz.families.published.ouro import Ouro
@@ -55,7 +56,7 @@ def families() -> tuple[Family, ...]:
         *found,
         *(FixedRates(), Gated(), Exits(), CALM(), SkipDecode()),
         *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
-        *(MixtureOfRecursions(), DeeBERT(), PABEE(), GateSkip(), Ouro()),
+        *(MixtureOfRecursions(), DeeBERT(), PABEE(), GateSkip(), Ouro(), ACT(), PonderNet()),
         *(Looped(), Dense()),
     )
 
