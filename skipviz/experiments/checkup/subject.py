@@ -121,8 +121,9 @@ class Subject:
         assert isinstance(family, CanForce)
         with torch.inference_mode(), family.force(model, Plan(plan)):
             began = time.perf_counter()
-            logits = model(input_ids=self.ids, use_cache=False).logits
-            logits[0, -1, -1].item()  # waits for the device
+            output = model(input_ids=self.ids, **({"use_cache": False} if self.predicts else {}))
+            logits = output.logits if hasattr(output, "logits") else output[0]
+            logits.flatten()[-1].item()  # waits for the device
             return time.perf_counter() - began
 
     @property

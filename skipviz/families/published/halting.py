@@ -178,7 +178,7 @@ class PonderNet:
         """
         unit = _of(_ponders(model))
         steps = int(unit.max_steps)
-        check_steps(plan, steps)
+        check_steps_of_plan(plan, steps)
         run = PlanRun.of(plan, device=next(model.parameters()).device)
 
         def decide(step: int, halts: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -193,7 +193,7 @@ class PonderNet:
             yield
 
 
-def check_steps(plan: Plan, steps: int) -> None:
+def check_steps_of_plan(plan: Plan, steps: int) -> None:
     """Check that tokens run the first step, and none goes on that has stopped.
 
     Parameters
