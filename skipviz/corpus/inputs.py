@@ -229,9 +229,6 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
         )
         yield _unreadable(source, found)
         return
-    if twice := _named_twice(names):
-        yield _unreadable(source, twice)
-        return
     number = 0
     for batch in parquet.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
         for row in _rows_of(batch):

@@ -238,6 +238,13 @@ def generate(
             f"{type(model.model).__name__} has no generate() of transformers, so it cannot write. "
             "Give a transformers causal LM."
         )
+    for name in ("assistant_early_exit", "prompt_lookup_num_tokens"):
+        if (value := getattr(model.model.generation_config, name, None)) is not None:
+            raise InputError(
+                f"The generation configuration of {model.name} asks for drafts ({name}={value}), "
+                "which change nothing of what is written. Set it to None; skipviz.record can "
+                "record drafts by early exit."
+            )
     limit = min(max_new_tokens, room)
     given = torch.tensor([ids], device=model.device)
     strings = _stopping(model, stop_strings)

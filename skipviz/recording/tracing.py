@@ -145,6 +145,12 @@ def trace(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
     traits, sites = traits_of(model.family, model.model), model.family.sites(model.model)
+    if traits.drafts:
+        raise InputError(
+            f"{model.name} is of the family {model.family.name}, which skips only in drafting: a "
+            "text that is given runs every layer. Record a generation with skipviz.record, or "
+            "leave family out of from_parts to trace the text."
+        )
     statistics = statistics and traits.predicts
     if not sites:  # routers may look ahead, or draw
         _check_causal(model)
