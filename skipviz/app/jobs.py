@@ -92,8 +92,12 @@ class Request:
 
     @property
     def effort(self) -> Effort:
-        """What it costs to trace; characters are known before their tokens."""
-        return Effort(f"trace {self.model}", self.characters)
+        """What it costs to trace."""
+        return self.effort_of("trace")
+
+    def effort_of(self, kind: str) -> Effort:
+        """Return what a run of a kind on its texts costs; characters are known before tokens."""
+        return Effort(f"{kind} {self.model}", self.characters)
 
     @property
     def characters(self) -> int:
@@ -200,6 +204,12 @@ class Jobs:
         """Take in a trace made elsewhere as what a request came to."""
         self.made(request.key, lambda: traced)
 
+    def kept(self, request: Request) -> Trace | None:
+        """Return the trace that a request came to, where it is kept."""
+        with self._lock:
+            job = self._jobs.get(request.key)
+        return None if job is None else cast("Trace | None", kept_result(job))
+
     def made(self, key: str, make: Callable[[], Result]) -> Result:
         """Return what is kept under a key; what is not is made here and now, and kept.
 
@@ -235,8 +245,6 @@ class Jobs:
         request: Request,
         name: str,
         run: Experiment[Result],
-        *,
-        effort: Effort | None = None,
     ) -> Job[Result]:
         """Start an experiment on a request's model, or find the job that already does it.
 
@@ -248,15 +256,10 @@ class Jobs:
             What is done, and every setting that the result depends on beside the request.
         run
             Does it.
-        effort
-            What it costs, if that is to be learned.
         """
 
         def work(job: Job[Any]) -> Result:
-            result = run(self._ready(request, job), _shown_by(job), job.stop)
-            if effort is not None:
-                self.costs.learn(effort, job.seconds)
-            return result
+            return self._learnt(job, run(self._ready(request, job), _shown_by(job), job.stop))
 
         return self._start(f"{name} {request.key}", work)
 
@@ -272,7 +275,7 @@ class Jobs:
                     raise Stopped
                 shown(share)
 
-            return run(progress)
+            return self._learnt(job, run(progress))
 
         return self._start(f"{name} {request.key}", work)
 
@@ -303,6 +306,12 @@ class Jobs:
             return gates_proposed(model)
 
         return self._start(f"gates of {identity(model)}", work)
+
+    def _learnt(self, job: Job[Any], result: Result) -> Result:
+        """Take in what a run took, where it is known what it cost, and return what came out."""
+        if job.effort is not None:
+            self.costs.learn(job.effort, job.seconds)
+        return result
 
     def _start(self, key: str, work: Work) -> Job[Any]:
         with self._lock:

@@ -30,10 +30,15 @@ def this_visitor() -> str:
     return this_session()
 
 
+def is_served() -> bool:
+    """Say whether pages are drawn by a server; tests of a page draw them without one."""
+    return bool(runtime.exists())
+
+
 def is_open(session: str) -> bool:
     """Say whether a session's page is connected: not closed, not reloaded.
 
     Streamlit ends a session's connection at once, and keeps its memory for two minutes more in
     case the same page connects again. Outside a server, as in tests of a page, all are.
     """
-    return not runtime.exists() or bool(runtime.get_instance().is_active_session(session))
+    return not is_served() or bool(runtime.get_instance().is_active_session(session))

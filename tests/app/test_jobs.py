@@ -326,9 +326,13 @@ def test_an_experiment_teaches_how_long_its_like_takes(worker: Jobs) -> None:
     def fails(*_: Any) -> str:
         raise InputError("No.")
 
-    worker.experiment(request(), "fails", fails, effort=effort).future.exception(30)
+    failed = worker.experiment(request(), "fails", fails)
+    failed.effort = effort
+    failed.future.exception(30)
     assert worker.costs.seconds(effort) is None
-    worker.experiment(request(), "sleeps", run, effort=effort).future.result(30)
+    slept = worker.experiment(request(), "sleeps", run)
+    slept.effort = effort
+    slept.future.result(30)
     expected = worker.costs.seconds(Effort("sleeps", 20))
     assert expected is not None
     assert 0.4 <= expected < 0.8
