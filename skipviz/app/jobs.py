@@ -12,9 +12,11 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import polars as pl
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
@@ -78,6 +80,9 @@ class Request:
         SHA-256 of the file that the trace came from; None if it is run here.
     gates
         A description of the model's gates in YAML; None where skipviz knows them.
+    ids
+        Token ids of each text where they are known, as of a trace that was made elsewhere or of a
+        text that the model wrote: read anew, a text may become other tokens.
     """
 
     model: str
@@ -89,6 +94,7 @@ class Request:
     setup: str | None = None
     stored: str | None = None
     gates: str | None = None
+    ids: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     @property
     def effort(self) -> Effort:
@@ -122,7 +128,7 @@ class Request:
     @cached_property
     def _gates_and_texts(self) -> str:
         """A digest of what takes long to read, and never changes."""
-        digest = hashlib.sha256(repr(self.gates).encode())
+        digest = hashlib.sha256(repr((self.gates, self.ids)).encode())
         for document in self.documents:
             for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
@@ -360,8 +366,17 @@ class Jobs:
             )
         model = self._ready(request, job)
         self.runs += 1
-        result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
+        alone = len(request.ids) == 1
+        texts = list(request.ids[0]) if alone else list(request.documents)
+        result = trace(model, texts, progress=_shown_by(job), stop=job.stop)
         self.costs.learn(request.effort, job.seconds)
+        if alone:
+            return _named(result, request.documents[0].source)
+        if request.ids and request.ids != ids_of(result):
+            raise InputError(
+                "These texts are no longer kept, and read anew they become other tokens than those "
+                "that were traced. Upload their file again, or trace the texts."
+            )
         return result
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
@@ -437,6 +452,17 @@ class Jobs:
                 del self._models[key], self._loading[key]
         if sizes:
             gc.collect()  # modules refer to each other in circles
+
+
+def ids_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
+    """Return the token ids of each text of a trace."""
+    by_text = trace.tokens.group_by("sequence", maintain_order=True).agg("token_id")
+    return tuple(tuple(ids) for ids in by_text["token_id"].to_list())
+
+
+def _named(trace: Trace, source: str) -> Trace:
+    """Return a trace with another name of its text."""
+    return replace(trace, tokens=trace.tokens.with_columns(source=pl.lit(source)))
 
 
 def _shown_by(job: Job[Any]) -> Progress:

@@ -31,8 +31,8 @@ def this_visitor() -> str:
 
 
 def is_served() -> bool:
-    """Say whether pages are drawn by a server; tests of a page draw them without one."""
-    return bool(runtime.exists())
+    """Say whether pages are drawn by a server; tests of a page put something else in its place."""
+    return runtime.exists() and type(runtime.get_instance()) is runtime.Runtime
 
 
 def is_open(session: str) -> bool:
@@ -41,4 +41,4 @@ def is_open(session: str) -> bool:
     Streamlit ends a session's connection at once, and keeps its memory for two minutes more in
     case the same page connects again. Outside a server, as in tests of a page, all are.
     """
-    return not is_served() or bool(runtime.get_instance().is_active_session(session))
+    return not runtime.exists() or bool(runtime.get_instance().is_active_session(session))

@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from skipviz.analysis.tokens.classes import text_of_tokens
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import Request, ids_of
 from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.errors import InputError, TextError, TraceError
@@ -85,6 +85,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
         weights=run["weights_sha256"],
         setup=run["setup_sha256"],
         stored=stored,
+        ids=ids_of(trace),
     )
 
 

@@ -13,9 +13,9 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS
 from skipviz.app.frame.opening import is_sample, sample, show_sample
 from skipviz.app.frame.recent_runs import VISITORS
+from skipviz.app.frame.tour_steps import TourStep, tour_steps
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
-from skipviz.readings.tour import TourStep, tour_steps
 
 
 class ToursLeft:

@@ -12,6 +12,7 @@ from skipviz import plots
 from skipviz.analysis.comparison import TraceComparison, compare_traces
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, computed, jobs, traced_now
 from skipviz.app.frame.opening import asked_for, sample
@@ -103,6 +104,11 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
             st.dataframe(found.shared_sites, hide_index=True, width="stretch")
         tables["Shared sites"] = ("comparison-sites", found.shared_sites)
     csv_buttons(tables)
+    notebook_cells(
+        "skipviz.plots.comparison_figure(skipviz.compare_traces(trace, other))",
+        first=[FROM_TRACE, 'other = skipviz.Trace.load("other.parquet")'],
+        files=f"{SAVED_AS} Show the second run and save its trace as other.parquet.",
+    )
     st.caption(traces_caveat(found))
 
 

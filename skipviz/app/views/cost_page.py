@@ -17,6 +17,7 @@ from skipviz.analysis.timing.parts import flops_by_part, part_totals
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -96,6 +97,10 @@ def _show_flops(trace: Trace) -> None:
             hide_index=True,
         )
         csv_buttons({"FLOPs by layer": ("flops-by-part", parts)})
+    notebook_cells(
+        "skipviz.plots.flops_by_part_figure(trace, flops_by_part(trace))",
+        imports=["from skipviz.analysis.timing.parts import flops_by_part"],
+    )
 
 
 def _offer(request: Request, trace: Trace) -> None:
