@@ -24,7 +24,7 @@ from skipviz.traces import Trace
 
 PATHS = "paths"
 """The run of the text, on which every page builds."""
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 """Between two looks at how far a run is that the page waits for."""
 SHORT_SECONDS = 3.0
 """For which the text's run is waited for before the page is drawn again."""
@@ -218,7 +218,7 @@ def traced_now() -> tuple[Request, Trace] | None:
     return replace(shown.request, weights=weights, setup=setup), traced
 
 
-@st.fragment(run_every=LOOK_SECONDS)
+@st.fragment(run_every=POLL_SECONDS)
 def wait(job: Job[Any], name: str) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
@@ -244,7 +244,7 @@ def wait_shortly(name: str) -> None:
         bar = st.progress(0.0)
         st.button("Stop", key=f"stop at once {name}", on_click=give_up, args=(name,))
     while run.under_way and time.monotonic() < end:
-        futures.wait([run.job.future], LOOK_SECONDS)
+        futures.wait([run.job.future], POLL_SECONDS)
         # The name of a folder is in it. Here the press of a button ends the waiting, too.
         bar.progress(run.job.share, text=plain(how_far(run.job, before=jobs().before(run.job))))
     place.empty()
