@@ -189,7 +189,7 @@ def compute_share_figure(trace: Trace) -> go.Figure:
     figure.update_xaxes(
         title="FLOPs, share of the dense forward",
         tickformat=".0%",
-        range=[0.0, max(1.12, decided * 1.12)],
+        range=[0.0, 1.25 * max(1.0, decided)],
     )
     figure.update_yaxes(title="forward pass", ticklabelstandoff=6)
     figure.update_layout(barmode="stack", bargap=0.35)

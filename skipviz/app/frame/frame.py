@@ -39,7 +39,9 @@ LESS_ROOM = """<style>
 [data-testid="stStatusWidget"] button { display: none; }
 @media (min-width: 641px) {
   [data-testid="stTopNavLink"] { padding-inline: 0.25rem; }
-  [data-testid="stTopNavLink"] p { font-size: 0.8rem; }
+  [data-testid="stTopNavLink"] p { font-size: 0.78rem; }
+  [data-testid="stTopNav"], [data-testid="stTopNav"] * { gap: 0; }
+  [data-testid="stTopNavLinkContainer"], .rc-overflow-item > div { margin: 0; }
 }
 .stButtonGroup [data-selected="true"] p { color: light-dark(#0e1216, #e8ecef); }
 </style>"""
