@@ -7,10 +7,10 @@ import streamlit as st
 
 from skipviz.analysis.tokens.characters import text_around
 from skipviz.app.components.canvas_payload import span_texts
-from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
 from skipviz.app.costs import Effort
+from skipviz.app.frame.opening import show_sample
 from skipviz.app.jobs import Request
 from skipviz.experiments.decision_audit import Downstream, audit
 from skipviz.traces import Trace
@@ -29,13 +29,19 @@ def traced_text(*, gates: str | None = None) -> tuple[Request, Trace] | None:
     """
     known = traced_now()
     if known is None:
-        st.info("Trace a text first: enter one in the side bar.")
+        no_text_yet()
         return None
     traced = known[1]
     if gates is not None and not traced.sites.height:
         st.info(no_gates(traced, gates))
         return None
     return known
+
+
+def no_text_yet() -> None:
+    """Say that there is no text to look at, and offer the sample."""
+    st.info("Trace a text first: enter one in the side bar. Or look at a sample.")
+    st.button("Show the sample", on_click=show_sample, key="show the sample")
 
 
 def no_gates(traced: Trace, consequence: str) -> str:
@@ -103,7 +109,6 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
     text_caption(
         traced,
         f"{(len(traced) - 1) * traced.sites.height:,} decisions",
-        takes(jobs().costs.seconds(effort)),
     )
     return tried(
         "audit",
@@ -115,9 +120,9 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
             lambda model, progress, stop: audit(
                 model, traced, downstream=downstream, progress=progress, stop=stop
             ),
-            effort=effort,
         ),
         settings=downstream,
+        effort=effort,
     )
 
 

@@ -24,6 +24,7 @@ from skipviz.analysis.clusters.profiles import ProfileValue
 from skipviz.app.components.cluster_view import cluster_text_view, payload
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -251,6 +252,18 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     )
     _cards(found)
     _downloads(traced, found)
+    own = found.tokens is found.clusters.tokens
+    notebook_cells(
+        "skipviz.plots.cluster_profiles(trace, mean_profiles(trace, tokens))",
+        "skipviz.plots.cluster_criterion(trace, clusters)",
+        imports=["from skipviz.analysis.clusters.clustered import mean_profiles"],
+        first=[
+            FROM_TRACE,
+            'clusters = skipviz.Clusters.load("clusters.parquet")',
+            f"tokens = {'clusters.tokens' if own else 'clusters.assign(trace)'}",
+        ],
+        files=f"{SAVED_AS} The button above saves clusters.parquet.",
+    )
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(settings, lambda: [cluster_lens(traced, found.tokens)])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 import polars as pl
 import streamlit as st
@@ -11,10 +12,13 @@ from skipviz import plots
 from skipviz.analysis.comparison import TraceComparison, compare_traces
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, computed, jobs, traced_now
+from skipviz.app.frame.opening import asked_for, sample
 from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
+from skipviz.app.one_text import no_text_yet
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
 from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
@@ -42,19 +46,20 @@ def page() -> None:
     )  # fmt: skip
     known = traced_now()
     if known is None:
+        no_text_yet()
         return
     request, trace = known
     shown = state().runs[PATHS].finished
     others = {
         run.request.address: run
-        for run in recent_runs().of(this_visitor())
+        for run in [*recent_runs().of(this_visitor()), RecentRun(sample()[0], datetime.now())]
         if shown is None or run.request.key != shown.request.key
     }
     if not others:
         st.info(NOTHING)
         return
     second = _choose(others).request
-    other = computed(OTHER_RUN, "Trace it again", second, lambda: jobs().submit(second))
+    other = computed(OTHER_RUN, "Trace it again", second, lambda: asked_for(second))
     if other is None:
         return
     found = jobs().made(
@@ -99,6 +104,11 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
             st.dataframe(found.shared_sites, hide_index=True, width="stretch")
         tables["Shared sites"] = ("comparison-sites", found.shared_sites)
     csv_buttons(tables)
+    notebook_cells(
+        "skipviz.plots.comparison_figure(skipviz.compare_traces(trace, other))",
+        first=[FROM_TRACE, 'other = skipviz.Trace.load("other.parquet")'],
+        files=f"{SAVED_AS} Show the second run and save its trace as other.parquet.",
+    )
     st.caption(traces_caveat(found))
 
 

@@ -21,6 +21,7 @@ from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import FEATURE_NAMES, token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -146,6 +147,18 @@ def _token_classes(request: Request, traced: Trace) -> None:
             height=300,
         )
     _offer(traced, {"Classes and sites": ("specialties", table)})
+    notebook_cells(
+        f"skipviz.plots.specialty_map(trace, table, feature={feature!r})",
+        imports=[
+            "from skipviz.analysis.layers.specialties import specialties",
+            "from skipviz.analysis.tokens.classes import token_classes",
+        ],
+        first=[
+            FROM_TRACE,
+            f"classes = token_classes(trace, linguistic={linguistic})",
+            f"table = specialties(trace, classes, seed={SEED})",
+        ],
+    )
     on_canvas(request).paint(
         f"classes {linguistic} {feature}",
         lambda: [class_lens(token_classes(traced, linguistic=linguistic), feature=feature)],
@@ -202,6 +215,11 @@ def _difficulty(request: Request, traced: Trace) -> None:
             "Curves": ("depth-by-difficulty", parts),
             "Every token": ("difficulty", tokens),
         },
+    )
+    notebook_cells(
+        *(f"skipviz.plots.difficulty_curve(trace, parts, measure={each!r})" for each in measures),
+        imports=["from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty"],
+        first=[FROM_TRACE, "parts = depth_by_difficulty(difficulty(trace))"],
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from skipviz.app.components.heading import heading
 from skipviz.app.components.run_button import PATHS
 from skipviz.app.jobs import kept_result
+from skipviz.app.one_text import no_text_yet
 from skipviz.app.state import state
 from skipviz.app.views.paths_result import show
 
@@ -21,3 +22,5 @@ def page() -> None:
     traced = None if shown is None else kept_result(shown.job)
     if shown is not None and traced is not None:
         show(traced, shown.request)
+    elif not state().runs_under_way(PATHS):
+        no_text_yet()

@@ -10,6 +10,7 @@ from skipviz import plots
 from skipviz.analysis.flops import cost_summary
 from skipviz.app.components.downloads import trace_csv, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
+from skipviz.app.components.notebook_cell import TRACE_FILE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
@@ -35,6 +36,14 @@ def show(trace: Trace, request: Request) -> None:
     st.subheader("Downloads")
     _downloads(trace)
     report_buttons(trace)
+    notebook_cells(
+        *(
+            f"skipviz.plots.{name}(trace)"
+            for name in (
+                "layers_used_histogram", "execution_rate_by_layer", "compute_share_figure"
+            )
+        )
+    )  # fmt: skip
     if warm_up().has_imported:
         from skipviz.app.views.own_thresholds_offer import offer_thresholds
 
@@ -97,7 +106,7 @@ def _downloads(trace: Trace) -> None:
     kinds = [
         ("Decisions (CSV)", lambda: trace_csv(trace), "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
-        ("Trace", lambda: trace_file(trace), "trace.parquet", "application/octet-stream"),
+        ("Trace", lambda: trace_file(trace), TRACE_FILE, "application/octet-stream"),
         (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
     most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None

@@ -11,7 +11,6 @@ import streamlit as st
 
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import takes
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
@@ -95,8 +94,8 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     seen = len(traced) - 1 if whole else token + 1
     effort = Effort(f"depth {'text' if whole else 'token'} {request.model}", steps * seen)
     st.caption(
-        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}. Where the "
-        "path bends it takes several times as long. You can stop at any time."
+        f"{len(traced):,} tokens, {steps} steps. Where the path bends it takes several times as "
+        "long. You can stop at any time."
     )
     found = _depth(request, traced, None if whole else token, steps, effort)
     if found is None:
@@ -148,7 +147,7 @@ def _depth(
             request,
             f"attribution over depth {settings}",
             _depth_run(traced, token, steps),
-            effort=effort,
         ),
         settings=settings,
+        effort=effort,
     )
