@@ -33,7 +33,7 @@ from skipviz.plots.decision_audit import (
     reliability_figure,
     utility_map,
 )
-from skipviz.plots.lenses.found import regret_lens, utility_lens
+from skipviz.plots.lenses.found import regret_lens
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.budgets import budget_reading
 from skipviz.readings.decision_audit import (
@@ -134,7 +134,7 @@ def _show(
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(
         f"audit {downstream} {price}",
-        lambda: [regret_lens(traced, marked), utility_lens(traced, cells)],
+        lambda: [regret_lens(traced, marked)],
     )
 
 

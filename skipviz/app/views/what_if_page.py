@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
+from skipviz.app.cell_answers import changed_by
 from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
@@ -21,7 +21,8 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
 from skipviz.app.jobs import Request, kept_result
-from skipviz.app.one_text import one_window, text_caption, traced_text
+from skipviz.app.one_text import text_caption, traced_text
+from skipviz.app.one_window import one_window
 from skipviz.app.state import StartedRun, on_canvas, state, widget
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.plots.lenses.found import WHAT_IF, what_if_lens
@@ -288,11 +289,7 @@ def _mark(request: Request, run: StartedRun | None) -> None:
         on.unpaint(WHAT_IF)  # of a question that was taken back
         return
 
-    def changed() -> npt.NDArray[np.uint8]:
-        before, after = (each.matrix("exec_count") > 0 for each in (answer.before, answer.trace))
-        return np.where(before == after, 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
-
-    on.paint(repr(run.asked), lambda: [what_if_lens(answer)], mark=changed)
+    on.paint(repr(run.asked), lambda: [what_if_lens(answer)], change=lambda: changed_by(answer))
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:

@@ -17,6 +17,8 @@ from skipviz.traces import Trace
 
 WHAT_IF = "change in loss, what if"
 """The lens of an answer to what if."""
+UTILITY_LENS = "utility"
+"""The lens of an audit, from which the canvas says what flipping a decision would do."""
 CHANGE_SHOWN = 2.0
 """Nats of loss where fixed scales of changes end."""
 
@@ -52,10 +54,11 @@ def utility_lens(trace: Trace, cells: pl.DataFrame) -> Lens:
     cells
         What ``skipviz.audit`` returned; cells that are not in it are unknown.
     """
+    above = "decide again" if cells["later_margin"].count() else "held"
     return Lens(
-        name="utility",
+        name=UTILITY_LENS,
         unit="nats",
-        note="above 0 running helps",
+        note=f"above 0 running helps; gates above {above}",
         values=_of_cells(trace, cells, "utility"),
         scale="diverging",
         ends=(-NATS_SHOWN, NATS_SHOWN),
