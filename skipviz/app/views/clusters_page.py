@@ -29,6 +29,7 @@ from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
 from skipviz.app.state import on_canvas, state, widget
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.errors import InputError
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import (
@@ -237,9 +238,13 @@ def _looked_at(
 def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     st.subheader("The map and the text")
     mapped = _choose_map(request, traced, found, settings)
+    chosen = chosen_range(
+        request, traced, but="They are highlighted; clusters and what they have in common are "
+        "of the whole text.",
+    )  # fmt: skip
     if mapped is not None:
         key = hashlib.sha256(f"{request.key} {settings} {mapped.method}".encode()).hexdigest()
-        _explore(traced, found, mapped, key)
+        _explore(traced, found, mapped, key, chosen)
     st.subheader("Which layers each cluster runs, and how many clusters there are")
     left, right = st.columns(2)
     left.plotly_chart(cluster_profiles(traced, found.profiles), key="cluster_profiles")
@@ -281,7 +286,7 @@ def _choose_map(request: Request, traced: Trace, found: Found, settings: str) ->
 
 
 @st.fragment
-def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
+def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str, within: TokenRange) -> None:
     """Show map and text, linked: what is selected in one is highlighted in the other."""
     tokens = found.tokens
     names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
@@ -299,8 +304,10 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
     if points:
         st.button("Clear the selection", on_click=_clear, args=(key,))
     of_name = tokens["cluster"].map_elements(cluster_name, pl.String, skip_nulls=False)
-    lit = mapped.tokens["point"].is_in(points) if points else of_name == chosen
-    every = not points and chosen == ALL
+    lit = mapped.tokens["point"].is_in(points) if points else (of_name == chosen) | (chosen == ALL)
+    every = not points and chosen == ALL and within.ends is None
+    if within.ends is not None:
+        lit &= tokens["token"].is_between(*within.ends)
     left, right = st.columns(2)
     with right:
         shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())

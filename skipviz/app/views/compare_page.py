@@ -17,6 +17,7 @@ from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.comparison.traces import traces_caveat, traces_reading
@@ -92,7 +93,11 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
         st.dataframe(found.totals, hide_index=True, width="stretch")
     tables = {"Totals": ("comparison-totals", found.totals)}
     if found.match != "none":
-        _where(found)
+        chosen = chosen_range(
+            request, found.trace, but="That is of the places where they differ most; all else is "
+            "of the whole text.",
+        )  # fmt: skip
+        _where(found, chosen)
         tables["Pieces of the text"] = ("comparison-pieces", found.pieces)
     if found.shared_sites.height:
         with st.expander("Shared sites"):
@@ -119,9 +124,9 @@ def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> 
             st.html(plots.token_html(trace, limit=TEXT_TOKENS))
 
 
-def _where(found: TraceComparison) -> None:
+def _where(found: TraceComparison, chosen: TokenRange) -> None:
     """List the pieces whose surprisal differs most."""
-    pieces = found.pieces.with_columns(
+    pieces = chosen.rows(found.pieces, column="first_token").with_columns(
         nats=pl.col("surprisal") - pl.col("surprisal_other"),
         layers=pl.col("layers_used") - pl.col("layers_used_other"),
     )

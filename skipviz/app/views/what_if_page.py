@@ -24,6 +24,7 @@ from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.one_window import one_window
 from skipviz.app.state import StartedRun, on_canvas, state, widget
+from skipviz.app.token_range import chosen_range
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.plots.lenses.found import WHAT_IF, what_if_lens
 from skipviz.readings.budgets import has_thresholds
@@ -91,7 +92,7 @@ def page() -> None:
     if asked.anything and answer is None:
         _say_what_the_map_shows(shown)
     if answer is not None:
-        _details(answer)
+        _details(request, traced, answer)
     _mark(request, shown)
 
 
@@ -302,13 +303,14 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
     forced.append((token, label, not trace.matrix("exec_count")[token, site]))
 
 
-def _details(answer: WhatIf) -> None:
-    st.plotly_chart(plots.loss_change_figure(answer), key="what if losses")
+def _details(request: Request, traced: Trace, answer: WhatIf) -> None:
+    chosen = chosen_range(request, traced, but="The numbers above are of the whole text.")
+    st.plotly_chart(plots.loss_change_figure(answer, ends=chosen.ends), key="what if losses")
     st.subheader("Downloads")
     csv_buttons(
         {
-            "Changed decisions": ("what-if-changed", answer.changed),
-            "Every token": ("what-if-tokens", answer.tokens),
+            "Changed decisions": ("what-if-changed", chosen.rows(answer.changed)),
+            "Every token": ("what-if-tokens", chosen.rows(answer.tokens)),
         }
     )
     st.download_button(
