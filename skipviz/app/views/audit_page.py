@@ -18,6 +18,7 @@ from skipviz.analysis.gates.quality import (
     reliability,
 )
 from skipviz.analysis.tokens.classes import token_classes
+from skipviz.app.components.chart_clicks import select_cell
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
@@ -123,6 +124,8 @@ def _show(
     st.plotly_chart(
         utility_map(traced, marked, shown=cast(Shown, UTILITY_MAPS[str(shown)])), key="utility"
     )
+    select_cell(request, traced, "utility")
+    st.caption("Click a cell to select its token and site on the canvas.")
     left, right = st.columns(2)
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
     sites = quality_by(marked, "label")

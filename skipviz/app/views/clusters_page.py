@@ -21,6 +21,7 @@ from skipviz.analysis.clusters.clustering import MAX_CLUSTERS, MIN_TOKENS, clust
 from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
 from skipviz.analysis.clusters.profiles import ProfileValue
+from skipviz.app.components.chart_clicks import clicked_point, select_clicked
 from skipviz.app.components.cluster_view import cluster_text_view, payload
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
@@ -244,7 +245,7 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     )  # fmt: skip
     if mapped is not None:
         key = hashlib.sha256(f"{request.key} {settings} {mapped.method}".encode()).hexdigest()
-        _explore(traced, found, mapped, key, chosen)
+        _explore(request, traced, found, mapped, key, chosen)
     st.subheader("Which layers each cluster runs, and how many clusters there are")
     left, right = st.columns(2)
     left.plotly_chart(cluster_profiles(traced, found.profiles), key="cluster_profiles")
@@ -286,7 +287,9 @@ def _choose_map(request: Request, traced: Trace, found: Found, settings: str) ->
 
 
 @st.fragment
-def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str, within: TokenRange) -> None:
+def _explore(
+    request: Request, traced: Trace, found: Found, mapped: ClusterMap, key: str, within: TokenRange
+) -> None:
     """Show map and text, linked: what is selected in one is highlighted in the other."""
     tokens = found.tokens
     names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
@@ -311,9 +314,11 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str, within: 
     left, right = st.columns(2)
     with right:
         shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())
-        selected = cluster_text_view(shown, key="cluster_text")
-        if selected is not None and selected >= len(traced):
-            selected = None
+        here = cluster_text_view(shown, key="cluster_text")
+        on = on_canvas(request)
+        if here is not None and here < len(traced):
+            on.select("cluster text", here)
+        selected = on.selection.token if on.asked is None else on.asked[1]
     with left:
         of_points = mapped.tokens.filter(lit)["point"].unique().to_list()
         figure = cluster_map(
@@ -327,8 +332,12 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str, within: 
             figure,
             key=f"map {key}",
             on_select=lambda: _keep_selected(key),
-            selection_mode=("points", "box", "lasso"),
+            selection_mode=("box", "lasso"),
         )
+        point = clicked_point(f"map {key}")
+        if point is not None and point["data"]:
+            of_point = mapped.tokens.filter(point=int(point["data"][0]))
+            select_clicked(request, "cluster map", int(of_point["token"][0]))
     st.caption(map_reading(tokens.height, mapped, lit=None if every else int(lit.sum())))
     if selected is not None:
         st.text(clustered_token_reading(traced, tokens, mapped, token=selected))

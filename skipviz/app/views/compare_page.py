@@ -85,7 +85,7 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
     st.markdown(traces_reading(found))
     st.plotly_chart(plots.comparison_figure(found), key="comparison")
     if found.match != "none":
-        st.caption("The canvas above can be coloured by both differences.")
+        st.caption("The canvas above can be coloured by what differs.")
     left, right = st.columns(2)
     _text(left, "First", found.trace)
     _text(right, "Second", found.other)
@@ -110,10 +110,10 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
 def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     """Let the canvas be coloured by what differs."""
     on = on_canvas(request)
-    if found.match == "none":
-        for name in COMPARISON_LENSES:  # of the run that was compared before
-            on.unpaint(name)
-    on.paint(f"comparison with {second.key}", lambda: comparison_lenses(found))
+    lenses = comparison_lenses(found)
+    for name in set(COMPARISON_LENSES) - {lens.name for lens in lenses}:
+        on.unpaint(name)  # of the run that was compared before
+    on.paint(f"comparison with {second.key}", lambda: lenses)
 
 
 def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:

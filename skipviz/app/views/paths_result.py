@@ -15,6 +15,7 @@ from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
 from skipviz.app.token_range import chosen_range
+from skipviz.app.views.paths.own_column import offer_own_column
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.paths import cost_reading, loss_words
@@ -43,6 +44,7 @@ def show(request: Request, trace: Trace, *, asked: Request) -> None:
     left.plotly_chart(plots.layers_used_histogram(part), key="histogram")
     right.plotly_chart(plots.execution_rate_by_layer(part), key="rates")
     st.plotly_chart(plots.compute_share_figure(part), key="share")
+    offer_own_column(request, trace)
     st.subheader("Downloads")
     _downloads(trace)
     report_buttons(trace)

@@ -14,6 +14,7 @@ from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
 from skipviz.app.cell_answers import changed_by
+from skipviz.app.components.chart_clicks import clicked_point, select_clicked
 from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
@@ -306,6 +307,8 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
 def _details(request: Request, traced: Trace, answer: WhatIf) -> None:
     chosen = chosen_range(request, traced, but="The numbers above are of the whole text.")
     st.plotly_chart(plots.loss_change_figure(answer, ends=chosen.ends), key="what if losses")
+    if point := clicked_point("what if losses"):
+        select_clicked(request, "what if losses", int(point["x"]))
     st.subheader("Downloads")
     csv_buttons(
         {

@@ -94,7 +94,8 @@ function auditWords(view, token, site) {
   const worth = lens ? valueOf(view, lens, token, site) : NaN;
   if (Number.isNaN(worth)) return "";
   const { ran } = decisionOf(view.trace, token, site);
-  return `Audit: ${ran ? "skipping" : "running"} it would change the loss on the next token by ${signed(ran ? worth : -worth)} nats (${lens.note}).`;
+  const change = ran ? worth : -worth, above = lens.note.split("; ").at(-1);
+  return `Audit: ${ran ? "skipping" : "running"} it would ${change > 0 ? "raise" : "lower"} the loss on the next token by ${shortNumber(Math.abs(change))} nats (${above}).`;
 }
 
 /** Numbers of each token, a column each. */
