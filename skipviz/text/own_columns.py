@@ -1,4 +1,4 @@
-"""Columns of a user's own: a file with one row a token, put in the order of a text's tokens."""
+"""Columns of a user's own: a file with one row per token, put in the order of a text's tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from skipviz.errors import InputError
 from skipviz.parquet import one_kind_of_error, read_parquet_file
 
 TOKEN_COLUMN = "token"
-"""The column that says which token a row is of, where there is one."""
+"""The column that says to which token each row belongs, where there is one."""
 MOST_OWN_ROWS = 200_000
 """Rows that a file may have: as many tokens as a canvas shows."""
 _PARQUET = b"PAR1"
@@ -67,7 +67,7 @@ def in_token_order(table: pl.DataFrame, *, tokens: int, name: str) -> pl.DataFra
     Parameters
     ----------
     table
-        With the column ``token``, the index of each row's token from 0; or one row a token, in
+        With the column ``token``, the index of each row's token from 0; or one row per token, in
         order.
     tokens
         Of the text.
@@ -94,7 +94,7 @@ def in_token_order(table: pl.DataFrame, *, tokens: int, name: str) -> pl.DataFra
         if table.height != tokens:
             raise InputError(
                 f"{name} has {table.height:,} rows and the text has {tokens:,} tokens. Give one "
-                f"row a token in the order of the text, or a column {TOKEN_COLUMN!r} with the "
+                f"row per token in the order of the text, or a column {TOKEN_COLUMN!r} with the "
                 "index of each row's token, from 0."
             )
         return table
@@ -113,7 +113,7 @@ def in_token_order(table: pl.DataFrame, *, tokens: int, name: str) -> pl.DataFra
         )
     if places.n_unique() != table.height:
         twice = places.filter(places.is_duplicated())[0]
-        raise InputError(f"{name} has several rows of token {twice}. Give one row a token.")
+        raise InputError(f"{name} has several rows of token {twice}. Give one row per token.")
     order = pl.DataFrame({TOKEN_COLUMN: range(tokens)}, schema={TOKEN_COLUMN: places.dtype})
     return order.join(table, on=TOKEN_COLUMN, how="left", maintain_order="left").drop(TOKEN_COLUMN)
 

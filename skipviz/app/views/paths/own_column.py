@@ -19,10 +19,10 @@ from skipviz.traces import Trace
 
 
 def offer_own_column(request: Request, trace: Trace) -> None:
-    """Take a file with one row a token, and let the canvas be painted with a column of it."""
+    """Take a file with one row per token, and let the canvas be painted with a column of it."""
     with st.expander("Colour the text by a column of your own"):
         st.caption(
-            "A CSV or Parquet file with one row a token: in the order of the text, or with a "
+            "A CSV or Parquet file with one row per token: in the order of the text, or with a "
             "column “token”, the index of the token from 0. Numbers become a scale, text becomes "
             "classes."
         )
