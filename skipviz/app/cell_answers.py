@@ -15,7 +15,7 @@ from skipviz.app.jobs import Request, kept_result
 from skipviz.app.on_canvas import Changed, OnCanvas
 from skipviz.app.one_window import one_window
 from skipviz.app.state import state
-from skipviz.plots.lenses.found import UTILITY_LENS, utility_lens
+from skipviz.plots.lenses.lens import UTILITY_LENS
 from skipviz.progress import Progress
 from skipviz.readings.counterfactual import flip_reading
 from skipviz.traces import Trace
@@ -122,6 +122,8 @@ def add_audit(request: Request, trace: Trace, on: OnCanvas) -> None:
         return
     cells: pl.DataFrame | None = kept_result(shown.job)
     if cells is not None:
+        from skipviz.plots.lenses.found import utility_lens  # brings what only audits need
+
         on.add(source, utility_lens(trace, cells))
 
 

@@ -10,7 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 import skipviz
 from skipviz.app.cell_answers import changed_by, no_flips
-from skipviz.plots.lenses.found import UTILITY_LENS
+from skipviz.plots.lenses.lens import UTILITY_LENS
 from skipviz.readings.counterfactual import flip_reading
 from tests import tiny
 from tests.app.pages import PATIENCE, until

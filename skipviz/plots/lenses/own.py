@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from skipviz.plots.lenses.found import category_lens
+from skipviz.plots.lenses.categories import category_lens
 from skipviz.plots.lenses.lens import Lens
 
 
