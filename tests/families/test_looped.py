@@ -54,6 +54,7 @@ def test_every_run_of_a_stock_loop_is_counted() -> None:
     assert (model.family.name, model.policy) == ("looped", "dense")
     trace = skipviz.trace(model, tiny.TEXT)
     assert trace.matrix("exec_count").tolist() == [RUNS] * len(trace)
+    assert trace.sites["computed_anyway"].to_list() == [False] * len(RUNS)
     # The cache of keys and values has a place for each run.
     ids = torch.tensor([trace.tokens["token_id"].to_list()])
     with torch.inference_mode():

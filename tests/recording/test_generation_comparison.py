@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import polars as pl
 import pytest
 
 import skipviz
@@ -65,6 +66,7 @@ def test_a_single_token_has_no_speed(gated: skipviz.SkipModel) -> None:
     assert replace(made, tokens=made.tokens * 3, seconds_after=0.5).tokens_per_second == 4
     figures = skipviz.compare_generations(made, made).figures
     assert figures["layers_used"].to_list() == [None, None]
+    assert figures.schema["tokens_per_second"] == figures.schema["layers_used"] == pl.Float64
 
 
 def test_other_prompts_are_refused(gated: skipviz.SkipModel) -> None:

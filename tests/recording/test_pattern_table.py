@@ -56,6 +56,16 @@ def test_layers_may_be_counted_from_1(tmp_path: Path) -> None:
     assert trace.matrix("exec_count").tolist() == [[1, 0, 0, 1], [0, 0, 0, 0]]
 
 
+def test_a_table_of_too_many_decisions_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skipviz.recording.pattern_table.MOST_CELLS", 8)
+    (tmp_path / "a.csv").write_text("text,layers\nThe,1 4\n cat,\n", encoding="utf-8")
+    assert len(read_table(tmp_path / "a.csv", layers=4, first_layer=1)) == 2
+    with pytest.raises(TraceError, match="2 rows of 5 layers, more than 8"):
+        read_table(tmp_path / "a.csv", layers=5, first_layer=1)
+
+
 @pytest.mark.parametrize(
     ("written", "said"),
     [

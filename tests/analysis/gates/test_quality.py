@@ -100,6 +100,14 @@ def test_a_calibrated_score_is_known_as_such_and_another_is_not() -> None:
     assert all(each.calibration_error > each.calibrated_high for each in wrong)
 
 
+def test_two_blocks_of_tokens_are_enough_for_a_calibration_error_and_one_is_not() -> None:
+    cells = of_chances(0, off=0.0)
+    two = quality(cells.filter(pl.col("token") < 2 * BLOCK_TOKENS), seed=0)
+    one = quality(cells.filter(pl.col("token") < BLOCK_TOKENS), seed=0)
+    assert 0 < two.calibration_error < 0.2
+    assert np.isnan(one.calibration_error)
+
+
 def test_a_wrong_gate_regrets_everything(traced: skipviz.Trace) -> None:
     utility = utilities(traced)
     trace, cells = planted(traced, padded(utility), -padded(utility))

@@ -217,6 +217,18 @@ def test_a_field_that_does_not_fit_is_named(fields: Any, message: str) -> None:
         gate_spec(fields)
 
 
+def test_gates_stand_in_the_order_in_which_they_run_whatever_that_of_their_descriptions() -> None:
+    described = [
+        skipviz.GateSpec(
+            module=f"model.layers.{{layer}}.router_{name}", unit=unit, rule="argmax", executes=0
+        )
+        for name, unit in (("mlp", "mlp"), ("attention", "attn"))
+    ]
+    model = skipviz.from_parts(published.skipgpt(), tiny.tokenizer(), family=described)
+    units = [(site.layer, site.unit) for site in model.family.sites(model.model)]
+    assert units == [(layer, unit) for layer in range(tiny.LAYERS) for unit in ("attn", "mlp")]
+
+
 def test_errors_name_modules_that_look_alike() -> None:
     spec = skipviz.GateSpec(module="model.layers.{layer}.swich")
     with pytest.raises(skipviz.InputError, match=r"model.layers.\{layer\}.switch"):

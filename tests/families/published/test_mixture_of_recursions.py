@@ -50,6 +50,9 @@ def test_every_visit_is_the_one_that_was_made(name: str) -> None:
     with torch.inference_mode(), skipviz.record(model) as recording:
         assert torch.equal(model.model(ids).logits, plain)
     trace = skipviz.trace(model, tiny.TEXT)
+    shared = bool(MODELS[name].get("sharing"))
+    assert set(trace.sites["kv"]) == {"shared" if shared else "absent"}
+    assert set(trace.sites["computed_anyway"]) == {shared}
     for found in (recording.trace, trace):
         ran = found.matrix("exec_count")
         assert np.array_equal(ran, noted(model))
