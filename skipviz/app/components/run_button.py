@@ -273,27 +273,29 @@ def how_far(job: Job[Any], *, before: int) -> str:
 def explain(error: BaseException) -> None:
     """Say what went wrong: what the user can change in a sentence, anything else as our fault."""
     if isinstance(error, Stopped):
-        st.info("Stopped. Press the button to run it again.")
+        st.info(problem_words(error))
     elif isinstance(error, ForgottenError):
         st.info(str(error))
     elif isinstance(error, MissingExtraError):  # says how to install it
         st.info(plain(str(error)))
-    elif isinstance(error, SkipvizError):
-        st.error(plain(str(error)))
     else:
-        st.error(fault(error))
+        st.error(plain(problem_words(error)))
 
 
-def fault(error: BaseException) -> str:
-    """Return what a page says of an error that no user can mend, in Markdown."""
+def problem_words(error: BaseException) -> str:
+    """Return what went wrong as plain text: where no user can mend it, where to look."""
+    if isinstance(error, Stopped):
+        return "Stopped. Press the button to run it again."
+    if isinstance(error, SkipvizError):
+        return str(error)
     log = os.environ.get(LOG)
     where = (
-        f"The log, {plain(log)}, has the details."
+        f"The log, {log}, has the details."
         if log
         else "The terminal in which skipviz runs has the details; to keep them in a file, set the "
-        f"environment variable {plain(LOG)} to its name and start skipviz again."
+        f"environment variable {LOG} to its name and start skipviz again."
     )
     return (
         f"This is a fault in skipviz, not in your text or settings ({type(error).__name__}: "
-        f"{plain(str(error))}). {where}"
+        f"{error}). {where}"
     )

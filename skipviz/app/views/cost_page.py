@@ -25,6 +25,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.sessions import this_session
 from skipviz.app.state import state
+from skipviz.app.token_range import chosen_range
 from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
@@ -64,7 +65,8 @@ def page() -> None:
     known = traced_text()
     if known is not None:
         request, trace = known
-        _show_flops(trace)
+        chosen = chosen_range(request, trace, but="Times are measured on the whole text.")
+        _show_flops(chosen.part(trace))
         _offer(request, trace)
     _benches()
 

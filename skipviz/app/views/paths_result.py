@@ -15,6 +15,8 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
+from skipviz.app.token_range import chosen_range
+from skipviz.app.views.paths.own_column import offer_own_column
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.paths import cost_reading, loss_words
@@ -25,14 +27,25 @@ FIGURE_TOKENS = 20_000
 """Tokens of a text that the downloaded figure holds at most."""
 
 
-def show(trace: Trace, request: Request) -> None:
-    """Show what a trace of a request comes to."""
-    show_numbers(trace)
-    st.subheader("The whole text")
+def show(request: Request, trace: Trace, *, asked: Request) -> None:
+    """Show what a trace comes to.
+
+    Parameters
+    ----------
+    request, trace
+        As pages have them.
+    asked
+        The request as the side bar made it.
+    """
+    chosen = chosen_range(request, trace, but="The downloads are of the whole text.")
+    part = chosen.part(trace)
+    show_numbers(part, whole=chosen.ends is None)
+    st.subheader("The whole text" if chosen.ends is None else "These tokens")
     left, right = st.columns(2)
-    left.plotly_chart(plots.layers_used_histogram(trace), key="histogram")
-    right.plotly_chart(plots.execution_rate_by_layer(trace), key="rates")
-    st.plotly_chart(plots.compute_share_figure(trace), key="share")
+    left.plotly_chart(plots.layers_used_histogram(part), key="histogram")
+    right.plotly_chart(plots.execution_rate_by_layer(part), key="rates")
+    st.plotly_chart(plots.compute_share_figure(part), key="share")
+    offer_own_column(request, trace)
     st.subheader("Downloads")
     _downloads(trace)
     report_buttons(trace)
@@ -47,15 +60,23 @@ def show(trace: Trace, request: Request) -> None:
     if warm_up().has_imported:
         from skipviz.app.views.own_thresholds_offer import offer_thresholds
 
-        offer_thresholds(trace, request)
+        offer_thresholds(trace, asked)
 
 
-def show_numbers(trace: Trace) -> None:
-    """Show what the decisions of a trace come to, first in words."""
+def show_numbers(trace: Trace, *, whole: bool = True) -> None:
+    """Show what the decisions of a trace come to, first in words.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    whole
+        Whether it is of all that was traced: a part need not come to the budget asked for.
+    """
     names = trace.tokens["source"].unique(maintain_order=True)
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     figures = cost_summary(trace)
-    st.markdown(cost_reading(trace, figures))
+    st.markdown(cost_reading(trace, figures, whole=whole))
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     cells = [
         (
@@ -71,7 +92,7 @@ def show_numbers(trace: Trace) -> None:
         (
             "Budget realised",
             said_or_unknown(figures.budget, ".3f"),
-            f"On this text. {GLOSSARY['budget']}",
+            f"On {'this text' if whole else 'these tokens'}. {GLOSSARY['budget']}",
         ),
         (
             "Whole-model FLOPs",
@@ -83,7 +104,7 @@ def show_numbers(trace: Trace) -> None:
         (
             "Loss",
             loss_words(trace, figures.loss),
-            f"Mean over all tokens. {GLOSSARY['loss']}",
+            f"Mean over {'all' if whole else 'these'} tokens. {GLOSSARY['loss']}",
         ),
     ]
     key_figures(cells)
