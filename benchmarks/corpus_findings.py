@@ -234,8 +234,8 @@ def claims(losses: pl.DataFrame, cells: pl.DataFrame) -> list[tuple[Any, ...]]:
          same_sign("all_that_follow")),
         ("next token against all that follow: rank correlation", 0.692, 0.724, far,
          rank_correlation("all_that_follow")),
-        ("gates held against gates that react: same sign", 0.75, 0.80, far, same_sign("react")),
-        ("gates held against gates that react: rank correlation", 0.587, 0.649, far,
+        ("gates kept against gates that react: same sign", 0.75, 0.80, far, same_sign("react")),
+        ("gates kept against gates that react: rank correlation", 0.587, 0.649, far,
          rank_correlation("react")),
     ]  # fmt: skip
     made = []
