@@ -21,7 +21,6 @@ from torch import Tensor
 
 from skipviz.errors import RecordingError
 from skipviz.families.hooks import after, before, guarded, hooked
-from skipviz.families.llama import cache_given
 from skipviz.families.powers import layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
@@ -123,6 +122,27 @@ CACHE_CHANGES = {
     "batch_repeat_interleave": MOVED,
 }
 """What changes the texts of a cache, and what is then said."""
+
+
+CARRIED = ("cache", "past_key_values", "cache_params", "state", "mems", "past_buckets_states")
+"""What models call that which a forward leaves to the next: keys and values, or a state."""
+
+
+def _carried(get: Callable[[str], Any]) -> Any:
+    """Return what a forward was given of earlier ones, or leaves to later ones; None without any.
+
+    Raises
+    ------
+    RecordingError
+        If it is of a kind of which one cannot be told from another.
+    """
+    found = next((each for name in CARRIED if (each := get(name)) is not None), None)
+    if found is not None and not hasattr(found, "__weakref__"):
+        raise RecordingError(
+            f"This model carries its text on in a {type(found).__name__}, which a recording cannot "
+            "follow from one forward to the next. Run it without: use_cache=False."
+        )
+    return found
 
 
 @dataclass
@@ -277,7 +297,7 @@ class Recording:
             raise RecordingError(
                 "The model was called without input_ids; embeddings have no tokens to record."
             )
-        cache = cache_given(kwargs)
+        cache = _carried(kwargs.get)
         self.events.clear()
         self._inputs = _Inputs(
             ids=ids,
@@ -515,7 +535,7 @@ class Recording:
         return found
 
     def _sequences(self, inputs: _Inputs, output: Any) -> list[int]:
-        cache_after = getattr(output, "past_key_values", None)
+        cache_after = _carried(lambda name: getattr(output, name, None))
         rows = inputs.ids.shape[0]
         known = self._cached.get(inputs.cache) if inputs.cache is not None else None
         if inputs.cached and known is None:

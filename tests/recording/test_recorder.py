@@ -11,7 +11,7 @@ import transformers
 import skipviz
 from skipviz.errors import RecordingError
 from skipviz.families import Plan
-from tests import tiny
+from tests import architectures, tiny
 from tests.families.fixed_rates.test_modules import fixed
 
 
@@ -84,6 +84,42 @@ def test_generate_tells_prefill_from_decode(gated: skipviz.SkipModel) -> None:
         whole.trace.tokens["nll"].to_numpy()[after_prefill],
         atol=1e-4,
     )
+
+
+@torch.inference_mode()
+def test_a_state_without_keys_carries_one_text_on() -> None:
+    model = skipviz.from_parts(architectures.causal_lm("Mamba"), tiny.tokenizer(), name="mamba")
+    ids = ids_of(model)[:, :7]
+    with skipviz.record(model) as recording:
+        made = model.model.generate(ids, max_new_tokens=4, do_sample=False, eos_token_id=None)
+    tokens = recording.trace.tokens
+    assert tokens["token_id"].to_list() == made[0, :-1].tolist()
+    assert tokens["position"].to_list() == list(range(10))
+    assert set(tokens["sequence"]) == {0}
+    assert tokens["phase"].to_list() == ["prefill"] * 7 + ["decode"] * 3
+
+
+@torch.inference_mode()
+def test_a_state_that_cannot_be_followed_is_refused_and_the_run_goes_on() -> None:
+    torch.manual_seed(0)
+    config = transformers.RwkvConfig(
+        vocab_size=architectures.WORDS, hidden_size=32, num_hidden_layers=2, bos_token_id=1,
+        attention_hidden_size=32, intermediate_size=48, eos_token_id=2,
+    )  # fmt: skip
+    made = transformers.RwkvForCausalLM(config).eval()
+    model = skipviz.from_parts(made, tiny.tokenizer(), name="rwkv")
+    ids = ids_of(model)[:, :7]
+    written = None
+    with (
+        pytest.raises(RecordingError, match="carries its text on in a list"),
+        skipviz.record(model),
+    ):
+        written = made.generate(ids, max_new_tokens=3, pad_token_id=2)
+    assert written is not None
+    with skipviz.record(model) as recording:
+        alone = made.generate(ids, max_new_tokens=3, pad_token_id=2, use_cache=False)
+    assert torch.equal(alone, written)
+    assert set(recording.trace.tokens["sequence"]) == {0}
 
 
 @torch.inference_mode()
