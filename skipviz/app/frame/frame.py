@@ -37,6 +37,9 @@ LESS_ROOM = """<style>
   .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
 }
 [data-testid="stStatusWidget"] button { display: none; }
+.stMain *, [data-testid="stStatusWidget"] * {
+  animation: none !important; transition: none !important;
+}
 @media (min-width: 641px) {
   [data-testid="stTopNavLink"] { padding-inline: 0.25rem; }
   [data-testid="stTopNavLink"] p { font-size: 0.78rem; }
@@ -47,7 +50,8 @@ LESS_ROOM = """<style>
 </style>"""
 """Streamlit leaves more room around a page than a canvas can spare, cuts figures and names of
 downloads beside each other where the window is narrow, and writes what is chosen too faintly. It
-hides pages whose names would fit, and its button to stop leaves a run of a model going."""
+hides pages whose names would fit, and its button to stop leaves a run of a model going. What it
+moves while a model runs takes time from that run, where a browser draws without a GPU."""
 OPENING_SECONDS = 0.8
 """After which a page is drawn at the latest, once its canvas was sent."""
 LOST = (
