@@ -1,8 +1,9 @@
-"""From click to coloured text, in a real browser on the real page; and what the canvas takes.
+"""How long the page takes to open and to colour a text in a real browser; what the canvas takes.
 
-``python benchmarks/page.py``. The time is held against the bare run of the model on the same text,
-taken in the same process right after, so that the ratio says what the page adds. The canvas is
-measured alone, with planted numbers and 60 sites, from the event to the frame that shows it.
+``python benchmarks/page.py [canvas] [opening] [pages] [text]``; all of them if none is named. The
+time to colour a text is held against the bare run of the model on the same text, taken right after
+each, so that the ratio says what the page adds. The canvas is measured alone, with planted numbers
+and 60 sites, from the event to the frame that shows it.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 import skipviz
+from skipviz.app.main import PAGES
 from tests.browser.chromium import FLAGS, find_chromium
 
 ROOT = Path(__file__).parents[1]
 SENTENCE = "The keeper counted the ships again, number {}, and wrote them down. "
-ROUNDS = 3
+ROUNDS = 5
+COLOURED = ".st-key-workbench .tokens span.selected"
+WINDOW = {"width": 1440, "height": 900}
 CANVAS_SIZES = (800, 5_000, 50_000)
 """Tokens of the texts that the canvas alone is measured with."""
 
@@ -39,8 +43,8 @@ def seconds_to_colour(page: Page, words: str) -> float:
     """Paste, press the button and wait for the coloured text."""
     box = page.get_by_label("Paste a text")
     box.fill(words)
-    box.press("Control+Enter")
-    page.wait_for_timeout(500)
+    box.press("Tab")
+    page.wait_for_timeout(1_000)
     began = time.perf_counter()
     page.get_by_role("button", name="Trace the text").click()
     number = words.split("number ")[1].split(".")[0]
@@ -115,30 +119,118 @@ def measure_canvas(browser: Browser, tokens: int) -> None:
     )
 
 
-def main() -> None:
-    """Print the times."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
-        for tokens in CANVAS_SIZES:
-            measure_canvas(browser, tokens)
-        with serving(ROOT / "app.py") as url:
-            page = browser.new_page()
-            page.goto(url)
-            first = seconds_to_colour(page, text(0))
-            later = [seconds_to_colour(page, text(number)) for number in range(1, ROUNDS + 1)]
-        browser.close()
-    model = skipviz.load("smollm2-gated")
-    runs = []
-    for number in range(1, ROUNDS + 1):
-        began = time.perf_counter()
-        traced = skipviz.trace(model, text(number))
-        runs.append(time.perf_counter() - began)
-    page_time, run_time = statistics.median(later), statistics.median(runs)
+def seconds_to_open(context: BrowserContext, url: str) -> tuple[Page, float]:
+    """Open a tab; return it with the seconds until the sample is coloured."""
+    page = context.new_page()
+    began = time.perf_counter()
+    page.goto(url, wait_until="commit")
+    page.locator(COLOURED).wait_for(timeout=120_000)
+    return page, time.perf_counter() - began
+
+
+def ready(page: Page) -> None:
+    """Wait until the side bar is there, which is when what models need is imported."""
+    expect(page.get_by_role("button", name="Trace the text")).to_be_visible(timeout=120_000)
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached(timeout=120_000)
+
+
+def measure_opening(browser: Browser) -> None:
+    """Print how long it takes until the sample is coloured."""
+    with serving(ROOT / "app.py") as url:
+        context = browser.new_context(viewport=WINDOW)
+        page, first = seconds_to_open(context, url)
+        ready(page)
+        page.wait_for_timeout(8_000)  # the model is loaded in the background
+        page.close()
+        tabs, strangers = [], []
+        for _ in range(ROUNDS):
+            page, seconds = seconds_to_open(context, url)
+            tabs.append(seconds)
+            ready(page)
+            page.close()
+            stranger = browser.new_context(viewport=WINDOW)
+            page, seconds = seconds_to_open(stranger, url)
+            strangers.append(seconds)
+            ready(page)
+            stranger.close()
+        context.close()
     print(
-        f"click to coloured text, {len(traced)} tokens: {page_time:.2f} s, "
-        f"{page_time / run_time:.2f} of the bare trace on all cores; "
+        f"address to coloured sample: first after the server started, {first:.2f} s; a new tab, "
+        f"{statistics.median(tabs):.2f} s; a browser that was never here, "
+        f"{statistics.median(strangers):.2f} s"
+    )
+
+
+def measure_pages(browser: Browser) -> None:
+    """Print how long each page takes to be drawn when it is opened first on a server."""
+    others = list(PAGES)[1:]
+    taken: dict[str, list[float]] = {title: [] for title in others}
+    for _ in range(2):
+        with serving(ROOT / "app.py") as url:
+            page = browser.new_page(viewport={"width": 1920, "height": 900})
+            page.goto(url)
+            ready(page)
+            page.wait_for_timeout(8_000)
+            for title in others:
+                heading = page.get_by_role("heading", level=2).first.text_content()
+                began = time.perf_counter()
+                page.get_by_role("link", name=title, exact=True).click()
+                expect(page.get_by_role("heading", level=2).first).not_to_have_text(str(heading))
+                expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+                taken[title].append(time.perf_counter() - began)
+                page.wait_for_timeout(1_500)  # what it computes by itself
+            page.close()
+    said = ", ".join(f"{title} {statistics.median(each):.2f} s" for title, each in taken.items())
+    print(f"first open of a page: {said}")
+
+
+def measure_text(browser: Browser) -> None:
+    """Print how long a text takes from the click, beside the bare run of the model on it."""
+    model = skipviz.load("smollm2-gated")
+    skipviz.trace(model, text(0))
+    ratios, later = [], []
+    with serving(ROOT / "app.py") as url:
+        page = browser.new_page(viewport=WINDOW)
+        page.goto(url)
+        first = seconds_to_colour(page, text(0))
+        for number in range(1, ROUNDS + 1):
+            later.append(seconds_to_colour(page, text(number)))
+            page.wait_for_timeout(1_500)  # figures below are drawn
+            began = time.perf_counter()
+            traced = skipviz.trace(model, text(number))
+            ratios.append(later[-1] / (time.perf_counter() - began))
+    print(
+        f"click to coloured text, {len(traced)} tokens: {statistics.median(later):.2f} s, "
+        f"{statistics.median(ratios):.2f} of the bare trace on all cores; "
         f"the first text, with loading the model, {first:.2f} s"
     )
+
+
+def measure_canvases(browser: Browser) -> None:
+    """Print what canvases of several sizes take."""
+    for tokens in CANVAS_SIZES:
+        measure_canvas(browser, tokens)
+
+
+MEASURED = {
+    "canvas": measure_canvases,
+    "opening": measure_opening,
+    "pages": measure_pages,
+    "text": measure_text,
+}
+
+
+def main() -> None:
+    """Print what is asked for."""
+    asked = sys.argv[1:] or list(MEASURED)
+    if unknown := [name for name in asked if name not in MEASURED]:
+        sys.exit(f"{unknown[0]} is not measured. Choose from {', '.join(MEASURED)}.")
+    expect.set_options(timeout=60_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=find_chromium(), args=list(FLAGS))
+        for name in asked:
+            MEASURED[name](browser)
+        browser.close()
 
 
 if __name__ == "__main__":

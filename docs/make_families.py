@@ -17,7 +17,8 @@ import torch
 
 import skipviz
 from skipviz.families.powers import CanForce
-from tests import encoders, published, recursions, tiny, wrapped_units
+from tests import encoders, halting, published, recursions, tiny, wrapped_units
+from tests.families.published import test_calm, test_skip_decode
 
 PAGE = Path(__file__).with_name("families.md")
 BEGIN = "<!-- written by python -m docs.make_families -->\n"
@@ -36,6 +37,7 @@ ROUTED = skipviz.GateSpec(
     kv="computed",
     computed_anyway=True,
 )
+SCHEDULE = test_skip_decode.SCHEDULES["from all layers"]
 MODELS: dict[str, Callable[[], Any]] = {
     "FlexiDepth": published.flexidepth,
     "SkipGPT": published.skipgpt,
@@ -51,6 +53,12 @@ MODELS: dict[str, Callable[[], Any]] = {
     "Mixture-of-Recursions, token choice": lambda: recursions.mixture_of_recursions("token"),
     "Ouro": wrapped_units.ouro,
     "GateSkip": wrapped_units.gateskip,
+    "CALM by softmax": lambda: test_calm.with_calm(test_calm.RULES["softmax, falling"]),
+    "CALM by state": lambda: test_calm.with_calm(test_calm.RULES["state"]),
+    "CALM by classifier": lambda: test_calm.with_calm(test_calm.RULES["classifier"]),
+    "SkipDecode": lambda: test_skip_decode.scheduled(SCHEDULE),
+    "ACT": halting.act,
+    "PonderNet": halting.pondernet,
     "DeeBERT": encoders.deebert,
     "PABEE": encoders.pabee,
     "a router of no known method": published.routed,
@@ -66,16 +74,31 @@ def _reached(model: Any, tokens: int) -> npt.NDArray[Any]:
     return np.tile(np.arange(1, encoders.LAYERS) < model.truth, (tokens, 1))
 
 
+def _steps(model: Any, tokens: int) -> npt.NDArray[Any]:
+    return np.arange(halting.STEPS)[None] < model.model.truth[0].numpy()[:, None]
+
+
+def _by_calm(model: Any, tokens: int) -> npt.NDArray[Any]:
+    """Return what a loop over tokens and layers in plain Python gives, apart from the model."""
+    return test_calm.by_hand(model.calm.rule)[1][:, model.calm.first + 1 :]
+
+
 WHOLE_NOTES: dict[str, Callable[[Any, int], npt.NDArray[Any]]] = {
     "mixture-of-recursions": lambda model, _: (
         np.repeat(recursions.truth_of(model).numpy(), recursions.SHARED, axis=0).T
     ),
     "ouro": _rounds,
+    "act": _steps,
+    "pondernet": _steps,
+    "calm": _by_calm,
+    "skip-decode": lambda model, _: test_skip_decode.by_hand(SCHEDULE)[1][
+        :, list(model.skip_decode.skippable())
+    ],
     "gateskip": lambda model, _: wrapped_units.gateskip_truth(model).numpy(),
     "deebert": _reached,
     "pabee": _reached,
 }
-"""What a model notes of all its sites at once, by family: [tokens, sites]."""
+"""What is noted of all sites of a model at once, apart from hooks, by family: [tokens, sites]."""
 
 
 def table() -> str:

@@ -23,6 +23,8 @@ def atomic_write(target: Path) -> Iterator[Path]:
     target
         The file to make or to replace. A pipe or a device cannot be replaced and is written itself.
     """
+    if "\0" in str(target):
+        raise InputError(f"{target!r:.80} is no name of a file; name another.")
     special = target.exists() and not target.is_file()
     partial = target if special else target.with_name(target.name + ".partial")
     try:
@@ -59,8 +61,31 @@ def write_table(
         Kept in the file beside the table.
     """
     # By way of memory: of a full disk, polars says no more than that Parquet is invalid.
+    with _whole(target) as buffer:
+        frame.write_parquet(buffer, metadata=dict(metadata or {}))
+
+
+def write_csv(frame: pl.DataFrame, target: Path | str | io.BytesIO, *, excel: bool = False) -> None:
+    """Write a table as CSV; the file is there whole or not at all.
+
+    Parameters
+    ----------
+    frame
+        The table.
+    target
+        File or buffer.
+    excel
+        Whether it begins with a byte order mark.
+    """
+    with _whole(target) as buffer:
+        frame.write_csv(buffer, include_bom=excel)
+
+
+@contextmanager
+def _whole(target: Path | str | io.BytesIO) -> Iterator[io.BytesIO]:
+    """Give a buffer to write to, whose bytes then go to the target at once."""
     buffer = target if isinstance(target, io.BytesIO) else io.BytesIO()
-    frame.write_parquet(buffer, metadata=dict(metadata or {}))
+    yield buffer
     if not isinstance(target, io.BytesIO):
         with atomic_write(Path(target)) as path:
             path.write_bytes(buffer.getbuffer())

@@ -31,9 +31,9 @@ _STORED_WHOLE = frozenset(
 """Encodings under which a file holds each text whole, once at least."""
 
 
-def stored_name(source: Path | str | io.BytesIO) -> str:
+def stored_name(source: Path | str | io.BytesIO | bytes) -> str:
     """Return what a file is called in an error."""
-    return "The data" if isinstance(source, io.BytesIO) else str(source)
+    return "The data" if isinstance(source, io.BytesIO | bytes) else str(source)
 
 
 @contextmanager

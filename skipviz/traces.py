@@ -22,7 +22,7 @@ import polars as pl
 import pyarrow.parquet as pq
 
 from skipviz.arrays import without_repeats
-from skipviz.atomic import write_table
+from skipviz.atomic import write_csv, write_table
 from skipviz.errors import TraceError
 from skipviz.invariants import (
     MOST_CELLS,
@@ -200,7 +200,7 @@ class Trace:
             Whether it begins with a byte order mark: without one Excel takes letters beyond ASCII
             for others.
         """
-        csv_safe(self.to_long()).write_csv(target, include_bom=excel)
+        write_csv(csv_safe(self.to_long()), target, excel=excel)
 
     def save(self, target: Path | str | io.BytesIO) -> None:
         """Write the whole trace to one Parquet file: a row per token, sites as arrays."""
@@ -219,8 +219,8 @@ class Trace:
         write_table(frame, target, metadata={METADATA_KEY: json.dumps(payload)})
 
     @classmethod
-    def load(cls, source: Path | str | io.BytesIO) -> Trace:
-        """Read what ``save`` wrote, now or in an earlier version.
+    def load(cls, source: Path | str | io.BytesIO | bytes) -> Trace:
+        """Read what ``save`` wrote, now or in an earlier version: a file, or its bytes.
 
         Raises
         ------
@@ -228,6 +228,7 @@ class Trace:
             If the file is not a trace, or one of a later format.
         """
         name = stored_name(source)
+        source = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
             return _loaded(source, name)
         except TraceError:

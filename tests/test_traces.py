@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skipviz.errors import TraceError
+from skipviz.errors import InputError, TraceError
 from skipviz.schema import MATRICES, TOKENS
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
@@ -231,3 +231,24 @@ def test_constant_columns_take_no_memory() -> None:
     for name, matrix in matrices.items():
         assert small.matrix(name).tobytes() == matrix.tobytes()
         assert (small.matrix(name).strides[0] == 0) == (name in constant)
+
+
+def test_csv_is_there_whole_or_a_sentence_says_why_not(tmp_path: Path) -> None:
+    trace = make_trace(tokens=3)
+    for target in (tmp_path, tmp_path / "none" / "a.csv", f"{tmp_path}/a\0b"):
+        for write in (trace.write_csv, trace.save):
+            with pytest.raises(InputError, match=r"cannot be written|no name of a file"):
+                write(target)
+    trace.write_csv(tmp_path / "a.csv")
+    held = io.BytesIO()
+    trace.write_csv(held)
+    assert (tmp_path / "a.csv").read_bytes() == held.getvalue()
+    assert [each.name for each in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_a_trace_is_loaded_from_its_bytes() -> None:
+    trace, held = make_trace(tokens=3), io.BytesIO()
+    trace.save(held)
+    assert Trace.load(held.getvalue()).tokens.equals(trace.tokens)
+    with pytest.raises(TraceError, match=r"The data cannot be read as a trace"):
+        Trace.load(held.getvalue()[:-9])

@@ -10,7 +10,7 @@ import polars as pl
 
 from skipviz.analysis.flops import CostSummary, cost_summary
 from skipviz.arrays import Bools, Floats
-from skipviz.traces import Trace
+from skipviz.traces import Trace, running_steps
 
 CHANGED = {
     "token": pl.Int64,
@@ -171,6 +171,43 @@ def decided_by(trace: Trace, thresholds: Floats) -> Bools:
     stands = np.isnan(score) | trace.matrix("forced")
     decided: Bools = np.where(stands, trace.matrix("exec_count") > 0, executes)
     return decided
+
+
+def dependent_sites(sites: pl.DataFrame, site: int) -> list[int]:
+    """Return which decisions can depend on one decision of a token, by their sites.
+
+    Later sites see it in the token's own hidden state. Other tokens see it in keys and values: in
+    those that attention above made of that state, and in the unit's own where they are not
+    computed whatever it decides.
+
+    Parameters
+    ----------
+    sites
+        The ``sites`` table of a trace, in running order.
+    site
+        That of the decision.
+
+    Returns
+    -------
+    list of int
+        For each site: 0, none; 1, the token's own decision; 2, that of later tokens too; 3, that
+        of all tokens, from the first site above on that decides for several tokens at once.
+
+    Examples
+    --------
+    >>> trace.sites["label"].to_list()[:6]
+    ['L1.attn', 'L1.mlp', 'L2.attn', 'L2.mlp', 'L3.attn', 'L3.mlp']
+    >>> skipviz.analysis.counterfactual.dependent_sites(trace.sites, 1)[:6]
+    [0, 0, 1, 2, 2, 2]
+    """
+    rows, units = running_steps(sites), sites["unit"].to_numpy()
+    own = units[site] != "mlp" and sites["kv"][site] != "computed"
+    reader = rows[site] if own else rows[site] + 1
+    # A decision on attention, or on a block, comes before the layer's tokens see each other.
+    read = (rows > reader) | ((rows == reader) & (units == "mlp"))
+    above = np.arange(len(rows)) > site
+    shared = np.logical_or.accumulate(above & (sites["scope"] != "token").to_numpy())
+    return [int(each) for each in np.where(shared, 3, np.where(above & read, 2, above))]
 
 
 def _from_to(

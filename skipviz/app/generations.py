@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from skipviz.app.components.run_button import PATHS, follow, jobs
 from skipviz.app.frame.stored import documents_of
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import Request, ids_of
 from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.app.worker import Job
@@ -162,6 +162,7 @@ def make_current(request: Request, asked: object, generation: Generation) -> Non
         weights=run["weights_sha256"],
         setup=run["setup_sha256"],
         stored=_digest(asked),
+        ids=ids_of(generation.trace),
     )
     jobs().keep(current, generation.trace)
     follow(PATHS, lambda: jobs().submit(current), asked=current.key, request=current)

@@ -12,9 +12,11 @@ import hashlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar, cast
+
+import polars as pl
 
 from skipviz.app.costs import Costs, Effort
 from skipviz.app.memory import hand_back, held_bytes, share_one_heap
@@ -78,6 +80,9 @@ class Request:
         SHA-256 of the file that the trace came from; None if it is run here.
     gates
         A description of the model's gates in YAML; None where skipviz knows them.
+    ids
+        Token ids of each text where they are known, as of a trace that was made elsewhere or of a
+        text that the model wrote: read anew, a text may become other tokens.
     """
 
     model: str
@@ -89,11 +94,16 @@ class Request:
     setup: str | None = None
     stored: str | None = None
     gates: str | None = None
+    ids: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     @property
     def effort(self) -> Effort:
-        """What it costs to trace; characters are known before their tokens."""
-        return Effort(f"trace {self.model}", self.characters)
+        """What it costs to trace."""
+        return self.effort_of("trace")
+
+    def effort_of(self, kind: str) -> Effort:
+        """Return what a run of a kind on its texts costs; characters are known before tokens."""
+        return Effort(f"{kind} {self.model}", self.characters)
 
     @property
     def characters(self) -> int:
@@ -118,7 +128,7 @@ class Request:
     @cached_property
     def _gates_and_texts(self) -> str:
         """A digest of what takes long to read, and never changes."""
-        digest = hashlib.sha256(repr(self.gates).encode())
+        digest = hashlib.sha256(repr((self.gates, self.ids)).encode())
         for document in self.documents:
             for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
@@ -200,6 +210,12 @@ class Jobs:
         """Take in a trace made elsewhere as what a request came to."""
         self.made(request.key, lambda: traced)
 
+    def kept(self, request: Request) -> Trace | None:
+        """Return the trace that a request came to, where it is kept."""
+        with self._lock:
+            job = self._jobs.get(request.key)
+        return None if job is None else cast("Trace | None", kept_result(job))
+
     def made(self, key: str, make: Callable[[], Result]) -> Result:
         """Return what is kept under a key; what is not is made here and now, and kept.
 
@@ -235,8 +251,6 @@ class Jobs:
         request: Request,
         name: str,
         run: Experiment[Result],
-        *,
-        effort: Effort | None = None,
     ) -> Job[Result]:
         """Start an experiment on a request's model, or find the job that already does it.
 
@@ -248,15 +262,10 @@ class Jobs:
             What is done, and every setting that the result depends on beside the request.
         run
             Does it.
-        effort
-            What it costs, if that is to be learned.
         """
 
         def work(job: Job[Any]) -> Result:
-            result = run(self._ready(request, job), _shown_by(job), job.stop)
-            if effort is not None:
-                self.costs.learn(effort, job.seconds)
-            return result
+            return self._learnt(job, run(self._ready(request, job), _shown_by(job), job.stop))
 
         return self._start(f"{name} {request.key}", work)
 
@@ -272,7 +281,7 @@ class Jobs:
                     raise Stopped
                 shown(share)
 
-            return run(progress)
+            return self._learnt(job, run(progress))
 
         return self._start(f"{name} {request.key}", work)
 
@@ -303,6 +312,12 @@ class Jobs:
             return gates_proposed(model)
 
         return self._start(f"gates of {identity(model)}", work)
+
+    def _learnt(self, job: Job[Any], result: Result) -> Result:
+        """Take in what a run took, where it is known what it cost, and return what came out."""
+        if job.effort is not None:
+            self.costs.learn(job.effort, job.seconds)
+        return result
 
     def _start(self, key: str, work: Work) -> Job[Any]:
         with self._lock:
@@ -351,8 +366,17 @@ class Jobs:
             )
         model = self._ready(request, job)
         self.runs += 1
-        result = trace(model, list(request.documents), progress=_shown_by(job), stop=job.stop)
+        alone = len(request.ids) == 1
+        texts = list(request.ids[0]) if alone else list(request.documents)
+        result = trace(model, texts, progress=_shown_by(job), stop=job.stop)
         self.costs.learn(request.effort, job.seconds)
+        if alone:
+            return _named(result, request.documents[0].source)
+        if request.ids and request.ids != ids_of(result):
+            raise InputError(
+                "These texts are no longer kept, and read anew they become other tokens than those "
+                "that were traced. Upload their file again, or trace the texts."
+            )
         return result
 
     def _ready(self, request: Request, job: Job[Any]) -> SkipModel:
@@ -428,6 +452,17 @@ class Jobs:
                 del self._models[key], self._loading[key]
         if sizes:
             gc.collect()  # modules refer to each other in circles
+
+
+def ids_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
+    """Return the token ids of each text of a trace."""
+    by_text = trace.tokens.group_by("sequence", maintain_order=True).agg("token_id")
+    return tuple(tuple(ids) for ids in by_text["token_id"].to_list())
+
+
+def _named(trace: Trace, source: str) -> Trace:
+    """Return a trace with another name of its text."""
+    return replace(trace, tokens=trace.tokens.with_columns(source=pl.lit(source)))
 
 
 def _shown_by(job: Job[Any]) -> Progress:

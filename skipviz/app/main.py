@@ -36,7 +36,12 @@ def run() -> None:
         for title, name in PAGES.items()
     }
     chosen = st.navigation(list(pages.values()), position="top")
-    frame.draw_in_frame(chosen.run)
+
+    def go_to(name: str) -> None:
+        if chosen.title != pages[name].title:
+            st.switch_page(pages[name], query_params=st.query_params.to_dict())
+
+    frame.draw_in_frame(chosen.run, go_to)
 
 
 def _page(name: str) -> Callable[[], None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,29 @@ CANVASES = 4
 """Texts of a session whose lenses and selections are kept: those shown last."""
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Changed:
+    """Which decisions a question changes.
+
+    Attributes
+    ----------
+    marks
+        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
+        downstream, 0 elsewhere.
+    cell
+        The token and the site of the one decision that it flips; None where it asks for more.
+    cone
+        What can depend on that decision, as ``dependent_sites`` returns it.
+    words
+        The answer, a sentence each.
+    """
+
+    marks: npt.NDArray[np.uint8]
+    cell: tuple[int, int] | None = None
+    cone: tuple[int, ...] = ()
+    words: tuple[str, ...] = ()
+
+
 @dataclass
 class OnCanvas:
     """What stands on the canvas of one text.
@@ -29,33 +52,48 @@ class OnCanvas:
         What is selected.
     lenses
         Lenses that pages found, by their names, each with what it was made from.
-    marks
-        Decisions that a question changed, of shape [tokens, sites], with what they were made from.
+    changed
+        What the question of a page changed, with what it was made from.
+    fresh
+        The lens that was found last by a page, and how many were found before it and with it.
     asked
         What a page asks to be selected: where that was clicked, the token, and the site. None once
         the browser has told of a selection since.
+    range_clears
+        How often the range was taken back elsewhere than on the canvas.
+    cleared
+        The range that was taken back there last; None once the browser has heard of it.
     followed
         The token and site that were clicked last in each place that asks.
     """
 
     selection: Selection = field(default_factory=Selection)
     lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
-    marks: tuple[str, npt.NDArray[np.uint8]] | None = None
+    changed: tuple[str, Changed] | None = None
+    fresh: tuple[str, int] = ("", 0)
     asked: tuple[str, int, int | None] | None = None
+    range_clears: int = 0
+    cleared: tuple[int, int] | None = None
     followed: dict[str, tuple[int, int | None]] = field(default_factory=dict)
 
-    @property
-    def made_from(self) -> str:
-        """What changes exactly when lenses or marks do."""
-        sources = [f"{name} {source}" for name, (source, _) in self.lenses.items()]
-        return "; ".join([*sources, "" if self.marks is None else self.marks[0]])
+    def add(self, source: str, lens: Lens) -> None:
+        """Add a lens before the canvas is drawn; it is not looked through until it is chosen.
+
+        Parameters
+        ----------
+        source
+            What it is made from; changes exactly when it does.
+        lens
+            The lens.
+        """
+        self.lenses[lens.name] = (source, lens)
 
     def paint(
         self,
         source: str,
         make: Callable[[], Sequence[Lens]],
         *,
-        mark: Callable[[], npt.NDArray[np.uint8]] | None = None,
+        change: Callable[[], Changed] | None = None,
     ) -> None:
         """Add lenses, and have the page drawn anew if they were not there.
 
@@ -64,26 +102,35 @@ class OnCanvas:
         source
             What they are made from; changes exactly when they do.
         make
-            Makes them, where they are not there yet.
-        mark
-            Makes the marks of decisions that belong to them.
+            Makes them, where they are not there yet. The first is looked through at once, unless
+            one of its name was there before.
+        change
+            Makes what belongs to them of decisions that a question changes.
         """
         if any(known == source for known, _ in self.lenses.values()):
             return
         if lenses := make():
+            if lenses[0].name not in self.lenses:
+                self.fresh = (lenses[0].name, self.fresh[1] + 1)
             self.lenses |= {lens.name: (source, lens) for lens in lenses}
-            if mark is not None:
-                self.marks = (source, mark())
+            if change is not None:
+                self.changed = (source, change())
             st.rerun()
 
     def unpaint(self, name: str) -> None:
-        """Take a lens and its marks away, and have the page drawn anew if it was there."""
+        """Take a lens and the changes of its question away, and have the page drawn anew."""
         gone = self.lenses.pop(name, None)
         if gone is None:
             return
-        if self.marks is not None and self.marks[0] == gone[0]:
-            self.marks = None
+        if self.changed is not None and self.changed[0] == gone[0]:
+            self.changed = None
         st.rerun()
+
+    def clear_range(self) -> None:
+        """Have the range taken back that was chosen on the canvas."""
+        self.range_clears += 1
+        self.cleared = self.selection.range
+        self.selection = replace(self.selection, range=None)
 
     def select(self, source: str, token: int, site: int | None = None) -> None:
         """Have a token selected, and a site if one is given, and the page drawn anew.
@@ -113,4 +160,8 @@ class OnCanvas:
         # Nothing is also what it says before it has this text.
         if places[0] != places[1] and selection.token is not None:
             self.asked = None  # it was followed, or something else was clicked after it
+        if selection.range != self.cleared:
+            self.cleared = None
+        elif selection.range is not None:  # it has not heard yet that this was taken back
+            selection = replace(selection, range=None)
         self.selection = selection

@@ -6,12 +6,14 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.tokens.characters import text_around
+from skipviz.app.cell_answers import AUDIT_RUN
 from skipviz.app.components.canvas_payload import span_texts
-from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
 from skipviz.app.costs import Effort
+from skipviz.app.frame.opening import show_sample
 from skipviz.app.jobs import Request
+from skipviz.app.one_window import one_window
 from skipviz.experiments.decision_audit import Downstream, audit
 from skipviz.traces import Trace
 
@@ -29,13 +31,19 @@ def traced_text(*, gates: str | None = None) -> tuple[Request, Trace] | None:
     """
     known = traced_now()
     if known is None:
-        st.info("Trace a text first: enter one in the side bar.")
+        no_text_yet()
         return None
     traced = known[1]
     if gates is not None and not traced.sites.height:
         st.info(no_gates(traced, gates))
         return None
     return known
+
+
+def no_text_yet() -> None:
+    """Say that there is no text to look at, and offer the sample."""
+    st.info("Trace a text first: enter one in the side bar. Or look at a sample.")
+    st.button("Show the sample", on_click=show_sample, key="show the sample")
 
 
 def no_gates(traced: Trace, consequence: str) -> str:
@@ -69,22 +77,6 @@ def unfit(traced: Trace) -> str | None:
     return one_window(traced)
 
 
-def one_window(traced: Trace) -> str | None:
-    """Return why what was traced is not one text that fits one window, or None."""
-    if traced.tokens["sequence"].n_unique() != 1:
-        return "Several texts were traced; this page takes one. Trace one of them alone."
-    if traced.tokens["context"].null_count():
-        return (
-            "The trace does not say how many tokens each token could see, so nothing can be run "
-            "again on it. Trace the text here."
-        )
-    if traced.tokens["context"].to_list() != list(range(1, len(traced) + 1)):
-        return "The text was traced in several windows; this page takes one. Trace a part of it."
-    if len(traced) < 2:
-        return "The text has a single token, so there is no next token. Trace a longer text."
-    return None
-
-
 def text_caption(traced: Trace, *more: str) -> None:
     """Show which text a page is about, with how many tokens."""
     names = traced.tokens["source"].unique(maintain_order=True)
@@ -103,10 +95,9 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
     text_caption(
         traced,
         f"{(len(traced) - 1) * traced.sites.height:,} decisions",
-        takes(jobs().costs.seconds(effort)),
     )
     return tried(
-        "audit",
+        AUDIT_RUN,
         "Audit this text",
         request,
         lambda: jobs().experiment(
@@ -115,9 +106,9 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
             lambda model, progress, stop: audit(
                 model, traced, downstream=downstream, progress=progress, stop=stop
             ),
-            effort=effort,
         ),
         settings=downstream,
+        effort=effort,
     )
 
 

@@ -30,6 +30,11 @@ def this_visitor() -> str:
     return this_session()
 
 
+def is_served() -> bool:
+    """Say whether pages are drawn by a server; tests of a page put something else in its place."""
+    return runtime.exists() and type(runtime.get_instance()) is runtime.Runtime
+
+
 def is_open(session: str) -> bool:
     """Say whether a session's page is connected: not closed, not reloaded.
 

@@ -14,6 +14,7 @@ import streamlit as st
 
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.on_canvas import CANVASES, OnCanvas
+from skipviz.app.session_file import SavedTrace
 from skipviz.app.worker import Job
 from skipviz.errors import Stopped
 from skipviz.text.documents import Document
@@ -67,6 +68,22 @@ class StartedRun:
         return None
 
 
+@dataclass(frozen=True)
+class OfferedRun:
+    """A run that a page offers.
+
+    Attributes
+    ----------
+    begin
+        Starts it.
+    seconds
+        How long it takes, as measured here; None before any run of its kind.
+    """
+
+    begin: Callable[[], None]
+    seconds: float | None
+
+
 @dataclass
 class State:
     """The memory of one session.
@@ -82,11 +99,19 @@ class State:
     chosen
         What the side bar asks for, without a text where none is given.
     offered
-        What starts each run that the page in view offers and that is not done, by its button.
+        The runs that the page in view offers and that are not done, by their buttons.
     waits_shown
         Names of the runs whose progress the page in view shows.
     lost_address
         Whether the address with which the page was opened named a trace that is not known here.
+    opened
+        Whether the frame has been drawn once.
+    tour
+        The step at which the tour is, from 0; None where it is not taken.
+    tour_moves
+        How often a step was gone to.
+    just_asked
+        Whether the run of a text was asked for in the run of the page that is under way.
     canvases
         What stands on the canvas of each text, by the key of its request.
     picked
@@ -94,6 +119,8 @@ class State:
         request, token and site.
     stored
         The uploaded trace: its file's id, its request, and the trace.
+    session
+        The uploaded session: its file's id, and its traces.
     points_seen
         The points of the frontier that were clicked last.
     candidate
@@ -121,12 +148,17 @@ class State:
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
     chosen: Request | None = None
-    offered: dict[str, Callable[[], None]] = field(default_factory=dict)
+    offered: dict[str, OfferedRun] = field(default_factory=dict)
     waits_shown: set[str] = field(default_factory=set)
     lost_address: bool = False
+    opened: bool = False
+    just_asked: bool = False
+    tour: int | None = None
+    tour_moves: int = 0
     canvases: dict[str, OnCanvas] = field(default_factory=dict)
     picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
+    session: tuple[str, list[SavedTrace]] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)

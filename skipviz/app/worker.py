@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import atexit
 import logging
+import os
+import sys
 import threading
 import time
 from collections import deque
@@ -19,6 +21,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Generic, TypeAlias, TypeVar
 
+from skipviz.app.costs import Effort
 from skipviz.errors import SkipvizError, Stopped
 
 _LOG = logging.getLogger("skipviz")
@@ -29,6 +32,10 @@ GRACE = 0.5
 PATIENCE = 0.7
 """Seconds that a run may take to stop before it is left behind."""
 ENDED = "The thread that ran it has ended."
+THREADS_HAVE_PRIORITIES = sys.platform == "linux"
+"""Elsewhere a priority is a whole program's."""
+BEHIND_PAGES = 5
+"""By how much a thread that runs a model comes after those that draw pages, of 20."""
 LEAST_SECONDS, LEAST_SHARE = 2.0, 0.02
 """A run's remaining time is not told from less than this."""
 
@@ -49,6 +56,8 @@ class Job(Generic[Result]):
         Set when it is no longer wanted.
     share, stage
         How far it is, 0 to 1, and at what.
+    effort
+        What it costs, if how long it took is to be learned.
     partial
         What there is of the result while it is under way, of runs that show it.
     """
@@ -57,6 +66,7 @@ class Job(Generic[Result]):
     stop: threading.Event = field(default_factory=threading.Event)
     share: float = 0.0
     stage: str = "Waiting"
+    effort: Effort | None = None
     partial: Any = None
     _began: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -232,6 +242,7 @@ class Worker:
             import torch
 
             torch.set_num_threads(_run_threads())
+            _let_pages_go_first()
             job.done_by(work)
 
         hand = threading.Thread(target=run, name="skipviz run", daemon=True)
@@ -260,10 +271,19 @@ class Worker:
 
 @cache
 def _run_threads() -> int:
-    """Return how many threads a run may have, so that pages stay quick while it is under way."""
+    """Return how many threads a run may have: all, where pages go first, else one is theirs."""
     import torch  # which takes seconds, and no page waits for it
 
-    return max(1, torch.get_num_threads() - 1)
+    threads = torch.get_num_threads()
+    return threads if THREADS_HAVE_PRIORITIES else max(1, threads - 1)
+
+
+def _let_pages_go_first() -> None:
+    """Lower the priority of this thread and of those it starts, so that pages stay quick."""
+    if THREADS_HAVE_PRIORITIES:
+        thread = threading.get_native_id()
+        own = os.getpriority(os.PRIO_PROCESS, thread)
+        os.setpriority(os.PRIO_PROCESS, thread, own + BEHIND_PAGES)
 
 
 def _without_frames(error: BaseException) -> BaseException:

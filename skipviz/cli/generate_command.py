@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import (
     Budget,
     Dtype,
@@ -81,8 +80,7 @@ def generate(
     )  # fmt: skip
     out.print()
     if csv is not None:
-        with atomic_write(csv) as path:
-            made.trace.write_csv(path)
+        made.trace.write_csv(csv)
     if output is not None:
         made.trace.save(output)
     err.print(generation_reading(made), soft_wrap=True)

@@ -7,8 +7,10 @@ refuses becomes one. Anything else is a fault of skipviz or of a library, and is
 from __future__ import annotations
 
 import errno
+import io
 import logging
 import os
+import sys
 import traceback
 from typing import Any
 
@@ -34,6 +36,7 @@ class Sentences(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
+            _write_any_letter()
             start_log()
             return super().invoke(ctx)
         except (typer.Exit, typer.Abort, BrokenPipeError):
@@ -55,6 +58,12 @@ class Sentences(TyperGroup):
             else:
                 _say(str(found) if isinstance(found, SkipvizError) else _fault(error))
             raise typer.Exit(FAILED if isinstance(found, SkipvizError) else BUG) from None
+
+
+def _write_any_letter() -> None:
+    """Have letters spelt out that the terminal's encoding lacks, as of one that is not UTF-8."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _of_the_machine(error: Exception) -> Exception:

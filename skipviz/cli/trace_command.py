@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from skipviz.atomic import atomic_write
 from skipviz.cli.inputs import (
     Bos,
     Budget,
@@ -77,8 +76,7 @@ def trace(
         traced.write_csv(buffer, excel=excel)
         print_bytes(buffer.getvalue())
     elif csv is not None:
-        with atomic_write(Path(csv)) as path:
-            traced.write_csv(path, excel=excel)
+        traced.write_csv(csv, excel=excel)
     if parquet is not None:
         traced.save(parquet)
     figures = cost_summary(traced)

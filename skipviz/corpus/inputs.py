@@ -186,7 +186,7 @@ def _csv_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry]:
         if text_column not in header:
             yield _unreadable(source, _no_column(text_column, header))
             return
-        if twice := _named_twice(header):
+        if twice := _twice(header):
             yield _unreadable(source, twice)
             return
         place = header.index(text_column)
@@ -219,15 +219,15 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
         yield _unreadable(source, f"not a Parquet file: {error!s:.200}")
         return
     names = parquet.schema_arrow.names
+    if twice := _twice(names):
+        yield _unreadable(source, twice)
+        return
     kind = parquet.schema_arrow.field(text_column).type if text_column in names else None
-    if kind is None or not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+    if kind is None or not _is_text(kind):
         found = (
             _no_column(text_column, names) if kind is None else f"{text_column} is of type {kind}"
         )
         yield _unreadable(source, found)
-        return
-    if twice := _named_twice(names):
-        yield _unreadable(source, twice)
         return
     number = 0
     for batch in parquet.iter_batches(batch_size=ROWS_AT_ONCE, use_threads=False):
@@ -239,6 +239,15 @@ def _parquet_rows(source: Source, file: Any, text_column: str) -> Iterator[Entry
                 continue
             text = row.pop(text_column)
             yield _entry(Document(where, text or ""), row)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Return whether values of a type are texts, each stored by itself or once for many rows."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return bool(
+        pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    )
 
 
 def _rows_of(batch: pa.RecordBatch) -> Sequence[dict[str, Any] | str]:
@@ -295,12 +304,10 @@ def _no_column(wanted: str, names: list[str]) -> str:
     return f'there is no column "{wanted}" for the text; there are {listed or "none"}'
 
 
-def _named_twice(names: list[str]) -> str | None:
-    """Return what is wrong with columns of which two have one name; None where none have."""
-    twice = next((name for name, count in Counter(names).items() if count > 1), None)
-    if twice is None:
-        return None
-    return f'two columns are named "{twice:.40}"; give each a name of its own'
+def _twice(names: Sequence[str]) -> str:
+    """Return what is wrong if two columns have one name, of which one would be lost."""
+    name, count = Counter(names).most_common(1)[0] if names else ("", 1)
+    return f'there are {count} columns "{name:.40}"; give each a name of its own' * (count > 1)
 
 
 def sizes(sources: Iterator[Source]) -> int | None:

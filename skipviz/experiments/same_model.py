@@ -7,6 +7,7 @@ import numpy as np
 from skipviz.errors import InputError
 from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.models.spreading import check_not_spread
 from skipviz.traces import Trace
@@ -18,10 +19,11 @@ def check_traced(model: SkipModel, trace: Trace) -> None:
     Raises
     ------
     InputError
-        If sites, weights, configuration or thresholds are others, or the model is spread over
-        several devices.
+        If sites, weights, configuration or thresholds are others, the model is spread over several
+        devices, or it is in training mode.
     """
     check_not_spread(model.model, "Running a trace again")
+    check_evaluating(model)
     labels = [site.label for site in model.family.sites(model.model)]
     if trace.sites["label"].to_list() != labels:
         raise InputError(

@@ -14,15 +14,18 @@ from skipviz.families.exits.family import Exits
 from skipviz.families.fixed_rates.family import FixedRates
 from skipviz.families.gated.family import Gated
 from skipviz.families.looped import Looped
+from skipviz.families.published.calm import CALM
 from skipviz.families.published.deebert import DeeBERT
 from skipviz.families.published.dr_llm import DrLLM
 from skipviz.families.published.flexidepth import FlexiDepth
 from skipviz.families.published.gateskip import GateSkip
+from skipviz.families.published.halting import ACT, PonderNet
 from skipviz.families.published.mixture_of_depths import MixtureOfDepths
 from skipviz.families.published.mixture_of_recursions import MixtureOfRecursions
 from skipviz.families.published.ouro import Ouro
 from skipviz.families.published.pabee import PABEE
 from skipviz.families.published.router_tuning import RouterTuning
+from skipviz.families.published.skip_decode import SkipDecode
 from skipviz.families.published.skipgpt import SkipGPT
 from skipviz.families.settings import CanStore, Setting, Settings
 from skipviz.families.unknown import signs_of_skipping, unknown_model
@@ -51,9 +54,9 @@ def families() -> tuple[Family, ...]:
         found.append(family)
     return (
         *found,
-        *(FixedRates(), Gated(), Exits()),
+        *(FixedRates(), Gated(), Exits(), CALM(), SkipDecode()),
         *(FlexiDepth(), SkipGPT(), MixtureOfDepths(), RouterTuning(), DrLLM()),
-        *(MixtureOfRecursions(), DeeBERT(), PABEE(), GateSkip(), Ouro()),
+        *(MixtureOfRecursions(), DeeBERT(), PABEE(), GateSkip(), Ouro(), ACT(), PonderNet()),
         *(Looped(), Dense()),
     )
 

@@ -155,7 +155,7 @@ def _gives_the_same(model: Any, shell: nn.Module) -> bool:
         apart = _forward(model, shell, last_hidden_states(model, input_ids=ids))
     except (AttributeError, KeyError, TypeError, RuntimeError, ValueError):
         return False  # it asks more of its backbone than last hidden states
-    return _same(apart, whole)
+    return same_logits(apart, whole)
 
 
 def _later_tokens_change_nothing(model: Any) -> bool:
@@ -164,10 +164,11 @@ def _later_tokens_change_nothing(model: Any) -> bool:
     other[:, -1] = ids[:, 0]
     first = model(input_ids=ids, use_cache=False).logits
     second = model(input_ids=other, use_cache=False).logits
-    return _same(first[:, :-1], second[:, :-1])
+    return same_logits(first[:, :-1], second[:, :-1])
 
 
-def _same(found: Tensor, wanted: Tensor) -> bool:
+def same_logits(found: Tensor, wanted: Tensor) -> bool:
+    """Return whether logits are the same but for rounding."""
     if found.shape != wanted.shape:
         return False
     finite = found.isfinite() & wanted.isfinite()  # the rest is for the run itself to report

@@ -62,13 +62,15 @@ def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
     prepend
         Whether they are called before hooks that are on already.
     """
-    thread = threading.get_ident()
+    thread, guard = threading.get_ident(), _HERE.guard
 
     def here(call: Callable[..., Any]) -> Callable[..., Any]:
         # Whatever it is given: torch looks up a hook's options after the hook, so one that another
         # thread has just taken off is called without its keyword arguments.
         def called(*given: Any) -> Any:
-            return call(*given) if threading.get_ident() == thread else None
+            if threading.get_ident() != thread:
+                return None
+            return call(*given) if guard is None else guard(call, *given)
 
         setattr(called, _TEMPORARY, True)
         return called
@@ -80,6 +82,19 @@ def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
             handle = on(here(hook.call), prepend=prepend, with_kwargs=hook.with_kwargs)
             stack.callback(handle.remove)
         yield
+
+
+@contextmanager
+def guarded(guard: Callable[..., None]) -> Iterator[None]:
+    """Have hooks that are put on in this block called by a guard, as ``guard(call, *given)``.
+
+    A guard may take note of what they raise, where a run of the user's must not be disturbed.
+    """
+    outer, _HERE.guard = _HERE.guard, guard
+    try:
+        yield
+    finally:
+        _HERE.guard = outer
 
 
 def observing(hooks: Hooks) -> AbstractContextManager[None]:
@@ -134,9 +149,13 @@ def drop_temporary_hooks(model: nn.Module) -> None:
 
 
 class _Here(threading.local):
-    """The plans that force decisions in this thread, the outermost first."""
+    """What holds in this thread.
+
+    The plans that force decisions, the outermost first, and what calls hooks that are put on.
+    """
 
     plans: tuple[PlanRun, ...] = ()
+    guard: Callable[..., None] | None = None
 
 
 _HERE = _Here()

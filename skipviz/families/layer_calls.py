@@ -23,7 +23,11 @@ def call_hooks(layers: Iterable[nn.Module], called: Callable[[int, Any], None]) 
 
 @contextmanager
 def observing_calls(
-    backbone: nn.Module, layers: Sequence[nn.Module], sink: EventSink
+    backbone: nn.Module,
+    layers: Sequence[nn.Module],
+    sink: EventSink,
+    *,
+    forced: Callable[[], Sequence[bool]] = list,
 ) -> Iterator[None]:
     """Tell a sink after each forward of a backbone how often each layer was called.
 
@@ -35,6 +39,8 @@ def observing_calls(
         The module of each site.
     sink
         What is told.
+    forced
+        Says for each layer whether a plan decides on it now; empty: none does.
 
     Raises
     ------
@@ -59,8 +65,11 @@ def observing_calls(
                 f"Layers of this {type(backbone).__name__} ran for some tokens of a forward and "
                 "not for others; how often each token ran them is not known from their calls."
             )
+        planned = forced()
         for site, times in enumerate(calls):
-            sink.on_gate(site, ran=torch.full(states.shape[:2], times, device=states.device))
+            ran = torch.full(states.shape[:2], times, device=states.device)
+            there = torch.full_like(ran, planned[site], dtype=torch.bool) if planned else None
+            sink.on_gate(site, ran=ran, forced=there)
 
     with hooked([before(backbone, begin), *call_hooks(layers, count), after(backbone, tell)]):
         yield

@@ -117,6 +117,14 @@ class CanDraw(Protocol):
 
 
 @runtime_checkable
+class CanDrawPlans(Protocol):
+    """Can make up decisions that it could make itself, where not any will do."""
+
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return decisions by lot that the model could make, to try it on."""
+
+
+@runtime_checkable
 class CanGather(Protocol):
     """Can run a unit for executing tokens alone."""
 
@@ -151,6 +159,9 @@ class Traits:
         a text is run as the tokenizer writes it, with the tokens that it puts around it.
     decides
         Whether anything is decided; False where layers run as often as the configuration says.
+    drafts
+        Whether it skips only in drafting what is then verified. A text that is given runs every
+        layer, so there is nothing to trace; ``record`` follows a generation.
     """
 
     batchable: bool
@@ -159,6 +170,7 @@ class Traits:
     resumable: bool = False
     predicts: bool = True
     decides: bool = True
+    drafts: bool = False
 
 
 @runtime_checkable

@@ -120,6 +120,21 @@ class SkipModel:
         return replace(self, **changed | says)
 
 
+def check_evaluating(model: SkipModel) -> None:
+    """Check that a model is in eval mode.
+
+    Raises
+    ------
+    InputError
+        If any part of it is in training mode, in which dropout is drawn anew in each run.
+    """
+    if any(module.training for module in model.model.modules()):
+        raise InputError(
+            f"{model.name} is in training mode, in which dropout gives other numbers in each run. "
+            "Call eval() on its model first."
+        )
+
+
 def sharing_weights(model: nn.Module) -> nn.Module:
     """Return a copy of a model's modules and buffers that shares its parameters.
 

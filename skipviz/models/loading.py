@@ -36,6 +36,8 @@ from skipviz.text.arguments import checked
 
 LONGEST_PART = 255
 """Bytes between two slashes of a path, at most, on every usual file system."""
+CLASSIFIES = "ForSequenceClassification"
+"""In the names of models that give a class of a text."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -315,6 +317,12 @@ def _load_dense(
     family = read_gate_specs(gates) if isinstance(gates, Path) else gates
     model, tokenizer, weights, setup = parts_of(name, dtype=dtype, trust=trust)
     made = from_parts(model, tokenizer, name=str(name), weights_sha256=weights, family=family)
+    if CLASSIFIES in type(model).__name__ and traits_of(made.family, model).predicts:
+        raise ModelError(
+            f"{name} is a {type(model).__name__}, which gives a class of a text, and it has no "
+            "exits that skipviz knows. Give a causal language model, or an encoder with the exits "
+            "of DeeBERT or PABEE."
+        )
     # Routers may look ahead or draw; what is asked is whether the backbone predicts at all.
     if not made.family.sites(model) and not is_causal(model):
         raise ModelError(
@@ -346,7 +354,13 @@ def parts_of(
             model, info = _from_pretrained(folder, dtype=DTYPES[dtype], trust=trust)
     except Exception as error:  # every library below raises its own kinds
         raise ModelError(_explain(name, error)) from error
-    check_loaded(str(name), model, info)
+    try:
+        check_loaded(str(name), model, info)
+    except ModelError as error:
+        # transformers takes a class of its own of that type where the model's code may not run.
+        if not trust and getattr(model.config, "auto_map", None):
+            raise ModelError(_brings_code(name)) from error
+        raise
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:
@@ -363,14 +377,22 @@ def parts_of(
 
 def _from_pretrained(folder: str, *, dtype: torch.dtype, trust: bool) -> tuple[Any, Any]:
     """Return a model, and what transformers says of its weights."""
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+    )
 
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+
+    named = getattr(config, "architectures", None) or []
+    classifies = any(CLASSIFIES in each for each in named)
+    kind = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
 
     def with_attention(implementation: str) -> tuple[Any, Any]:
         # Chosen here, so that no configuration has code for attention fetched.
         config._attn_implementation = implementation
-        found: Any = AutoModelForCausalLM.from_pretrained(
+        found: Any = kind.from_pretrained(
             folder, config=config, dtype=dtype, use_safetensors=True, trust_remote_code=trust,
             attn_implementation=implementation, output_loading_info=True,
         )  # fmt: skip
@@ -408,13 +430,17 @@ def _files_of(name: str) -> Path:
     return Path(snapshot_download(name, allow_patterns="*.safetensors", local_files_only=True))
 
 
+def _brings_code(name: str | Path) -> str:
+    return (
+        f"{name} brings Python code of its own, which has not been run. If you trust its author, "
+        "load it with trust_remote_code=True (--trust-remote-code)."
+    )
+
+
 def _explain(name: str | Path, error: Exception) -> str:
     text = str(error)
     if "trust_remote_code" in text:
-        return (
-            f"{name} brings Python code of its own, which has not been run. If you trust its "
-            "author, load it with trust_remote_code=True (--trust-remote-code)."
-        )
+        return _brings_code(name)
     kind = type(error).__name__
     if kind == "SafetensorError" or "safetensor" in text.lower():
         return (

@@ -161,15 +161,19 @@ def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
     return figure.update_layout(showlegend=False, margin={"l": 120, "b": 60})
 
 
-def loss_change_figure(answer: WhatIf) -> go.Figure:
+def loss_change_figure(answer: WhatIf, *, ends: tuple[int, int] | None = None) -> go.Figure:
     """Draw by how much the loss after each token would change.
 
     Parameters
     ----------
     answer
         What ``skipviz.what_if`` returned.
+    ends
+        The first and the last token that are drawn; None: all.
     """
     tokens = answer.tokens.drop_nulls("nll_change")
+    if ends is not None:
+        tokens = tokens.filter(pl.col("token").is_between(*ends))
     change = tokens["nll_change"].to_numpy()
     names = pl.Series("name", [token_label(text) for text in tokens["text"]], dtype=pl.String)
     shown = tokens.select(names, "nll_before", "nll", "kl", "asked", "downstream")

@@ -50,6 +50,8 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 mode="lines+markers",
                 marker={"symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)], "size": 9},
                 line={"color": POLICY_COLOURS.get(policy, INK)},
+                # A point that is chosen does not make the others fade.
+                unselected={"marker": {"opacity": 1}},
                 hovertemplate=(
                     "%{customdata[0]}realised %{x:.3f}<br>%{y:.3f} nats over dense"
                     "<br>KL %{customdata[1]:.3f}, same most likely token %{customdata[2]:.1%}"

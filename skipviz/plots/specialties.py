@@ -38,9 +38,10 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
     """
     part = table.filter(feature=feature)
     if part.is_empty():
+        known = ", ".join(table["feature"].unique(maintain_order=True))
         raise InputError(
-            f"feature={feature!r} has no class that is tested; choose one of "
-            f"{', '.join(table['feature'].unique(maintain_order=True)) or 'none'}."
+            f"feature={feature!r} has no class with enough tokens to be tested. "
+            + (f"Choose one of {known}." if known else "No feature has; trace a longer text.")
         )
     classes = part["class"].unique(maintain_order=True).reverse().to_list()
     rows = units(trace)

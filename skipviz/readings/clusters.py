@@ -110,8 +110,8 @@ def map_reading(total: int, mapped: ClusterMap, *, lit: int | None) -> str:
         Tokens that are selected; None if none are.
     """
     said = (
-        "Click points of the map, or select a region, to highlight their tokens in the text; click "
-        "a token of the text to mark it on the map."
+        "Select a region of the map to highlight its tokens in the text; click a point, or a token "
+        "of the text, to select it here and on the canvas."
         if lit is None
         else f"{lit:,} of {total:,} tokens are highlighted in the text."
     )

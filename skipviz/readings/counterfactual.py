@@ -39,6 +39,51 @@ def what_if_reading(answer: WhatIf) -> str:
     )
 
 
+def flip_reading(answer: WhatIf, token: int, site: int, *, can_depend: int) -> tuple[str, ...]:
+    """Say what flipping one decision would do: to the loss, to other decisions, to what comes next.
+
+    Parameters
+    ----------
+    answer
+        What ``skipviz.what_if`` returned for that decision forced to the other side.
+    token, site
+        Of the decision.
+    can_depend
+        How many other decisions can depend on it.
+
+    Returns
+    -------
+    tuple of str
+        Sentences, the answer first.
+    """
+    ran = bool(answer.before.matrix("exec_count")[token, site])
+    row = answer.tokens.row(token, named=True)
+    followed = int(answer.tokens["downstream"].sum())
+    together = int(answer.tokens["asked"].sum()) - 1
+    said = [_flipped("Skipping it" if ran else "Running it", row["nll_change"], row["nll"])]
+    later = answer.tokens["nll_change"][token + 1 :].drop_nulls()
+    if len(later):
+        said.append(f"Over the {len(later):,} later tokens: {float(later.sum()):+.4f} nats in all.")
+    if together > 0:
+        said.append(f"{together:,} more are decided together with it.")
+    said.append(
+        f"Of the {can_depend:,} decisions that can depend on it, {followed:,} would change."
+    )
+    if not row["same_top"]:
+        said.append("Another token would be the most likely to come next.")
+    return tuple(said)
+
+
+def _flipped(what: str, change: float | None, now: float | None = None) -> str:
+    if change is None:
+        return "It is the last token of the text: there is no next token to lose on."
+    if abs(change) < _NO_CHANGE:
+        return f"{what} would leave the loss on the next token as it is."
+    word = "raise" if change > 0 else "lower"
+    to = "" if now is None else f", to {now:.4f}"
+    return f"{what} would {word} the loss on the next token by {abs(change):.4f} nats{to}."
+
+
 def caveat_reading(answer: WhatIf) -> str:
     """Say how far an answer reaches.
 

@@ -10,7 +10,7 @@ from skipviz.readings.budgets import budget_reading
 from skipviz.traces import Trace
 
 
-def cost_reading(trace: Trace, figures: CostSummary) -> str:
+def cost_reading(trace: Trace, figures: CostSummary, *, whole: bool = True) -> str:
     """Say how many layers were used, what that costs, and whether the budget was met.
 
     Parameters
@@ -19,6 +19,9 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
         The trace.
     figures
         What ``skipviz.analysis.flops.cost_summary`` returned for it.
+    whole
+        Whether it is of all that was traced: only then the budget asked for says what it should
+        have come to.
     """
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."
@@ -26,7 +29,7 @@ def cost_reading(trace: Trace, figures: CostSummary) -> str:
     if figures.flop_share is None:
         return f"{said}What that saves is unknown, because the FLOPs of this model are."
     said += f"The decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
-    missed = budget_reading(trace)
+    missed = budget_reading(trace) if whole else None
     return f"{said} **{missed[0]}**" if missed else said
 
 

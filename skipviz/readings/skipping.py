@@ -76,6 +76,12 @@ def skipping_notes(trace: Trace) -> list[Note]:
             "layers repeat",
             "A layer may run more than once for a token, and counts as often as it ran.",
         ))  # fmt: skip
+    if (trace.tokens["phase"] == "draft").any():
+        found.append(Note(
+            "drafts",
+            "Some tokens were drafted and then verified, and both count as runs. Drafts that were "
+            "rejected are sequences of their own: they cost time and are no part of the text.",
+        ))  # fmt: skip
     return found + _saving(sites)
 
 

@@ -42,6 +42,8 @@ class TokenColumns:
         Tokens that it could see, itself included.
     decode
         True for tokens run one at a time from a cache.
+    draft
+        True for tokens that were drafted; None: none was.
     """
 
     source: list[str]
@@ -54,6 +56,7 @@ class TokenColumns:
     span: npt.NDArray[np.int64]
     context: npt.NDArray[np.int64]
     decode: npt.NDArray[np.bool_]
+    draft: npt.NDArray[np.bool_] | None = None
 
 
 def build_trace(
@@ -100,7 +103,7 @@ def build_trace(
             "char_end": _null_where_negative(columns.char_end),
             "span": columns.span,
             "context": columns.context,
-            "phase": np.where(columns.decode, "decode", "prefill").tolist(),
+            "phase": _phases(columns),
             **_statistic_columns(model, columns, statistics),
             "layers_used": used,
             "exit_depth": depth,
@@ -116,6 +119,13 @@ def build_trace(
         tokens=tokens,
         matrices=matrices,
     )
+
+
+def _phases(columns: TokenColumns) -> list[str]:
+    found = np.where(columns.decode, "decode", "prefill")
+    drafted = columns.draft
+    phases: list[str] = (found if drafted is None else np.where(drafted, "draft", found)).tolist()
+    return phases
 
 
 def _statistic_columns(

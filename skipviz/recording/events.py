@@ -87,6 +87,13 @@ class GateEvents:
             raise RecordingError(f"Site {site} has not fired in this forward.")
         return self.firings[site][-1].ran
 
+    def scores_all(self, site: int) -> bool:
+        """Return whether a site said a score for every token of the forward."""
+        firings = self.firings.get(site, [])
+        return bool(firings) and all(
+            each.score is not None and each.positions is None for each in firings
+        )
+
     def matrices(
         self, sites: int, keep: Bool[Tensor, "b t"], *, silent: bool = False
     ) -> dict[str, npt.NDArray[Any]]:

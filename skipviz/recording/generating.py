@@ -18,6 +18,7 @@ from skipviz.families.causal_lm import layer_list
 from skipviz.families.hooks import before, hooked
 from skipviz.families.powers import HasExits, layer_count_of
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, check_stop, no_progress
 from skipviz.recording.build import UNFINISHED, texts_within, whole_characters
 from skipviz.recording.inputs import prompt_ids
@@ -222,6 +223,7 @@ def generate(
     >>> "".join(written) == "The quick brown" + generation.text
     True
     """
+    check_evaluating(model)
     ids = prompt_ids(model, prompt)
     _check_settings(max_new_tokens, temperature, top_p, top_k, stop_strings)
     check_seed(seed)
@@ -236,6 +238,13 @@ def generate(
             f"{type(model.model).__name__} has no generate() of transformers, so it cannot write. "
             "Give a transformers causal LM."
         )
+    for name in ("assistant_early_exit", "prompt_lookup_num_tokens"):
+        if (value := getattr(model.model.generation_config, name, None)) is not None:
+            raise InputError(
+                f"The generation configuration of {model.name} asks for drafts ({name}={value}), "
+                "which change nothing of what is written. Set it to None; skipviz.record can "
+                "record drafts by early exit."
+            )
     limit = min(max_new_tokens, room)
     given = torch.tensor([ids], device=model.device)
     strings = _stopping(model, stop_strings)

@@ -192,6 +192,8 @@ def _token_ids(texts: Any) -> list[int] | None:
     """Return token ids, if that is what was given."""
     if hasattr(texts, "tolist") and not isinstance(texts, str):
         values = np.asarray(texts.tolist())
+        if values.ndim == 1 and values.dtype.kind in "UO":
+            return None  # an array of texts, or of what is none
         if values.ndim == 2 and len(values) == 1:
             values = values[0]
         if values.ndim != 1 or values.dtype.kind not in "iu":

@@ -17,8 +17,8 @@ from skipviz.recording.recorded_file import RECORDING_FORMAT, read_recording
 from skipviz.traces import Trace
 
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
-_WORD = re.compile(r"[^\W\d_]")
-"""A letter: as in ``True``, ``0 to 3`` or ``1e0``, which are no list of layers."""
+_BETWEEN = re.compile(r"[\s,;|\[\](){}'\"]*")
+"""What may stand between numbers: not that of ``0-3``, ``0:3`` or ``0 to 3``, which are ranges."""
 
 
 def read_table(
@@ -62,6 +62,10 @@ def read_table(
         if column not in rows.columns:
             raise TraceError(
                 f"{path.name} has no column {column!r}; it has {', '.join(rows.columns):.500}."
+            )
+        if f"{column}_duplicated_0" in rows.columns:  # so polars calls the second
+            raise TraceError(
+                f"{path.name} has two columns {column!r}. Give each a name of its own."
             )
     if not rows.height:
         raise TraceError(f"{path.name} has no rows. Give one per token.")
@@ -118,7 +122,7 @@ def _rows(path: Path) -> pl.DataFrame:
     try:
         check_regular_file(path)
         if path.suffix.lower() == ".csv":
-            return pl.read_csv(path, infer_schema=False)
+            return pl.read_csv(path, infer_schema=False).fill_null("")
         return pl.read_ndjson(path, infer_schema_length=None)
     except (OSError, InputError, pl.exceptions.PolarsError) as error:
         said = str(error).strip().partition("\n")[0]
@@ -130,10 +134,10 @@ def _layers(value: Any, *, row: int, column: str, name: str) -> list[int]:
     found: list[Any] = [None]
     if isinstance(value, pl.Series):
         value = found = value.to_list()
-    elif value is None:
-        found = []
-    elif isinstance(value, str) and not (_NUMBER.fullmatch(value.strip()) or _WORD.search(value)):
-        found = [float(each) for each in _NUMBER.findall(value)]
+    elif isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        between = _NUMBER.split(value)
+        apart = all(between[1:-1]) and all(map(_BETWEEN.fullmatch, between))
+        found = [float(each) for each in _NUMBER.findall(value)] if apart else found
     if not all(type(each) in (int, float) and each % 1 == 0 for each in found):
         raise TraceError(
             f"{name}, row {row + 1}: {column!r} is {value!r:.60} and must be the numbers of the "

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.errors import TraceError
-from skipviz.invariants import MOST_CELLS
+from skipviz.invariants import MOST_CELLS, check_values
 from skipviz.schema import (
     MATRICES,
     RUN,
@@ -76,7 +76,8 @@ def read_recording(lines: io.BufferedIOBase, *, name: str) -> tuple[Trace, int]:
     Raises
     ------
     TraceError
-        If the file does not follow the format; says the line and what is wrong.
+        If the file does not follow the format, or what it says contradicts itself; says the line
+        or the token, and what is wrong.
     """
     read: _Recording | None = None
     for number, line in _objects(lines, name):
@@ -95,7 +96,12 @@ def read_recording(lines: io.BufferedIOBase, *, name: str) -> tuple[Trace, int]:
     kept = read.count if read.ended else read.batch_began
     if not kept:
         raise TraceError(f"{name} has no token whose sites were all recorded.")
-    return _trace(read, kept), read.count - kept
+    found = _trace(read, kept)
+    try:
+        check_values(found.tokens, found.sites, found.matrices)
+    except TraceError as error:
+        raise TraceError(f"{name}: {error}") from None
+    return found, read.count - kept
 
 
 class _Wrong(Exception):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,18 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from skipviz.errors import RecordingError
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.hooks import after, before, guarded, hooked
 from skipviz.families.llama import cache_given
-from skipviz.families.powers import traits_of
+from skipviz.families.powers import layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
+from skipviz.recording.drafts import (
+    REJECTED,
+    Call,
+    DraftedGeneration,
+    DraftedRows,
+    around_generate,
+)
 from skipviz.recording.events import GateEvents
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
@@ -41,7 +48,9 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
     as in generating without a cache; one with a cache continues those that filled it. Padding, as
     the attention mask has it, is left out, and so is what a batch is filled with after a text has
     ended. Beam search reorders the cache behind the model's back, and assisted decoding cuts it;
-    neither can be recorded. Sample or decode greedily.
+    neither can be recorded. Sample or decode greedily. Drafts by the model's own first layers
+    (``assistant_early_exit``) are recorded where the family is
+    ``skipviz.families.published.layer_skip.LayerSkip``.
 
     Your own run is never disturbed: what cannot be recorded is said when the block ends, and what
     was recorded before stays in ``Recording.trace``.
@@ -79,7 +88,9 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
         ),
     ]
     try:
-        with hooked(hooks), model.family.observe(model.model, recording.events):
+        with recording.around_generations(), hooked(hooks), ExitStack() as stack:
+            with guarded(recording.noting):
+                stack.enter_context(model.family.observe(model.model, recording.events))
             yield recording
     finally:
         recording.release()
@@ -92,8 +103,26 @@ BEAMS = (
 )
 CUTS = (
     "The cache was cut, as assisted decoding does with drafts it rejects; a recording cannot "
-    "follow that. Decode without an assistant."
+    "follow that. Decode without an assistant; drafts by the model's own first layers "
+    "(assistant_early_exit) are recorded with from_parts(..., family=LayerSkip()) of "
+    "skipviz.families.published.layer_skip."
 )
+UNDRAFTED = (
+    "The family layerskip records drafts, and there were none: call the model's own "
+    "generate(..., assistant_early_exit=E) inside the block, with a text to write of two tokens or "
+    "more. Leave family out to record other runs."
+)
+MOVED = (
+    "Texts were taken out of the cache, put into another order or repeated, which a recording "
+    "cannot follow. Fill a cache of its own for each text."
+)
+CACHE_CHANGES = {
+    "reorder_cache": BEAMS,
+    "crop": CUTS,
+    "batch_select_indices": MOVED,
+    "batch_repeat_interleave": MOVED,
+}
+"""What changes the texts of a cache, and what is then said."""
 
 
 @dataclass
@@ -122,6 +151,8 @@ class _Part:
     decode: npt.NDArray[Any]
     matrices: dict[str, npt.NDArray[Any]]
     statistics: TokenStatistics | None
+    drafted: DraftedRows | None = None
+    """Where tokens were drafted, more of what is known of them."""
 
 
 @dataclass(eq=False)
@@ -171,12 +202,17 @@ class Recording:
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
+        self._earlier: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
         self._problem: Exception | None = None
         self._uncached: _Uncached | None = None
         self._ended: set[int] = set()
+        self._drafts = traits.drafts
+        self._layers = layer_count_of(model.family, model.model)  # fewer while it drafts
+        self._generation: DraftedGeneration | None = None
+        self._sources: dict[int, str] = {}
         generation = getattr(model.model, "generation_config", None) or model.model.config
         self._ends = id_set(getattr(generation, "eos_token_id", None))
         self._pads = self._ends | id_set(getattr(generation, "pad_token_id", None))
@@ -197,6 +233,8 @@ class Recording:
         trace, [tokens, sites].
         """
         names = ("sequence", "position", "token_id")
+        if not self._parts:
+            raise RecordingError("Nothing was recorded, so there are no decisions.")
         found = {
             name: np.concatenate([getattr(part, name) for part in self._parts]) for name in names
         }
@@ -228,6 +266,10 @@ class Recording:
             raise RecordingError("The trace is ready when the `with skipviz.record()` block ends.")
         return self._trace
 
+    def around_generations(self) -> AbstractContextManager[None]:
+        """Follow each ``generate`` of this block, where the family drafts."""
+        return around_generate(self._model.model, self._write) if self._drafts else nullcontext()
+
     def before_forward(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Note what the model is given; its cache will have grown when it returns."""
         ids = args[0] if args else kwargs.get("input_ids")
@@ -248,6 +290,9 @@ class Recording:
         """Keep the forward that has just ended."""
         inputs, self._inputs = self._inputs, None
         if inputs is None:  # the recording was opened inside this forward
+            return
+        if self._drafts:
+            self._draft(inputs, output)
             return
         before = self._before(inputs)
         sequences = before.sequences if before else self._sequences(inputs, output)
@@ -280,9 +325,11 @@ class Recording:
 
     def release(self) -> None:
         """Leave the caches that were recorded as they were."""
-        for cache in self._cached:
-            for name in ("reorder_cache", "crop"):
+        for cache, methods in self._earlier.items():
+            for name, earlier in methods.items():
                 vars(cache).pop(name, None)
+                if earlier is not None:
+                    setattr(cache, name, earlier)
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
@@ -317,13 +364,22 @@ class Recording:
             return np.concatenate(arrays)[order]
 
         token_id = joined([part.token_id for part in self._parts])
-        texts, span = whole_characters(self._model.tokenizer, token_id, sequence[order])
+        drafted = [part.drafted for part in self._parts if part.drafted is not None]
+        context, together = position[order] + 1, sequence[order]
+        if drafted:
+            context = joined([rows.context for rows in drafted])
+            runs = joined([rows.run for rows in drafted])
+            together = np.unique(np.stack([together, runs]), axis=1, return_inverse=True)[1].ravel()
+        texts, span = whole_characters(self._model.tokenizer, token_id, together)
         unknown = np.full(len(order), -1)
         statistics = [part.statistics for part in self._parts if part.statistics is not None]
         self._trace = build_trace(
             self._model,
             TokenColumns(
-                source=[f"sequence {number}" for number in sequence[order]],
+                source=[
+                    self._sources.get(number, f"sequence {number}")
+                    for number in sequence[order].tolist()
+                ],
                 sequence=sequence[order],
                 position=position[order],
                 token_id=token_id,
@@ -331,8 +387,11 @@ class Recording:
                 char_start=unknown,
                 char_end=unknown,
                 span=span,
-                context=position[order] + 1,
+                context=context,
                 decode=joined([part.decode for part in self._parts]),
+                draft=joined([np.array(rows.phase) == "draft" for rows in drafted])
+                if drafted
+                else None,
             ),
             {
                 name: joined([part.matrices[name] for part in self._parts])
@@ -343,6 +402,78 @@ class Recording:
             else None,
             policy=self._model.policy,
         )
+
+    def _write(self, generate: Call, *args: Any, **kwargs: Any) -> Any:
+        """Follow one ``generate``; one from within it drafts."""
+        if self._generation is not None:
+            self.noting(self._check_exit)
+            self._generation.drafting = True
+            try:
+                return generate(*args, **kwargs)
+            finally:
+                self._generation.drafting = False
+        self._generation = DraftedGeneration(statistics=self._statistics)
+        try:
+            made = generate(*args, **kwargs)
+            self.noting(self._keep_generation, made)
+            return made
+        except BaseException:
+            self._problem = self._problem or RecordingError(
+                "A generation was broken off, so that it is not known what its text is."
+            )
+            raise
+        finally:
+            self._generation = None
+
+    def _check_exit(self) -> None:
+        layers = self._layers
+        if self._model.model.config.num_hidden_layers >= layers:
+            raise RecordingError(
+                f"Drafts by all {layers} layers would look like verification; give an "
+                f"assistant_early_exit from 1 to {layers - 1}."
+            )
+
+    def _draft(self, inputs: _Inputs, output: Any) -> None:
+        """Keep a forward of a generation that drafts."""
+        if self._generation is None:
+            raise RecordingError(UNDRAFTED)
+        keep = inputs.keep()
+        if inputs.ids.shape[0] > 1 or not keep.all():
+            raise RecordingError(
+                "Drafts are recorded of one text at once, without padding; generate each alone."
+            )
+        self._generation.add(
+            inputs.ids[keep].tolist(),
+            held=inputs.cached,
+            matrices=self.events.matrices(self._sites, keep, silent=self._silent),
+            logits=output.logits,
+        )
+        self.events.clear()
+
+    def _keep_generation(self, made: Any) -> None:
+        """Keep a generation that has ended: its text, and the drafts that were rejected."""
+        generation = self._generation
+        if generation is None or not generation.drafts_seen:
+            raise RecordingError(UNDRAFTED)
+        text, rejected = generation.finish(getattr(made, "sequences", made)[0].tolist())
+        name = f"sequence {len(self._lengths)}"
+        for rows, source in ((text, name), (rejected, f"{name}, {REJECTED}")):
+            if rows is None:
+                continue
+            sequence, count = len(self._lengths), len(rows.token_id)
+            self._sources[sequence] = source
+            self._lengths.append(count)
+            self._parts.append(
+                _Part(
+                    sequence=np.full(count, sequence),
+                    position=np.arange(count),
+                    token_id=rows.token_id,
+                    decode=np.array([phase != "prefill" for phase in rows.phase]),
+                    matrices=rows.matrices,
+                    statistics=rows.statistics if self._statistics else None,
+                    drafted=rows,
+                )
+            )
 
     def _before(self, inputs: _Inputs) -> _Uncached | None:
         """Return the last forward if this is it and a token more, without a cache."""
@@ -397,8 +528,9 @@ class Recording:
             self._lengths += [0] * rows
         cache = inputs.cache if inputs.cache is not None else cache_after
         if cache is not None:
+            if cache not in self._cached:
+                self._watch(cache)
             self._cached[cache] = known
-            self._watch(cache)
         return known
 
     def _held(self, cache: Any) -> int:
@@ -410,18 +542,25 @@ class Recording:
             return max((self._lengths[sequence] for sequence in known), default=0)
 
     def _watch(self, cache: Any) -> None:
-        """Note when a cache is reordered or cut; its owner goes on."""
+        """Note when a cache's texts change; its owner goes on."""
 
-        def reorder(*given: Any) -> Any:
-            self._problem = self._problem or RecordingError(BEAMS)
-            return type(cache).reorder_cache(cache, *given)
+        def noticing(name: str, said: str) -> Callable[..., Any]:
+            earlier = vars(cache).get(name)  # of a recording around this one
 
-        def crop(tokens: int) -> Any:
-            if tokens:
-                self._problem = self._problem or RecordingError(CUTS)
-            return type(cache).crop(cache, tokens)
+            def call(*given: Any, **named: Any) -> Any:
+                cuts_nothing = name == "crop" and not any((*given, *named.values()))
+                if not cuts_nothing:
+                    self._problem = self._problem or RecordingError(said)
+                if earlier is not None:
+                    return earlier(*given, **named)
+                return getattr(type(cache), name)(cache, *given, **named)
 
-        cache.reorder_cache, cache.crop = reorder, crop
+            self._earlier.setdefault(cache, {})[name] = earlier
+            return call
+
+        for name, said in CACHE_CHANGES.items():
+            if hasattr(cache, name):
+                setattr(cache, name, noticing(name, said))
 
     def _reduce(
         self,

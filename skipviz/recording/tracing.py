@@ -25,8 +25,9 @@ from skipviz.families.causal_lm import (
 )
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
-from skipviz.families.powers import Traits, force, traits_of
+from skipviz.families.powers import HasExits, Traits, force, traits_of
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, no_progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
@@ -128,6 +129,7 @@ def trace(
     True
     """
     check_seed(seed)
+    check_evaluating(model)
     documents, encodings = encoded(model, texts, bos=bos)
     size = model.context if window is None else window
     if not 1 < size <= model.context:
@@ -143,6 +145,12 @@ def trace(
             f"A plan decides one text in one window; there are {len(pieces)} windows here."
         )
     traits, sites = traits_of(model.family, model.model), model.family.sites(model.model)
+    if traits.drafts:
+        raise InputError(
+            f"{model.name} is of the family {model.family.name}, which skips only in drafting: a "
+            "text that is given runs every layer. Record a generation with skipviz.record, or "
+            "leave family out of from_parts to trace the text."
+        )
     statistics = statistics and traits.predicts
     if not sites:  # routers may look ahead, or draw
         _check_causal(model)
@@ -260,6 +268,8 @@ def _run(
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
         if figures.entropy.isnan().any():
             raise _not_finite(model, ids, mask, plan, kept, states=states)
+    if not (traits.silent or isinstance(model.family, HasExits)):  # whose tokens may have left
+        _check_scores(model, events, sites, matrices["score"], ids[keep])
     meter.advance(share)
     return _cut(pieces, matrices, figures)
 
@@ -325,6 +335,24 @@ def _not_finite(
         f"{model.name} gives NaN or infinite numbers {where}. Its weights may be damaged, or "
         f"{model.dtype} too short for it; try dtype='float32'."
     )
+
+
+def _check_scores(
+    model: SkipModel,
+    events: GateEvents,
+    sites: list[Site],
+    score: npt.NDArray[Any],
+    ids: Int[Tensor, " n"],
+) -> None:
+    """Raise ``ModelError`` where a gate that scores gives NaN, which is neither high nor low."""
+    for site, place in enumerate(sites):
+        if events.scores_all(site) and (wrong := np.flatnonzero(np.isnan(score[:, site]))).size:
+            token = repr(model.tokenizer.decode([int(ids[wrong[0]])]))
+            raise ModelError(
+                f"The gate {place.label} of {model.name} gives NaN for {wrong.size} of "
+                f"{len(score)} tokens, first for {token}. Its weights may be damaged, or "
+                f"{model.dtype} too short for it; try dtype='float32'."
+            )
 
 
 def _targets(pieces: list[_Piece], longest: int) -> Int[Tensor, "b t"]:

@@ -12,8 +12,8 @@ from skipviz.reports.page import asset, inline_json
 from skipviz.traces import Trace
 
 CANVAS_SCRIPTS = (
-    "text", "canvas_data", "canvas_colours", "canvas_text", "canvas_map", "canvas_panel",
-    "canvas_selection", "canvas_search", "canvas_address", "canvas",
+    "text", "canvas_data", "canvas_parts", "canvas_colours", "canvas_text", "canvas_map",
+    "canvas_panel", "canvas_selection", "canvas_search", "canvas_address", "canvas",
 )  # fmt: skip
 """In the order in which the app puts them together."""
 _ENTRY = "export default function (component)"
@@ -57,9 +57,8 @@ def trace_json(trace: Trace, *, key: str) -> str:
         What it is called on the page.
     """
     data: dict[str, Any] = payload(trace, key=key)
-    for name in ("bytes", "found"):
-        column = data[name]["b"].to_numpy()
-        data[name] = base64.b64encode(column.tobytes()).decode("ascii")
+    column = data["bytes"]["b"].to_numpy()
+    data["bytes"] = base64.b64encode(column.tobytes()).decode("ascii")
     return json.dumps(data, ensure_ascii=False, allow_nan=False, default=float)
 
 

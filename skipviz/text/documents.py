@@ -6,7 +6,7 @@ import codecs
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Any
@@ -114,7 +114,7 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Document]:
+def as_documents(texts: str | Document | Iterable[str | Document]) -> list[Document]:
     """Return texts as documents, each one that can be traced.
 
     Parameters
@@ -130,6 +130,11 @@ def as_documents(texts: str | Document | Sequence[str | Document]) -> list[Docum
         If one is blank or cannot be encoded.
     """
     given: Any = [texts] if isinstance(texts, str | Document) else texts
+    if isinstance(given, Mapping | Set):
+        raise InputError(
+            f"The texts are a {type(given).__name__}, which has keys or no order. Give a list of "
+            "texts; a conversation is a list of messages."
+        )
     if not isinstance(given, Iterable):
         raise InputError(f"{given!r:.60} is no text; give a text, a Document, or several.")
     given = list(given)

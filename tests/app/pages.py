@@ -16,7 +16,7 @@ def framed(view: str) -> None:
 
     from skipviz.app.frame.frame import draw_in_frame
 
-    draw_in_frame(import_module(f"skipviz.app.views.{view}").page)
+    draw_in_frame(import_module(f"skipviz.app.views.{view}").page, lambda _: None)
 
 
 def page_of_text(view: str, folder: str, text: str, budget: float | None = 0.8) -> None:

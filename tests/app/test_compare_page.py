@@ -88,9 +88,13 @@ def test_another_text_takes_the_lenses_of_the_comparison_before(
 
 
 @pytest.mark.slow
-def test_one_run_is_not_compared(tmp_path: Path, dense_folder: Path) -> None:
+def test_one_run_is_compared_with_the_sample_without_a_run_of_that(
+    tmp_path: Path, dense_folder: Path
+) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
     page = AppTest.from_function(compared, args=(str(folder), tiny.TEXT, []))
     page.run(timeout=PATIENCE)
-    assert "There is one run so far" in said(page)
-    assert not page.selectbox
+    (choice,) = page.selectbox
+    assert len(choice.options) == 1
+    assert choice.options[0].startswith("prose.txt")
+    until(page, lambda: "These are two texts" in said(page))

@@ -55,7 +55,7 @@ def page_under_test() -> None:
     from skipviz.app.frame.frame import draw_in_frame
 
     name = st.session_state["page under test"]
-    draw_in_frame(importlib.import_module(f"skipviz.app.views.{name}_page").page)
+    draw_in_frame(importlib.import_module(f"skipviz.app.views.{name}_page").page, lambda _: None)
 
 
 PAGES = (

@@ -15,7 +15,7 @@ import torch
 import skipviz
 from skipviz.app import jobs
 from skipviz.app.costs import Effort
-from skipviz.app.jobs import ForgottenError, Jobs, Request, kept_result
+from skipviz.app.jobs import ForgottenError, Jobs, Request, ids_of, kept_result
 from skipviz.app.memory import held_bytes
 from skipviz.app.worker import Job
 from skipviz.budgets import Budgets
@@ -326,9 +326,13 @@ def test_an_experiment_teaches_how_long_its_like_takes(worker: Jobs) -> None:
     def fails(*_: Any) -> str:
         raise InputError("No.")
 
-    worker.experiment(request(), "fails", fails, effort=effort).future.exception(30)
+    failed = worker.experiment(request(), "fails", fails)
+    failed.effort = effort
+    failed.future.exception(30)
     assert worker.costs.seconds(effort) is None
-    worker.experiment(request(), "sleeps", run, effort=effort).future.result(30)
+    slept = worker.experiment(request(), "sleeps", run)
+    slept.effort = effort
+    slept.future.result(30)
     expected = worker.costs.seconds(Effort("sleeps", 20))
     assert expected is not None
     assert 0.4 <= expected < 0.8
@@ -363,3 +367,29 @@ def test_a_model_that_loads_for_long_holds_no_other_up_and_is_loaded_once(
     assert len(third.future.result(30)) > 0
     assert loaded == ["large", "small"]
     worker.close()
+
+
+def test_a_text_that_was_written_is_run_again_from_its_tokens(
+    worker: Jobs, gated: skipviz.SkipModel
+) -> None:
+    ids = [each for letter in "The fox" for each in gated.tokenizer(letter)["input_ids"]]
+    recorded = skipviz.trace(gated, ids)
+    assert ids_of(recorded) != ids_of(skipviz.trace(gated, "The fox"))
+    again = dataclasses.replace(request("The fox"), ids=ids_of(recorded))
+    assert again.key != request("The fox").key
+    made = worker.submit(again).future.result(30)
+    assert ids_of(made) == ids_of(recorded)
+    assert made.tokens["source"].to_list() == ["a"] * len(ids)
+
+
+def test_texts_that_become_other_tokens_are_not_passed_off_as_what_was_traced(
+    worker: Jobs, gated: skipviz.SkipModel
+) -> None:
+    two = request().documents * 2
+    own = ids_of(skipviz.trace(gated, list(two)))
+    same = dataclasses.replace(request(), documents=two, ids=own)
+    assert ids_of(worker.submit(same).future.result(30)) == own
+    other = dataclasses.replace(same, ids=(own[0], own[1][:-1]))
+    problem = worker.submit(other).future.exception(30)
+    assert isinstance(problem, InputError)
+    assert "become other tokens" in str(problem)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import copy
 from functools import partial
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import streamlit
 
 from skipviz.app.components.canvas import Selection
-from skipviz.app.on_canvas import OnCanvas
+from skipviz.app.on_canvas import Changed, OnCanvas
 from skipviz.plots.lenses.lens import Lens
 
 
@@ -35,11 +36,14 @@ def test_a_lens_is_made_once_for_what_it_is_made_from() -> None:
         on.paint("first", lambda: [lens("utility"), lens("regret")])
     on.paint("first", lambda: pytest.fail("it is there"))
     on.paint("nothing in common", list)
-    before = on.made_from
+    assert on.fresh == ("utility", 1)
     with pytest.raises(_DrawnAnewError):
         on.paint("second", lambda: [lens("utility")])
     assert set(on.lenses) == {"utility", "regret"}
-    assert on.made_from != before
+    assert on.fresh == ("utility", 1), "it was there: nobody is made to look through it again"
+    on.add("third", lens("loss"))
+    assert list(on.lenses) == ["utility", "regret", "loss"]
+    assert on.fresh == ("utility", 1)
 
 
 def test_a_click_is_followed_once() -> None:
@@ -78,20 +82,20 @@ def test_what_was_followed_is_not_asked_for_again() -> None:
 def test_marks_come_and_go_with_their_lens() -> None:
     on = OnCanvas()
     for question in ("one", "another"):
-        marks = np.full((3, 2), len(question), np.uint8)
+        changed = Changed(marks=np.full((3, 2), len(question), np.uint8))
         with pytest.raises(_DrawnAnewError):
-            on.paint(question, lambda: [lens("loss")], mark=partial(np.copy, marks))
-        assert on.marks is not None
-        assert on.marks[0] == question
-        assert (on.marks[1] == marks).all()
+            on.paint(question, lambda: [lens("loss")], change=partial(copy, changed))
+        assert on.changed is not None
+        assert on.changed[0] == question
+        assert (on.changed[1].marks == changed.marks).all()
     with pytest.raises(_DrawnAnewError):
         on.paint("audit", lambda: [lens("utility")])
     with pytest.raises(_DrawnAnewError):
         on.unpaint("utility")
-    assert on.marks is not None
+    assert on.changed is not None
     with pytest.raises(_DrawnAnewError):
         on.unpaint("loss")
-    assert on.marks is None
+    assert on.changed is None
 
 
 def test_a_lens_that_is_taken_away_is_gone_at_once() -> None:
@@ -102,3 +106,15 @@ def test_a_lens_that_is_taken_away_is_gone_at_once() -> None:
     with pytest.raises(_DrawnAnewError):
         on.unpaint("loss")
     assert not on.lenses
+
+
+def test_a_range_that_is_cleared_is_gone_at_once_and_the_browser_is_told() -> None:
+    on = OnCanvas(selection=Selection(token=2, range=(1, 4)))
+    on.clear_range()
+    assert on.selection == Selection(token=2)
+    assert on.range_clears == 1
+    on.take(Selection(token=2, range=(1, 4)))
+    assert on.selection.range is None, "the browser had not heard of it yet"
+    on.take(Selection(token=2))
+    on.take(Selection(token=2, range=(1, 4)))
+    assert on.selection.range == (1, 4), "it was chosen again"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import streamlit as st
 
+from skipviz.analysis.counterfactual import dependent_sites
 from skipviz.app.components.canvas import canvas
-from skipviz.app.components.canvas_payload import found_payload, trace_payload
+from skipviz.app.components.canvas_beside import hand_over
+from skipviz.app.components.canvas_payload import changed_payload, lens_payload, payload
 from skipviz.plots.lenses.lens import Lens
 from tests.synthetic import make_trace
 
@@ -22,12 +24,34 @@ def planted() -> Lens:
     )  # fmt: skip
 
 
+def answer(cell: tuple[int, int]) -> dict[str, object]:
+    """An answer to a flip, after which one decision above it is another."""
+    sites = TRACES["one"].sites
+    marks = np.zeros((TOKENS, sites.height), dtype=np.uint8)
+    marks[cell], marks[cell[0] + 2, -1] = 1, 2
+    return changed_payload(
+        marks, key="one", name="flip", cell=cell, stays=False,
+        cone=dependent_sites(sites, cell[1]), words=["Skipping it would raise the loss."],
+    )  # fmt: skip
+
+
 if __name__ == "__main__":
     st.set_page_config(layout="wide")
     named = st.radio("Text", list(TRACES))
-    lenses = [planted()] if st.toggle("More lenses") else []
     trace = TRACES[str(named)]
-    sent = trace_payload(trace, key=str(named), address=f"hash-{named}")
-    found = canvas(sent | found_payload(trace, sent, lenses=lenses), key="canvas")
+    sent = payload(trace, key=str(named), address=f"hash-{named}")
+    found = canvas(sent, key="canvas", on_flip=lambda: None)
+    flip = st.session_state["canvas"].flip
+    if flip is not None:
+        st.session_state["flipped"] = flip
+    if st.toggle("More lenses"):
+        hand_over(lens_payload(trace, planted(), key=str(named)))
+    if "flipped" in st.session_state:
+        key, token, site = st.session_state["flipped"]
+        hand_over(answer((token, site)))
+    clears = st.session_state.setdefault("clears", 0)
+    if st.button("Clear the range"):
+        clears = st.session_state["clears"] = clears + 1
+    hand_over({"key": str(named), "name": "asked", "select": None, "rangeClears": clears})
     # On its own line, so that a test reads it as text.
-    st.text(f"token {found.token} site {found.site}")
+    st.text(f"token {found.token} site {found.site} range {found.range}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import polars as pl
@@ -48,6 +49,19 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     expect(page.locator(".panel h3")).to_contain_text(f"Token {worst['token']} ")
     expect(page.locator(".panel .cell-words")).to_contain_text(f"{worst['label']}: ")
     screenshot(page, "audit")
+
+    # A click on the map selects, and the canvas says what the audit found of it.
+    area = page.locator(".st-key-utility .nsewdrag").first
+    area.scroll_into_view_if_needed()
+    box = area.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    expect(page.locator(".st-key-utility .hoverlayer")).to_contain_text("token")
+    page.mouse.down()
+    page.mouse.up()
+    middle = (len(trace) - 1) // 2
+    expect(page.locator(".panel h3")).to_contain_text(re.compile(f"Token ({middle}|{middle + 1}) "))
+    expect(page.locator(".panel .flip")).to_contain_text(re.compile("Audit: .* nats"))
 
     page.get_by_text("Free", exact=True).click()
     free = quality(judged(trace, cells))

@@ -133,6 +133,7 @@ def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> 
     page.mouse.move(last["x"] + 4, last["y"] + 8, steps=3)
     page.mouse.up()
     expect(page.get_by_role("button", name="Take back the range")).to_contain_text("Tokens 2 to 7")
+    expect_told(page, "token 1 site None range (2, 7)")
     for number in (1, 8, 10, 16):
         token(page, number).click(modifiers=["Shift"])
     chips = page.locator(".chip")
@@ -141,13 +142,45 @@ def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> 
     expect(page.locator(".numbers .badge")).to_have_text(["1", "2", "3", "4"])
     screenshot(page, "canvas-pins")
     page.get_by_role("button", name="Unpin token 10").click()
-    page.get_by_role("button", name="Take back the range").click()
+    page.get_by_role("button", name="Clear the range").click()  # elsewhere on the page
     expect(chips).to_have_count(3)
-    expect_told(page, "token 1 site None")  # nothing but the token was ever told
+    expect_told(page, "token 1 site None range None")
+    page.locator(".tokens").press("Shift+ArrowRight")
+    expect_told(page, "token 1 site None range (1, 2)")
+    page.get_by_role("button", name="Take back the range").click()
+    expect_told(page, "token 1 site None range None")  # and never of the pins
     for _ in range(2):
         page.locator(".tokens").press("Escape")
     expect_told(page, "token None site None")
     expect(chips).to_have_count(0)
+
+
+def test_a_decision_answers_what_its_flip_would_do(
+    page: Page, url: str, screenshot: Screenshot
+) -> None:
+    sizes: list[int] = []
+    page.on("websocket", lambda socket: socket.on(
+        "framereceived", lambda frame: sizes.append(len(frame))))  # fmt: skip
+    opened(page, url)
+    token(page, 10).click()
+    page.locator(".tokens").press("]")
+    expect_told(page, "token 10 site 0")
+    whole = max(sizes)  # the canvas with its trace
+    sizes.clear()
+    page.get_by_role("button", name="What would a flip do?").click()
+    flip = page.locator(".panel .flip")
+    expect(flip).to_contain_text("Skipping it would raise the loss.", timeout=PATIENCE)
+    expect(page.locator(".map-head")).to_contain_text("shaded: can depend on the flip")
+    expect(page.locator(".map-head")).to_contain_text("diamond: changes with it")
+    screenshot(page, "canvas-flip")
+    page.locator(".tokens").press("]")  # another decision, of which nothing is known
+    expect(page.get_by_role("button", name="What would a flip do?")).to_be_visible()
+    expect(page.locator(".map-head")).not_to_contain_text("shaded")
+    page.locator(".tokens").press("[")
+    expect(flip).to_contain_text("Skipping it would raise the loss.")
+    page.get_by_test_id("stCheckbox").locator("label").first.click()
+    expect(page.get_by_label("Colour the text by").locator("option").last).to_have_text("planted")
+    assert sum(sizes) < whole / 2, "the trace is not sent again"
 
 
 def test_going_back_undoes_a_selection(page: Page, url: str) -> None:

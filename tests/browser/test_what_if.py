@@ -38,7 +38,7 @@ def test_a_click_on_the_map_forces_a_cell_and_a_second_one_takes_it_back(
     answer = skipviz.what_if(model, trace, sites={(token, f"L{layer}.attn"): not ran})
     said = what_if_reading(answer).replace("**", "")
     expect(page.get_by_text(said[:60])).to_be_visible(timeout=RUN_SECONDS)
-    expect(page.locator(".map-head")).to_contain_text("changed as asked")
+    expect(page.locator(".map-head")).to_contain_text("diamond: changes with it")
     assert np.count_nonzero(answer.asked) == 1
     screenshot(page, "what-if")
     canvas.click(position=place)  # type: ignore[arg-type]

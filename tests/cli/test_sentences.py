@@ -205,6 +205,18 @@ def test_standard_output_that_takes_nothing(
 
 
 @pytest.mark.slow
+def test_a_terminal_without_a_letter_has_it_spelt_out(model: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "generate", str(model), "--prompt", "é 🦊", "--max-new-tokens",
+         "8"],
+        capture_output=True, check=False, env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.isascii()
+    assert rb"\ufffd" in done.stdout  # bytes that are no character alone
+
+
+@pytest.mark.slow
 def test_standard_input_that_is_closed() -> None:
     done = subprocess.run(
         ["bash", "-c", '"$0" -c "$1" trace - <&-', sys.executable, MAIN],

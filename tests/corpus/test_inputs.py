@@ -131,6 +131,8 @@ def test_standard_input_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.csv", b"text,b\n1\n", "has 1 values; the header names 2 columns"),
         ("a.csv", b"text\n\xff\n", "cannot be read as CSV in UTF-8"),
         ("a.csv", b'text\n"open', "cannot be read as CSV"),
+        ("a.csv", b"text,text\nx,y\n", 'there are 2 columns "text"; give each'),
+        ("a.csv", b"text,n,n\nx,1,2\n", 'there are 2 columns "n"'),
         ("a.csv", b"", "no column"),
         ("a.csv", b"text,label,label\nx,1,2\n", 'two columns are named "label"'),
         ("a.csv", b"text,text\nx,y\n", 'two columns are named "text"'),
@@ -142,6 +144,22 @@ def test_standard_input_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_wrong_is_said(tmp_path: Path, name: str, content: bytes, says: str) -> None:
     (tmp_path / name).write_bytes(content)
     assert says in wrong(read(tmp_path / name))
+
+
+def test_texts_that_are_stored_once_for_many_rows_are_texts(tmp_path: Path) -> None:
+    texts = pa.array(["a fox", "a dog", "a fox"])
+    for number, kind in enumerate((texts.dictionary_encode(), texts.cast(pa.string_view()))):
+        path = tmp_path / f"{number}.parquet"
+        pq.write_table(pa.table({"text": kind}), path)
+        found = [entry.document.text for entry in read(path) if entry.document]
+        assert found == ["a fox", "a dog", "a fox"]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    for names in (["text", "text"], ["text", "n", "n"]):
+        table = pa.table([pa.array(["x"]) for _ in names], names=names)
+        pq.write_table(table, tmp_path / "a.parquet")
+        assert f'there are 2 columns "{names[-1]}"' in wrong(read(tmp_path / "a.parquet"))
 
 
 def test_a_table_without_the_column_says_so(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ TOKENS = pl.DataFrame({"cluster": [None] * 5 + [1] * 25, "distance": [None] * 5 
 
 def test_the_map_says_what_is_selected_and_how_much_it_shows() -> None:
     said = map_reading(30, MAPPED, lit=None)
-    assert said.startswith("Click points of the map")
+    assert said.startswith("Select a region of the map")
     assert "2 of 30 tokens are on the map" in said
     assert map_reading(30, MAPPED, lit=12).startswith("12 of 30 tokens are highlighted")
     assert "on the map" not in map_reading(2, MAPPED, lit=1)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from skipviz.analysis.counterfactual import WhatIf, decided_by
-from skipviz.readings.counterfactual import caveat_reading, what_if_reading
+from skipviz.readings.counterfactual import caveat_reading, flip_reading, what_if_reading
 from tests.synthetic import make_trace
 
 TRACE = make_trace(tokens=20)
@@ -84,3 +84,22 @@ def test_what_other_thresholds_decide_about_the_same_scores(polarity: int) -> No
     forced[3] = True
     held = replace(trace, matrices={**trace.matrices, "forced": forced})
     assert (decided_by(held, limits - polarity * 1e6)[3] == ran[3]).all()
+
+
+def test_a_flip_is_told_by_the_loss_then_by_what_follows() -> None:
+    ran = bool(TRACE.matrix("exec_count")[0, 0])
+    what = "Skipping it" if ran else "Running it"
+    said = flip_reading(answer(flips=4, nats=0.5), 0, 0, can_depend=120)
+    assert said[0].startswith(f"{what} would raise the loss on the next token by 0.5000 nats, to ")
+    assert said[1] == "Over the 18 later tokens: +9.0000 nats in all."
+    assert said[2] == "Of the 120 decisions that can depend on it, 3 would change."
+    lower = flip_reading(answer(flips=1, nats=-0.5), 0, 0, can_depend=120)
+    assert "would lower the loss on the next token by 0.5000 nats" in lower[0]
+    same = flip_reading(answer(flips=1, nats=0.0), 0, 0, can_depend=120)
+    assert same[0] == f"{what} would leave the loss on the next token as it is."
+
+
+def test_the_last_token_has_no_next_token_to_lose_on() -> None:
+    said = flip_reading(answer(flips=1, nats=0.5), 19, 0, can_depend=4)
+    assert said[0].startswith("It is the last token of the text")
+    assert len(said) == 2

@@ -90,3 +90,16 @@ def test_the_first_token_is_the_tokenizers_own_choice() -> None:
     )
     assert skipviz.trace(model, tiny.TEXT, bos=False).tokens.equals(without.tokens)
     assert skipviz.trace(model, tiny.TEXT, bos=True).tokens.equals(found.tokens)
+
+
+@pytest.mark.parametrize(
+    "texts", [{"a.txt": "The fox."}, {"role": "user", "content": "x"}, {"a", "b"}]
+)
+def test_what_has_keys_or_no_order_is_refused(gated: skipviz.SkipModel, texts: Any) -> None:
+    with pytest.raises(InputError, match="Give a list of texts"):  # its keys were traced
+        skipviz.trace(gated, texts)
+
+
+def test_an_array_of_texts_is_texts(gated: skipviz.SkipModel) -> None:
+    trace = skipviz.trace(gated, np.array(["The fox.", "It sleeps."]))
+    assert trace.tokens["sequence"].n_unique() == 2

@@ -73,6 +73,9 @@ def test_a_table_of_too_many_decisions_is_refused(
         ("text,layers\nThe,22\n", "row 1: 'layers' is '22' and must be the numbers of the layers"),
         ("text,layers\nThe,\"[0, 1.5]\"\n", "row 1: 'layers' is '[0, 1.5]'"),
         ("text,layers\nThe,[0]\n cat,[4]\n", "row 2: layer 4 is not from 0 to 3"),
+        *((f'text,layers\nThe,"{cell}"\n', "row 1: 'layers' is")
+          for cell in ("0:3", "0..3", "0–3", "0-3", "0 - 3", "0→3", "1/2", "0_3", "0+3")),
+        ("text,layers,layers\nThe,[0],[1]\n", "two columns 'layers'"),
         ("text,layers\n", "has no rows"),
         ("", "is not a table"),
     ],
@@ -82,6 +85,13 @@ def test_what_a_table_lacks_is_said(written: str, said: str, tmp_path: Path) -> 
     with pytest.raises(TraceError) as caught:
         read_table(tmp_path / "a.csv", layers=4)
     assert said in str(caught.value)
+
+
+def test_layers_that_are_not_told_are_not_none(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "The", "layers": null}\n', encoding="utf-8")
+    with pytest.raises(TraceError, match="row 1: 'layers' is None"):
+        read_table(path, layers=4)
 
 
 def test_a_number_alone_is_refused_in_json_too(tmp_path: Path) -> None:

@@ -139,9 +139,9 @@ def test_scores_of_tokens_that_were_not_asked_are_unknown(tmp_path: Path) -> Non
     with Recorder(tmp_path / "run.jsonl", sites=SITES, layers=LAYERS) as r:
         r.tokens([["a", "b", "c"]])
         r.gate(0, ran=[1, 0, 0], score=[0.5, torch.nan, -0.5], threshold=0.0)
-        r.gate(0, ran=0, score=[torch.nan, torch.nan, 1.5])  # asked again: the last known stands
+        r.gate(0, ran=0, score=[torch.nan, torch.nan, -1.5])  # asked again: the last known stands
     trace, _ = open_recording(tmp_path / "run.jsonl")
-    np.testing.assert_array_equal(trace.matrix("score")[:, 0], [0.5, np.nan, 1.5])
+    np.testing.assert_array_equal(trace.matrix("score")[:, 0], [0.5, np.nan, -1.5])
     assert trace.matrix("exec_count")[:, 0].tolist() == [1, 0, 0]
 
 
@@ -217,6 +217,10 @@ def written(*lines: Any) -> io.BytesIO:
         ([HEAD, TOKENS, GATE | {"score": {"float32": "AAA"}}], "score cannot be unpacked"),
         ([HEAD, TOKENS, GATE | {"score": {"float32": "AACAfwAAAAA="}}], "that are not finite"),
         ([HEAD, TOKENS, GATE | {"ran": [1, None]}], "at ran"),
+        ([HEAD, TOKENS | {"nll": [-1.0, None]}, GATE, END], "tokens.nll is -1.0"),
+        ([HEAD, TOKENS | {"nll": [1.0, None], "surprisal": [None, 5.0]}, GATE, END],
+         "surprisal that is not the loss of the token before"),
+        ([HEAD, TOKENS | {"source": ["a", "b"]}, GATE, END], "of another source"),
         ([HEAD, TOKENS, END, TOKENS], "line 4: it stands after the end"),
         ([HEAD, END], "no token whose sites were all recorded"),
         ([HEAD | {"model": "\ud800"}], "half a character"),

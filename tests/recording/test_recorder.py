@@ -211,6 +211,24 @@ def test_a_cache_that_was_cut_or_reordered_is_refused(gated: skipviz.SkipModel) 
     assert "reorder_cache" not in vars(cache)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("change", ["order", "repeat", "inside"])
+def test_a_cache_whose_texts_change_is_refused(gated: skipviz.SkipModel, change: str) -> None:
+    ids = torch.cat([ids_of(gated), ids_of(gated).flip(1)])
+    cache = transformers.DynamicCache()
+    with pytest.raises(RecordingError, match="Texts were taken out"), skipviz.record(gated):  # noqa: PT012
+        if change == "inside":  # a recording within this one has seen the cache too
+            with skipviz.record(gated):
+                gated.model(ids[:, :9], past_key_values=cache)
+        else:
+            gated.model(ids[:, :9], past_key_values=cache)
+        if change == "repeat":
+            cache.batch_repeat_interleave(2)
+        else:
+            cache.batch_select_indices(indices=torch.tensor([1, 0]))
+    assert not {"batch_select_indices", "batch_repeat_interleave", "crop"} & set(vars(cache))
+
+
 def test_the_seed_of_draws_is_in_the_trace(gated: skipviz.SkipModel) -> None:
     drawn = fixed([0.5] * 8, seed=7)
     assert skipviz.trace(drawn, tiny.TEXT).run["seed"].item() == 7

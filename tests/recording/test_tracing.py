@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import skipviz
+from skipviz.experiments.hidden_states.attention_paid import attention_paid
+from skipviz.experiments.hidden_states.states import record_states
+from skipviz.families.gated.modules import gated_units
 from skipviz.recording.statistics import token_statistics
 from skipviz.recording.windows import plan_windows
 from tests import tiny
@@ -219,6 +224,38 @@ def test_numbers_that_are_none_are_named_with_layer_and_token() -> None:
     model = skipviz.from_parts(broken, tiny.tokenizer(), name="broken")
     with pytest.raises(skipviz.ModelError, match=r"broken gives NaN .* from layer 2 on, .*token 0"):
         skipviz.trace(model, tiny.TEXT)
+
+
+def test_a_gate_that_gives_nan_is_named() -> None:
+    broken = tiny.gated(seed=0)
+    unit = list(gated_units(broken))[2][2]
+    with torch.no_grad():
+        unit.gate.up.bias.fill_(torch.nan)
+    model = skipviz.from_parts(broken, tiny.tokenizer(), name="broken")
+    with pytest.raises(skipviz.ModelError, match=r"gate L2\.attn of broken gives NaN .*'The'"):
+        skipviz.trace(model, tiny.TEXT)
+
+
+def test_a_model_in_training_mode_is_refused() -> None:
+    model = skipviz.from_parts(tiny.gated(seed=0), tiny.tokenizer())
+    made = skipviz.trace(model, tiny.TEXT)
+    target = skipviz.Target(token=3)
+    model.model.model.layers[2].train()  # one layer is enough
+    asked: list[Callable[[], Any]] = [
+        lambda: skipviz.trace(model, tiny.TEXT),
+        lambda: skipviz.generate(model, tiny.TEXT, max_new_tokens=1),
+        lambda: skipviz.audit(model, made),
+        lambda: skipviz.what_if(model, made, threshold=0.1),
+        lambda: skipviz.attribute(model, made, target),
+        lambda: skipviz.attribute_depth(model, made),
+        lambda: record_states(model, made, most=4),
+        lambda: attention_paid(model, made, most=4),
+    ]
+    for ask in asked:
+        with pytest.raises(skipviz.InputError, match="training mode, in which dropout"):
+            ask()
+    model.model.eval()
+    assert skipviz.trace(model, tiny.TEXT).tokens["nll"].equals(made.tokens["nll"])
 
 
 def test_words_that_are_forbidden_leave_an_entropy(dense: skipviz.SkipModel) -> None:

@@ -38,12 +38,12 @@ def threshold_for(seen: Trace, budget: float, *, counted: Bools | None = None) -
     def excess(threshold: float) -> float:
         return _budget_at(seen, threshold, counted) - budget
 
-    score = seen.matrix("score")
-    low, high = float(np.nanmin(score)) - 1, float(np.nanmax(score))
-    if not excess(high) <= 0 <= excess(low):
+    low, high = _around_scores(seen)
+    least, most = (_budget_at(seen, threshold, counted) for threshold in (high, low))
+    if not least <= budget <= most:
         raise InputError(
-            f"Budget {budget} is out of reach: skipping all leaves {excess(high) + budget:.3f} "
-            f"and running everything {excess(low) + budget:.3f}. Choose one in between."
+            f"Budget {budget} is out of reach: skipping all leaves {least:.3f} and running "
+            f"everything {most:.3f}. Choose one in between."
         )
     # Scores have no scale of their own: as near as their float32 tells apart.
     near = float(np.finfo(np.float32).eps) * (high - low)
@@ -58,10 +58,19 @@ def budget_range(seen: Trace) -> tuple[float, float]:
     seen
         A trace of learned gates.
     """
+    low, high = _around_scores(seen)
+    return _budget_at(seen, high, None), _budget_at(seen, low, None)
+
+
+def _around_scores(seen: Trace) -> tuple[float, float]:
+    """Return a threshold below every score that is finite, and one that none of them is above."""
     score = seen.matrix("score")
-    return _budget_at(seen, float(np.nanmax(score)), None), _budget_at(
-        seen, float(np.nanmin(score)) - 1, None
-    )
+    finite = score[np.isfinite(score)]
+    if not finite.size:
+        raise InputError("The trace has no finite scores, so no threshold decides anything in it.")
+    least = finite.min()
+    below = min(float(least) - 1, float(np.nextafter(least, np.float32(-np.inf))))
+    return below, float(finite.max())
 
 
 def _budget_at(seen: Trace, threshold: float, counted: Bools | None) -> float:

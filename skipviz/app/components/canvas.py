@@ -18,8 +18,8 @@ from skipviz.app.components.component import component
 _COMPONENT = component(
     "canvas",
     scripts=(
-        "canvas_data", "canvas_colours", "canvas_text", "canvas_map", "canvas_panel",
-        "canvas_selection", "canvas_search", "canvas_address", "canvas",
+        "canvas_data", "canvas_parts", "canvas_colours", "canvas_text", "canvas_map",
+        "canvas_panel", "canvas_selection", "canvas_search", "canvas_address", "canvas",
     ),
 )  # fmt: skip
 
@@ -34,10 +34,13 @@ class Selection:
         Index of a token in ``trace.tokens``; None if none is selected.
     site
         Index of a site in ``trace.sites``; None if none is selected.
+    range
+        The first and the last token of the range that was chosen, if one was.
     """
 
     token: int | None = None
     site: int | None = None
+    range: tuple[int, int] | None = None
 
 
 def canvas(
@@ -45,6 +48,8 @@ def canvas(
     *,
     key: str,
     on_pick: Callable[[], None] | None = None,
+    on_flip: Callable[[], None] | None = None,
+    no_flips: str = "",
     on_address: Callable[[], None] | None = None,
 ) -> Selection:
     """Show the canvas and return what is selected.
@@ -52,35 +57,46 @@ def canvas(
     Parameters
     ----------
     data
-        What ``payload`` returned, or ``trace_payload`` and ``found_payload`` together.
+        What ``payload`` returned.
     key
         Streamlit's key of this place on the page.
     on_pick
         Called before the page reruns with a cell that was clicked, selected already or not; it is
         in Streamlit's state under ``key``, as ``cell``: the trace's key, token and site.
+    on_flip
+        Called before the page reruns because someone asked what flipping a decision would do; it is
+        in Streamlit's state under ``key``, as ``flip``: the trace's key, token and site.
+    no_flips
+        Why that cannot be asked of this trace; empty if it can.
     on_address
         Called before the page reruns because someone went back to an address of another trace; it
         is in Streamlit's state under ``key``, as ``address``.
     """
+    offers: dict[str, Any] = {"picks": on_pick is not None}
+    if on_flip is not None:
+        offers["flips"] = no_flips or True
     result = _COMPONENT(
         key=key,
-        data=data if on_pick is None else {**data, "picks": True},
-        default={"selected": None},
+        data=data | offers,
+        default={"selected": None, "range": None},
         on_selected_change=_nothing,
+        on_range_change=_nothing,
         on_address_change=on_address or _nothing,
-        **({} if on_pick is None else {"on_cell_change": on_pick}),
+        on_cell_change=on_pick or _nothing,
+        on_flip_change=on_flip or _nothing,
     )
     return selection_of(
         result.selected,
+        result.range,
         data=data,
         address={name: st.query_params.get(name) for name in ("trace", "token", "site")},
     )
 
 
 def selection_of(
-    selected: Any, *, data: dict[str, Any], address: dict[str, str | None]
+    selected: Any, chosen: Any = None, *, data: dict[str, Any], address: dict[str, str | None]
 ) -> Selection:
-    """Return what the component's value selects in a trace.
+    """Return what the component's values select in a trace: token and site, and the range.
 
     A value of an earlier trace that stood in this place counts for nothing. Where the component has
     not said anything yet, the page's address does, if it names this trace. Later it does not: what
@@ -89,9 +105,11 @@ def selection_of(
     key, count, sites = data["key"], data["count"], data["sites"]
     named = _named(data, address) if selected is None else [None, None]
     token, site = own_values(selected, key) or named
+    first, last = own_values(chosen, key) or [None, None]
     return Selection(
         token=int(token) if token is not None and 0 <= token < count else None,
         site=int(site) if site is not None and 0 <= site < len(sites) else None,
+        range=None if first is None or not 0 <= first <= last < count else (int(first), int(last)),
     )
 
 

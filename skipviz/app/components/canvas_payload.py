@@ -7,7 +7,6 @@ bytes as it is; the browser reads them with the list of parts that goes beside t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -87,29 +86,12 @@ class Packed:
         return pl.DataFrame({"b": np.frombuffer(b"".join(self._bytes), dtype=np.uint8)}).to_pandas()
 
 
-def payload(trace: Trace, *, key: str, lenses: Sequence[Lens] = ()) -> dict[str, Any]:
-    """Return what the component needs of a trace that stands in no address.
-
-    Parameters
-    ----------
-    trace, key
-        As of ``trace_payload``.
-    lenses
-        As of ``found_payload``.
-
-    Raises
-    ------
-    ValueError
-        If a lens is not of these tokens and sites.
-    """
-    sent = trace_payload(trace, key=key)
-    return sent | found_payload(trace, sent, lenses=lenses)
-
-
-def trace_payload(
+def payload(
     trace: Trace, *, key: str, compact: bool = False, address: str | None = None
 ) -> dict[str, Any]:
     """Return what the component needs of a trace, whatever was found about it.
+
+    What was found goes beside it (``canvas_beside``), so that it is sent once.
 
     Parameters
     ----------
@@ -152,42 +134,58 @@ def trace_payload(
     }
 
 
-def found_payload(
-    trace: Trace,
-    sent: dict[str, Any],
-    *,
-    lenses: Sequence[Lens] = (),
-    marks: npt.NDArray[np.uint8] | None = None,
-) -> dict[str, Any]:
-    """Return what the component needs of what was found, beside ``trace_payload``.
+def lens_payload(trace: Trace, lens: Lens, *, key: str) -> dict[str, Any]:
+    """Return what the component needs of a lens beside those of the trace.
 
     Parameters
     ----------
     trace
         The trace.
-    sent
-        What ``trace_payload`` returned for it.
-    lenses
-        Lenses beside those of the trace, of the same tokens.
-    marks
-        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
-        downstream, 0 elsewhere; None where nothing is compared.
+    lens
+        Of the same tokens and sites.
+    key
+        As of ``payload``.
 
     Raises
     ------
-    ValueError
-        If a lens is not of these tokens and sites.
+    InputError
+        If the lens is not of these tokens and sites.
     """
-    found = Packed()
-    shown = list(sent["lenses"])
-    for place, lens in enumerate(lenses, len(shown)):
-        told = _lens(lens, stored=_add_lens(found, trace, lens))
-        if any(told["slug"] == each["slug"] for each in shown):
-            told["slug"] += f"-{place}"
-        shown.append(told)
+    packed = Packed()
+    told = _lens(lens, stored=_add_lens(packed, trace, lens))
+    return _beside(packed, key=key, name=f"lens {lens.name}") | {"lens": told}
+
+
+def changed_payload(
+    marks: npt.NDArray[np.uint8] | None, *, key: str, name: str, **told: Any
+) -> dict[str, Any]:
+    """Return what the component needs of a question about decisions.
+
+    Parameters
+    ----------
+    marks
+        Of shape [tokens, sites]: 1 where a decision changed as asked, 2 where it changed
+        downstream, 0 elsewhere; None where there is no answer yet.
+    key
+        As of ``payload``.
+    name
+        Of the question.
+    **told
+        What else is told of it: ``cell``, the token and site that it flips, or None; ``stays``,
+        whether it is shown whatever is selected; ``cone``, as ``dependent_sites`` returns it;
+        ``words``, sentences; ``waits``, whether it is being answered.
+    """
+    packed = Packed()
     if marks is not None:
-        found.add("marks", marks.astype(np.uint8).T)
-    return {"lenses": shown, "found": found.table(), "foundParts": found.parts}
+        # Few decisions change: where, and how.
+        places = np.flatnonzero(marks.T)
+        packed.add("at", places.astype(np.uint32))
+        packed.add("how", marks.T.reshape(-1)[places].astype(np.uint8))
+    return _beside(packed, key=key, name=name) | {"question": told}
+
+
+def _beside(packed: Packed, *, key: str, name: str) -> dict[str, Any]:
+    return {"key": key, "name": name, "bytes": packed.table(), "parts": packed.parts}
 
 
 def span_texts(trace: Trace) -> pl.DataFrame:
@@ -297,7 +295,7 @@ def _add_lens(packed: Packed, trace: Trace, lens: Lens) -> str:
             f"The values of lens {lens.name!r} have shape {lens.values.shape}; of this trace it "
             f"is {expected}."
         )
-    name = f"lens{len(packed.parts)}"
+    name = "lens"
     packed.add(name, _half(lens.values.T))
     return name
 

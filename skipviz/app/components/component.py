@@ -8,10 +8,11 @@ from typing import Any
 import streamlit as st
 
 
-def component(name: str, *, scripts: tuple[str, ...] = ()) -> Any:
+def component(name: str, *, scripts: tuple[str, ...] = (), shows: bool = True) -> Any:
     """Return the Streamlit component of a name.
 
-    ``text.js`` and ``text.css`` come before its own files: every component shows a text.
+    ``text.js`` and ``text.css`` come before its own files: every component that shows something
+    shows a text.
 
     Parameters
     ----------
@@ -20,7 +21,11 @@ def component(name: str, *, scripts: tuple[str, ...] = ()) -> Any:
     scripts
         The names of its scripts in order, each with one purpose; only ``name`` if empty. They
         are put together to one.
+    shows
+        Whether it shows anything; one that does not is a script alone.
     """
+    if not shows:
+        return st.components.v2.component(f"skipviz_{name}", js=_read(f"{name}.js"))
     return st.components.v2.component(
         f"skipviz_{name}",
         html=_read(f"{name}.html"),

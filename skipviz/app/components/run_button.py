@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
+from concurrent import futures
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from skipviz.app.components.durations import in_words
+from skipviz.app.components.durations import all_take, in_words, takes
 from skipviz.app.components.plain_text import plain
+from skipviz.app.costs import Effort
 from skipviz.app.jobs import ForgottenError, Jobs, Request, kept_result
 from skipviz.app.sessions import this_session
-from skipviz.app.state import StartedRun, state
+from skipviz.app.state import OfferedRun, StartedRun, state
 from skipviz.app.worker import Job
 from skipviz.errors import MissingExtraError, SkipvizError, Stopped
 from skipviz.log import LOG, start_log
@@ -21,6 +24,10 @@ from skipviz.traces import Trace
 
 PATHS = "paths"
 """The run of the text, on which every page builds."""
+POLL_SECONDS = 0.2
+"""Between two looks at how far a run is that the page waits for."""
+SHORT_SECONDS = 3.0
+"""For which the text's run is waited for before the page is drawn again."""
 
 Result = TypeVar("Result")
 
@@ -104,8 +111,9 @@ def tried(
     start: Callable[[], Job[Result]],
     *,
     settings: str = "",
+    effort: Effort | None = None,
 ) -> Result | None:
-    """Show a button and the run it starts; return the result, once it is there.
+    """Show a button with what its run takes, and the run; return the result, once it is there.
 
     Parameters
     ----------
@@ -119,17 +127,27 @@ def tried(
         Starts the run, or finds it.
     settings
         Whatever else the result depends on.
+    effort
+        What the run costs; if not given, as much as runs of this name on as many characters.
     """
     asked = (request.key, settings)
+    cost = effort or request.effort_of(name)
 
     def begin() -> None:
         follow(name, start, asked=asked, request=request)
+        job = state().runs[name].job
+        job.effort = job.effort or cost
 
-    if st.button(label, type="primary", key=f"try {name}"):
-        begin()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        if st.button(label, type="primary", key=f"try {name}"):
+            begin()
+        beside = st.container()
     result: Result | None = outcome(name, asked=asked)
     if result is None and not state().runs_under_way(name):
-        state().offered[label] = begin
+        seconds = jobs().costs.seconds(cost)
+        said = takes(seconds)
+        beside.caption(f"{said[0].upper()}{said[1:]}.")
+        state().offered[label] = OfferedRun(begin, seconds)
     return result
 
 
@@ -140,13 +158,15 @@ def offer_all() -> None:
         return
 
     def begin_all() -> None:
-        for begin in offered.values():
-            begin()
+        for each in offered.values():
+            each.begin()
 
-    st.button(
-        f"Run all {len(offered)}", key="run all", on_click=begin_all,
-        help=plain(f"One after the other: {', '.join(offered)}. Each can be stopped."),
-    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            f"Run all {len(offered)}", key="run all", on_click=begin_all,
+            help=plain(f"One after the other: {', '.join(offered)}. Each can be stopped."),
+        )  # fmt: skip
+        st.caption(plain(all_take({name: each.seconds for name, each in offered.items()})))
 
 
 def computed(
@@ -198,7 +218,7 @@ def traced_now() -> tuple[Request, Trace] | None:
     return replace(shown.request, weights=weights, setup=setup), traced
 
 
-@st.fragment(run_every=0.5)
+@st.fragment(run_every=POLL_SECONDS)
 def wait(job: Job[Any], name: str) -> None:
     """Show how far a run is until it is done."""
     if job.future.done():
@@ -208,6 +228,26 @@ def wait(job: Job[Any], name: str) -> None:
     if st.button("Stop", key=f"stop {name}"):
         give_up(name)
         st.rerun()
+
+
+def wait_shortly(name: str) -> None:
+    """Wait for a run that was just asked for, so that one soon done is shown without detours.
+
+    Meanwhile the browser shows the page as it was. A page that is drawn again while its text is run
+    takes time from the run, and is out of date when it is there.
+    """
+    run, end = state().runs[name], time.monotonic() + SHORT_SECONDS
+    if not run.under_way:
+        return
+    place = st.empty()
+    with place.container():
+        bar = st.progress(0.0)
+        st.button("Stop", key=f"stop at once {name}", on_click=give_up, args=(name,))
+    while run.under_way and time.monotonic() < end:
+        futures.wait([run.job.future], POLL_SECONDS)
+        # The name of a folder is in it. Here the press of a button ends the waiting, too.
+        bar.progress(run.job.share, text=plain(how_far(run.job, before=jobs().before(run.job))))
+    place.empty()
 
 
 def how_far(job: Job[Any], *, before: int) -> str:
@@ -233,27 +273,29 @@ def how_far(job: Job[Any], *, before: int) -> str:
 def explain(error: BaseException) -> None:
     """Say what went wrong: what the user can change in a sentence, anything else as our fault."""
     if isinstance(error, Stopped):
-        st.info("Stopped. Press the button to run it again.")
+        st.info(problem_words(error))
     elif isinstance(error, ForgottenError):
         st.info(str(error))
     elif isinstance(error, MissingExtraError):  # says how to install it
         st.info(plain(str(error)))
-    elif isinstance(error, SkipvizError):
-        st.error(plain(str(error)))
     else:
-        st.error(fault(error))
+        st.error(plain(problem_words(error)))
 
 
-def fault(error: BaseException) -> str:
-    """Return what a page says of an error that no user can mend, in Markdown."""
+def problem_words(error: BaseException) -> str:
+    """Return what went wrong as plain text: where no user can mend it, where to look."""
+    if isinstance(error, Stopped):
+        return "Stopped. Press the button to run it again."
+    if isinstance(error, SkipvizError):
+        return str(error)
     log = os.environ.get(LOG)
     where = (
-        f"The log, {plain(log)}, has the details."
+        f"The log, {log}, has the details."
         if log
         else "The terminal in which skipviz runs has the details; to keep them in a file, set the "
-        f"environment variable {plain(LOG)} to its name and start skipviz again."
+        f"environment variable {LOG} to its name and start skipviz again."
     )
     return (
         f"This is a fault in skipviz, not in your text or settings ({type(error).__name__}: "
-        f"{plain(str(error))}). {where}"
+        f"{error}). {where}"
     )

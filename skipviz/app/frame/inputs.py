@@ -13,9 +13,11 @@ from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs
 from skipviz.app.frame.gates_input import GATES_OF, choose_gates
-from skipviz.app.frame.stored import stored_trace
+from skipviz.app.frame.kept_session import offer_to_open
+from skipviz.app.frame.stored import stored_trace, uploaded
 from skipviz.app.jobs import Request
 from skipviz.app.served import folders_offered
+from skipviz.app.session_file import is_session
 from skipviz.app.state import restore, set_widget, state, widgets
 from skipviz.errors import ModelError, TextError
 from skipviz.families import Settings
@@ -59,10 +61,13 @@ def fill_in(request: Request) -> None:
         values["folder"] = request.model
     if request.gates is not None:
         values[f"{GATES_OF}{request.model}"] = request.gates
-    if request.policy is not None:
-        values[f"policy of {request.model}"] = request.policy
-    if request.budget is not None:
-        values[f"budget of {request.model} {request.policy}"] = request.budget
+    settings = _settings(request.model)
+    policy = request.policy
+    if settings is not None and policy is not None and policy in settings.policies:
+        values[f"policy of {request.model}"] = policy
+        settings = settings.under(policy, name=request.model)
+    if settings is not None and request.budget in settings.budgets:
+        values[f"budget of {request.model} {policy}"] = request.budget
     if len(request.documents) == 1 and not request.documents[0].messages:
         values |= {"kind": "Paste", "pasted": request.documents[0].text}
     for key, value in values.items():
@@ -114,7 +119,11 @@ def _choose() -> Request | None:
 def _choose_stored() -> Request | None:
     """Offer a trace instead of a text; return what made it when the button is pressed."""
     try:
-        request, trace = stored_trace()
+        upload = uploaded()
+        if is_session(upload.getvalue()):
+            offer_to_open(upload)
+            return None
+        request, trace = stored_trace(upload)
     except TextError as error:
         st.info(plain(str(error)))
         return None

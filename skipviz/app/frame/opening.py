@@ -12,6 +12,7 @@ from skipviz.app.components.run_button import PATHS, follow, jobs
 from skipviz.app.frame.stored import request_of
 from skipviz.app.jobs import ForgottenError, Request
 from skipviz.app.state import on_canvas, state
+from skipviz.app.worker import Job
 from skipviz.readings.paths import shallowest_token
 from skipviz.traces import Trace
 
@@ -40,10 +41,20 @@ def open_at_start() -> None:
 
 def show_request(request: Request) -> None:
     """Show a request's trace, which is run where it is no longer kept; the sample never is."""
+    follow(PATHS, lambda: asked_for(request), asked=request.key, request=request)
+    state().documents = request.documents
+
+
+def asked_for(request: Request) -> Job[Trace]:
+    """Submit a request; the sample is never run."""
     if is_sample(request):
         jobs().keep(*sample())
-    follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
-    state().documents = request.documents
+    return jobs().submit(request)
+
+
+def show_sample() -> None:
+    """Show the sample."""
+    show_request(sample()[0])
 
 
 @st.cache_resource

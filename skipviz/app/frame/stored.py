@@ -6,9 +6,10 @@ import hashlib
 import io
 
 import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from skipviz.analysis.tokens.classes import text_of_tokens
-from skipviz.app.jobs import Request
+from skipviz.app.jobs import Request, ids_of
 from skipviz.app.served import check_token_count
 from skipviz.app.state import state
 from skipviz.errors import InputError, TextError, TraceError
@@ -21,21 +22,33 @@ FREE = ("learned", "static", "random", "dense", "none")
 name, as of a guarded or a forced trace, it says so instead of deciding otherwise."""
 
 
-def stored_trace() -> tuple[Request, Trace]:
-    """Offer an upload and return the trace in it, behind what would have made it.
+def uploaded() -> UploadedFile:
+    """Offer an upload of a trace or a session, and return it.
 
     Raises
     ------
     TextError
-        If nothing has been uploaded, or it is no trace with tokens.
+        If nothing has been uploaded.
     """
-    upload = st.file_uploader(
-        "Upload a trace", type=["parquet", "jsonl"], key="stored",
-        help="A file from “Trace” under Downloads, from `skipviz trace --parquet`, or a recording "
-        "made elsewhere (.jsonl). Nothing is run to show it.",
+    upload: UploadedFile | None = st.file_uploader(
+        "Upload a trace or a session", type=["parquet", "jsonl", "zip"], key="stored",
+        help="A file from “Trace” under Downloads, from `skipviz trace --parquet`, a recording "
+        "made elsewhere (.jsonl), or a session (.zip) that “Save the session” saved. Nothing is "
+        "run to show it.",
     )  # fmt: skip
     if upload is None:
         raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
+    return upload
+
+
+def stored_trace(upload: UploadedFile) -> tuple[Request, Trace]:
+    """Return the trace in an upload, behind what would have made it.
+
+    Raises
+    ------
+    TextError
+        If it is no trace with tokens.
+    """
     known = state().stored
     if known is not None and known[0] == upload.file_id:
         return known[1:]  # read once, and not at every rerun of the page
@@ -72,6 +85,7 @@ def request_of(trace: Trace, *, stored: str) -> Request:
         weights=run["weights_sha256"],
         setup=run["setup_sha256"],
         stored=stored,
+        ids=ids_of(trace),
     )
 
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
+from skipviz.app.cell_answers import (
+    add_audit,
+    ask_flip,
+    flip_payload,
+    no_flips,
+    question_payload,
+)
 from skipviz.app.components.canvas import canvas
-from skipviz.app.components.canvas_payload import found_payload, trace_payload
-from skipviz.app.components.run_button import jobs
+from skipviz.app.components.canvas_beside import hand_over
+from skipviz.app.components.canvas_payload import lens_payload, payload
+from skipviz.app.components.run_button import jobs, traced_now
 from skipviz.app.frame.opening import show_request
 from skipviz.app.jobs import Request
+from skipviz.app.on_canvas import OnCanvas
 from skipviz.app.state import on_canvas, state, widget
 from skipviz.traces import Trace
 
 CANVAS = "canvas"
+BESIDE = "beside_canvas"
+"""Where the parts of what stands on the canvas are, which show nothing themselves."""
 MOST_SHOWN = 200_000
 """Tokens that a canvas can hold."""
 
@@ -34,22 +47,48 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
         )
         return
     key, on = request.key, on_canvas(request)
+    add_audit(request, trace, on)
     sent = jobs().made(
         f"canvas {address} {key}",
-        lambda: trace_payload(trace, key=key, compact=True, address=address),
-    )
-    found = jobs().made(
-        f"found on canvas {key} {on.made_from}",
-        lambda: found_payload(
-            trace,
-            sent,
-            lenses=[lens for _, lens in on.lenses.values()],
-            marks=None if on.marks is None else on.marks[1],
-        ),
+        lambda: payload(trace, key=key, compact=True, address=address),
     )
     with st.container(key="workbench"):
-        shown = sent | found | ({} if on.asked is None else {"select": on.asked})
-        on.take(canvas(shown, key=CANVAS, on_pick=_picked, on_address=_went_back))
+        on.take(
+            canvas(
+                sent,
+                key=CANVAS,
+                on_pick=_picked,
+                on_flip=_asked_flip,
+                no_flips=no_flips(trace),
+                on_address=_went_back,
+            )
+        )
+    with st.container(key=BESIDE):
+        st.html(f"<style>.st-key-{BESIDE} {{ display: none; }}</style>")
+        _hand_over(request, trace, on)
+
+
+def _hand_over(request: Request, trace: Trace, on: OnCanvas) -> None:
+    """Hand the canvas what stands on it beside the trace."""
+    key = request.key
+    for name, (source, lens) in on.lenses.items():
+        fresh = on.fresh[1] if on.fresh[0] == name else None
+        made = jobs().made(
+            f"lens on canvas {key} {name} {source}", partial(lens_payload, trace, lens, key=key)
+        )
+        hand_over(made | {"fresh": fresh})
+    for found in (question_payload(request, on), flip_payload(request)):
+        if found is not None:
+            hand_over(found)
+    hand_over({"key": key, "name": "asked", "select": on.asked, "rangeClears": on.range_clears})
+
+
+def _asked_flip() -> None:
+    """Begin to answer what flipping a decision would do."""
+    asked = getattr(widget(CANVAS), "flip", None)
+    known = traced_now()
+    if asked is not None and known is not None and asked[0] == known[0].key:
+        ask_flip(*known, int(asked[1]), int(asked[2]))
 
 
 def _picked() -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 import threading
+from contextlib import suppress
 from importlib import import_module
+from pkgutil import iter_modules
 
 import streamlit as st
 
+from skipviz.app import views
 from skipviz.app.components.run_button import jobs
 from skipviz.folders import BACKBONE, FIRST
 from skipviz.home import home
@@ -22,7 +25,7 @@ IMPORTED = (
 
 
 class WarmUp:
-    """Imports what models need, and loads the one that is offered first."""
+    """Imports what models need, loads the one that is offered first, and imports all pages."""
 
     def __init__(self) -> None:
         self._imported = threading.Event()
@@ -50,6 +53,9 @@ class WarmUp:
             self._imported.set()  # a page that needs what is broken says so itself
         if (home() / "models" / BACKBONE).is_dir():  # else the first run fetches it, and says so
             jobs().load(FIRST)
+        for page in iter_modules(views.__path__, f"{views.__name__}."):
+            with suppress(ImportError):  # the page says what is missing when it is opened
+                import_module(page.name)
 
 
 @st.cache_resource

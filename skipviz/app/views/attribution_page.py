@@ -9,6 +9,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import single_text, text_caption
 from skipviz.app.state import on_canvas
+from skipviz.app.token_range import say_whole_text
 from skipviz.app.views.attributions.over_depth import show_depth
 from skipviz.app.views.attributions.over_tokens import show_text
 from skipviz.app.views.correlation import show_correlations
@@ -33,6 +34,7 @@ def page() -> None:
         return
     request, traced = chosen
     text_caption(traced)
+    say_whole_text(request, traced, why="shares add up over all tokens.")
     token = _choose_token(request, traced)
     st.subheader("Over the text")
     show_text(request, traced, token)

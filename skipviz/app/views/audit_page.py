@@ -18,6 +18,7 @@ from skipviz.analysis.gates.quality import (
     reliability,
 )
 from skipviz.analysis.tokens.classes import token_classes
+from skipviz.app.components.chart_clicks import select_cell
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
@@ -25,6 +26,7 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import audited, in_context, named_cells, single_text
 from skipviz.app.state import on_canvas
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.experiments.decision_audit import Downstream
 from skipviz.plots.decision_audit import (
     Shown,
@@ -33,7 +35,7 @@ from skipviz.plots.decision_audit import (
     reliability_figure,
     utility_map,
 )
-from skipviz.plots.lenses.found import regret_lens, utility_lens
+from skipviz.plots.lenses.found import regret_lens
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.budgets import budget_reading
 from skipviz.readings.decision_audit import (
@@ -70,10 +72,11 @@ def page() -> None:
         said, helps = missed
         where = " The page “Skip paths” offers thresholds for this kind of text." if helps else ""
         st.warning(plain(said + where))
+    within = chosen_range(request, traced, but="The price of FLOPs is that of the whole text.")
     downstream = _choose_downstream()
     cells = audited(request, traced, downstream)
     if cells is not None:
-        _show(request, traced, cells, downstream, answer)
+        _show(request, traced, cells, within, downstream, answer)
 
 
 def _choose_downstream() -> Downstream:
@@ -94,6 +97,7 @@ def _show(
     request: Request,
     traced: Trace,
     cells: pl.DataFrame,
+    within: TokenRange,
     downstream: Downstream,
     answer: DeltaGenerator,
 ) -> None:
@@ -109,7 +113,10 @@ def _show(
         "would spend as many FLOPs as this one.",
     )
     price = implied_price(traced, cells) if PRICES[str(priced)] else 0.0
-    marked = judged(traced, cells, price=price)
+    marked = within.rows(judged(traced, cells, price=price))
+    if marked.is_empty():
+        st.info("No decision was audited here: the last token predicts nothing. Choose others.")
+        return
     _numbers(marked, price, answer)
     shown = st.segmented_control(
         "Map of", list(UTILITY_MAPS), default="Net utility", required=True, key="map"
@@ -117,6 +124,8 @@ def _show(
     st.plotly_chart(
         utility_map(traced, marked, shown=cast(Shown, UTILITY_MAPS[str(shown)])), key="utility"
     )
+    select_cell(request, traced, "utility")
+    st.caption("Click a cell to select its token and site on the canvas.")
     left, right = st.columns(2)
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
     sites = quality_by(marked, "label")
@@ -134,7 +143,7 @@ def _show(
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(
         f"audit {downstream} {price}",
-        lambda: [regret_lens(traced, marked), utility_lens(traced, cells)],
+        lambda: [regret_lens(traced, judged(traced, cells, price=price))],
     )
 
 

@@ -9,12 +9,10 @@ from typing import Literal
 import streamlit as st
 
 from skipviz.analysis.findings import SIGNS, CheckUp, Finding
-from skipviz.app.components.durations import takes
 from skipviz.app.components.heading import heading
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
-from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.experiments.checkup.running import CHECKED_TOKENS, check
 from skipviz.plots.checkup_page import checkup_html
@@ -40,7 +38,6 @@ def page() -> None:
     text_caption(
         trace,
         f"of which {min(int((sequence == sequence[0]).sum()), CHECKED_TOKENS)} are run",
-        takes(jobs().costs.seconds(_effort(request))),
     )
     found = tried(
         "checkup",
@@ -52,17 +49,13 @@ def page() -> None:
             lambda model, progress, stop: check(
                 model, request.documents[0], progress=progress, stop=stop
             ),
-            effort=_effort(request),
         ),
+        effort=Effort(f"checkup {request.model}", CHECKED_TOKENS),
     )
     if found is None:
         st.subheader("What the trace alone shows")
         found = check(trace)
     _show(found)
-
-
-def _effort(request: Request) -> Effort:
-    return Effort(f"checkup {request.model}", CHECKED_TOKENS)
 
 
 def _show(found: CheckUp) -> None:

@@ -21,14 +21,17 @@ from skipviz.analysis.clusters.clustering import MAX_CLUSTERS, MIN_TOKENS, clust
 from skipviz.analysis.clusters.grouping import ClusteringMethod
 from skipviz.analysis.clusters.maps import ClusterMap, Projection, map_profiles
 from skipviz.analysis.clusters.profiles import ProfileValue
+from skipviz.app.components.chart_clicks import clicked_point, select_clicked
 from skipviz.app.components.cluster_view import cluster_text_view, payload
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import traced_text
 from skipviz.app.state import on_canvas, state, widget
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.errors import InputError
 from skipviz.plots.clustered_text import cluster_text
 from skipviz.plots.clusters import (
@@ -237,9 +240,13 @@ def _looked_at(
 def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     st.subheader("The map and the text")
     mapped = _choose_map(request, traced, found, settings)
+    chosen = chosen_range(
+        request, traced, but="They are highlighted; clusters and what they have in common are "
+        "of the whole text.",
+    )  # fmt: skip
     if mapped is not None:
         key = hashlib.sha256(f"{request.key} {settings} {mapped.method}".encode()).hexdigest()
-        _explore(traced, found, mapped, key)
+        _explore(request, traced, found, mapped, key, chosen)
     st.subheader("Which layers each cluster runs, and how many clusters there are")
     left, right = st.columns(2)
     left.plotly_chart(cluster_profiles(traced, found.profiles), key="cluster_profiles")
@@ -251,6 +258,18 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     )
     _cards(found)
     _downloads(traced, found)
+    own = found.tokens is found.clusters.tokens
+    notebook_cells(
+        "skipviz.plots.cluster_profiles(trace, mean_profiles(trace, tokens))",
+        "skipviz.plots.cluster_criterion(trace, clusters)",
+        imports=["from skipviz.analysis.clusters.clustered import mean_profiles"],
+        first=[
+            FROM_TRACE,
+            'clusters = skipviz.Clusters.load("clusters.parquet")',
+            f"tokens = {'clusters.tokens' if own else 'clusters.assign(trace)'}",
+        ],
+        files=f"{SAVED_AS} The button above saves clusters.parquet.",
+    )
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(settings, lambda: [cluster_lens(traced, found.tokens)])
 
@@ -281,7 +300,9 @@ def _choose_map(request: Request, traced: Trace, found: Found, settings: str) ->
 
 
 @st.fragment
-def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
+def _explore(
+    request: Request, traced: Trace, found: Found, mapped: ClusterMap, key: str, within: TokenRange
+) -> None:
     """Show map and text, linked: what is selected in one is highlighted in the other."""
     tokens = found.tokens
     names = [cluster_name(each) for each in sorted(tokens["cluster"].drop_nulls().unique())]
@@ -299,14 +320,18 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
     if points:
         st.button("Clear the selection", on_click=_clear, args=(key,))
     of_name = tokens["cluster"].map_elements(cluster_name, pl.String, skip_nulls=False)
-    lit = mapped.tokens["point"].is_in(points) if points else of_name == chosen
-    every = not points and chosen == ALL
+    lit = mapped.tokens["point"].is_in(points) if points else (of_name == chosen) | (chosen == ALL)
+    every = not points and chosen == ALL and within.ends is None
+    if within.ends is not None:
+        lit &= tokens["token"].is_between(*within.ends)
     left, right = st.columns(2)
     with right:
         shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())
-        selected = cluster_text_view(shown, key="cluster_text")
-        if selected is not None and selected >= len(traced):
-            selected = None
+        here = cluster_text_view(shown, key="cluster_text")
+        on = on_canvas(request)
+        if here is not None and here < len(traced):
+            on.select("cluster text", here)
+        selected = on.selection.token if on.asked is None else on.asked[1]
     with left:
         of_points = mapped.tokens.filter(lit)["point"].unique().to_list()
         figure = cluster_map(
@@ -320,8 +345,12 @@ def _explore(traced: Trace, found: Found, mapped: ClusterMap, key: str) -> None:
             figure,
             key=f"map {key}",
             on_select=lambda: _keep_selected(key),
-            selection_mode=("points", "box", "lasso"),
+            selection_mode=("box", "lasso"),
         )
+        point = clicked_point(f"map {key}")
+        if point is not None and point["data"]:
+            of_point = mapped.tokens.filter(point=int(point["data"][0]))
+            select_clicked(request, "cluster map", int(of_point["token"][0]))
     st.caption(map_reading(tokens.height, mapped, lit=None if every else int(lit.sum())))
     if selected is not None:
         st.text(clustered_token_reading(traced, tokens, mapped, token=selected))

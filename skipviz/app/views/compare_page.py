@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime
 
 import polars as pl
 import streamlit as st
@@ -11,12 +12,16 @@ from skipviz import plots
 from skipviz.analysis.comparison import TraceComparison, compare_traces
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, computed, jobs, traced_now
+from skipviz.app.frame.opening import asked_for, sample
 from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
+from skipviz.app.one_text import no_text_yet
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.comparison.traces import traces_caveat, traces_reading
@@ -42,19 +47,20 @@ def page() -> None:
     )  # fmt: skip
     known = traced_now()
     if known is None:
+        no_text_yet()
         return
     request, trace = known
     shown = state().runs[PATHS].finished
     others = {
         run.request.address: run
-        for run in recent_runs().of(this_visitor())
+        for run in [*recent_runs().of(this_visitor()), RecentRun(sample()[0], datetime.now())]
         if shown is None or run.request.key != shown.request.key
     }
     if not others:
         st.info(NOTHING)
         return
     second = _choose(others).request
-    other = computed(OTHER_RUN, "Trace it again", second, lambda: jobs().submit(second))
+    other = computed(OTHER_RUN, "Trace it again", second, lambda: asked_for(second))
     if other is None:
         return
     found = jobs().made(
@@ -84,7 +90,7 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
     st.markdown(traces_reading(found))
     st.plotly_chart(plots.comparison_figure(found), key="comparison")
     if found.match != "none":
-        st.caption("The canvas above can be coloured by both differences.")
+        st.caption("The canvas above can be coloured by what differs.")
     left, right = st.columns(2)
     _text(left, "First", found.trace)
     _text(right, "Second", found.other)
@@ -92,23 +98,32 @@ def _show(request: Request, second: Request, found: TraceComparison) -> None:
         st.dataframe(found.totals, hide_index=True, width="stretch")
     tables = {"Totals": ("comparison-totals", found.totals)}
     if found.match != "none":
-        _where(found)
+        chosen = chosen_range(
+            request, found.trace, but="That is of the places where they differ most; all else is "
+            "of the whole text.",
+        )  # fmt: skip
+        _where(found, chosen)
         tables["Pieces of the text"] = ("comparison-pieces", found.pieces)
     if found.shared_sites.height:
         with st.expander("Shared sites"):
             st.dataframe(found.shared_sites, hide_index=True, width="stretch")
         tables["Shared sites"] = ("comparison-sites", found.shared_sites)
     csv_buttons(tables)
+    notebook_cells(
+        "skipviz.plots.comparison_figure(skipviz.compare_traces(trace, other))",
+        first=[FROM_TRACE, 'other = skipviz.Trace.load("other.parquet")'],
+        files=f"{SAVED_AS} Show the second run and save its trace as other.parquet.",
+    )
     st.caption(traces_caveat(found))
 
 
 def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     """Let the canvas be coloured by what differs."""
     on = on_canvas(request)
-    if found.match == "none":
-        for name in COMPARISON_LENSES:  # of the run that was compared before
-            on.unpaint(name)
-    on.paint(f"comparison with {second.key}", lambda: comparison_lenses(found))
+    lenses = comparison_lenses(found)
+    for name in set(COMPARISON_LENSES) - {lens.name for lens in lenses}:
+        on.unpaint(name)  # of the run that was compared before
+    on.paint(f"comparison with {second.key}", lambda: lenses)
 
 
 def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:
@@ -119,9 +134,9 @@ def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> 
             st.html(plots.token_html(trace, limit=TEXT_TOKENS))
 
 
-def _where(found: TraceComparison) -> None:
+def _where(found: TraceComparison, chosen: TokenRange) -> None:
     """List the pieces whose surprisal differs most."""
-    pieces = found.pieces.with_columns(
+    pieces = chosen.rows(found.pieces, column="first_token").with_columns(
         nats=pl.col("surprisal") - pl.col("surprisal_other"),
         layers=pl.col("layers_used") - pl.col("layers_used_other"),
     )

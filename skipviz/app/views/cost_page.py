@@ -15,9 +15,9 @@ from skipviz.analysis.timing.bench_rows import CELL, read_bench
 from skipviz.analysis.timing.measured import PHASES, Cost
 from skipviz.analysis.timing.parts import flops_by_part, part_totals
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import takes
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -25,6 +25,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.sessions import this_session
 from skipviz.app.state import state
+from skipviz.app.token_range import chosen_range
 from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
@@ -64,7 +65,8 @@ def page() -> None:
     known = traced_text()
     if known is not None:
         request, trace = known
-        _show_flops(trace)
+        chosen = chosen_range(request, trace, but="Times are measured on the whole text.")
+        _show_flops(chosen.part(trace))
         _offer(request, trace)
     _benches()
 
@@ -97,6 +99,10 @@ def _show_flops(trace: Trace) -> None:
             hide_index=True,
         )
         csv_buttons({"FLOPs by layer": ("flops-by-part", parts)})
+    notebook_cells(
+        "skipviz.plots.flops_by_part_figure(trace, flops_by_part(trace))",
+        imports=["from skipviz.analysis.timing.parts import flops_by_part"],
+    )
 
 
 def _offer(request: Request, trace: Trace) -> None:
@@ -110,12 +116,13 @@ def _offer(request: Request, trace: Trace) -> None:
         )
         return
     effort = Effort(f"cost {request.model}", len(trace))
-    text_caption(trace, *part, takes(jobs().costs.seconds(effort)))
+    text_caption(trace, *part)
     found = tried(
         "cost",
         "Measure the time",
         request,
-        lambda: _begin(request, trace, effort),
+        lambda: _begin(request, trace),
+        effort=effort,
     )
     if found is None:
         st.caption(
@@ -126,14 +133,13 @@ def _offer(request: Request, trace: Trace) -> None:
     _show(trace, found)
 
 
-def _begin(request: Request, trace: Trace, effort: Effort) -> Job[Cost]:
+def _begin(request: Request, trace: Trace) -> Job[Cost]:
     """Start a measurement of its own: each press measures anew, in every session."""
     state().measurements += 1
     return jobs().experiment(
         request,
         f"cost {state().measurements} of {this_session()}",
         lambda model, progress, stop: cost(model, trace, progress=progress, stop=stop),
-        effort=effort,
     )
 
 

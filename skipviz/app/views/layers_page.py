@@ -21,11 +21,13 @@ from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import FEATURE_NAMES, token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import no_gates, text_caption, traced_text
 from skipviz.app.state import on_canvas
+from skipviz.app.token_range import TokenRange, chosen_range, say_whole_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
 from skipviz.experiments.hidden_states.prediction_by_depth import (
     convergence_layers,
@@ -103,12 +105,13 @@ def _token_classes(request: Request, traced: Trace) -> None:
         st.info(no_gates(traced, "every layer runs for every token"))
         return
     linguistic = st.toggle(LINGUISTIC, key="layers_linguistic")
+    chosen = chosen_range(request, traced)
 
     def run(progress: Progress) -> pl.DataFrame:
-        classes = token_classes(traced, linguistic=linguistic)
-        return specialties(traced, classes, seed=SEED, progress=progress)
+        classes = chosen.rows(token_classes(traced, linguistic=linguistic))
+        return specialties(chosen.part(traced), classes, seed=SEED, progress=progress)
 
-    table = _analysed(request, f"specialties {linguistic}", run)
+    table = _analysed(request, f"specialties {linguistic}", run, chosen)
     if table is None:
         return
     st.markdown(specialty_reading(table))
@@ -146,6 +149,18 @@ def _token_classes(request: Request, traced: Trace) -> None:
             height=300,
         )
     _offer(traced, {"Classes and sites": ("specialties", table)})
+    notebook_cells(
+        f"skipviz.plots.specialty_map(trace, table, feature={feature!r})",
+        imports=[
+            "from skipviz.analysis.layers.specialties import specialties",
+            "from skipviz.analysis.tokens.classes import token_classes",
+        ],
+        first=[
+            FROM_TRACE,
+            f"classes = token_classes(trace, linguistic={linguistic})",
+            f"table = specialties(trace, classes, seed={SEED})",
+        ],
+    )
     on_canvas(request).paint(
         f"classes {linguistic} {feature}",
         lambda: [class_lens(token_classes(traced, linguistic=linguistic), feature=feature)],
@@ -154,13 +169,14 @@ def _token_classes(request: Request, traced: Trace) -> None:
 
 def _difficulty(request: Request, traced: Trace) -> None:
     st.subheader("Do hard tokens use more layers?")
+    chosen = chosen_range(request, traced)
 
     def run(progress: Progress) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-        table = difficulty(traced)
+        table = chosen.rows(difficulty(traced))
         found = depth_against_difficulty(table, seed=SEED, progress=progress)
         return table, found, depth_by_difficulty(table)
 
-    tables = _analysed(request, "difficulty", run)
+    tables = _analysed(request, "difficulty", run, chosen)
     if tables is None:
         return
     tokens, correlations, parts = tables
@@ -203,6 +219,11 @@ def _difficulty(request: Request, traced: Trace) -> None:
             "Every token": ("difficulty", tokens),
         },
     )
+    notebook_cells(
+        *(f"skipviz.plots.difficulty_curve(trace, parts, measure={each!r})" for each in measures),
+        imports=["from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty"],
+        first=[FROM_TRACE, "parts = depth_by_difficulty(difficulty(trace))"],
+    )
 
 
 def _probes(request: Request, traced: Trace) -> None:
@@ -219,6 +240,7 @@ def _probes(request: Request, traced: Trace) -> None:
             "and be tested on others. Trace a longer text."
         )
         return
+    say_whole_text(request, traced, why="probes learn from some parts and are tested on others.")
     linguistic = st.toggle(LINGUISTIC, key="probes_linguistic")
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> pl.DataFrame:
@@ -266,12 +288,17 @@ def _predictions(request: Request, traced: Trace) -> None:
     result = _run(request, "predictions", run, button="Apply the logit lens", drawn=traced)
     if result is None:
         return
-    st.markdown(settling_reading(result.settled, result.turned))
+    chosen = chosen_range(request, traced, but="Block Influence is over the whole text.")
+    settled = chosen.rows(result.settled)
+    if settled.is_empty():
+        st.info("The states of none of these tokens were read. Choose more of them.")
+        return
+    st.markdown(settling_reading(settled, result.turned))
     left, right = st.columns(2)
-    left.plotly_chart(settled_histogram(traced, result.settled), key="settled")
+    left.plotly_chart(settled_histogram(traced, settled), key="settled")
     right.plotly_chart(influence_bars(traced, result.turned), key="influence")
     tables = {
-        "Settled, every token": ("settled", result.settled),
+        "Settled, every token": ("settled", settled),
         "Block Influence": ("influence", result.turned),
     }
     if result.exits is not None:
@@ -304,6 +331,8 @@ def _attention(request: Request, traced: Trace) -> None:
         "loss with them hidden? The first token of a text attracts much attention whatever it is; "
         "it is counted separately and never hidden."
     )
+
+    say_whole_text(request, traced, why="attention is paid to all tokens before.")
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> AttentionPaid:
         return attention_paid(model, traced, seed=SEED, progress=progress, stop=stop)
@@ -361,10 +390,18 @@ def _halves(progress: Progress) -> tuple[Progress, Progress]:
     return (lambda share: progress(share / 2)), (lambda share: progress(0.5 + share / 2))
 
 
-def _analysed(request: Request, name: str, run: Callable[[Progress], Result]) -> Result | None:
+def _analysed(
+    request: Request, name: str, run: Callable[[Progress], Result], chosen: TokenRange
+) -> Result | None:
     """Return what needs no model, once it is there; until then show how far it is."""
     key = f"layers {name}"
-    return computed(key, "Compute again", request, lambda: jobs().analysis(request, key, run))
+    return computed(
+        key,
+        "Compute again",
+        request,
+        lambda: jobs().analysis(request, f"{key} {chosen}", run),
+        settings=str(chosen),
+    )
 
 
 def _run(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from skipviz.app.components.heading import heading
-from skipviz.app.components.run_button import PATHS
-from skipviz.app.jobs import kept_result
+from skipviz.app.components.run_button import PATHS, traced_now
+from skipviz.app.one_text import no_text_yet
 from skipviz.app.state import state
 from skipviz.app.views.paths_result import show
 
@@ -16,8 +16,9 @@ def page() -> None:
         "layers used", "budget", "FLOPs", "loss", "surprisal", "gate score", "threshold", "site",
         "unit", "skip path",
     )  # fmt: skip
-    run = state().runs.get(PATHS)
-    shown = None if run is None else run.finished
-    traced = None if shown is None else kept_result(shown.job)
-    if shown is not None and traced is not None:
-        show(traced, shown.request)
+    known = traced_now()
+    shown = None if known is None else state().runs[PATHS].finished
+    if known is not None and shown is not None:
+        show(*known, asked=shown.request)
+    elif not state().runs_under_way(PATHS):
+        no_text_yet()

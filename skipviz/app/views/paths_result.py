@@ -10,10 +10,13 @@ from skipviz import plots
 from skipviz.analysis.flops import cost_summary
 from skipviz.app.components.downloads import trace_csv, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
+from skipviz.app.components.notebook_cell import TRACE_FILE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.jobs import Request
+from skipviz.app.token_range import chosen_range
+from skipviz.app.views.paths.own_column import offer_own_column
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.paths import cost_reading, loss_words
@@ -24,29 +27,56 @@ FIGURE_TOKENS = 20_000
 """Tokens of a text that the downloaded figure holds at most."""
 
 
-def show(trace: Trace, request: Request) -> None:
-    """Show what a trace of a request comes to."""
-    show_numbers(trace)
-    st.subheader("The whole text")
+def show(request: Request, trace: Trace, *, asked: Request) -> None:
+    """Show what a trace comes to.
+
+    Parameters
+    ----------
+    request, trace
+        As pages have them.
+    asked
+        The request as the side bar made it.
+    """
+    chosen = chosen_range(request, trace, but="The downloads are of the whole text.")
+    part = chosen.part(trace)
+    show_numbers(part, whole=chosen.ends is None)
+    st.subheader("The whole text" if chosen.ends is None else "These tokens")
     left, right = st.columns(2)
-    left.plotly_chart(plots.layers_used_histogram(trace), key="histogram")
-    right.plotly_chart(plots.execution_rate_by_layer(trace), key="rates")
-    st.plotly_chart(plots.compute_share_figure(trace), key="share")
+    left.plotly_chart(plots.layers_used_histogram(part), key="histogram")
+    right.plotly_chart(plots.execution_rate_by_layer(part), key="rates")
+    st.plotly_chart(plots.compute_share_figure(part), key="share")
+    offer_own_column(request, trace)
     st.subheader("Downloads")
     _downloads(trace)
     report_buttons(trace)
+    notebook_cells(
+        *(
+            f"skipviz.plots.{name}(trace)"
+            for name in (
+                "layers_used_histogram", "execution_rate_by_layer", "compute_share_figure"
+            )
+        )
+    )  # fmt: skip
     if warm_up().has_imported:
         from skipviz.app.views.own_thresholds_offer import offer_thresholds
 
-        offer_thresholds(trace, request)
+        offer_thresholds(trace, asked)
 
 
-def show_numbers(trace: Trace) -> None:
-    """Show what the decisions of a trace come to, first in words."""
+def show_numbers(trace: Trace, *, whole: bool = True) -> None:
+    """Show what the decisions of a trace come to, first in words.
+
+    Parameters
+    ----------
+    trace
+        The trace.
+    whole
+        Whether it is of all that was traced: a part need not come to the budget asked for.
+    """
     names = trace.tokens["source"].unique(maintain_order=True)
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     figures = cost_summary(trace)
-    st.markdown(cost_reading(trace, figures))
+    st.markdown(cost_reading(trace, figures, whole=whole))
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     cells = [
         (
@@ -62,7 +92,7 @@ def show_numbers(trace: Trace) -> None:
         (
             "Budget realised",
             said_or_unknown(figures.budget, ".3f"),
-            f"On this text. {GLOSSARY['budget']}",
+            f"On {'this text' if whole else 'these tokens'}. {GLOSSARY['budget']}",
         ),
         (
             "Whole-model FLOPs",
@@ -74,7 +104,7 @@ def show_numbers(trace: Trace) -> None:
         (
             "Loss",
             loss_words(trace, figures.loss),
-            f"Mean over all tokens. {GLOSSARY['loss']}",
+            f"Mean over {'all' if whole else 'these'} tokens. {GLOSSARY['loss']}",
         ),
     ]
     key_figures(cells)
@@ -97,7 +127,7 @@ def _downloads(trace: Trace) -> None:
     kinds = [
         ("Decisions (CSV)", lambda: trace_csv(trace), "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
-        ("Trace", lambda: trace_file(trace), "trace.parquet", "application/octet-stream"),
+        ("Trace", lambda: trace_file(trace), TRACE_FILE, "application/octet-stream"),
         (FIGURE, figure, "skip-paths.html", "text/html"),
     ]
     most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None

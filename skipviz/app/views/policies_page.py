@@ -10,6 +10,7 @@ import streamlit as st
 
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.frame.inputs import sample_document
@@ -111,6 +112,12 @@ def page() -> None:
         width="stretch",
     )
     csv_buttons({"Table": (FRONTIER.removesuffix(".csv"), table)})
+    notebook_cells(
+        "skipviz.plots.frontier_figure(table)",
+        imports=["import polars as pl"],
+        first=[f'table = pl.read_csv("{FRONTIER}")'],
+        files=f"“Table (CSV)” saves {FRONTIER}.",
+    )
 
 
 def _table(path: Path) -> pl.DataFrame | None:

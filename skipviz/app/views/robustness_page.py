@@ -16,6 +16,7 @@ from skipviz.app.components.run_button import explain, jobs, tried
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.state import on_canvas
+from skipviz.app.token_range import chosen_range
 from skipviz.app.views.drift import show_drift
 from skipviz.errors import InputError, ModelError
 from skipviz.experiments.robustness import paraphrases
@@ -228,7 +229,10 @@ def _worst(request: Request, traced: Trace) -> None:
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
     for column, shown in zip(st.columns(len(TAILS)), TAILS, strict=True):
         column.plotly_chart(tails_figure(traced, table, shown=shown), key=f"tails {shown}")
-    worst = worst_places(traced, costs)
+    chosen = chosen_range(
+        request, traced, but="That is of the places below; all else is of the whole text."
+    )
+    worst = worst_places(traced, chosen.rows(costs))
     st.markdown(
         "**Where skipping hurts most.** Each row is a place in the text, with the text before it "
         "and the next token, which the dense model predicted better."

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import flops_known
+from skipviz.app.cell_answers import changed_by
+from skipviz.app.components.chart_clicks import clicked_point, select_clicked
 from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
@@ -21,8 +22,10 @@ from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
 from skipviz.app.components.text_frontier import choose_budget
 from skipviz.app.jobs import Request, kept_result
-from skipviz.app.one_text import one_window, text_caption, traced_text
+from skipviz.app.one_text import text_caption, traced_text
+from skipviz.app.one_window import one_window
 from skipviz.app.state import StartedRun, on_canvas, state, widget
+from skipviz.app.token_range import chosen_range
 from skipviz.experiments.counterfactuals.answering import what_if
 from skipviz.plots.lenses.found import WHAT_IF, what_if_lens
 from skipviz.readings.budgets import has_thresholds
@@ -90,7 +93,7 @@ def page() -> None:
     if asked.anything and answer is None:
         _say_what_the_map_shows(shown)
     if answer is not None:
-        _details(answer)
+        _details(request, traced, answer)
     _mark(request, shown)
 
 
@@ -288,11 +291,7 @@ def _mark(request: Request, run: StartedRun | None) -> None:
         on.unpaint(WHAT_IF)  # of a question that was taken back
         return
 
-    def changed() -> npt.NDArray[np.uint8]:
-        before, after = (each.matrix("exec_count") > 0 for each in (answer.before, answer.trace))
-        return np.where(before == after, 0, np.where(answer.asked, 1, 2)).astype(np.uint8)
-
-    on.paint(repr(run.asked), lambda: [what_if_lens(answer)], mark=changed)
+    on.paint(repr(run.asked), lambda: [what_if_lens(answer)], change=lambda: changed_by(answer))
 
 
 def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
@@ -305,13 +304,16 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
     forced.append((token, label, not trace.matrix("exec_count")[token, site]))
 
 
-def _details(answer: WhatIf) -> None:
-    st.plotly_chart(plots.loss_change_figure(answer), key="what if losses")
+def _details(request: Request, traced: Trace, answer: WhatIf) -> None:
+    chosen = chosen_range(request, traced, but="The numbers above are of the whole text.")
+    st.plotly_chart(plots.loss_change_figure(answer, ends=chosen.ends), key="what if losses")
+    if point := clicked_point("what if losses"):
+        select_clicked(request, "what if losses", int(point["x"]))
     st.subheader("Downloads")
     csv_buttons(
         {
-            "Changed decisions": ("what-if-changed", answer.changed),
-            "Every token": ("what-if-tokens", answer.tokens),
+            "Changed decisions": ("what-if-changed", chosen.rows(answer.changed)),
+            "Every token": ("what-if-tokens", chosen.rows(answer.tokens)),
         }
     )
     st.download_button(

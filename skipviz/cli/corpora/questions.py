@@ -184,9 +184,8 @@ def _means_table(frame: pl.DataFrame) -> Table:
 
 
 def _write(frame: pl.DataFrame, csv: Path | None) -> None:
-    from skipviz.atomic import atomic_write
+    from skipviz.atomic import write_csv
     from skipviz.tables import csv_safe
 
     if csv is not None:
-        with atomic_write(csv) as path:
-            csv_safe(frame).write_csv(path)
+        write_csv(csv_safe(frame), csv)

@@ -44,15 +44,15 @@ def replay_reproduces(subject: Subject) -> Answer:
     ran = subject.own.count > 0
     again = subject.run(subject.ids, plan=ran)
     obeyed = int(((again.count > 0) != ran).sum())
-    opposite = subject.run(subject.ids, plan=~ran)
-    disobeyed = int(((opposite.count > 0) == ran).sum())
+    wanted, words = subject.other_plan
+    disobeyed = int(((subject.run(subject.ids, plan=wanted).count > 0) != wanted).sum())
     far = _largest(again.logits - subject.own.logits)
     wrong = obeyed or disobeyed or far > LOGITS
     return Answer(
         outcome="issue" if wrong else "passed",
         figure=f"logits differ by up to {far:.2g}",
         evidence=(
-            f"Its own decisions forced: {obeyed} of {ran.size} came out otherwise. The opposite "
+            f"Its own decisions forced: {obeyed} of {ran.size} came out otherwise. {words} "
             f"forced: {disobeyed} were not obeyed."
         ),
     )

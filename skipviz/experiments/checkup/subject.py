@@ -15,7 +15,7 @@ from torch import Tensor
 
 from skipviz.experiments.checkup.units import added_by_units, places_of, rows_by_site
 from skipviz.families import Plan
-from skipviz.families.powers import CanForce, Place, traits_of
+from skipviz.families.powers import CanDrawPlans, CanFlip, CanForce, Place, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.events import GateEvents
 from skipviz.recording.tracing import trace
@@ -121,14 +121,27 @@ class Subject:
         assert isinstance(family, CanForce)
         with torch.inference_mode(), family.force(model, Plan(plan)):
             began = time.perf_counter()
-            logits = model(input_ids=self.ids, use_cache=False).logits
-            logits[0, -1, -1].item()  # waits for the device
+            output = model(input_ids=self.ids, **({"use_cache": False} if self.predicts else {}))
+            logits = output.logits if hasattr(output, "logits") else output[0]
+            logits.flatten()[-1].item()  # waits for the device
             return time.perf_counter() - began
 
     @property
     def forcible(self) -> bool:
         """Whether decisions can be made instead of the gates."""
         return isinstance(self.model.family, CanForce) and bool(self.sites)
+
+    @cached_property
+    def other_plan(self) -> tuple[npt.NDArray[np.bool_], str]:
+        """Decisions unlike its own that the model could make, [tokens, sites], and their name.
+
+        The opposite ones, or drawn by the family where units cannot be flipped one by one.
+        """
+        family, ran = self.model.family, self.own.count > 0
+        if isinstance(family, CanFlip) or not isinstance(family, CanDrawPlans):
+            return ~ran, "The opposite"
+        drawn = family.draw_plan(self.model.model, texts=1, tokens=len(ran), seed=0)
+        return drawn.execute.reshape(ran.shape), "Others by lot"
 
     def run(
         self,

@@ -122,9 +122,8 @@ def check_asked(
             f"{model.name} is of the family {model.family.name}, whose decisions cannot be forced, "
             "so nothing can be asked. Take a model with gates or exits."
         )
-    if (threshold is None and budget is None and sites is None and plan is None) or (
-        threshold is not None and budget is not None
-    ):
+    asked = [each for each in (threshold, budget, sites, plan) if each is not None and each != {}]
+    if not asked or (threshold is not None and budget is not None):
         raise InputError(f"Ask for one thing: {askable(model)}.")
     if sites is not None and plan is not None:
         raise InputError("Give sites or a plan, not both: a plan names its own sites.")

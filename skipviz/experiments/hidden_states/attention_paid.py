@@ -41,6 +41,7 @@ from skipviz.families.llama import (
 )
 from skipviz.families.powers import CanFlip, force
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
@@ -134,6 +135,7 @@ def attention_paid(
     Stopped
         If ``stop`` was set.
     """
+    check_evaluating(model)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     gated = _gated_attention(model)
     if not len(trace):

@@ -19,6 +19,7 @@ from skipviz.errors import InputError
 from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import decoder_layers, states_given, states_made
 from skipviz.models import SkipModel
+from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.windows import Window, plan_windows
@@ -82,6 +83,7 @@ def record_states(
     Stopped
         If ``stop`` was set.
     """
+    check_evaluating(model)
     if not len(trace):
         raise InputError("The trace has 0 tokens, so there are no states to record; trace a text.")
     kept = sampled_tokens(trace, most, seed=seed)

@@ -109,6 +109,11 @@ def _check_scores(spec: Any) -> None:
             f"GateSpec.threshold={threshold!r} is compared with a sigmoid, so it must lie between "
             "0 and 1."
         )
+    elif spec.activation == "tanh" and spec.rule in ("gt", "ge") and not -1 < threshold < 1:
+        raise InputError(
+            f"GateSpec.threshold={threshold!r} is compared with a tanh, so it must lie between -1 "
+            "and 1."
+        )
 
 
 def _check_rule(spec: Any) -> None:

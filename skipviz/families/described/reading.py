@@ -13,6 +13,9 @@ from torch import Tensor
 from skipviz.errors import InputError, RecordingError
 from skipviz.families.described.spec import GateSpec
 
+MOST_RANKED = 10**9
+NEARLY_WHOLE = 0.02
+"""How far a decision may be from a whole number: what rounding to bfloat16 makes of 1."""
 FAR = 1e4
 """What a forced score is set to: a sigmoid or softmax of it is 0 or 1, also in half precision."""
 
@@ -174,7 +177,9 @@ def _decided(
     if spec.rule == "quantile":
         limit = torch.quantile(signed.float(), float(k))
         return signed > limit, limit * spec.polarity
-    limit = torch.as_tensor(threshold, device=activated.device)
+    limit = _as_tensor(threshold, "threshold", activated)
+    if limit.isnan().any():
+        raise RecordingError("GateSpec.threshold gives NaN, which no score is above.")
     if limit.numel() not in (1, activated.shape[0], activated.numel()):
         raise RecordingError(
             f"GateSpec.threshold gives {limit.numel()} numbers for {tuple(activated.shape)} tokens."
@@ -183,13 +188,31 @@ def _decided(
         limit = limit.reshape(())
     elif limit.numel() == activated.shape[0]:
         limit = limit.reshape(-1, 1)
+    else:
+        limit = limit.reshape(activated.shape)
     far = signed - limit.to(activated.dtype) * spec.polarity
     return (far >= 0 if spec.rule == "ge" else far > 0), limit
 
 
+def _as_tensor(value: Any, field: str, beside: Tensor) -> Tensor:
+    """Return numbers that a path led to as a tensor on the device of another."""
+    try:
+        return torch.as_tensor(value, device=beside.device).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise RecordingError(
+            f"GateSpec.{field} gives a {type(value).__name__}; point to numbers."
+        ) from error
+
+
 def _largest(spec: GateSpec, signed: Float[Tensor, "b t"], k: Any) -> tuple[Tensor, Tensor]:
-    tokens = signed.shape[1]
-    share = k.is_floating_point() if isinstance(k, Tensor) else isinstance(k, float)
+    tokens, given = signed.shape[1], _as_tensor(k, "k", signed)
+    share = given.is_floating_point()
+    if given.numel() != 1 or not 0 < given <= (1 if share else MOST_RANKED):
+        raise RecordingError(
+            f"GateSpec.k gives {k!r:.60}; it must be a whole number from 1, or a share of the "
+            "tokens with a decimal point, above 0 and at most 1.0."
+        )
+    # As it was given: in float32, 0.7 of 10 tokens would be 6.
     count = min(max(1, int(float(k) * tokens) if share else int(k)), tokens)
     best = signed.topk(count, dim=1)
     limit = best.values[:, -1:]
@@ -212,10 +235,22 @@ def between(signed: Float[Tensor, "b t"], ran: Bool[Tensor, "b t"]) -> Float[Ten
 
 
 def _masked(spec: GateSpec, mask: Any, score: Tensor) -> Tensor:
-    found = torch.as_tensor(mask, device=score.device).detach()
+    found = _as_tensor(mask, "mask", score)
     if found.ndim == 3 and found.shape[-1] == 1:
         found = found[..., 0]
-    counts = found.round().to(torch.int64)
+    if found.numel() != score.numel():
+        raise RecordingError(
+            f"GateSpec.mask gives values of shape {tuple(found.shape)} for scores of shape "
+            f"{tuple(score.shape)}; point to one value for each."
+        )
+    whole = found.float().round()
+    # A mask through which gradients pass is 0 or 1 but for rounding.
+    if not ((found.float() - whole).abs() <= NEARLY_WHOLE).all() or (whole < 0).any():
+        raise RecordingError(
+            "GateSpec.mask has values that are not 0, 1 or how often the unit ran. Point to the "
+            "decisions, not to weights."
+        )
+    counts = whole.to(torch.int64)
     if spec.mask_executes == 0:
         if counts.numel() and counts.amax() > 1:
             raise RecordingError("GateSpec.mask has values above 1, and mask_executes is 0.")
@@ -240,8 +275,12 @@ def _on_scale(spec: GateSpec, limit: Tensor | None) -> Tensor | None:
         return None
     limit = limit.float()
     if spec.activation == "sigmoid":
-        return torch.logit(limit)
-    return torch.atanh(limit) if spec.activation == "tanh" else limit
+        limit = torch.logit(limit)
+    elif spec.activation == "tanh":
+        limit = torch.atanh(limit)
+    if spec.rule in ("topk", "quantile"):  # between activated scores that rounding made alike
+        return torch.where(limit.isfinite(), limit, torch.nan)
+    return limit
 
 
 def _chance(

@@ -85,7 +85,7 @@ class GateSpec:
 
     module: str
     unit: Unit = "block"
-    layers: tuple[int, ...] | None = None
+    layers: Sequence[int] | None = None
     read: str = "output"
     pick: int | Literal["difference"] | None = None
     activation: Activation | None = None
@@ -106,6 +106,8 @@ class GateSpec:
         return f"GateSpec({self.module!r}, {self.unit}, {self.rule})"
 
     def __post_init__(self) -> None:
+        if isinstance(self.layers, list | range):
+            object.__setattr__(self, "layers", tuple(self.layers))
         check_fields(self)
 
     @property

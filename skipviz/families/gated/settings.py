@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from skipviz.budgets import Budgets
@@ -33,7 +33,7 @@ class Threshold:
     value: float
 
     def __post_init__(self) -> None:
-        if not math.isfinite(self.value):
+        if not abs(self.value) <= torch.finfo(torch.float32).max:  # in which scores are compared
             raise InputError(f"threshold={self.value} is not a number that a score can be above.")
 
     @property

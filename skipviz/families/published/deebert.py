@@ -6,11 +6,14 @@ Behind every layer an exit, a *highway*, predicts the class. Where the entropy o
 below the threshold of its layer, the encoder raises an exception that carries the prediction, and
 no further layer is called. So what ran is told by the calls of layers, and scores are the
 entropies, computed of the exit's logits as the code does. A batch of several texts fails in the
-reference code.
+reference code. A plan decides by the thresholds that the encoder looks up in
+``early_exit_entropy``: for the thread that forces, the list has others.
 """
 
 from __future__ import annotations
 
+import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,10 +21,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.base import EventSink
+from skipviz.families.base import EventSink, Plan
 from skipviz.families.hooks import Hook, after, hooked
 from skipviz.families.powers import Traits
-from skipviz.families.published.sequence_exits import OF_ENCODERS, asked, exit_sites, reached
+from skipviz.families.published.sequence_exits import (
+    OF_ENCODERS,
+    asked,
+    check_leaving,
+    exit_sites,
+    leaving_by_lot,
+    one_decision,
+    reached,
+)
 from skipviz.schema import Site
 
 
@@ -47,6 +58,42 @@ class DeeBERT:
         """Return what holds of encoders."""
         return OF_ENCODERS
 
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return a plan by which each text leaves somewhere, or at the end."""
+        return leaving_by_lot(len(_layers(model)) - 1, texts=texts, tokens=tokens, seed=seed)
+
+    @contextmanager
+    def force(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+        """Have the text leave where ``plan`` says.
+
+        Raises
+        ------
+        InputError
+            If the plan has another number of sites, tokens that differ, or lets a text come back.
+        """
+        encoder: Any = _encoder(model)
+        runs, forced = one_decision(plan, len(_layers(model)) - 1)
+        check_leaving(plan)
+        limits = {
+            layer: -math.inf if run else math.inf
+            for layer, (run, here) in enumerate(zip(runs, forced, strict=True))
+            if here
+        }
+        with _LOCK:
+            natural = encoder.early_exit_entropy
+            if not isinstance(natural, _Thresholds):
+                encoder.early_exit_entropy = natural = _Thresholds(natural)
+            natural.blocks += 1
+        outer, natural.here.limits = natural.here.limits, {**natural.here.limits, **limits}
+        try:
+            yield
+        finally:
+            natural.here.limits = outer
+            with _LOCK:
+                natural.blocks -= 1
+                if not natural.blocks:
+                    encoder.early_exit_entropy = list(natural)
+
     @contextmanager
     def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
         """Tell which layers are reached, and what the exits before them found."""
@@ -54,9 +101,14 @@ class DeeBERT:
 
         def ask(layer: int) -> Hook:
             def hook(_: nn.Module, args: Any, result: Any) -> None:
-                limit = torch.as_tensor(float(encoder.early_exit_entropy[layer]))
+                # As it is for all, though a plan may look it up otherwise.
+                limits = list(encoder.early_exit_entropy)
+                limit = torch.as_tensor(float(limits[layer]))
                 texts, tokens, _ = args[0][0].shape
-                asked(sink, layer, entropy(result[0]), limit, shape=(texts, tokens))
+                found = encoder.early_exit_entropy
+                forced = isinstance(found, _Thresholds) and layer in found.here.limits
+                shape = (texts, tokens)
+                asked(sink, layer, entropy(result[0]), limit, shape=shape, forced=forced)
 
             return after(encoder.highway[layer], hook)
 
@@ -64,6 +116,28 @@ class DeeBERT:
         exits = [ask(layer) for layer in range(len(encoder.highway) - 1)]
         with hooked([*reached(_layers(model), sink), *exits]):
             yield
+
+
+class _Limits(threading.local):
+    """The thresholds that a plan of this thread sets, by layer."""
+
+    def __init__(self) -> None:
+        self.limits: dict[int, float] = {}
+
+
+class _Thresholds(list[float]):
+    """The thresholds of an encoder, looked up otherwise in a thread that forces."""
+
+    def __init__(self, natural: list[float]) -> None:
+        super().__init__(natural)
+        self.here = _Limits()
+        self.blocks = 0
+
+    def __getitem__(self, layer: Any) -> Any:
+        return self.here.limits.get(layer, super().__getitem__(layer))
+
+
+_LOCK = threading.Lock()
 
 
 def entropy(logits: Tensor) -> Tensor:

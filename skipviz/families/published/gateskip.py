@@ -11,15 +11,19 @@ transformers is given, the code copies those of the layer below.
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from skipviz.families.base import EventSink
-from skipviz.families.hooks import Hook, after, hooked
+from skipviz.errors import InputError
+from skipviz.families.base import EventSink, Plan
+from skipviz.families.hooks import Hook, after, forced_now, forcing, hooked
+from skipviz.families.llama import states_made
+from skipviz.families.plan_run import PlanRun
 from skipviz.schema import Site, Unit
 
 
@@ -51,6 +55,57 @@ class GateSkip:
         ]
 
     @contextmanager
+    def force(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+        """Give or withhold the output of units where ``plan`` says.
+
+        A unit is computed for every token, so what it gives is at hand. Importances and thresholds
+        stay as they are.
+
+        Raises
+        ------
+        InputError
+            If units are run for some tokens alone (``physically_skip``); or the plan has another
+            number of sites or fewer tokens than the model is given.
+        """
+        wrapped = _wrapped(model)
+        if any(getattr(each.config, "physically_skip", False) for each in wrapped):
+            raise InputError(
+                "With physically_skip a unit is not computed for tokens that skip it; set it to "
+                "False to force decisions."
+            )
+        if plan.execute.shape[-1] != len(wrapped):
+            raise InputError(
+                f"The plan decides {plan.execute.shape[-1]} sites; the model has {len(wrapped)}."
+            )
+        run = PlanRun.of(plan, device=next(model.parameters()).device)
+        made: dict[int, Tensor] = {}
+
+        def keep(site: int) -> Any:
+            def hook(_: nn.Module, args: Any, result: Any) -> None:
+                made[site] = states_made(result)
+
+            return hook
+
+        def override(site: int) -> Any:
+            def hook(wrapper: Any, args: Any, result: Any) -> Any:
+                natural = wrapper.current_token_importance > float(wrapper.threshold)
+                wanted = run.apply(wrapper, site, natural, last=site == len(wrapped) - 1)
+                _DECIDED.runs[id(wrapper)] = wanted
+                given = wrapper.current_gate_value * made.pop(site)
+                main = torch.where(wanted[..., None], given, torch.zeros_like(given))
+                return (main, *result[1:]) if isinstance(result, tuple) else main
+
+            return hook
+
+        parts = [after(each.module, keep(site)) for site, each in enumerate(wrapped)]
+        hooks = [(each, override(site)) for site, each in enumerate(wrapped)]
+        try:
+            with hooked(parts), forcing(run, hooks):
+                yield
+        finally:
+            _DECIDED.runs.clear()
+
+    @contextmanager
     def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
         """Tell the importances that a wrapper has kept, and the threshold that they make."""
 
@@ -60,13 +115,25 @@ class GateSkip:
                 limit = float(wrapper.threshold)
                 # Minus infinity: nothing is to be skipped.
                 compared = torch.as_tensor(limit) if math.isfinite(limit) else None
-                sink.on_gate(site, ran=importance > limit, score=importance, threshold=compared)
+                forced = forced_now(wrapper)
+                ran = importance > limit if forced is None else _DECIDED.runs[id(wrapper)]
+                sink.on_gate(site, ran=ran, score=importance, threshold=compared, forced=forced)
 
             return hook
 
         hooks: list[Hook] = [after(each, tell(site)) for site, each in enumerate(_wrapped(model))]
         with hooked(hooks):
             yield
+
+
+class _Decided(threading.local):
+    """What a plan of this thread decided last at each wrapper."""
+
+    def __init__(self) -> None:
+        self.runs: dict[int, Tensor] = {}
+
+
+_DECIDED = _Decided()
 
 
 def _wrapped(model: nn.Module) -> list[Any]:

@@ -5,24 +5,47 @@ Zhu et al., "Scaling latent reasoning via looped language models", 2510.25741; r
 After each round the gate gives the chance to stop there. A token stops after the first round at
 which the chances add up to the threshold, ``early_exit_threshold``, or at ``early_exit_step``. The
 code runs every round for every token all the same, and takes the states of the round at which a
-token stopped; keys and values are those of all rounds. Without either, every round counts.
+token stopped; keys and values are those of all rounds. Without either, every round counts. As
+nothing but the choice of a round is made of the gates, replacing what they emit forces it.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from skipviz.families.base import EventSink
+from skipviz.errors import InputError
+from skipviz.families.base import EventSink, Plan
 from skipviz.families.causal_lm import backbone_of
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.hooks import after, before, forced_now, forcing, hooked
+from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import Place, Traits
+from skipviz.families.published.halting import check_steps_of_plan
 from skipviz.schema import Site
+
+CERTAIN = 1e4
+"""A gate that emits it stops for sure; its opposite does not."""
+
+
+class _ForcedRounds(threading.local):
+    """What gates emitted in a forward of this thread before a plan replaced it, and where."""
+
+    def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        self.emitted: list[Tensor] = []
+        self.rounds: list[Tensor] = []
+
+
+_FORCED = _ForcedRounds()
 
 
 class Ouro:
@@ -68,6 +91,64 @@ class Ouro:
         """Return what holds: the head chooses among states of several rounds."""
         return Traits(batchable=True, in_backbone=False)
 
+    def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
+        """Return rounds by lot, at least one for each token."""
+        last = np.random.default_rng(seed).integers(_rounds(model), size=(texts, tokens, 1))
+        return Plan(np.repeat(np.arange(_rounds(model)) <= last, len(_layers(model)), axis=-1))
+
+    @contextmanager
+    def force(self, model: nn.Module, plan: Plan) -> Iterator[None]:
+        """Stop tokens after the rounds that ``plan`` says; what a gate emits stays where it agrees.
+
+        Raises
+        ------
+        InputError
+            If the model has no ``early_exit_threshold``; or the plan has another number of sites or
+            fewer tokens than the model is given, decides otherwise for layers of one round, skips
+            the first, or lets a token go on that has stopped.
+        """
+        own: Any = model
+        if own.early_exit_step is not None or own.early_exit_threshold is None:
+            raise InputError(
+                "Rounds are forced where a threshold decides; set early_exit_threshold, and "
+                "early_exit_step to None."
+            )
+        rounds = _by_round(plan, layers=len(_layers(model)))
+        check_steps_of_plan(rounds, _rounds(model))
+        run = PlanRun.of(rounds, device=next(model.parameters()).device)
+        gates: list[Tensor] = []  # as the code is given them
+        limit = float(own.early_exit_threshold)
+
+        def override(gate: nn.Module, args: Any, emitted: Tensor) -> Tensor:
+            number = len(gates)
+            _FORCED.emitted.append(emitted.detach())
+            if number + 1 == _rounds(model):  # nothing is decided by the last gate
+                run.used += emitted.shape[1]
+                return emitted
+            gates.append(emitted)
+            stays = _added_up([*gates, emitted])[..., number] < limit
+            wanted = run.apply(gate, number + 1, stays, last=False)
+            now = forced_now(gate)
+            _FORCED.rounds.append(torch.zeros_like(wanted) if now is None else now)
+            other = torch.where(wanted, -CERTAIN, CERTAIN).to(emitted.dtype)[..., None]
+            gates[-1] = torch.where((wanted != stays)[..., None], other, emitted)
+            return gates[-1]
+
+        backbone: Any = backbone_of(model)
+
+        def begin(*_: Any) -> None:
+            gates.clear()
+            _FORCED.forget()
+
+        try:
+            with (
+                hooked([before(backbone, begin)]),
+                forcing(run, [(backbone.early_exit_gate, override)]),
+            ):
+                yield
+        finally:
+            _FORCED.forget()
+
     @contextmanager
     def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
         """Tell, when all rounds have run, after which of them each token stops."""
@@ -103,6 +184,21 @@ class Ouro:
             yield
 
 
+def _by_round(plan: Plan, *, layers: int) -> Plan:
+    """Return a plan of rounds from one of every layer of each."""
+    shape = (*plan.execute.shape[:-1], -1, layers)
+    if plan.execute.shape[-1] % layers:
+        raise InputError(
+            f"The plan decides {plan.execute.shape[-1]} sites; each round has {layers} layers."
+        )
+    execute = plan.execute.reshape(shape)
+    forced = None if plan.forced is None else plan.forced.reshape(shape)
+    parts = [execute] if forced is None else [execute, forced]
+    if any((part != part[..., :1]).any() for part in parts):
+        raise InputError("A plan must run all layers of a round for a token, or none of them.")
+    return Plan(execute[..., 0], None if forced is None else forced[..., 0])
+
+
 def _tell(
     sink: EventSink, layers: int, gates: list[Tensor], step: int | None, limit: float | None
 ) -> None:
@@ -115,12 +211,18 @@ def _tell(
         reached = added >= limit
         last = torch.where(reached.any(-1), reached.float().argmax(-1), last)
     compares = limit is not None and step is None
+    natural = _added_up(_FORCED.emitted) if len(_FORCED.emitted) == len(gates) else added
     for visit in range(rounds):
-        score = added[..., visit - 1] if visit and compares else None
+        score = natural[..., visit - 1] if visit and compares else None
+        forced = _FORCED.rounds[visit - 1] if visit and _FORCED.rounds else None
         threshold = None if score is None else torch.as_tensor(float(limit or 0.0))
         for layer in range(layers):
             sink.on_gate(
-                visit * layers + layer, ran=last >= visit, score=score, threshold=threshold
+                visit * layers + layer,
+                ran=last >= visit,
+                score=score,
+                threshold=threshold,
+                forced=forced,
             )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from skipviz.families.base import EventSink
+from skipviz.errors import InputError
+from skipviz.families.base import EventSink, Plan
 from skipviz.families.hooks import Hook
 from skipviz.families.layer_calls import call_hooks
 from skipviz.families.llama import states_made
@@ -37,6 +39,61 @@ def exit_sites(layers: int, *, rule: Rule, polarity: Literal[1, -1], scope: Scop
     ]
 
 
+def one_decision(plan: Plan, sites: int) -> tuple[list[bool], list[bool]]:
+    """Return what a plan decides at each site for a whole text, and where it is forced.
+
+    Parameters
+    ----------
+    plan
+        For a text that takes one decision at each site.
+    sites
+        How many sites there are.
+
+    Raises
+    ------
+    InputError
+        If the plan has another number of sites, or tokens or texts that differ.
+    """
+    if plan.execute.shape[-1] != sites:
+        raise InputError(f"The plan decides {plan.execute.shape[-1]} sites; the model has {sites}.")
+    forced = np.ones_like(plan.execute) if plan.forced is None else plan.forced
+    told, where = plan.execute.reshape(-1, sites), forced.reshape(-1, sites)
+    if (where != where[:1]).any() or ((told != told[:1]) & where).any():
+        raise InputError(
+            "The plan decides otherwise for some tokens; all of a text share a decision here."
+        )
+    return told[0].tolist(), where[0].tolist()
+
+
+def check_leaving(plan: Plan) -> None:
+    """Check that a text does not come back that has left.
+
+    Raises
+    ------
+    InputError
+        If a plan that forces everything lets it.
+    """
+    whole = plan.forced is None or plan.forced.all()
+    if whole and (plan.execute[..., 1:] & ~plan.execute[..., :-1]).any():
+        raise InputError("The plan lets a text come back that has left; it cannot.")
+
+
+def leaving_by_lot(sites: int, *, texts: int, tokens: int, seed: int) -> Plan:
+    """Return a plan by which each text leaves somewhere, or at the end.
+
+    Parameters
+    ----------
+    sites
+        Layers behind the first.
+    texts, tokens
+        How many.
+    seed
+        Of the draw.
+    """
+    leaves = np.random.default_rng(seed).integers(sites + 1, size=(texts, 1, 1))
+    return Plan(np.tile(np.arange(sites) < leaves, (1, tokens, 1)))
+
+
 def reached(layers: Sequence[nn.Module], sink: EventSink) -> Iterator[Hook]:
     """Return hooks that tell of each layer behind the first that it ran, when it has."""
 
@@ -49,7 +106,13 @@ def reached(layers: Sequence[nn.Module], sink: EventSink) -> Iterator[Hook]:
 
 
 def asked(
-    sink: EventSink, layer: int, score: Tensor, threshold: Tensor, *, shape: tuple[int, int]
+    sink: EventSink,
+    layer: int,
+    score: Tensor,
+    threshold: Tensor,
+    *,
+    shape: tuple[int, int],
+    forced: bool = False,
 ) -> None:
     """Tell what an exit behind a layer found; whether the next layer runs is seen when it does.
 
@@ -65,7 +128,10 @@ def asked(
         What it is compared with.
     shape
         Texts and tokens.
+    forced
+        Whether a plan decides instead.
     """
     never = torch.zeros(shape, dtype=torch.bool, device=score.device)
     whole = score.detach().float().reshape(-1, 1).expand(shape)
-    sink.on_gate(layer, ran=never, score=whole, threshold=threshold)
+    planned = torch.ones_like(never) if forced else None
+    sink.on_gate(layer, ran=never, score=whole, threshold=threshold, forced=planned)

@@ -10,9 +10,9 @@ from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
 from skipviz.plots.attribution import share_end
 from skipviz.plots.clusters import cluster_name
-from skipviz.plots.lenses.lens import OTHER, Lens
+from skipviz.plots.lenses.categories import category_lens
+from skipviz.plots.lenses.lens import UTILITY_LENS, Lens
 from skipviz.plots.style.cell_map import NATS_SHOWN
-from skipviz.plots.style.palette import CATEGORY_COLOURS
 from skipviz.traces import Trace
 
 WHAT_IF = "change in loss, what if"
@@ -52,10 +52,11 @@ def utility_lens(trace: Trace, cells: pl.DataFrame) -> Lens:
     cells
         What ``skipviz.audit`` returned; cells that are not in it are unknown.
     """
+    above = "decide again" if cells["later_margin"].count() else "held"
     return Lens(
-        name="utility",
+        name=UTILITY_LENS,
         unit="nats",
-        note="above 0 running helps",
+        note=f"above 0 running helps; gates above {above}",
         values=_of_cells(trace, cells, "utility"),
         scale="diverging",
         ends=(-NATS_SHOWN, NATS_SHOWN),
@@ -137,37 +138,6 @@ def class_lens(classes: pl.DataFrame, *, feature: str = "kind") -> Lens:
         One of its columns of classes.
     """
     return category_lens(FEATURE_NAMES.get(feature, feature), classes[feature])
-
-
-def category_lens(name: str, values: pl.Series, *, order: list[str] | None = None) -> Lens:
-    """Return names as categories; null is unknown.
-
-    Parameters
-    ----------
-    name
-        What the categories are.
-    values
-        One name per token.
-    order
-        The categories in order; the most frequent first if None. Those beyond the twelfth
-        become ``other``.
-    """
-    if order is None:
-        counts = values.drop_nulls().value_counts(name="count")
-        counts = counts.sort(["count", values.name], descending=[True, False])
-        order = counts[values.name].to_list()
-    kept = order[: len(CATEGORY_COLOURS)]
-    names = (*kept, *([OTHER] if len(order) > len(kept) else []))
-    code = {each: float(min(place, len(kept))) for place, each in enumerate(order)}
-    codes = [float("nan") if each is None else code[each] for each in values]
-    return Lens(
-        name=name,
-        unit="",
-        values=np.array(codes, dtype=np.float32),
-        scale="categories",
-        ends=(0.0, float(len(CATEGORY_COLOURS))),
-        categories=names or ("none",),
-    )
 
 
 def _change(name: str, values: pl.Series) -> Lens:

@@ -16,6 +16,8 @@ Ends = tuple[float, float]
 
 STRETCHED_SHARES = (0.05, 0.95)
 """Between which shares of a text's values its scale is stretched."""
+UTILITY_LENS = "utility"
+"""The lens of an audit, from which the canvas says what flipping a decision would do."""
 OTHER = "other"
 """What categories beyond those with a colour of their own become."""
 

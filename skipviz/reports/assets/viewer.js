@@ -50,7 +50,7 @@ function viewerIn(element, template, style) {
   window.addEventListener("hashchange", named);
   return (data, name) => {
     trace = name === undefined ? {} : { trace: name };
-    shown = { ...data, bytes: bytesOf(data.bytes), found: bytesOf(data.found) };
+    shown = { ...data, bytes: bytesOf(data.bytes) };
     canvasComponent({ data: shown, parentElement: root, setStateValue: tell, setTriggerValue: () => {} });
     named();
   };

@@ -9,7 +9,12 @@ import pytest
 
 import skipviz
 from skipviz.app.components.canvas import Selection, selection_of
-from skipviz.app.components.canvas_payload import payload, span_texts, trace_payload
+from skipviz.app.components.canvas_payload import (
+    changed_payload,
+    lens_payload,
+    payload,
+    span_texts,
+)
 from skipviz.errors import InputError
 from skipviz.plots.lenses.found import class_lens, utility_lens
 from skipviz.plots.lenses.lens import Lens
@@ -21,11 +26,10 @@ from tests.synthetic import make_trace
 TOKENS, SITES = 30, 8
 
 
-def unpacked(sent: dict[str, Any], name: str, *, found: bool = False) -> np.ndarray:
+def unpacked(sent: dict[str, Any], name: str) -> np.ndarray:
     """Read an array as the browser does."""
-    table, parts = ("found", "foundParts") if found else ("bytes", "parts")
-    kind, start, count = sent[parts][name]
-    raw = sent[table]["b"].to_numpy()[start:].tobytes()
+    kind, start, count = sent["parts"][name]
+    raw = sent["bytes"]["b"].to_numpy()[start:].tobytes()
     return np.frombuffer(raw, dtype=kind, count=count)
 
 
@@ -140,35 +144,37 @@ def test_five_thousand_tokens_and_sixty_sites_take_less_than_a_megabyte() -> Non
     assert len(sent["bytes"]) + texts + 3 * len(sent["texts"]) < 1_000_000
 
 
-def test_lenses_come_with_their_numbers_and_scales() -> None:
+def test_a_lens_comes_by_itself_with_its_numbers_and_scales() -> None:
     trace = make_trace(tokens=TOKENS)
-    cells = pl.DataFrame({"token": [0, 3], "site": [1, 2], "utility": [0.5, -0.25]})
-    lenses = [utility_lens(trace, cells), counted("my own!")]
-    sent = payload(trace, key="k", lenses=lenses)
-    told = {lens["slug"]: lens for lens in sent["lenses"]}
-    assert list(told)[-2:] == ["utility", "my-own"]
-    values = unpacked(sent, told["utility"]["stored"], found=True).reshape(SITES, TOKENS)
+    cells = pl.DataFrame(
+        {"token": [0, 3], "site": [1, 2], "utility": [0.5, -0.25], "later_margin": [None, None]}
+    )
+    sent = lens_payload(trace, utility_lens(trace, cells), key="k")
+    assert (sent["key"], sent["name"], sent["lens"]["slug"]) == ("k", "lens utility", "utility")
+    values = unpacked(sent, sent["lens"]["stored"]).reshape(SITES, TOKENS)
     assert (values[1, 0], values[2, 3]) == (0.5, -0.25)
     assert np.isnan(values).sum() == TOKENS * SITES - 2
-    own = told["my-own"]
-    assert unpacked(sent, own["stored"], found=True).tolist() == list(range(TOKENS))
-    assert own["stretched"] == pytest.approx((1.45, 27.55))
-    # The trace's own bytes do not depend on what lenses there are.
-    assert payload(trace, key="k")["bytes"].equals(sent["bytes"])
+    assert len(sent["bytes"]) == 2 * TOKENS * SITES, "16 bits a cell, and nothing of the trace"
+    own = lens_payload(trace, counted("my own!"), key="k")
+    assert own["lens"]["slug"] == "my-own"
+    assert unpacked(own, own["lens"]["stored"]).tolist() == list(range(TOKENS))
+    assert own["lens"]["stretched"] == pytest.approx((1.45, 27.55))
 
 
-def test_two_lenses_of_one_name_have_two_names_in_the_address() -> None:
-    trace = make_trace(tokens=TOKENS)
-    sent = payload(trace, key="k", lenses=[counted("surprisal")])
-    slugs = [lens["slug"] for lens in sent["lenses"]]
-    assert len(set(slugs)) == len(slugs)
-    assert sent["lenses"][-1]["stored"] != "surprisal", "it has its own numbers"
+def test_of_what_a_question_changed_only_that_is_sent() -> None:
+    marks = np.zeros((TOKENS, SITES), dtype=np.uint8)
+    marks[3, 5], marks[7, 6] = 1, 2
+    sent = changed_payload(marks, key="k", name="flip", cell=(3, 5))
+    assert unpacked(sent, "at").tolist() == [5 * TOKENS + 3, 6 * TOKENS + 7]
+    assert unpacked(sent, "how").tolist() == [1, 2]
+    assert sent["question"] == {"cell": (3, 5)}
+    assert changed_payload(None, key="k", name="flip")["parts"] == {}
 
 
 def test_a_lens_of_other_tokens_is_refused() -> None:
     lens = class_lens(pl.DataFrame({"kind": ["a"] * 7}))
     with pytest.raises(InputError, match="lens 'kind of token' have shape"):
-        payload(make_trace(tokens=TOKENS), key="k", lenses=[lens])
+        lens_payload(make_trace(tokens=TOKENS), lens, key="k")
 
 
 @pytest.mark.parametrize("text", [tiny.TEXT, "🦊🦊 a\u0301 עברית <b>&amp;\r\n\t=1+1", "x"])
@@ -194,15 +200,24 @@ NOWHERE = {"trace": None, "token": None, "site": None}
 
 
 def test_what_the_component_says_is_a_selection() -> None:
-    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
     found = selection_of(["k", 3, 5], data=sent, address=NOWHERE)
     assert found == Selection(token=3, site=5)
     nothing = selection_of(None, data=sent, address=NOWHERE)
     assert nothing == Selection()
 
 
+def test_a_range_counts_in_its_own_text() -> None:
+    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    for said, expected in (
+        (["k", 3, 5], (3, 5)), (["j", 3, 5], None), (["k", 3, 30], None), (None, None)
+    ):  # fmt: skip
+        found = selection_of(["k", 3, None], said, data=sent, address=NOWHERE)
+        assert found == Selection(token=3, range=expected)
+
+
 def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
-    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
     earlier = selection_of(["j", 3, 5], data=sent, address=NOWHERE)
     assert earlier == Selection()
     beyond = selection_of(["k", 30, 8], data=sent, address=NOWHERE)
@@ -223,7 +238,7 @@ def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
 def test_an_address_counts_if_it_names_this_trace(
     address: dict[str, str | None], token: int | None, site: int | None
 ) -> None:
-    sent = trace_payload(make_trace(tokens=TOKENS), key="k", address="a1")
+    sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
     found = selection_of(None, data=sent, address=address)
     assert (found.token, found.site) == (token, site)
     # What the component says goes first: the address may be about to follow.

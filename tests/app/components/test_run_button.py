@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from skipviz.app.components.run_button import explain, fault
+from skipviz.app.components.run_button import explain, problem_words
 from skipviz.app.jobs import Job
 from skipviz.errors import InputError, MissingExtraError, ModelError, SkipvizError, Stopped
 from skipviz.log import LOG
@@ -47,9 +47,9 @@ def test_anything_else_is_a_fault_of_skipviz(
 
 def test_a_fault_says_where_its_details_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(LOG, raising=False)
-    assert "environment variable SKIPVIZ" in fault(KeyError("x")).replace("\\", "")
+    assert "environment variable SKIPVIZ" in problem_words(KeyError("x"))
     monkeypatch.setenv(LOG, "run.log")
-    assert "The log, run.log, has the details." in fault(KeyError("x"))
+    assert "The log, run.log, has the details." in problem_words(KeyError("x"))
 
 
 def test_faults_are_logged_with_their_traceback_and_user_errors_are_not(

@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import skipviz
+from skipviz.analysis.counterfactual import dependent_sites
 from skipviz.analysis.flops import cost_summary
 from skipviz.analysis.gates.budget_threshold import threshold_for
 from skipviz.experiments.counterfactuals import answering, asking, kept_run
@@ -375,6 +377,10 @@ def test_a_run_that_other_texts_push_out_meanwhile_is_still_used(
         ({"sites": {(0, 0): True}}, "a layer that has one, 1 to 4"),
         ({"sites": {(99, 1): True}}, "no token 99: tokens go from 0 to"),
         ({"threshold": float("nan")}, "not a number"),
+        ({"threshold": 1e308}, "not a number that a score can be above"),
+        ({"threshold": {}}, "Ask for one thing"),
+        ({"sites": {}}, "Ask for one thing"),
+        ({"budget": float("nan")}, r"Budget nan is out of reach: skipping all leaves 0\.\d+ and"),
         ({"plan": skipviz.Plan(np.ones((2, 8), bool))}, "the trace has"),
     ],
 )
@@ -409,3 +415,40 @@ def test_models_and_traces_that_cannot_be_asked(
     bare = skipviz.trace(gated, TEXT, statistics=False)
     with pytest.raises(skipviz.InputError, match="has no losses"):
         skipviz.what_if(gated, bare, threshold=0.1)
+
+
+def cone_of(trace: skipviz.Trace, token: int, site: int) -> np.ndarray:
+    """Where decisions can depend on one, of shape [tokens, sites]."""
+    reach = np.array(dependent_sites(trace.sites, site))
+    tokens = np.arange(len(trace))[:, None]
+    return np.where(reach == 2, tokens >= token, (reach == 3) | ((reach == 1) & (tokens == token)))
+
+
+@pytest.mark.parametrize("site", [0, 1, 4])
+def test_a_flip_moves_scores_in_its_cone_and_nowhere_else(
+    gated: skipviz.SkipModel, site: int
+) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    ran = bool(trace.matrix("exec_count")[MIDDLE, site])
+    label = trace.sites["label"][site]
+    answer = skipviz.what_if(gated, trace, sites={(MIDDLE, label): not ran})
+    cone = cone_of(trace, MIDDLE, site)
+    moved = np.abs(answer.trace.matrix("score") - trace.matrix("score")) > 1e-6
+    assert not (moved & ~cone).any()
+    # No site of the cone is there for nothing: the flip moves scores of each.
+    assert (moved.any(axis=0) == cone.any(axis=0)).all()
+    assert (moved[MIDDLE + 1 :].any(axis=0) == cone[MIDDLE + 1 :].any(axis=0)).all()
+
+
+def test_what_others_see_of_a_unit_and_who_shares_a_decision_widen_the_cone(
+    gated: skipviz.SkipModel,
+) -> None:
+    sites = skipviz.trace(gated, TEXT).sites
+    reach = dependent_sites(sites, 0)
+    assert reach[:4] == [0, 1, 1, 2]
+    absent = sites.with_columns(kv=pl.lit("absent"))
+    assert dependent_sites(absent, 0)[:4] == [0, 2, 2, 2]
+    scopes = ["token"] * 5 + ["sequence"] + ["token"] * (sites.height - 6)
+    assert dependent_sites(sites.with_columns(scope=pl.Series(scopes)), 0)[5:] == [3] * (
+        sites.height - 5
+    )

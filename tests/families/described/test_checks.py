@@ -17,7 +17,7 @@ MODULE = "model.layers.{layer}.router"
     [
         {"layers": [0]},
         {"threshold": 0},
-        {"threshold": -3.5, "activation": "tanh"},
+        {"threshold": -0.5, "activation": "tanh"},
         {"threshold": ":limit", "activation": "sigmoid"},
         {"threshold": 0.01, "activation": "sigmoid"},
         {"threshold": 0.99, "activation": "sigmoid", "rule": "ge"},

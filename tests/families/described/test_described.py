@@ -86,6 +86,69 @@ def test_a_mask_is_the_decision() -> None:
     assert read_gate(skips, value, shape=SHAPE, mask=kept).ran.tolist() == (1 - kept).tolist()
 
 
+def test_a_mask_may_be_of_any_kind_but_holds_decisions() -> None:
+    value, decided = numbers(*SHAPE), numbers(*SHAPE) > 0
+    spec = skipviz.GateSpec(module=MODULE, mask=":mask")
+
+    def read(mask: Any) -> Tensor:
+        return read_gate(spec, value, shape=SHAPE, threshold=0.0, mask=mask).ran
+
+    soft = value.sigmoid()
+    through = decided.float() - soft + soft  # as where gradients pass through
+    for mask in (decided, decided[..., None], decided.tolist(), through):
+        assert torch.equal(read(mask).bool(), decided)
+    for mask, said in (
+        (soft, "not weights|Point to the decisions"),
+        (-decided.float(), "how often the unit ran"),
+        (torch.full(SHAPE, torch.nan), "how often the unit ran"),
+        (torch.nn.functional.one_hot(decided.long()), r"shape \(2, 5, 2\)"),
+        ("yes", "gives a str"),
+    ):
+        with pytest.raises(skipviz.RecordingError, match=said):
+            read(mask)
+
+
+@pytest.mark.parametrize("k", [0, -3, 2.0, float("nan"), None, "two"])
+def test_a_path_to_nonsense_is_a_sentence(k: Any) -> None:
+    spec = skipviz.GateSpec(module=MODULE, rule="topk", k=":k")
+    with pytest.raises(skipviz.RecordingError, match=r"GateSpec\.k gives"):
+        read_gate(spec, numbers(*SHAPE), shape=SHAPE, k=k)
+    plain = skipviz.GateSpec(module=MODULE, threshold=":limit")
+    with pytest.raises(skipviz.RecordingError, match=r"GateSpec\.threshold gives"):
+        read_gate(plain, numbers(*SHAPE), shape=SHAPE, threshold=k if k is None else torch.nan)
+
+
+def test_a_share_of_the_tokens_is_taken_as_it_is_written() -> None:
+    value = numbers(1, 10)
+    spec = skipviz.GateSpec(module=MODULE, rule="topk", k=0.7)
+    assert read_gate(spec, value, shape=(1, 10), k=spec.k).ran.sum() == int(0.7 * 10) == 7
+
+
+def test_a_threshold_between_scores_that_a_sigmoid_makes_alike_is_unknown() -> None:
+    spec = skipviz.GateSpec(module=MODULE, rule="topk", k=2, activation="sigmoid")
+    found = read_gate(spec, torch.tensor([[40.0, 30.0, 50.0, 20.0]]), shape=(1, 4), k=2)
+    assert found.threshold is not None
+    assert found.threshold.isnan().all()  # not infinity, above which nothing could have run
+
+
+def test_layers_may_be_listed_in_any_way() -> None:
+    for layers in ([1, 2], range(1, 3), (1, 2)):
+        given: Any = layers
+        assert skipviz.GateSpec(module=MODULE, layers=given).layers == (1, 2)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("read", ["output.nowhere", ":nowhere"])
+def test_a_description_that_is_wrong_leaves_the_users_run_alone(read: str) -> None:
+    spec = skipviz.GateSpec(module="model.layers.{layer}.switch", read=read)
+    model = skipviz.from_parts(own_model(), tiny.tokenizer(), family=spec)
+    ids = torch.tensor([[5, 6, 7]])
+    plain = model.model(ids).logits
+    with pytest.raises(skipviz.RecordingError, match="no 'nowhere'"), skipviz.record(model):
+        recorded = model.model(ids).logits
+    assert torch.equal(plain, recorded)
+
+
 def test_a_decision_for_a_text_holds_for_its_tokens() -> None:
     value = torch.tensor([[0.5], [-0.5]])
     assert ran(value, scope="sequence") == [[1] * 5, [0] * 5]

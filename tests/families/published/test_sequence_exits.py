@@ -111,7 +111,9 @@ def test_the_check_up_finds_no_issue(name: str) -> None:
 
 @pytest.mark.parametrize("fault", ["polarity", "a layer early"])
 def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def faulty(sink: Any, layer: int, score: Any, threshold: Any, *, shape: Any) -> None:
+    def faulty(
+        sink: Any, layer: int, score: Any, threshold: Any, *, shape: Any, forced: bool
+    ) -> None:
         never = torch.zeros(shape, dtype=torch.bool)
         if fault == "polarity":
             score = -score

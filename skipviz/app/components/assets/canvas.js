@@ -12,12 +12,15 @@ export default function (component) {
   }
   view.send = setStateValue;
   view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
+  view.flips = data.flips;
+  view.askFlip = (token, site) => setTriggerValue("flip", [view.key, token, site]);
   view.open = (address) => setTriggerValue("address", address);
   load(view, data);
   return () => {
     view.resizes.disconnect();
     view.leaving.abort();
     clearTimeout(view.telling);
+    clearTimeout(view.tellingRange);
     VIEWS.delete(parentElement);
   };
 }
@@ -31,7 +34,7 @@ function mount(parent) {
     scrub: find("scrub"), panel: find("panel-inside"), tip: find("tip"), said: find("said"), chips: find("chips"),
     query: find("query"), hitCount: find("hit-count"), hitButtons: [find("previous-hit"), find("next-hit")], jumped: find("jumped"), help: find("help"),
     token: null, site: null, lastSite: 0, range: null, pins: [], hovered: null, start: 0, spans: [], key: null, address: null,
-    lenses: [], lens: null, wantedLens: parameter("lens"), kept: new Map(), marked: new Map(), leaving: new AbortController(),
+    own: [], lenses: [], answers: [], seen: new Map(), clears: new Map(), lens: null, wantedLens: parameter("lens"), kept: new Map(), marked: new Map(), leaving: new AbortController(),
   };
   view.lensChoice.addEventListener("change", () => chooseLens(view, view.lensChoice.value));
   view.siteChoice.addEventListener("change", () => select(view, view.token, { site: Number(view.siteChoice.value), push: false }));
@@ -44,6 +47,7 @@ function mount(parent) {
   listenToMap(view, find);
   listenToFrame(view, find);
   listenToAddress(view, view.leaving.signal);
+  listenToParts(view, view.leaving.signal);
   return view;
 }
 
@@ -123,14 +127,8 @@ function load(view, data) {
     view.tokens.scrollTop = 0;
     view.query.value = "";
   }
-  const marks = unpack(data.found, data.foundParts)("marks");
-  view.marks = marks;
-  const known = new Set(view.lenses.map((lens) => lens.slug));
-  view.lenses = readLenses(data, view.trace);
-  // A lens that a page has just found is looked through at once.
-  const found = another ? undefined : view.lenses.find((lens) => lens.known && !known.has(lens.slug));
-  if (found) view.wantedLens = found.slug;
-  fillLensChoice(view);
+  if (another) view.own = readLenses(data, view.trace);
+  takeParts(view);
   if (another) selectAtFirst(view, first);
   repaint(view);
   if (another) {
@@ -140,10 +138,7 @@ function load(view, data) {
     if (!first) uncover();
     view.goingBack = false;
   }
-  const [serial, token, site] = data.select ?? [null];
-  // Python is told later: a rerun at once would come between other widgets and their values.
-  if (serial !== null && serial !== view.askedLast) select(view, token, { ...(site === null ? {} : { site }), later: true });
-  view.askedLast = serial;
+  followParts(view);
   performance.mark("skipviz-painted");
 }
 
@@ -165,6 +160,7 @@ function selectAtFirst(view, first) {
   // Python reads the address too until it is told what is selected.
   if (named?.token != null || (first && parameter("token") !== null)) view.send("selected", [view.key, view.token, view.site]);
   if (view.site !== null) view.lastSite = view.site;
+  if (view.range) tellRange(view);
   remember(view);
   if (view.token === null) return;
   scrollTo(view, view.spans[view.token]);

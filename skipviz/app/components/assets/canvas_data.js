@@ -119,10 +119,9 @@ function likelyAfter(trace, token) {
     .filter((likely) => likely.id >= 0);
 }
 
-/** Return the lenses, each with the array of its numbers. */
+/** Return the lenses of the trace, each with the array of its numbers. */
 function readLenses(data, trace) {
-  const part = unpack(data.found, data.foundParts);
-  return data.lenses.map((lens) => ({ ...lens, values: part(lens.stored) ?? trace[lens.stored] }));
+  return data.lenses.map((lens) => ({ ...lens, values: trace[lens.stored] }));
 }
 
 /** What two tokens of one text share: characters. The text of a token's characters. */

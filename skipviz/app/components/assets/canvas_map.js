@@ -4,6 +4,8 @@ const CELL = 3; // pixels per token, at least
 const LEFT = 46, TOP = 4, GAP = 12, BOTTOM = 30;
 const HOLLOW = { cell: 7, row: 6 }; // from this size on, what was skipped is drawn hollow
 const ASKED = 1; // a mark of a decision that was asked for; others follow from those
+const CONE = 0.16; // how much ink what can depend on a flip is shaded with
+const DIAMOND = 4.5; // half the width of what marks one decision
 const STEPS = 255; // shades of a ramp on the map
 
 function unitsOf(view) { return [...new Set(view.trace.sites.map((site) => site.unit))]; }
@@ -99,6 +101,7 @@ function paintPanel(view, context, unit, top, paint) {
   const { page, ink } = pageColours(view), lens = mapLens(view);
   const bottom = top + panel, unknown = hatching(context, page, ink);
   const big = cell >= HOLLOW.cell && row >= HOLLOW.row;
+  const answer = answerNow(view), marks = answer?.cone.length ? null : answer?.marks;
   context.fillStyle = css(blend(page, ...trace.palette.alwaysRuns));
   context.fillRect(LEFT, top, cell * size, panel);
   for (const site of trace.sites) {
@@ -115,9 +118,7 @@ function paintPanel(view, context, unit, top, paint) {
         context.fillStyle = css(page);
         context.fillRect(x + 1.5, y + 1, cell - 2.5, row - 2.5);
       }
-      if (!view.marks?.[at]) continue;
-      context.fillStyle = view.marks[at] === ASKED ? css(ink) : trace.palette.downstream;
-      context.fillRect(x, y, cell + 0.5, row / 2);
+      if (marks?.[at]) markCell(context, marks[at] === ASKED, x, y, cell, row, css(ink), trace.palette.downstream);
     }
   }
   context.fillStyle = css(ink);
@@ -131,6 +132,58 @@ function paintPanel(view, context, unit, top, paint) {
   context.textAlign = "center";
   context.fillText(`${trace.palette.names[unit]} ${trace.rows > trace.layers ? "layer run" : "layer"}`, 0, 0);
   context.restore();
+}
+
+/** Mark a decision that changed: in its upper half if that was asked, else in its lower half. */
+function markCell(context, asked, x, y, cell, row, ink, downstream) {
+  context.fillStyle = asked ? ink : downstream;
+  context.fillRect(x, asked ? y : y + row / 2, cell + 0.5, row / 2);
+}
+
+/** Where the cell of a token and a site begins. */
+function placeOf({ start, geometry: { cell, row, units, panel } }, token, site) {
+  return [LEFT + (token - start) * cell, TOP + units.indexOf(site.unit) * (panel + GAP) + panel - row * (site.row + 1)];
+}
+
+/** Shade what can depend on the decision that was flipped. */
+function paintCone(view, context) {
+  const answer = answerNow(view);
+  if (!answer?.cone.length) return;
+  const { trace, geometry: { cell, row, size } } = view, [token] = answer.cell;
+  context.fillStyle = `rgba(${pageColours(view).ink.join(",")},${CONE})`;
+  for (const site of trace.sites) {
+    const reach = answer.cone[site.place];
+    if (!reach) continue;
+    // Of all tokens, of the token and later ones, of the token alone.
+    const first = Math.max(view.start, reach === 3 ? 0 : token);
+    const last = Math.min(view.start + size, reach === 1 ? token + 1 : trace.count);
+    if (first < last) context.fillRect(...placeOf(view, first, site), (last - first) * cell, row);
+  }
+}
+
+/** Mark the decisions that change with the one that was flipped. */
+function paintChanges(view, context) {
+  const answer = answerNow(view);
+  if (!answer?.cone.length) return;
+  const { trace, geometry: { cell, row, size } } = view;
+  context.fillStyle = trace.palette.downstream;
+  context.strokeStyle = css(pageColours(view).page);
+  context.lineWidth = 1.5;
+  for (const site of trace.sites)
+    for (let at = view.start; at < view.start + size; at++) {
+      const mark = answer.marks[site.place * trace.count + at];
+      if (!mark || mark === ASKED) continue;
+      const [x, y] = placeOf(view, at, site);
+      diamond(context, x + cell / 2, y + row / 2);
+    }
+}
+
+function diamond(context, x, y) {
+  context.beginPath();
+  for (const [dx, dy] of [[0, -DIAMOND], [DIAMOND, 0], [0, DIAMOND], [-DIAMOND, 0]]) context.lineTo(x + dx, y + dy);
+  context.closePath();
+  context.stroke();
+  context.fill();
 }
 
 /** The pattern of what is unknown: not a colour that could be taken for a number. */
@@ -153,6 +206,7 @@ function paintMarks(view) {
   const context = fitted(view.over, width, height);
   const primary = getComputedStyle(view.root).getPropertyValue("--st-primary-color") || css(ink);
   const { page } = pageColours(view);
+  paintCone(view, context);
   const column = (token, colour, thick, label) => {
     if (token === null || token < view.start || token >= view.start + size) return;
     const x = LEFT + (token - view.start) * cell;
@@ -174,11 +228,12 @@ function paintMarks(view) {
   column(view.hovered, css(ink), 1);
   view.pins.forEach((token, i) => column(token, trace.palette.pins[theme][i], 2, String(i + 1)));
   column(view.token, css(ink), 2);
+  paintChanges(view, context);
   if (view.token === null || view.site === null || view.token < view.start || view.token >= view.start + size) return;
-  const site = trace.sites[view.site], place = units.indexOf(site.unit);
+  const [x, y] = placeOf(view, view.token, trace.sites[view.site]);
   context.strokeStyle = css(ink);
   context.lineWidth = 2;
-  context.strokeRect(LEFT + (view.token - view.start) * cell - 1, TOP + place * (panel + GAP) + panel - row * (site.row + 1) - 1, cell + 2, row + 1.5);
+  context.strokeRect(x - 1, y - 1, cell + 2, row + 1.5);
 }
 
 function mapHead(view, units, size) {
@@ -187,16 +242,19 @@ function mapHead(view, units, size) {
     view.head.replaceChildren(keyOf(null, "This model has no gates: every layer runs for every token, so there is no map."));
     return;
   }
-  const lens = mapLens(view), number = (value) => value.toLocaleString("en");
+  const lens = mapLens(view), answer = answerNow(view), number = (value) => value.toLocaleString("en");
   const range = trace.count > size
     ? `tokens ${number(view.start)} to ${number(view.start + size - 1)} of ${number(trace.count)}`
     : `all ${number(trace.count)} tokens`;
   const title = document.createElement("b");
-  title.textContent = `Map: ${lens.name}${view.marks && lens.stored === "ran" ? " as traced" : ""}, ${range}`;
+  title.textContent = `Map: ${lens.name}${answer?.marks && lens.stored === "ran" ? " as traced" : ""}, ${range}`;
   const keys = lens.stored === "ran"
     ? [...units.map((unit) => keyOf(trace.palette.units[unit], `${trace.palette.names[unit]} ran`)), keyOf(css(blend(page, ...trace.palette.skipped)), "skipped", "hollow")]
     : [...(lens.siteScales && view.stretch.checked ? siteScaleKeys(view, lens) : keysOf(view, lens, lens.values)), keyOf("transparent", "frame only: skipped", "hollow")];
-  if (view.marks) keys.push(keyOf(css(ink), "upper half: changed as asked"), keyOf(trace.palette.downstream, "upper half: changed downstream"));
+  if (answer?.cone.length) {
+    keys.push(keyOf(`rgba(${ink.join(",")},${CONE})`, "shaded: can depend on the flip"));
+    keys.push(keyOf(trace.palette.downstream, "diamond: changes with it", "diamond"));
+  } else if (answer) keys.push(keyOf(css(ink), "upper half: changed as asked"), keyOf(trace.palette.downstream, "lower half: changed downstream"));
   if (units.length * trace.rows > trace.sites.length) keys.push(keyOf(css(blend(page, ...trace.palette.alwaysRuns)), "always runs (no gate)"));
   view.head.replaceChildren(title, ...keys);
 }

@@ -1,5 +1,6 @@
 // The panel of the selected token, from what the browser has: nothing is asked of Python.
 
+const AUDIT_LENS = "utility";
 const SVG = "http://www.w3.org/2000/svg";
 const PATH = { width: 300, left: 20, right: 4, unit: 62, gap: 18, bottom: 18, mark: 3 };
 
@@ -43,7 +44,7 @@ function drawPanel(view) {
   const focus = view.token ?? tokens[0].token;
   view.panel.replaceChildren(
     heading(view, focus),
-    ...(view.site === null || view.token === null ? [] : [cellWords(view)]),
+    ...(view.site === null || view.token === null ? [] : [cellWords(view), ...flipWords(view)]),
     numbers(view, tokens),
     ...(view.trace.sites.length ? [path(view, tokens)] : [make("p", "This model has no gates: every layer ran.")]),
     nextTokens(view, focus),
@@ -59,11 +60,42 @@ function heading(view, token) {
 /** The selected cell in words: what was decided, by which score. */
 function cellWords(view) {
   const { trace, token, site } = view, decision = decisionOf(trace, token, site), words = scoreWords(decision);
-  const lens = lensNow(view), mark = view.marks?.[site * trace.count + token];
+  const lens = lensNow(view), mark = answerNow(view)?.marks?.[site * trace.count + token];
   const parts = [`${decision.site.label}: ${decision.word}${mark ? " as traced" : ""}. Score ${words.score}, threshold ${words.limit}, margin ${Number.isNaN(decision.margin) ? "unknown" : signed(decision.margin)}.`];
   if (lens.ofCells && lens.stored !== "ran" && lens.stored !== "margin") parts.push(`${lens.name}: ${valueWords(lens, valueOf(view, lens, token, site))}.`);
   if (mark) parts.push(`What if: ${decision.ran ? "skipped" : "ran"}, ${mark === ASKED ? "as asked" : "downstream"}.`);
   return make("p", parts.join(" "), { class: "cell-words" });
+}
+
+/** What a flip of the selected decision would do, as far as it is known, and a way to ask. */
+function flipWords(view) {
+  const { token, site } = view, answer = answerOf(view, token, site), audit = auditWords(view, token, site);
+  if (!audit && !answer && view.flips === undefined) return []; // as in a report
+  const section = make("section", undefined, { class: "flip" }), say = (words) => section.append(make("p", words));
+  section.append(make("h4", "If this decision were flipped"));
+  if (answer?.words?.length) say(answer.words.join(" "));
+  if (audit) say(audit);
+  if (answer?.waits) say("The model is being run. The side bar shows how far it is.");
+  if (answer?.problem) say(answer.problem);
+  if (answer?.words?.length || answer?.waits) return [section];
+  if (view.flips !== true) {
+    if (view.flips) say(view.flips);
+    return [section];
+  }
+  const ask = make("button", "What would a flip do?", { type: "button", class: "ask-flip" });
+  ask.addEventListener("click", () => { ask.disabled = true; view.panel.focus({ preventScroll: true }); view.askFlip(token, site); });
+  section.append(ask);
+  return [section];
+}
+
+/** What an audit found about a decision; empty where there is none. */
+function auditWords(view, token, site) {
+  const lens = view.lenses.find((each) => each.slug === AUDIT_LENS && each.ofCells);
+  const worth = lens ? valueOf(view, lens, token, site) : NaN;
+  if (Number.isNaN(worth)) return "";
+  const { ran } = decisionOf(view.trace, token, site);
+  const change = ran ? worth : -worth, above = lens.note.split("; ").at(-1);
+  return `Audit: ${ran ? "skipping" : "running"} it would ${change > 0 ? "raise" : "lower"} the loss on the next token by ${shortNumber(Math.abs(change))} nats (${above}).`;
 }
 
 /** Numbers of each token, a column each. */

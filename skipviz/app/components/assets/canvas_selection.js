@@ -1,6 +1,6 @@
 // One selection: a token, a site, a range of tokens, and up to four pinned tokens. It is drawn at
-// once. Python and the address are told of token and site when the keys have come to rest; range and
-// pins are for the reader alone, and stay here.
+// once. Python is told of token, site and range when the keys have come to rest, and the address of
+// token and site; pins are for the reader alone, and stay here.
 
 const REST = 120; // milliseconds after the last key
 const PINS = 4;
@@ -9,7 +9,7 @@ const PINS = 4;
 function select(view, token, { site, later = false, push = true, told = true } = {}) {
   const same = token === view.token && (site === undefined || site === view.site);
   if (same) return;
-  const began = performance.now();
+  const began = performance.now(), before = answerNow(view);
   view.token = token;
   if (site !== undefined) view.site = site;
   if (view.site !== null) view.lastSite = view.site;
@@ -17,6 +17,7 @@ function select(view, token, { site, later = false, push = true, told = true } =
   mark(view);
   if (token !== null) scrollTo(view, view.spans[token]);
   if (site !== undefined && view.lenses.length && lensNow(view).ofCells) repaint(view);
+  else if (before !== answerNow(view)) { paintMap(view); revealOnMap(view); drawPanel(view); }
   else { revealOnMap(view); drawPanel(view); }
   fillSiteChoice(view);
   announce(view);
@@ -38,6 +39,12 @@ function tell(view, { later, push }) {
   if (later) view.telling = setTimeout(now, REST); else now();
 }
 
+/** Tell Python the range, once it has come to rest. */
+function tellRange(view) {
+  clearTimeout(view.tellingRange);
+  view.tellingRange = setTimeout(() => view.send("range", view.range && [view.key, ...view.range]), REST);
+}
+
 function announce(view) {
   view.said.textContent = view.token === null ? "No token selected" : describe(view, view.token, view.site).join(", ");
 }
@@ -52,6 +59,7 @@ function clear(view) {
 function setRange(view, range) {
   if (String(range) === String(view.range)) return;
   view.range = range;
+  tellRange(view);
   remember(view);
   mark(view);
   paintMarks(view);

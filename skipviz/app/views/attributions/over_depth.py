@@ -10,8 +10,8 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
+from skipviz.app.components.chart_clicks import clicked_point, select_cell, select_clicked
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import takes
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
@@ -95,8 +95,8 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     seen = len(traced) - 1 if whole else token + 1
     effort = Effort(f"depth {'text' if whole else 'token'} {request.model}", steps * seen)
     st.caption(
-        f"{len(traced):,} tokens, {steps} steps: {takes(jobs().costs.seconds(effort))}. Where the "
-        "path bends it takes several times as long. You can stop at any time."
+        f"{len(traced):,} tokens, {steps} steps. Where the path bends it takes several times as "
+        "long. You can stop at any time."
     )
     found = _depth(request, traced, None if whole else token, steps, effort)
     if found is None:
@@ -108,10 +108,16 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     if found.cells["share"].null_count() == found.cells.height:
         return None
     st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
+    select_cell(request, traced, "depth_map")
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
     if agreed is not None:
         right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
+        if point := clicked_point("share_scatter"):
+            token, _, label = point["data"]
+            site = traced.sites["label"].to_list().index(label)
+            select_clicked(request, "share_scatter", int(token), site)
+    st.caption("Click a cell or a point to select its token and site on the canvas.")
     st.caption(flips_reading(found.compared.height, whole=whole))
     st.markdown("**Decisions for which shares and flips differ most**")
     st.dataframe(
@@ -148,7 +154,7 @@ def _depth(
             request,
             f"attribution over depth {settings}",
             _depth_run(traced, token, steps),
-            effort=effort,
         ),
         settings=settings,
+        effort=effort,
     )

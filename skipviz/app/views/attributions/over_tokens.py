@@ -9,7 +9,6 @@ import streamlit as st
 
 from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.app.components.downloads import csv_buttons
-from skipviz.app.components.durations import takes
 from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
@@ -101,10 +100,9 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
         f"{method} {gates} {request.model}", runs(method, steps=steps, tokens=seen) * seen
     )
     st.caption(
-        f"{MEANINGS[method]} For the {seen:,} tokens up to this one: "
-        f"{takes(jobs().costs.seconds(effort))}. Frozen and straight through "
-        "answer different questions: with frozen gates, a token cannot act by changing which "
-        "layers run."
+        f"{MEANINGS[method]} It is of the {seen:,} tokens up to this one. Frozen and straight "
+        "through answer different questions: with frozen gates, a token cannot act by changing "
+        "which layers run."
     )
     settings = f"{asked.target} {method} {gates} {steps}"
     found = tried(
@@ -118,9 +116,9 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
                 model, traced, asked.target, method=method, gates=gates, steps=steps, seed=SEED,
                 progress=progress, stop=stop,
             ),
-            effort=effort,
         ),
         settings=settings,
+        effort=effort,
     )  # fmt: skip
     if found is not None:
         _show(traced, asked, found)

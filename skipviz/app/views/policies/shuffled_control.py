@@ -7,7 +7,6 @@ import threading
 import polars as pl
 import streamlit as st
 
-from skipviz.app.components.durations import takes
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -26,15 +25,13 @@ def show_shuffled(traced: Trace, request: Request) -> None:
         return
     st.subheader("Does it matter which tokens skip?")
     effort = Effort(f"shuffled decisions {request.model}", len(traced))
-    st.caption(
-        "The same decisions, given to other tokens of the same text: "
-        f"{takes(jobs().costs.seconds(effort))}."
-    )
+    st.caption("The same decisions, given to other tokens of the same text.")
     found = tried(
         "shuffled",
         "Shuffle the decisions",
         request,
-        lambda: jobs().experiment(request, "shuffled decisions", _run(request), effort=effort),
+        lambda: jobs().experiment(request, "shuffled decisions", _run(request)),
+        effort=effort,
     )
     if found is None:
         return

@@ -1,0 +1,65 @@
+"""A column of the user's own on the canvas."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from tests.app.pages import PATIENCE
+
+
+def offered(tokens: int) -> None:
+    """The script of the expander, for a trace of so many tokens."""
+    import skipviz
+    from skipviz.app.jobs import Request
+    from skipviz.app.views.paths.own_column import offer_own_column
+    from tests.synthetic import make_trace
+
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    offer_own_column(request, make_trace(tokens=tokens))
+
+
+def with_file(content: str, *, name: str = "own.csv") -> AppTest:
+    page = AppTest.from_function(offered, args=(20,)).run(timeout=PATIENCE)
+    (uploader,) = page.file_uploader
+    uploader.set_value((name, content.encode(), "text/csv"))
+    page.run(timeout=PATIENCE)
+    assert not page.exception, page.exception[0].message
+    return page
+
+
+def lenses(page: AppTest) -> dict[str, Any]:
+    (on,) = page.session_state["skipviz"].canvases.values()
+    return {name: lens for name, (_, lens) in on.lenses.items()}
+
+
+def test_columns_become_lenses_one_after_the_other() -> None:
+    rows = "\n".join(f"{token},{token / 2},kind {token}" for token in range(19))
+    page = with_file(f"token,seconds,kind\n{rows}\n")
+    (numbers,) = lenses(page).values()
+    np.testing.assert_array_equal(numbers.values, [*np.arange(19) / 2, np.nan])
+    assert "19 of 20 tokens have a value." in page.caption[-1].value
+    page.selectbox[0].set_value("kind").run(timeout=PATIENCE)
+    assert list(lenses(page)) == ["seconds (own)", "kind (own)"]
+    assert "There are 19 values; the 12 most frequent" in page.caption[-1].value
+    (on,) = page.session_state["skipviz"].canvases.values()
+    assert on.fresh == ("kind (own)", 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [("a\n1\n", "own\\.csv has 1 rows"), ("token\n1\n", "no column beside"),
+     ("token,a\n20,1\n", "row of token 20")],
+)  # fmt: skip
+def test_a_file_that_does_not_fit_says_why(content: str, said: str) -> None:
+    page = with_file(content)
+    assert said.replace("\\", "") in page.error[0].value.replace("\\", "")
+    assert not page.session_state["skipviz"].canvases if "skipviz" in page.session_state else True
+
+
+def test_the_name_of_a_file_is_no_markdown() -> None:
+    page = with_file("a\n1\n", name="**bold**.csv")
+    assert r"\*\*bold\*\*" in page.error[0].value
