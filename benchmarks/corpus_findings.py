@@ -230,12 +230,13 @@ def claims(losses: pl.DataFrame, cells: pl.DataFrame) -> list[tuple[Any, ...]]:
         ("documents whose implied price is 0, share", 1.0, 1.0, losses, share("free")),
         (f"executing helps in layer {BEST_LAYER}", 0.674, 0.674, best, share("worth")),
         (f"AUROC of layer {BEST_LAYER}", 0.606, 0.606, best, auroc),
-        ("next token against all that follow: same sign", 0.75, 0.797, far,
+        ("next token compared with all that follow: same sign", 0.75, 0.797, far,
          same_sign("all_that_follow")),
-        ("next token against all that follow: rank correlation", 0.692, 0.724, far,
+        ("next token compared with all that follow: rank correlation", 0.692, 0.724, far,
          rank_correlation("all_that_follow")),
-        ("gates kept against gates that react: same sign", 0.75, 0.80, far, same_sign("react")),
-        ("gates kept against gates that react: rank correlation", 0.587, 0.649, far,
+        ("gates that react compared with held ones: same sign", 0.75, 0.80, far,
+         same_sign("react")),
+        ("gates that react compared with held ones: rank correlation", 0.587, 0.649, far,
          rank_correlation("react")),
     ]  # fmt: skip
     made = []

@@ -267,7 +267,14 @@ def _connected(ray: Any) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, configure_logging=False)
+    except Exception as error:  # Ray raises its own kinds, and bare ones
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"No Ray cluster could be reached or started ({reason:.300}). Check RAY_ADDRESS and "
+            "that the machine has memory and CPUs free, or use engine='local'."
+        ) from error
     try:
         yield
     finally:

@@ -134,8 +134,6 @@ def test_standard_input_is_one_text(monkeypatch: pytest.MonkeyPatch) -> None:
         ("a.csv", b"text,text\nx,y\n", 'there are 2 columns "text"; give each'),
         ("a.csv", b"text,n,n\nx,1,2\n", 'there are 2 columns "n"'),
         ("a.csv", b"", "no column"),
-        ("a.csv", b"text,label,label\nx,1,2\n", 'two columns are named "label"'),
-        ("a.csv", b"text,text\nx,y\n", 'two columns are named "text"'),
         ("a.parquet", b"PAR1", "not a Parquet file"),
         ("a.parquet.gz", b"", "packed already"),
         ("a.txt", b" ", "empty or blank"),
@@ -166,12 +164,6 @@ def test_a_table_without_the_column_says_so(tmp_path: Path) -> None:
     pl.DataFrame({"body": ["x"], "n": [1]}).write_parquet(tmp_path / "a.parquet")
     assert 'no column "text"' in wrong(read(tmp_path / "a.parquet"))
     assert "n is of type int64" in wrong(read(tmp_path / "a.parquet", text_column="n"))
-
-
-def test_a_table_that_names_a_column_twice_says_so(tmp_path: Path) -> None:
-    table = pa.Table.from_arrays([pa.array(["x"])] * 3, names=["text", "n", "n"])
-    pq.write_table(table, tmp_path / "a.parquet")
-    assert 'two columns are named "n"' in wrong(read(tmp_path / "a.parquet"))
 
 
 def test_what_is_too_long_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,18 @@ def test_ray_needs_a_function_that_loads(run: Run) -> None:
         run(engine="ray")
 
 
+def test_a_cluster_that_does_not_start_is_said() -> None:
+    def init(**_: Any) -> None:
+        raise Exception("The current node timed out during startup.\nMore")
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init)
+    with (
+        pytest.raises(skipviz.InputError, match=r"started \(The current node timed out during"),
+        on_ray._connected(ray),
+    ):
+        pass
+
+
 def test_a_model_that_no_worker_can_load_ends_the_run(tmp_path: Path) -> None:
     class Failed(Exception):
         actor_init_failed = True
