@@ -134,7 +134,7 @@ def _carried(get: Callable[[str], Any]) -> Any:
     Raises
     ------
     RecordingError
-        If it is of a kind of which one cannot be told from another.
+        If it is of a kind that cannot be followed: a list, or a tuple.
     """
     found = next((each for name in CARRIED if (each := get(name)) is not None), None)
     if found is not None and not hasattr(found, "__weakref__"):
