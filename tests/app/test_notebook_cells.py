@@ -84,9 +84,7 @@ def test_layers() -> None:
     page = opened("layers_page")
     ended(page, "layers specialties False")
     check_cells(page, number=1)
-    view = next(each for each in page.get("button_group") if each.key == "layers_view")
-    view.set_value(["Difficulty"])
-    page.run(timeout=PATIENCE)
+    page.button_group(key="layers_view").set_value("Difficulty").run(timeout=PATIENCE)
     ended(page, "layers difficulty")
     check_cells(page, number=len(shown(page)))
 
