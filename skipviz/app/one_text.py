@@ -11,7 +11,7 @@ from skipviz.app.components.canvas_payload import span_texts
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, traced_now, tried
 from skipviz.app.costs import Effort
-from skipviz.app.frame.opening import show_sample
+from skipviz.app.frame.opening import no_text_yet
 from skipviz.app.jobs import Request
 from skipviz.app.one_window import one_window
 from skipviz.experiments.decision_audit import Downstream, audit
@@ -38,12 +38,6 @@ def traced_text(*, gates: str | None = None) -> tuple[Request, Trace] | None:
         st.info(no_gates(traced, gates))
         return None
     return known
-
-
-def no_text_yet() -> None:
-    """Say that there is no text to look at, and offer the sample."""
-    st.info("Trace a text first: enter one in the side bar. Or look at a sample.")
-    st.button("Show the sample", on_click=show_sample, key="show the sample")
 
 
 def no_gates(traced: Trace, consequence: str) -> str:

@@ -40,7 +40,9 @@ def folder(tmp_path: Path, dense_folder: Path) -> Path:
 def page(folder: Path, monkeypatch: pytest.MonkeyPatch) -> AppTest:
     """The app with rows that were uploaded, a conversation and a text."""
     file = SimpleNamespace(name="rows.jsonl", file_id="1", getvalue=lambda: ROWS)
-    monkeypatch.setattr(streamlit, "file_uploader", lambda *_, **__: [file])
+    monkeypatch.setattr(
+        streamlit, "file_uploader", lambda *_, key, **__: [file] if key == "files" else None
+    )
     shown = AppTest.from_function(framed, args=("paths_page",)).run(timeout=PATIENCE)
     shown.button_group(key="kind").set_value("Upload")
     shown.selectbox(key="model").set_value("A folder on this machine")

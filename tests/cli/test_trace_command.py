@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +110,11 @@ def test_interruption_is_a_sentence_and_leaves_the_old_file(
     target = tmp_path / "out.csv"
     target.write_text("before")
 
-    def interrupted(_: skipviz.Trace, path: Path, **__: bool) -> None:
-        path.write_text("half")
+    def interrupted(path: Path, _: object) -> None:
+        os.write(os.open(path, os.O_WRONLY | os.O_CREAT), b"half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(skipviz.Trace, "write_csv", interrupted)
+    monkeypatch.setattr(Path, "write_bytes", interrupted)
     outcome = run("trace", text, "--model", model, "--csv", target)
     assert outcome.exit_code == 130
     assert "Stopped." in outcome.stderr

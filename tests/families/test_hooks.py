@@ -12,7 +12,10 @@ from torch import Tensor, nn
 import skipviz
 from skipviz.families.hooks import Hook, after, before, hooked
 
-PERMANENT = {"families/hooks.py", "families/exits/modules.py", "families/fixed_rates/modules.py"}
+PERMANENT = {
+    "families/hooks.py", "families/exits/modules.py", "families/fixed_rates/modules.py",
+    "families/published/calm.py", "families/published/skip_decode.py",
+}  # fmt: skip
 """Where hooks are put on: for a while, and for good when a model is given exits or rates."""
 
 

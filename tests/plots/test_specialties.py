@@ -36,5 +36,5 @@ def test_the_map_has_the_log_odds_and_marks_what_is_sure(trace: Trace) -> None:
     assert len(dots[1].x) > 0
     limits = figure.layout.coloraxis
     assert limits.cmin == -limits.cmax
-    with pytest.raises(ValueError, match="choose one of f"):
+    with pytest.raises(ValueError, match="Choose one of f"):
         specialty_map(trace, table, feature="g")

@@ -68,3 +68,9 @@ def sample() -> tuple[Request, Trace]:
 def is_sample(request: Request) -> bool:
     """Say whether a request is that of the sample."""
     return request.stored is not None and request.stored == sample()[0].stored
+
+
+def no_text_yet() -> None:
+    """Say that there is no text to look at, and offer the sample."""
+    st.info("Trace a text first: enter one in the side bar. Or look at a sample.")
+    st.button("Show the sample", on_click=show_sample, key="show the sample")

@@ -15,10 +15,9 @@ from skipviz.app.components.heading import heading
 from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import PATHS, computed, jobs, traced_now
-from skipviz.app.frame.opening import asked_for, sample
+from skipviz.app.frame.opening import asked_for, no_text_yet, sample
 from skipviz.app.frame.recent_runs import RecentRun, recent_runs
 from skipviz.app.jobs import Request
-from skipviz.app.one_text import no_text_yet
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
 from skipviz.app.token_range import TokenRange, chosen_range

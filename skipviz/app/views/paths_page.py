@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from skipviz.app.components.heading import heading
 from skipviz.app.components.run_button import PATHS, traced_now
-from skipviz.app.one_text import no_text_yet
+from skipviz.app.frame.opening import no_text_yet
 from skipviz.app.state import state
 from skipviz.app.views.paths_result import show
 

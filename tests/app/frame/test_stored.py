@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import dataclasses
 import io
-from types import SimpleNamespace
 
 import pytest
 import streamlit
+from streamlit.proto.Common_pb2 import FileURLs
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 
 import skipviz
 from skipviz.app.frame.stored import request_of, stored_trace
@@ -62,10 +63,10 @@ def uploaded(
     """Take up a trace as the page does with a file that somebody uploads."""
     file = io.BytesIO()
     trace.save(file)
-    upload = SimpleNamespace(name="mine.parquet", file_id="1", getvalue=file.getvalue)
-    monkeypatch.setattr(streamlit, "file_uploader", lambda *_, **__: upload)
+    record = UploadedFileRec("1", "mine.parquet", "application/octet-stream", file.getvalue())
+    upload = UploadedFile(record, FileURLs())
     monkeypatch.setattr(streamlit, "session_state", SessionState())
-    return stored_trace()
+    return stored_trace(upload)
 
 
 class SessionState(dict[str, object]):

@@ -24,7 +24,8 @@ TRACE = make_trace(tokens=6)
 
 def cells(column: str) -> pl.DataFrame:
     """Two cells with planted numbers."""
-    return pl.DataFrame({"token": [0, 4], "site": [7, 2], column: [0.25, -1.5]})
+    held = pl.Series("later_margin", [None, None], dtype=pl.Float64)
+    return pl.DataFrame({"token": [0, 4], "site": [7, 2], column: [0.25, -1.5]}).with_columns(held)
 
 
 @pytest.mark.parametrize(("make", "column"), [(utility_lens, "utility"), (regret_lens, "regret")])
