@@ -110,6 +110,8 @@ class State:
         The step at which the tour is, from 0; None where it is not taken.
     tour_moves
         How often a step was gone to.
+    tour_page
+        The page of a step that was just taken, until it is open.
     just_asked
         Whether the run of a text was asked for in the run of the page that is under way.
     canvases
@@ -155,6 +157,7 @@ class State:
     just_asked: bool = False
     tour: int | None = None
     tour_moves: int = 0
+    tour_page: str | None = None
     canvases: dict[str, OnCanvas] = field(default_factory=dict)
     picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None

@@ -19,7 +19,7 @@ from skipviz.readings.clusters import reading
 from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
-from tests.browser.tracing import expect_no_sample, expect_sample, expect_upload
+from tests.browser.tracing import expect_no_sample, expect_sample, expect_upload, side_bar_upload
 
 RUN_SECONDS = 600_000
 CLUSTERED = ".st-key-cluster_text .tokens"
@@ -36,7 +36,7 @@ def trace_files(page: Page, url: str, paths: list[Path]) -> None:
     page.goto(url)
     expect(page.get_by_role("button", name="Trace the text")).to_be_visible(timeout=RUN_SECONDS)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(paths)
+    side_bar_upload(page).set_input_files(paths)
     expect_upload(page)
     page.get_by_role("button", name="Trace the text").click()
     expect_no_sample(page)

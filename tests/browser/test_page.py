@@ -20,6 +20,7 @@ from tests.browser.tracing import (
     expect_titles,
     expect_upload,
     press_trace,
+    side_bar_upload,
     trace_pasted,
 )
 
@@ -109,7 +110,7 @@ def test_upload_jsonl(page: Page, url: str, tmp_path: Path) -> None:
     file.write_text('{"text": "One text."}\n{"text": "Another text."}\n', encoding="utf-8")
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    side_bar_upload(page).set_input_files(file)
     expect_upload(page)
     press_trace(page)
     expect_titles(page, ["two.jsonl:1", "two.jsonl:2"])
@@ -131,7 +132,7 @@ def test_bad_uploads_get_a_sentence(
     file.write_bytes(data)
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(file)
+    side_bar_upload(page).set_input_files(file)
     expect(page.get_by_test_id("stAlert")).to_contain_text(re.compile(sentence))
     # The page keeps working.
     page.get_by_test_id("stButtonGroup").get_by_text("Paste").click()

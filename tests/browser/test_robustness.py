@@ -21,6 +21,7 @@ from tests.browser.tracing import (
     expect_text,
     expect_titles,
     expect_upload,
+    side_bar_upload,
     trace_pasted,
 )
 
@@ -123,7 +124,7 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     texts = [STORY * 2, CODE * 6]
     lines = [json.dumps({"text": text}) for text in texts]
     several.write_text("\n".join(lines), encoding="utf-8")
-    page.get_by_test_id("stFileUploaderDropzoneInput").first.set_input_files(several)
+    side_bar_upload(page).set_input_files(several)
     expect_upload(page)
     press(page, "Trace the text")
     expect_titles(page, [f"{several.name}:1", f"{several.name}:2"])

@@ -12,6 +12,7 @@ from tests.browser.tracing import (
     expect_text,
     expect_titles,
     press_trace,
+    side_bar_upload,
     trace_pasted,
 )
 
@@ -55,7 +56,7 @@ def test_texts_of_one_name_are_two_texts(page: Page, url: str) -> None:
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()
     expect(page.get_by_test_id("stAlert")).to_contain_text("No file has been uploaded yet")
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(
+    side_bar_upload(page).set_input_files(
         [
             {"name": "notes.txt", "mimeType": "text/plain", "buffer": text.encode()}
             for text in (FIRST, SECOND)

@@ -7,7 +7,7 @@ from playwright.sync_api import Page, expect
 import skipviz
 from tests.browser.conftest import Screenshot
 from tests.browser.counted_runs import runs
-from tests.browser.tracing import expect_titles
+from tests.browser.tracing import expect_titles, side_bar_upload
 
 TEXTS = ("The lighthouse keeper counted the ships.\n", "Nobody <i>answered</i>, and 2 + 2 = 4.")
 
@@ -22,7 +22,7 @@ def test_a_stored_trace_opens_without_a_run(
     page.goto(counted_url)
     before = runs(page)
     page.get_by_role("radio", name="Trace", exact=True).click()
-    upload = page.get_by_test_id("stFileUploaderDropzoneInput")
+    upload = side_bar_upload(page)
     upload.set_input_files(tmp_path / "broken.parquet")
     expect(page.get_by_text("cannot be read as a trace")).to_be_visible()
     page.get_by_role("button", name="Remove broken.parquet").click()

@@ -21,7 +21,7 @@ from skipviz.readings.robustness import drift_words
 from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
-from tests.browser.tracing import expect_no_sample
+from tests.browser.tracing import expect_no_sample, side_bar_upload
 
 pytestmark = pytest.mark.long
 
@@ -46,7 +46,7 @@ def open_stored(page: Page, url: str, path: Path) -> int:
     page.goto(url)
     before = runs(page)
     page.get_by_role("radio", name="Trace", exact=True).click()
-    page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(path)
+    side_bar_upload(page).set_input_files(path)
     page.get_by_role("button", name="Show the trace").click()
     expect_no_sample(page)
     assert runs(page) == before

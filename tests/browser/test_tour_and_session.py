@@ -6,7 +6,7 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
-from tests.browser.tracing import ask, expect_sample, expect_text, trace_pasted
+from tests.browser.tracing import ask, expect_sample, expect_text, side_bar_upload, trace_pasted
 
 TEXT, OTHER = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
 FIVE = "Take the tour: five steps"
@@ -17,6 +17,8 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
 ) -> None:
     page.goto(url)
     expect_sample(page)
+    expect(page.get_by_role("button", name="Save the session")).to_be_visible()  # the last drawn
+    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     page.get_by_role("button", name=FIVE).click()
     tokens = set()
     for number in range(1, 6):
@@ -53,7 +55,7 @@ def test_a_session_is_saved_and_opened_by_somebody_else(
     elsewhere.goto(url)
     expect_sample(elsewhere)
     elsewhere.get_by_role("radio", name="Trace", exact=True).click()
-    upload = elsewhere.get_by_test_id("stFileUploaderDropzoneInput")
+    upload = side_bar_upload(elsewhere)
     upload.set_input_files(
         {"name": "bad.zip", "mimeType": "application/zip", "buffer": b"PK\x03\x04 no"}
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 RUN_MS = 240_000
@@ -31,6 +31,11 @@ def paste(page: Page, text: str) -> None:
     area = page.get_by_label("Paste a text")
     area.fill(text, timeout=RUN_MS)
     area.press("Tab")
+
+
+def side_bar_upload(page: Page) -> Locator:
+    """Return where a text or a trace is uploaded; pages have uploads of their own."""
+    return page.get_by_test_id("stSidebar").get_by_test_id("stFileUploaderDropzoneInput")
 
 
 def expect_upload(page: Page) -> None:

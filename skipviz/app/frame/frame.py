@@ -97,7 +97,7 @@ def draw_in_frame(page: Callable[[], None], go_to: Callable[[str], None]) -> Non
         shown = state().runs[PATHS].finished
         offer_recent_runs(None if shown is None else shown.request)
         offer_session_file()
-        offer_tour(go_to, to_the_new=False)
+        offer_tour(to_the_new=False)
 
 
 def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
@@ -174,7 +174,7 @@ def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
         with left:
             _introduce(sample()[1])
         with right:
-            offer_tour(go_to, to_the_new=True)
+            offer_tour(to_the_new=True)
     elif shown is not run:
         st.caption("Below is what was traced before.")
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:

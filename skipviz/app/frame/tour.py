@@ -61,24 +61,28 @@ def show_tour(go_to: Callable[[str], None]) -> None:
         _leave()
         return
     step = steps[at]
+    if (page := state().tour_page) is not None:
+        go_to(page)  # which begins another run, unless the page is open
+        state().tour_page = None
     with st.container(border=True, key="tour"):
         st.markdown(f"**{at + 1} of {len(steps)}: {plain(step.title)}.** {plain(step.said)}")
         with st.container(horizontal=True):
             last = at + 1 == len(steps)
-            if not last and st.button("Next", type="primary", key="tour next", shortcut="Alt+N"):
-                _take(at + 1, go_to)
-            if at and st.button("Back", key="tour back", shortcut="Alt+B"):
-                _take(at - 1, go_to)
+            if not last:
+                st.button(
+                    "Next", type="primary", key="tour next", shortcut="Alt+N", on_click=_take,
+                    args=(at + 1,),
+                )  # fmt: skip
+            if at:
+                st.button("Back", key="tour back", shortcut="Alt+B", on_click=_take, args=(at - 1,))
             st.button("End the tour" if last else "Leave the tour", key="leave", on_click=_leave)
 
 
-def offer_tour(go_to: Callable[[str], None], *, to_the_new: bool) -> None:
+def offer_tour(*, to_the_new: bool) -> None:
     """Offer the tour to those who have not left it, or to those who have.
 
     Parameters
     ----------
-    go_to
-        As for ``show_tour``.
     to_the_new
         Whether those are meant who have not left it.
     """
@@ -86,21 +90,25 @@ def offer_tour(go_to: Callable[[str], None], *, to_the_new: bool) -> None:
         return
     said = "Take the tour: five steps" if to_the_new else "Take the tour again"
     kind: Literal["secondary", "tertiary"] = "secondary" if to_the_new else "tertiary"
-    if st.button(said, key="take the tour", type=kind):
-        if not is_sample(state().runs[PATHS].request):
-            show_sample()
-        _take(0, go_to)
+    st.button(said, key="take the tour", type=kind, on_click=_begin)
 
 
-def _take(at: int, go_to: Callable[[str], None]) -> None:
-    """Go to a step: select its token, and open its page."""
+def _begin() -> None:
+    if not is_sample(state().runs[PATHS].request):
+        show_sample()
+    _take(0)
+
+
+def _take(at: int) -> None:
+    """Go to a step: select its token, and have its page opened.
+
+    As a callback: a run of the page that is ended early would lose the click.
+    """
     step = _steps()[at]
     state().tour = at
     state().tour_moves += 1
-    request = sample()[0]
-    on_canvas(request).asked = (f"tour {state().tour_moves}", step.token, None)
-    go_to(step.page)
-    st.rerun()
+    state().tour_page = step.page
+    on_canvas(sample()[0]).asked = (f"tour {state().tour_moves}", step.token, None)
 
 
 def _leave() -> None:
