@@ -59,6 +59,8 @@ class OnCanvas:
     asked
         What a page asks to be selected: where that was clicked, the token, and the site. None once
         the browser has told of a selection since.
+    handed
+        What of this the browser was given; what it tells before is no answer.
     range_clears
         How often the range was taken back elsewhere than on the canvas.
     cleared
@@ -72,6 +74,7 @@ class OnCanvas:
     changed: tuple[str, Changed] | None = None
     fresh: tuple[str, int] = ("", 0)
     asked: tuple[str, int, int | None] | None = None
+    handed: tuple[str, int, int | None] | None = None
     range_clears: int = 0
     cleared: tuple[int, int] | None = None
     followed: dict[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -158,7 +161,8 @@ class OnCanvas:
         """Take in what the browser says is selected."""
         places = [(each.token, each.site) for each in (selection, self.selection)]
         # Nothing is also what it says before it has this text.
-        if places[0] != places[1] and selection.token is not None:
+        known = self.asked == self.handed
+        if known and places[0] != places[1] and selection.token is not None:
             self.asked = None  # it was followed, or something else was clicked after it
         if selection.range != self.cleared:
             self.cleared = None

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
+import skipviz
+from skipviz.app.frame.opening import SAMPLE_TRACE
+from skipviz.app.frame.tour_steps import tour_steps
 from tests.browser.tracing import ask, expect_sample, expect_text, side_bar_upload, trace_pasted
 
 TEXT, OTHER = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
@@ -20,16 +24,18 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
     expect(page.get_by_role("button", name="Save the session")).to_be_visible()  # the last drawn
     expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
     page.get_by_role("button", name=FIVE).click()
-    tokens = set()
-    for number in range(1, 6):
+    sample = files("skipviz.app") / "samples" / SAMPLE_TRACE
+    steps = tour_steps(skipviz.Trace.load(sample.read_bytes()))
+    assert len({step.token for step in steps}) == 3
+    for number, step in enumerate(steps, start=1):
         expect(page.get_by_text(f"{number} of 5:")).to_be_visible()
         wanted = "if the gates" if number == 4 else "Which layers did each token use?"
         expect(page.get_by_role("heading", level=2).first).to_contain_text(wanted)
+        selected = page.locator(".st-key-workbench .tokens span.selected")
+        expect(selected).to_have_id(f"token-{step.token}")
         expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
-        tokens.add(page.locator(".st-key-workbench .tokens span.selected").get_attribute("id"))
         if number < 5:
             page.keyboard.press("Alt+n")
-    assert len(tokens) == 3
     page.get_by_role("button", name="End the tour").click()
     expect(page.get_by_role("button", name="Take the tour again")).to_be_visible()
     page.reload()
