@@ -58,9 +58,7 @@ class OnCanvas:
         The lens that was found last by a page, and how many were found before it and with it.
     asked
         What a page asks to be selected: where that was clicked, the token, and the site. None once
-        the browser has told of a selection since.
-    handed
-        What of this the browser was given; what it tells before is no answer.
+        the browser has told that it is selected.
     range_clears
         How often the range was taken back elsewhere than on the canvas.
     cleared
@@ -74,7 +72,6 @@ class OnCanvas:
     changed: tuple[str, Changed] | None = None
     fresh: tuple[str, int] = ("", 0)
     asked: tuple[str, int, int | None] | None = None
-    handed: tuple[str, int, int | None] | None = None
     range_clears: int = 0
     cleared: tuple[int, int] | None = None
     followed: dict[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -159,11 +156,11 @@ class OnCanvas:
 
     def take(self, selection: Selection) -> None:
         """Take in what the browser says is selected."""
-        places = [(each.token, each.site) for each in (selection, self.selection)]
-        # Nothing is also what it says before it has this text.
-        known = self.asked == self.handed
-        if known and places[0] != places[1] and selection.token is not None:
-            self.asked = None  # it was followed, or something else was clicked after it
+        if self.asked is not None:
+            _, token, site = self.asked
+            # Another token may have been told of before the browser heard what is asked.
+            if selection.token == token and site in (None, selection.site):
+                self.asked = None
         if selection.range != self.cleared:
             self.cleared = None
         elif selection.range is not None:  # it has not heard yet that this was taken back

@@ -80,7 +80,6 @@ def _hand_over(request: Request, trace: Trace, on: OnCanvas) -> None:
     for found in (question_payload(request, on), flip_payload(request)):
         if found is not None:
             hand_over(found)
-    on.handed = on.asked
     hand_over({"key": key, "name": "asked", "select": on.asked, "rangeClears": on.range_clears})
 
 
