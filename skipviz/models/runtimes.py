@@ -18,7 +18,7 @@ from skipviz.families.powers import CanForce, CanGather
 from skipviz.models.handle import Runtime, SkipModel, sharing_weights
 from skipviz.text.arguments import checked
 
-TRIED_LENGTH = 72
+TRIED_LENGTH = 136
 """More than queries that attend at once."""
 SAME_LOGITS = 1e-4
 """How far logits of both runtimes may lie apart in float32, over the largest."""
@@ -26,7 +26,7 @@ SAME_SPREAD = {torch.bfloat16: 0.25, torch.float16: 0.04}
 """How far those of a token may on average, over their spread, in three quarters of the tokens.
 
 In these types rounding alone moves the logits of some tokens by more than their spread: the masked
-runtime lies further from itself in float32 than from the gathered one (a test).
+runtime lies about as far from itself in float32 as from the gathered one (a test).
 """
 
 _LOCK = threading.Lock()
