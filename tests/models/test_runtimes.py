@@ -189,6 +189,25 @@ def test_bfloat16_stays_near() -> None:
     assert (first.matrix("exec_count") != second.matrix("exec_count")).mean() < 0.02
 
 
+@pytest.mark.parametrize(("dtype", "fills"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_rows_are_filled_up_where_each_number_of_them_costs_a_kernel(
+    dtype: torch.dtype, fills: bool
+) -> None:
+    seen: list[int] = []
+
+    class Counted(torch.nn.Linear):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            seen.append(len(given))
+            return super().forward(given)
+
+    counted = Counted(8, 3, dtype=dtype)
+    for rows in (torch.randn(5, 8, dtype=dtype), torch.randn(32, 8, dtype=dtype)):
+        made = gathered.rows_through(counted, rows)
+        assert made.shape == (len(rows), 3)
+        torch.testing.assert_close(made, counted(rows), rtol=1e-2, atol=1e-2)
+    assert seen == [gathered.ROWS_FILLED if fills else 5, 5, 32, 32]
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_in_half_precision_gathering_moves_logits_as_rounding_does(dtype: str) -> None:
