@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import copy
+import gc
+import io
 import threading
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -263,6 +268,50 @@ def test_a_cache_whose_texts_change_is_refused(gated: skipviz.SkipModel, change:
         else:
             cache.batch_select_indices(indices=torch.tensor([1, 0]))
     assert not {"batch_select_indices", "batch_repeat_interleave", "crop"} & set(vars(cache))
+
+
+def pickled(cache: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(cache, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("copied_by", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_is_done_to_a_copy_of_a_cache_is_done_to_the_copy(
+    gated: skipviz.SkipModel, copied_by: Callable[[Any], Any], nested: bool
+) -> None:
+    ids = ids_of(gated)
+    cache = transformers.DynamicCache()
+    with skipviz.record(gated) as recording:
+        if nested:
+            with skipviz.record(gated):
+                gated.model(ids, past_key_values=cache)
+                copied = copied_by(cache)
+        else:
+            gated.model(ids, past_key_values=cache)
+            copied = copied_by(cache)
+        copied.crop(-2)
+        copied.batch_repeat_interleave(2)
+    assert len(recording.trace) == ids.shape[1]
+    for _ in range(2):  # the second time after the recording
+        assert cache.get_seq_length() == ids.shape[1]
+        assert len(cache.layers[0].keys) == 1
+        copied.crop(-1)
+    assert copied.get_seq_length() == ids.shape[1] - 4
+    assert len(copied.layers[0].keys) == 2
+
+
+def test_a_copy_of_a_cache_keeps_neither_it_nor_the_recording(gated: skipviz.SkipModel) -> None:
+    with torch.inference_mode(), skipviz.record(gated) as recording:
+        cache = gated.model(ids_of(gated), use_cache=True).past_key_values
+        copied = copy.deepcopy(cache)
+    gone = [weakref.ref(cache), weakref.ref(recording)]
+    del cache, recording
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+    assert copied.get_seq_length()
 
 
 def test_the_seed_of_draws_is_in_the_trace(gated: skipviz.SkipModel) -> None:
