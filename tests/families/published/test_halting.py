@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.errors import InputError
+from skipviz.errors import InputError, RecordingError
 from skipviz.readings.skipping import skipping_notes
 from tests import halting, tiny
 
@@ -159,6 +159,55 @@ def test_plans_that_cannot_be_are_refused() -> None:
             skipviz.trace(model, tiny.TEXT, plan=skipviz.Plan(plan))
     with pytest.raises(InputError, match="decides 2 steps"):
         skipviz.trace(model, tiny.TEXT, plan=skipviz.Plan(every[:, :2]))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda made, p: made(input=p),
+        lambda made, p: made(p, generator=None),
+        lambda _, p: p.bernoulli(),
+    ],
+)
+def test_a_draw_may_be_written_otherwise(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = wrapped("pondernet")
+    usual = skipviz.trace(model, tiny.TEXT, seed=3)
+    made = torch.bernoulli
+    monkeypatch.setattr(halting.torch, "bernoulli", lambda p: draw(made, p))
+    again = skipviz.trace(model, tiny.TEXT, seed=3)
+    for matrix in ("exec_count", "score"):
+        assert np.array_equal(again.matrix(matrix), usual.matrix(matrix), equal_nan=True)
+
+
+def test_the_chance_of_a_draw_may_be_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = wrapped("pondernet"), torch.bernoulli
+    monkeypatch.setattr(halting.torch, "bernoulli", lambda p: made(p, 0.25))
+    score = skipviz.trace(model, tiny.TEXT, seed=3).matrix("score")
+    assert (score[~np.isnan(score)] == 0.25).all()
+
+
+def test_draws_of_whole_texts_are_refused_and_leave_the_run_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, made = wrapped("pondernet"), torch.bernoulli
+    monkeypatch.setattr(
+        halting.torch, "bernoulli", lambda p: made(p[:, :1].flatten()).expand_as(p)
+    )
+    ids = ids_of(model)
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        plain = model.model(ids).logits
+    with pytest.raises(RecordingError, match="each token has its own"), skipviz.record(model):  # noqa: PT012
+        torch.manual_seed(3)
+        with torch.inference_mode():
+            again = model.model(ids).logits
+    assert torch.equal(again, plain)
+    plan = model.family.draw_plan(model.model, texts=1, tokens=ids.shape[1], seed=4)  # type: ignore[attr-defined]
+    with (
+        pytest.raises(RecordingError, match="each token has its own"),
+        model.family.force(model.model, plan),  # type: ignore[attr-defined]
+    ):
+        model.model(ids)
 
 
 @pytest.mark.parametrize("name", ["act", "pondernet"])
