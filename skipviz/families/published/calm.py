@@ -22,10 +22,11 @@ threshold of the t-th token is ``clip(0.9 threshold + 0.1 exp(-temperature t / l
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import Exit, Traits
 from skipviz.families.thread_state import ThreadState
 from skipviz.schema import Site
+from skipviz.text.arguments import check_types
 
 Measure = Literal["softmax", "state", "classifier"]
 Asked = tuple[Tensor, Tensor, Tensor]
@@ -73,14 +75,13 @@ class CalmRule:
     prompt: int = 0
 
     def __post_init__(self) -> None:
-        if self.measure not in get_args(Measure):
-            raise InputError(
-                f"measure={self.measure!r} is not one of {', '.join(get_args(Measure))}."
-            )
+        check_types(self)
         if not 0 <= self.threshold <= 1:
             raise InputError(f"threshold={self.threshold} must lie between 0 and 1.")
-        if self.temperature is not None and self.temperature < 0:
-            raise InputError(f"temperature={self.temperature} must be 0 or more, or None.")
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
+            raise InputError(
+                f"temperature={self.temperature} must be a number of 0 or more, or None."
+            )
         if self.length < 1 or self.prompt < 0:
             raise InputError(
                 f"length={self.length} must be at least 1, and prompt={self.prompt} at least 0."

@@ -32,6 +32,7 @@ from skipviz.families.llama import cache_given, decoder_layers, states_made
 from skipviz.families.powers import Traits
 from skipviz.families.thread_state import ThreadState
 from skipviz.schema import Site
+from skipviz.text.arguments import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,7 @@ class SkipDecodeSchedule:
     warmup_layers: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 1 <= self.least <= self.most or not 0 <= self.warmup_layers <= self.least:
             raise InputError(
                 f"least={self.least} must lie between 1 and most={self.most}, and "

@@ -6,6 +6,7 @@ import doctest
 import math
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -167,6 +168,18 @@ def test_the_check_up_finds_no_issue() -> None:
     found = {each.code: each.outcome for each in skipviz.check(model, ignore=("SKV012",)).findings}
     assert "issue" not in found.values(), found
     assert found["SKV002"] == found["SKV007"] == "passed"
+
+
+@pytest.mark.parametrize("wrong", [
+    {"temperature": math.nan}, {"temperature": math.inf}, {"temperature": -1.0},
+    {"threshold": math.nan}, {"length": math.nan}, {"prompt": 2.5}, {"measure": "other"},
+])  # fmt: skip
+def test_a_rule_of_wrong_numbers_is_refused(
+    wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
+        CalmRule(**wrong)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -100,6 +101,14 @@ def test_the_check_up_finds_no_issue() -> None:
     model = skipviz.from_parts(scheduled(SCHEDULES["from all layers"]), tiny.tokenizer())
     found = skipviz.check(model, ignore=("SKV012",)).findings
     assert "issue" not in {each.outcome for each in found}, found
+
+
+@pytest.mark.parametrize("name", ["most", "least", "length", "prompt", "warmup_layers"])
+def test_what_is_no_whole_number_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
+    given: dict[str, Any] = {"most": 3, "least": 2, "length": 5, name: float("nan")}
+    with pytest.raises(InputError, match=f"{name}=nan is of type float"):
+        SkipDecodeSchedule(**given)
 
 
 def test_what_does_not_fit_is_refused() -> None:
