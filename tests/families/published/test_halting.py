@@ -190,9 +190,7 @@ def test_draws_of_whole_texts_are_refused_and_leave_the_run_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, made = wrapped("pondernet"), torch.bernoulli
-    monkeypatch.setattr(
-        halting.torch, "bernoulli", lambda p: made(p[:, :1].flatten()).expand_as(p)
-    )
+    monkeypatch.setattr(halting.torch, "bernoulli", lambda p: made(p[:, :1].flatten()).expand_as(p))
     ids = ids_of(model)
     torch.manual_seed(3)
     with torch.inference_mode():
