@@ -85,7 +85,7 @@ class ObjectLock:
         try:
             if self._is_own(self._read()):
                 self._system.rm_file(self._path)
-        except Exception:  # of any library; the next run waits until it is clear that no one rewrites it
+        except Exception:  # of any library; the next run waits until clearly no one rewrites it
             return
 
     def _take(self) -> None:
