@@ -18,14 +18,11 @@ from skipviz.errors import RecordingError
 from skipviz.families import Plan
 from tests import architectures, tiny
 from tests.families.fixed_rates.test_modules import fixed
+from tests.hooking import hooks_on
 
 
 def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:
     return model.tokenizer(text, return_tensors="pt").input_ids
-
-
-def hooks(model: skipviz.SkipModel) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())
 
 
 @torch.inference_mode()
@@ -35,7 +32,7 @@ def test_recording_changes_no_bit(gated: skipviz.SkipModel) -> None:
     with skipviz.record(gated) as recording:
         recorded = gated.model(ids).logits
     assert torch.equal(bare, recorded)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
     traced = skipviz.trace(gated, tiny.TEXT)
     np.testing.assert_array_equal(recording.trace.matrix("score"), traced.matrix("score"))
     np.testing.assert_allclose(
@@ -51,7 +48,7 @@ def test_forced_replay_is_bit_identical(gated: skipviz.SkipModel) -> None:
     plan = Plan(recording.trace.matrix("exec_count").astype(bool))
     with gated.family.force(gated.model, plan):
         assert torch.equal(gated.model(ids).logits, bare)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()
@@ -175,7 +172,7 @@ def test_left_padded_batches_leave_padding_out(gated: skipviz.SkipModel) -> None
 def test_an_exception_leaves_no_hook(gated: skipviz.SkipModel) -> None:
     with pytest.raises(IndexError), skipviz.record(gated):
         gated.model(torch.full((1, 3), 10**6))
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()
@@ -214,7 +211,7 @@ def test_concurrent_recordings_do_not_mix(gated: skipviz.SkipModel) -> None:
         alone = skipviz.trace(gated, text)
         assert seen[number].tokens["token_id"].equals(alone.tokens["token_id"])
         np.testing.assert_allclose(seen[number].matrix("score"), alone.matrix("score"), atol=1e-5)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 def test_a_recording_of_nothing_says_so(gated: skipviz.SkipModel) -> None:
@@ -234,7 +231,7 @@ def test_continuing_an_unseen_cache_is_refused(gated: skipviz.SkipModel) -> None
         skipviz.record(gated),
     ):
         gated.model(ids[:, :1], past_key_values=cache)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
+from skipviz.families.freezing import freeze
 from skipviz.families.llama import decoder_layers, states_given, stay_on_layers
 from skipviz.families.thread_state import ThreadState
 from skipviz.families.weights import weights_identity
@@ -278,7 +279,7 @@ def install_exits(model: Any, config: ExitConfig) -> EarlyExits:
             f"An exit after layer {config.exits[-1]} saves nothing: the model's last layer is "
             f"{len(layers) - 1}. Choose layers below it."
         )
-    model.requires_grad_(False)
+    freeze(model)
     exits = EarlyExits(model, config).to(next(model.parameters()).device)
     model.exits = exits.train(model.training)
     places = {number: place for place, number in enumerate(config.exits)}

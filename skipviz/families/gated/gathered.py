@@ -23,7 +23,7 @@ from skipviz.families.llama import cache_given, kept_in, rotated
 
 CROSSOVER = 0.9
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
-QUERY_BLOCK = 64
+QUERY_BLOCK = 128
 """Queries that share a range of keys."""
 
 
