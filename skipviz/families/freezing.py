@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 
-def freeze(model: PreTrainedModel) -> None:
+def freeze(model: Any) -> None:
     """Have no weight of a model learn.
 
     For the last token alone, cut from the states of a text, PyTorch multiplies with frozen weights
@@ -19,10 +18,10 @@ def freeze(model: PreTrainedModel) -> None:
     Parameters
     ----------
     model
-        Weights that are to learn are set so afterwards.
+        A model of transformers. Weights that are to learn are set so afterwards.
     """
     model.requires_grad_(False)
-    head = cast("nn.Module | None", model.get_output_embeddings())
+    head: nn.Module | None = model.get_output_embeddings()
     if head is not None:
         head.register_forward_pre_hook(_not_cut)
 
