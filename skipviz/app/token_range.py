@@ -37,6 +37,12 @@ class TokenRange:
         tokens = np.arange(len(trace))
         return select_tokens(trace, (tokens >= self.ends[0]) & (tokens <= self.ends[1]))
 
+    def row_lines(self, table: str) -> list[str]:
+        """Return how a notebook cell keeps to the rows that are of these tokens, of a table."""
+        if self.ends is None:
+            return []
+        return [f'{table} = {table}.filter({table}["token"].is_between{self.ends})']
+
     def __str__(self) -> str:
         return "" if self.ends is None else f"tokens {self.ends[0]} to {self.ends[1]}"
 
