@@ -57,7 +57,8 @@ def compared(model: torch.nn.Module, ids: torch.Tensor, rounds: int) -> str:
     ratio = statistics.median(
         after / before for before, after in zip(took["as it is"], took["compiled"], strict=True)
     )
-    return f"compiled {ratio:.3f} of as it is; logits {apart:.1g} apart; first after {seconds:.0f} s"
+    far = f"logits {apart:.1g} apart; first after {seconds:.0f} s"
+    return f"compiled {ratio:.3f} of as it is; {far}"
 
 
 if __name__ == "__main__":
