@@ -18,6 +18,7 @@ from skipviz.app.components.canvas_payload import (
 from skipviz.errors import InputError
 from skipviz.plots.lenses.found import class_lens, utility_lens
 from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.lenses.own import own_lens
 from skipviz.plots.style import palette
 from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests import tiny
@@ -159,6 +160,14 @@ def test_a_lens_comes_by_itself_with_its_numbers_and_scales() -> None:
     assert own["lens"]["slug"] == "my-own"
     assert unpacked(own, own["lens"]["stored"]).tolist() == list(range(TOKENS))
     assert own["lens"]["stretched"] == pytest.approx((1.45, 27.55))
+
+
+def test_own_numbers_keep_their_digits() -> None:
+    numbers = [5001.0, 1000.1, 1000.2, 0.30000001]
+    lens = own_lens(pl.Series("seconds", numbers))
+    trace = make_trace(tokens=len(numbers))
+    sent = unpacked(lens_payload(trace, lens, key="one"), "lens")
+    np.testing.assert_array_equal(sent, np.array(numbers, dtype=np.float32))
 
 
 def test_of_what_a_question_changed_only_that_is_sent() -> None:
