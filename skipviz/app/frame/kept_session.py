@@ -102,8 +102,7 @@ def open_session(traces: list[SavedTrace]) -> None:
         jobs().keep(request, saved.trace)
         recent_runs().add(this_visitor(), request)
         if saved.token is not None:
-            source = f"session {saved.digest}"
-            on_canvas(request).asked = (source, saved.token, saved.site)
+            on_canvas(request).ask(saved.token, saved.site)
     show_request(request)
     if request.model in (*sample_folders(), BACKBONE):
         fill_in(request)
