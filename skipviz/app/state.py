@@ -125,7 +125,8 @@ class State:
     stored
         The uploaded trace: its file's id, its request, and the trace.
     session
-        The uploaded session: its file's id, and its traces.
+        The uploaded session: its file's id, and its traces, none once it was opened; or why it was
+        refused.
     points_seen
         The points of the frontier that were clicked last.
     candidate
@@ -164,7 +165,7 @@ class State:
     numbers: Iterator[int] = field(default_factory=lambda: count(time.time_ns() // 10**6))
     picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
-    session: tuple[str, list[SavedTrace]] | None = None
+    session: tuple[str, list[SavedTrace] | str] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)
