@@ -324,9 +324,9 @@ def _explore(
     with right:
         shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())
         here = cluster_text_view(shown, key="cluster_text")
-        on = on_canvas(request)
         if here is not None and here < len(traced):
-            on.select("cluster text", here)
+            select_clicked(request, "cluster text", here)
+        on = on_canvas(request)
         selected = on.selection.token if on.asked is None else on.asked[1]
     with left:
         of_points = mapped.tokens.filter(lit)["point"].unique().to_list()

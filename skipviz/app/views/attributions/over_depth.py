@@ -109,16 +109,19 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     if found.cells["share"].null_count() == found.cells.height:
         return None
     st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
-    select_cell(request, traced, "depth_map")
+    # A click on another token would have its loss asked for: what is shown would go.
+    if whole:
+        select_cell(request, traced, "depth_map")
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
     if agreed is not None:
         right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
-        if point := clicked_point("share_scatter"):
+        if whole and (point := clicked_point("share_scatter")):
             token, _, label = point["data"]
             site = traced.sites["label"].to_list().index(label)
             select_clicked(request, "share_scatter", int(token), site)
-    st.caption("Click a cell or a point to select its token and site on the canvas.")
+    if whole:
+        st.caption("Click a cell or a point to select its token and site on the canvas.")
     st.caption(flips_reading(found.compared.height, whole=whole))
     st.markdown("**Decisions for which shares and flips differ most**")
     st.dataframe(
