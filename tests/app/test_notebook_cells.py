@@ -9,20 +9,26 @@ from typing import Any
 
 import polars as pl
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
+from skipviz.analysis.timing.bench_rows import write_bench
+from skipviz.app.components.canvas import Selection
 from skipviz.app.components.downloads import trace_file
 from skipviz.app.components.run_button import PATHS
+from skipviz.app.frame import text_canvas
 from skipviz.app.frame.opening import sample
-from skipviz.app.served import ROOT_VARIABLE
+from skipviz.app.views.corpus_page.comparing import OTHERS
+from skipviz.corpus.reading.root import CORPORA
 from skipviz.folders import samples_folder
 from skipviz.tables import csv_text
 from tests import tiny
 from tests.app.pages import PATIENCE, framed, page_of_text, until, until_ended
+from tests.corpus.asked import made_parts, write_corpus
 from tests.folders import write_gated
+from tests.plots.test_timing import BENCHES
 
 TEXT = tiny.TEXT[:40]
-IMPORTS = (ast.Import, ast.ImportFrom)
 SENTENCES = "A bird sang. It was late in May. Two men saw it and went home. Nobody else was there."
 LAYERS = {
     "Probes": "probes False", "Predictions": "predictions", "Attention": "attention",
@@ -38,17 +44,18 @@ def result_of(cell: str, known: dict[str, dict[str, Any]]) -> Any:
     *lines, last = ast.parse(cell).body
     assert isinstance(last, ast.Expr)
     names: dict[str, Any] = {}
-    for number, line in enumerate(lines):
-        so_far = ast.unparse(
-            [each for each in lines[: number + 1] if not isinstance(each, IMPORTS)]  # type: ignore[arg-type]
-        )
-        if isinstance(line, IMPORTS) or so_far not in known:
-            before = set(names)
-            exec(compile(ast.Module([line], []), "cell", "exec"), names)
-            if not isinstance(line, IMPORTS):
-                known[so_far] = {name: names[name] for name in names.keys() - before}
-        else:
-            names |= known[so_far]
+    so_far = ""
+    for line in lines:
+        code = compile(ast.Module([line], []), "cell", "exec")
+        if isinstance(line, ast.Import | ast.ImportFrom):
+            exec(code, names)
+            continue
+        so_far += f"{ast.unparse(line)}\n"
+        if so_far not in known:
+            before = dict(names)
+            exec(code, names)
+            known[so_far] = {n: v for n, v in names.items() if before.get(n) is not v}
+        names |= known[so_far]
     return eval(compile(ast.Expression(last.value), "cell", "eval"), names)
 
 
@@ -86,6 +93,7 @@ def check_cells(page: AppTest, *, number: int) -> None:
 @pytest.fixture(autouse=True)
 def _beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Work where the files lie that the pages offer."""
+    st.get_option("server.address")  # Streamlit reads its settings once, where it is at first
     monkeypatch.chdir(tmp_path)
     Path("trace.parquet").write_bytes(trace_file(sample()[1]))
     table = pl.read_csv(samples_folder() / "frontier.csv")
@@ -99,8 +107,7 @@ def opened(view: str) -> AppTest:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, dense_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(ROOT_VARIABLE, str(tmp_path))
+def folder(tmp_path: Path, dense_folder: Path) -> Path:
     return write_gated(tmp_path / "gated", backbone=dense_folder)
 
 
@@ -122,6 +129,13 @@ def asked(page: AppTest, *names: str) -> None:
         assert not page.error, page.error[0].value
 
 
+def choose_range(page: AppTest, ends: tuple[int, int]) -> None:
+    (on,) = page.session_state["skipviz"].canvases.values()
+    on.selection = Selection(range=ends)
+    page.run(timeout=PATIENCE)
+    assert any("only" in each.value for each in page.info)
+
+
 def ended(page: AppTest, name: str) -> Any:
     """Wait until a run has ended and is shown; return what came out."""
     result = page.session_state["skipviz"].runs[name].job.future.result(600)
@@ -132,6 +146,24 @@ def ended(page: AppTest, name: str) -> Any:
 @pytest.mark.parametrize(("view", "number"), [("paths_page", 3), ("cost_page", 1)])
 def test_figures_of_the_trace(view: str, number: int) -> None:
     check_cells(opened(view), number=number)
+
+
+@pytest.fixture
+def _ranged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose a range of tokens on the canvas."""
+    monkeypatch.setattr(text_canvas, "canvas", lambda *_, **__: Selection(range=(10, 90)))
+
+
+@pytest.mark.parametrize(("view", "number"), [("paths_page", 3), ("cost_page", 1)])
+@pytest.mark.usefixtures("_ranged")
+def test_figures_of_a_range(view: str, number: int) -> None:
+    check_cells(opened(view), number=number)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ranged")
+def test_layers_of_a_range() -> None:
+    test_layers()
 
 
 @pytest.mark.slow
@@ -157,13 +189,52 @@ def test_clusters() -> None:
     check_cells(page, number=3)
 
 
+def benches() -> None:
+    """The script of what the page of cost shows of a file of benches."""
+    from pathlib import Path
+
+    from skipviz.analysis.timing.bench_rows import read_bench
+    from skipviz.app.views.cost_page import show_benches
+
+    show_benches(read_bench(Path("bench.parquet")), ["bench.parquet"])
+
+
+def test_benches() -> None:
+    write_bench(BENCHES, Path("bench.parquet"))
+    check_cells(AppTest.from_function(benches).run(timeout=PATIENCE), number=1)
+
+
+def corpora() -> None:
+    """The script of the page of corpora."""
+    from skipviz.app.views.corpus_page import page
+
+    page()
+
+
+def test_corpora(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CORPORA, str(tmp_path))
+    for name, made in {"mine": made_parts(), "other": made_parts(2)}.items():
+        write_corpus(tmp_path / name, made, columns=[{"domain": n % 2} for n in range(12)])
+    page = AppTest.from_function(corpora).run(timeout=PATIENCE)
+    check_cells(page, number=1)
+    page.selectbox("corpus_by").select("domain").run(timeout=PATIENCE)
+    check_cells(page, number=1)
+    page.session_state["corpus_view"] = "Compare"
+    page.run(timeout=PATIENCE)
+    page.session_state["corpus_how"] = OTHERS
+    page.button("corpus_compare").click().run(timeout=PATIENCE)
+    assert not page.exception
+    check_cells(page, number=1)
+
+
 @pytest.mark.slow
 def test_an_audit(folder: Path) -> None:
     page = opened_on("audit_page", folder, TEXT)
     asked(page, "audit")
     check_cells(page, number=4)
     page.button_group(key="price").set_value("Free")
-    page.button_group(key="map").set_value("Wrong decisions").run(timeout=PATIENCE)
+    page.button_group(key="map").set_value("Wrong decisions")
+    choose_range(page, (2, 6))
     check_cells(page, number=4)
 
 
@@ -186,7 +257,7 @@ def test_a_question(folder: Path) -> None:
     page = opened_on("what_if_page", folder, TEXT)
     page.button_group(key="what if gates").set_value("A budget").run(timeout=PATIENCE)
     asked(page, "text frontier")
-    page.run(timeout=PATIENCE)
+    choose_range(page, (2, 6))
     check_cells(page, number=2)
 
 
@@ -204,3 +275,6 @@ def test_layers_that_need_the_model(folder: Path) -> None:
         page.button_group(key="layers_view").set_value(view).run(timeout=PATIENCE)
         asked(page, f"layers {name}")
         check_cells(page, number=len(shown(page)))
+        if view == "Predictions":
+            choose_range(page, (2, 60))
+            check_cells(page, number=2)

@@ -161,7 +161,7 @@ def _show(
             FROM_TRACE,
             f"cells = skipviz.audit(model, trace, downstream={downstream!r})",
             f"marked = judged(trace, cells, price={priced_by})",
-            *within.row_lines("marked"),
+            *within.lines_of_rows("marked"),
         ],
         model=model_line(request, traced),
     )
