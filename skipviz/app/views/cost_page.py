@@ -310,17 +310,16 @@ def show_benches(rows: pl.DataFrame, names: Sequence[str]) -> None:
     hashes = ("weights_sha256", "setup_sha256", "text_sha256")
     st.dataframe(rows.drop(hashes), hide_index=True, width="stretch", placeholder="unknown")
     csv_buttons({"Benches": ("bench", rows)})
-    once = [*CELL, "phase", "runtime"]
     notebook_cells(
         f"skipviz.plots.bench_figure(rows, along={str(along)!r})",
         imports=[
             "import polars as pl",
             "from pathlib import Path",
-            "from skipviz.analysis.timing.bench_rows import read_bench",
+            "from skipviz.analysis.timing.bench_rows import CELL, read_bench",
         ],
         first=[
             f"both = pl.concat([read_bench(Path(name)) for name in {list(names)}])",
-            f'rows = both.unique({once}, keep="first", maintain_order=True)',
+            'rows = both.unique([*CELL, "phase", "runtime"], keep="first", maintain_order=True)',
         ],
         files="The files are those uploaded above.",
     )

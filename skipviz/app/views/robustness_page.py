@@ -317,6 +317,13 @@ def _shifts(
 
 def _document_lines(request: Request, traced: Trace) -> list[str]:
     """Return how a notebook cell comes by the texts: from the tokens, where those give them."""
+    # Reading the tokens takes its time, and a page is drawn at every click.
+    return jobs().made(
+        f"texts in a cell {request.key}", lambda: _lines_of_documents(request, traced)
+    )
+
+
+def _lines_of_documents(request: Request, traced: Trace) -> list[str]:
     by_text = traced.tokens.partition_by("sequence", maintain_order=True)
     read = [(each["source"][0], text_of_tokens(each)) for each in by_text]
     if read == [(each.source, each.text) for each in request.documents]:
