@@ -84,3 +84,24 @@ def of_kind(kind: str) -> Any:
     )
     torch.manual_seed(0)
     return getattr(transformers, f"{kind}ForCausalLM")(config).eval()
+
+
+def last_made(model: Any, layer: Any, seen: list[torch.Tensor]) -> torch.Tensor:
+    """What a layer makes of the last of the states that it was given, one token after another."""
+    whole = torch.cat(seen, dim=1)
+    count = whole.shape[1]
+    rotary = model.model.rotary_emb(whole, torch.arange(count)[None])
+    mask = torch.full((count, count), -torch.inf).triu(1)[None, None]
+    made: torch.Tensor = layer(whole, attention_mask=mask, position_embeddings=rotary)[:, -1:]
+    return made
+
+
+def decoded(model: Any, ids: torch.Tensor, *, last: int) -> torch.Tensor:
+    """The logits of a text whose last tokens are run one by one, from a cache."""
+    cut = ids.shape[1] - last
+    first = model(ids[:, :cut], use_cache=True)
+    parts, cache = [first.logits], first.past_key_values
+    for place in range(cut, ids.shape[1]):
+        step = model(ids[:, place : place + 1], past_key_values=cache)
+        parts.append(step.logits)
+    return torch.cat(parts, 1)

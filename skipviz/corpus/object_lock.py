@@ -61,10 +61,17 @@ class ObjectLock:
         Raises
         ------
         InputError
-            If another run took it.
+            If another run took it, or the store does not answer after so long a time.
         """
         if time.monotonic() - self._kept > LEASE_SECONDS:
-            self._keep()
+            try:
+                self._keep()
+            except Exception as error:  # a store has errors of its own, which are no OSError
+                raise InputError(
+                    f"This run could not renew its lock on {self._called} "
+                    f"({type(error).__name__}: {error!s:.200}), so another run may write there. "
+                    "What is done is there. Run the same command again: it goes on."
+                ) from error
         if self._taken_by is not None:
             raise InputError(
                 f"This run stood still, and {self._taken_by} writes to {self._called} now. What is "
@@ -78,7 +85,7 @@ class ObjectLock:
         try:
             if self._is_own(self._read()):
                 self._system.rm_file(self._path)
-        except OSError:  # the next run waits until it is clear that no one rewrites it
+        except Exception:  # of any library; the next run waits until clearly no one rewrites it
             return
 
     def _take(self) -> None:
@@ -116,7 +123,7 @@ class ObjectLock:
         while not self._ended.wait(BEAT_SECONDS):
             try:
                 self._keep()
-            except OSError:  # tried again; a run that cannot write says so itself
+            except Exception:  # of any library: tried again; a run that cannot write says so itself
                 continue
 
     def _keep(self) -> None:

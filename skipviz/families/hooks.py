@@ -6,6 +6,7 @@ in no other, and comes off however its block ends.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -62,15 +63,15 @@ def hooked(hooks: Iterable[Hook], *, prepend: bool = False) -> Iterator[None]:
     prepend
         Whether they are called before hooks that are on already.
     """
-    thread, guard = threading.get_ident(), _HERE.guard
+    thread = threading.get_ident()
 
     def here(call: Callable[..., Any]) -> Callable[..., Any]:
+        call = under_guard(call)
+
         # Whatever it is given: torch looks up a hook's options after the hook, so one that another
         # thread has just taken off is called without its keyword arguments.
         def called(*given: Any) -> Any:
-            if threading.get_ident() != thread:
-                return None
-            return call(*given) if guard is None else guard(call, *given)
+            return call(*given) if threading.get_ident() == thread else None
 
         setattr(called, _TEMPORARY, True)
         return called
@@ -95,6 +96,12 @@ def guarded(guard: Callable[..., None]) -> Iterator[None]:
         yield
     finally:
         _HERE.guard = outer
+
+
+def under_guard(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Return what is called instead of a hook that is put on now: the guard, if there is one."""
+    guard = _HERE.guard
+    return call if guard is None else functools.partial(guard, call)
 
 
 def observing(hooks: Hooks) -> AbstractContextManager[None]:

@@ -8,6 +8,7 @@ on neither side of a budget.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,50 @@ def cache_given(kwargs: Mapping[str, Any]) -> Any:
     return kwargs.get("past_key_values") if cache is None else cache
 
 
+def tokens_held(kwargs: Mapping[str, Any]) -> int:
+    """Return how many tokens the cache holds that it is called with; 0 without one."""
+    cache = cache_given(kwargs)
+    return 0 if cache is None else int(cache.get_seq_length())
+
+
+def places_given(
+    kwargs: Mapping[str, Any], states: Float[Tensor, "b t d"], *, held: int
+) -> Int[Tensor, "b t"]:
+    """Return where in its text each token of a layer stands; behind those held, if it is not told.
+
+    Parameters
+    ----------
+    kwargs, states
+        What the layer is called with.
+    held
+        How many tokens came before, in the cache.
+    """
+    places: Tensor | None = kwargs.get("position_ids")
+    if places is None:
+        places = torch.arange(held, held + states.shape[1], device=states.device)[None]
+    return places.expand(states.shape[:2])
+
+
+def stay_on_layers(model: Any, part: Any, layers: Mapping[int, Any]) -> None:
+    """Have a part of a model called before its decoder and after some layers, from now on.
+
+    Parameters
+    ----------
+    model
+        A Llama-layout causal LM.
+    part
+        ``start`` is a forward pre-hook of the decoder, and ``after_layer`` a forward hook of layers
+        behind an argument of each layer's own; both are given keyword arguments.
+    layers
+        That argument, for each layer after which it is called.
+    """
+    model.model.register_forward_pre_hook(part.start, with_kwargs=True)
+    for number, own in layers.items():
+        # A partial of a method, not a closure: a copy of the model is hooked to its own part.
+        hook = functools.partial(part.after_layer, own)
+        model.model.layers[number].register_forward_hook(hook, with_kwargs=True)
+
+
 def kept_in(
     cache: Any, attention: Any, key: Tensor, value: Tensor, given: Mapping[str, Any]
 ) -> tuple[Tensor, Tensor]:
@@ -79,6 +124,11 @@ def states_made(result: Any) -> Tensor:
     """Return the hidden states among what it returns: attention returns its weights beside them."""
     states: Tensor = result if isinstance(result, Tensor) else result[0]
     return states
+
+
+def with_states(result: Any, states: Tensor) -> Any:
+    """Return what it returns with other hidden states."""
+    return states if isinstance(result, Tensor) else (states, *result[1:])
 
 
 def projected(

@@ -100,7 +100,7 @@ def spread(
 
 def main_device(model: Any) -> torch.device:
     """Return where a spread model takes its input; where the weights are, of any other."""
-    devices = getattr(model, "hf_device_map", None)
+    devices = _spread_over(model)
     if not devices:
         device: torch.device = next(model.parameters()).device
         return device
@@ -119,11 +119,18 @@ def check_not_spread(model: Any, what: str) -> None:
     InputError
         Says what needs that.
     """
-    if getattr(model, "hf_device_map", None):
+    if _spread_over(model):
         raise InputError(
             f"{what} needs all weights on one device, and this model is spread over several. Load "
             "it on one, such as device='cpu'."
         )
+
+
+def _spread_over(model: Any) -> Mapping[str, int | str | torch.device]:
+    """Return the device of each module; none where one device holds them all."""
+    devices: Mapping[str, int | str | torch.device] = getattr(model, "hf_device_map", None) or {}
+    named = {str(each) for each in devices.values()}
+    return devices if len(named) > 1 or "disk" in named else {}
 
 
 def _main(devices: Mapping[str, int | str | torch.device]) -> int | str | torch.device:

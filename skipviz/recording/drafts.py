@@ -7,11 +7,11 @@ which way through the tree is the text.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -21,11 +21,11 @@ import torch
 from torch import Tensor, nn
 
 from skipviz.errors import RecordingError
+from skipviz.recording.replacing import Call, replace_method
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
 
 REJECTED = "rejected drafts"
-Call = Callable[..., Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,8 +228,24 @@ def _unknown() -> TokenStatistics:
     )
 
 
+@dataclass(eq=False)
+class _Listeners:
+    """Who follows the ``generate`` of a model, and the thread of each; the outermost first."""
+
+    calls: list[tuple[int, Call]] = field(default_factory=list)
+    undo: Callable[[], None] | None = None
+
+    def generate(self, made: Call, *args: Any, **kwargs: Any) -> Any:
+        thread = threading.get_ident()
+        with _LOCK:
+            here = [call for owner, call in self.calls if owner == thread]
+        for call in here:
+            made = functools.partial(call, made)
+        return made(*args, **kwargs)
+
+
 _LOCK = threading.Lock()
-_LISTENERS: WeakKeyDictionary[nn.Module, list[tuple[int, Call]]] = WeakKeyDictionary()
+_LISTENERS: WeakKeyDictionary[nn.Module, _Listeners] = WeakKeyDictionary()
 
 
 @contextmanager
@@ -240,27 +256,15 @@ def around_generate(model: Any, call: Call) -> Iterator[None]:
     """
     listener = (threading.get_ident(), call)
     with _LOCK:
-        listeners = _LISTENERS.setdefault(model, [])
-        listeners.append(listener)
-        # Bound, so that a copy of the model calls its own.
-        model.__dict__["generate"] = MethodType(_generate, model)
+        listeners = _LISTENERS.setdefault(model, _Listeners())
+        listeners.calls.append(listener)
+        if listeners.undo is None:
+            listeners.undo = replace_method(model, "generate", listeners.generate)
     try:
         yield
     finally:
         with _LOCK:
-            listeners.remove(listener)
-            if not listeners:
-                model.__dict__.pop("generate", None)
-
-
-def _generate(model: Any, *args: Any, **kwargs: Any) -> Any:
-    made: Call = MethodType(type(model).generate, model)
-    thread = threading.get_ident()
-    for owner, call in _LISTENERS.get(model, ()):
-        if owner == thread:
-            made = _through(call, made)
-    return made(*args, **kwargs)
-
-
-def _through(call: Call, made: Call) -> Call:
-    return lambda *args, **kwargs: call(made, *args, **kwargs)
+            listeners.calls.remove(listener)
+            if not listeners.calls and listeners.undo is not None:
+                listeners.undo()
+                listeners.undo = None

@@ -26,12 +26,12 @@ from skipviz.models import SkipModel
 from skipviz.recording.build import TokenColumns, build_trace, whole_characters
 from skipviz.recording.drafts import (
     REJECTED,
-    Call,
     DraftedGeneration,
     DraftedRows,
     around_generate,
 )
 from skipviz.recording.events import GateEvents
+from skipviz.recording.replacing import Call, replace_method
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
 from skipviz.schema import TOP_K
 from skipviz.text.arguments import checked
@@ -222,7 +222,9 @@ class Recording:
         self._parts: list[_Part] = []
         self._lengths: list[int] = []
         self._cached: weakref.WeakKeyDictionary[Any, list[int]] = weakref.WeakKeyDictionary()
-        self._earlier: weakref.WeakKeyDictionary[Any, dict[str, Any]] = weakref.WeakKeyDictionary()
+        self._undo: weakref.WeakKeyDictionary[Any, list[Callable[[], None]]] = (
+            weakref.WeakKeyDictionary()
+        )
         self._pending: dict[int, _Pending] = {}
         self._inputs: _Inputs | None = None
         self._trace: Trace | None = None
@@ -345,11 +347,9 @@ class Recording:
 
     def release(self) -> None:
         """Leave the caches that were recorded as they were."""
-        for cache, methods in self._earlier.items():
-            for name, earlier in methods.items():
-                vars(cache).pop(name, None)
-                if earlier is not None:
-                    setattr(cache, name, earlier)
+        for undo in [each for undos in self._undo.values() for each in undos]:
+            undo()
+        self._undo.clear()
 
     def finish(self) -> None:
         """Assemble the trace from what was recorded."""
@@ -564,23 +564,20 @@ class Recording:
     def _watch(self, cache: Any) -> None:
         """Note when a cache's texts change; its owner goes on."""
 
-        def noticing(name: str, said: str) -> Callable[..., Any]:
-            earlier = vars(cache).get(name)  # of a recording around this one
-
-            def call(*given: Any, **named: Any) -> Any:
+        def noticing(name: str, said: str) -> Call:
+            def call(method: Call, *given: Any, **named: Any) -> Any:
                 cuts_nothing = name == "crop" and not any((*given, *named.values()))
                 if not cuts_nothing:
                     self._problem = self._problem or RecordingError(said)
-                if earlier is not None:
-                    return earlier(*given, **named)
-                return getattr(type(cache), name)(cache, *given, **named)
+                return method(*given, **named)
 
-            self._earlier.setdefault(cache, {})[name] = earlier
             return call
 
-        for name, said in CACHE_CHANGES.items():
-            if hasattr(cache, name):
-                setattr(cache, name, noticing(name, said))
+        self._undo[cache] = [
+            replace_method(cache, name, noticing(name, said))
+            for name, said in CACHE_CHANGES.items()
+            if hasattr(cache, name)
+        ]
 
     def _reduce(
         self,

@@ -75,6 +75,10 @@ def test_tokens_are_found_by_their_cluster(root: Path) -> None:
     expected = skipviz.concordance(corpus, "bold", cluster=1).lines
     assert page.dataframe[0].value["cluster"].tolist() == [1] * expected.height
     assert expected.height > 0
+    (root / "mine" / "clusters" / "clusters.parquet").write_bytes(b"damaged")
+    page.run(timeout=60)  # which is as if there were none
+    assert any("skipviz corpus cluster FOLDER" in each.value for each in page.caption)
+    assert page.dataframe[0].value["left"].tolist()
 
 
 def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import csv
-import io
 import re
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -16,17 +13,12 @@ from skipviz.experiments.attribution.over_tokens import attribute
 from skipviz.experiments.attribution.target import Target
 from skipviz.readings.intervals import coefficient_words, q_words
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.resting import saved_rows
 from tests.browser.tracing import ask, choose_option, expect_sample, expect_text, trace_pasted
 
 RUN_SECONDS = 300_000
 TEXT = "An <b>unbelievably</b> odd ship."
 STEPS = 4
-
-
-def downloaded(page: Page, name: str) -> list[dict[str, str]]:
-    with page.expect_download() as download:
-        page.get_by_role("button", name=name).click()
-    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
 
 
 @pytest.mark.long
@@ -50,7 +42,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     pieces = page.get_by_test_id("stHtml").locator("span[title*='token']")
     assert "".join(pieces.all_text_contents()) == TEXT
     assert page.get_by_test_id("stHtml").locator("b").count() == 0
-    rows = downloaded(page, "Tokens (CSV)")
+    rows = saved_rows(page, "Tokens (CSV)")
     shares = found.table["attribution"].to_list()
     assert [float(row["attribution"]) for row in rows] == pytest.approx(shares, abs=1e-3)
     tokens = pieces.count()
@@ -67,7 +59,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     cells = worth_of_cells(trace, attribute_depth(model, trace, steps=STEPS).table)
     agreed = agreement(beside_flips(cells, flips_beside(model, trace, seed=0)))
     expect(page.get_by_text(f"Spearman {agreed.rank:.2f}")).to_be_visible()
-    rows = downloaded(page, "Shares over depth (CSV)")
+    rows = saved_rows(page, "Shares over depth (CSV)")
     assert len(rows) == cells.height
     assert float(rows[9]["share"]) == pytest.approx(cells["share"][9], abs=1e-2)
 
@@ -81,7 +73,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
         page.get_by_text(f"Spearman {coefficient_words(over_all)}, {q_words(over_all['q'])}")
     ).to_be_visible()
     screenshot(page, "attribution")
-    rows = downloaded(page, "Correlations (CSV)")
+    rows = saved_rows(page, "Correlations (CSV)")
     assert len(rows) == table.height
     assert float(rows[3]["r"]) == pytest.approx(table["r"][3], abs=1e-3)
     page.emulate_media(color_scheme="dark")

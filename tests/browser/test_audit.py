@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import csv
-import io
 import re
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -13,6 +10,7 @@ import skipviz
 from skipviz.analysis.gates.quality import implied_price, judged, quality
 from skipviz.analysis.tokens.classes import token_classes
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.resting import saved_rows
 from tests.browser.tracing import ask, expect_sample, expect_text
 
 RUN_SECONDS = 180_000
@@ -69,15 +67,11 @@ def test_a_traced_text_is_audited_and_the_figures_are_the_engines(
     page.get_by_text("Wrong decisions", exact=True).click()
     expect(page.get_by_test_id("stPlotlyChart").filter(has_text="Wrong decisions")).to_be_visible()
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Every decision (CSV)").click()
-    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    rows = saved_rows(page, "Every decision (CSV)")
     assert len(rows) == cells.height
     assert float(rows[5]["utility"]) == pytest.approx(cells["utility"][5], abs=1e-4)
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="By token class (CSV)").click()
-    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    rows = saved_rows(page, "By token class (CSV)")
     kinds = token_classes(trace).head(len(trace) - 1)["kind"]  # the last one predicts nothing
     assert {row["kind"]: int(row["tokens"]) for row in rows} == dict(kinds.value_counts().rows())
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from importlib.resources import files
@@ -9,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from playwright.sync_api import Download, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 from sklearn.metrics import adjusted_rand_score
 
 import skipviz
@@ -19,6 +17,7 @@ from skipviz.readings.clusters import reading
 from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
+from tests.browser.resting import saved, saved_rows
 from tests.browser.tracing import expect_no_sample, expect_sample, expect_upload, side_bar_upload
 
 RUN_SECONDS = 600_000
@@ -40,16 +39,6 @@ def trace_files(page: Page, url: str, paths: list[Path]) -> None:
     expect_upload(page)
     page.get_by_role("button", name="Trace the text").click()
     expect_no_sample(page)
-
-
-def saved(page: Page, button: str, *, exact: bool = False) -> Path:
-    with page.expect_download() as download:
-        page.get_by_role("button", name=button, exact=exact).click()
-    return _path(download.value)
-
-
-def _path(download: Download) -> Path:
-    return Path(download.path())
 
 
 def lit(page: Page) -> set[int]:
@@ -110,7 +99,7 @@ def test_clusters_of_five_thousand_tokens(
     assert shown.count == wanted.count
     assert shown.tokens.equals(wanted.tokens)
     expect(page.get_by_text(reading(wanted))).to_be_visible()
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
+    rows = saved_rows(page, "Clusters of tokens")
     assert [int(row["cluster"]) for row in rows] == wanted.tokens["cluster"].to_list()
     assert [json.loads(row["text"]) for row in rows] == trace.tokens["text"].to_list()
     expect(page.locator(f"{CLUSTERED} h4")).to_have_text([path.name for path in texts])
@@ -189,7 +178,7 @@ def test_a_text_goes_to_clusters_of_a_file(
     expect(page.get_by_text("were assigned to the nearest of 3 clusters")).to_be_visible(
         timeout=RUN_SECONDS
     )
-    rows = list(csv.DictReader(io.StringIO(saved(page, "Clusters of tokens").read_text("utf-8"))))
+    rows = saved_rows(page, "Clusters of tokens")
     labels = [int(row["cluster"]) for row in rows]
     assert adjusted_rand_score(labels, made.tokens["cluster"]) == 1
     assert labels == made.tokens["cluster"].to_list()

@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import csv
-import io
 import re
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -26,6 +23,7 @@ from skipviz.readings.layers import (
     specialty_reading,
 )
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.resting import saved, saved_rows
 from tests.browser.tracing import ask, expect_sample, expect_text
 
 RUN_SECONDS = 240_000
@@ -71,9 +69,7 @@ def test_every_view_says_what_the_engine_finds(
     expect_reading(page, specialty_reading(table))
     expect(page.get_by_text("Which tokens run which layers").last).to_be_visible()
     screenshot(page, "layers-classes")
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Classes and sites (CSV)").click()
-    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    rows = saved_rows(page, "Classes and sites (CSV)")
     assert [row["class"] for row in rows] == table["class"].to_list()
     assert float(rows[3]["rate"]) == pytest.approx(table["rate"][3], abs=1e-6)
     page.get_by_text("Part of speech and named entities").click()
@@ -100,9 +96,7 @@ def test_every_view_says_what_the_engine_finds(
     choose(page, "Probes")
     page.get_by_role("button", name="Probe the layers").click()
     expect(page.get_by_text("What a linear probe reads")).to_be_visible(timeout=RUN_SECONDS)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Probes (CSV)").click()
-    read = pl.read_csv(Path(download.value.path()))
+    read = pl.read_csv(saved(page, "Probes (CSV)"))
     assert set(read["part"]) == {"all", "executed", "skipped"}
     screenshot(page, "layers-probes")
 

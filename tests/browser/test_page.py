@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from pathlib import Path
@@ -12,6 +10,7 @@ from playwright.sync_api import Page, expect
 
 import skipviz
 from tests.browser.conftest import Screenshot
+from tests.browser.resting import saved, saved_rows
 from tests.browser.tracing import (
     RUN_MS,
     ask,
@@ -65,9 +64,7 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
     assert [background != "" for background in after] == ran.tolist()
     screenshot(page, "page-light")
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Decisions (CSV)").click()
-    rows = list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
+    rows = saved_rows(page, "Decisions (CSV)")
     long = trace.to_long()
     assert len(rows) == long.height
     assert [json.loads(row["text"]) for row in rows] == long["text"].to_list()
@@ -75,11 +72,8 @@ def test_the_whole_line(page: Page, url: str, screenshot: Screenshot) -> None:
     scores = pl.Series([float(row["score"]) for row in rows])
     assert (scores - long["score"]).abs().max() < 1e-4
 
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Trace", exact=True).click()
-    assert (
-        skipviz.Trace.load(Path(download.value.path())).tokens["text"].equals(trace.tokens["text"])
-    )
+    kept = skipviz.Trace.load(saved(page, "Trace", exact=True))
+    assert kept.tokens["text"].equals(trace.tokens["text"])
 
 
 def test_a_budget_can_be_chosen(page: Page, url: str) -> None:
@@ -87,9 +81,7 @@ def test_a_budget_can_be_chosen(page: Page, url: str) -> None:
     page.get_by_role("radio", name="90%").click()
     ask(page, TEXT)
     expect_text(page, TEXT)
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Trace", exact=True).click()
-    traced = skipviz.Trace.load(Path(download.value.path()))
+    traced = skipviz.Trace.load(saved(page, "Trace", exact=True))
     assert traced.run["budget"].item() == 0.9
     wanted = skipviz.trace(skipviz.load("smollm2-gated", budget=0.9), TEXT)
     assert (traced.matrix("exec_count") == wanted.matrix("exec_count")).all()

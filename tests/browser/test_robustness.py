@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import csv
-import io
 import json
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from skipviz.analysis.robustness.tails import over_dense, tails
 from skipviz.experiments.robustness.surface import surface_changes
 from skipviz.readings.robustness import drift_words, surface_words, tails_words
 from tests.browser.conftest import PageLog, Screenshot
+from tests.browser.resting import saved_rows
 from tests.browser.tracing import (
     ask,
     expect_sample,
@@ -39,12 +38,6 @@ def press(page: Page, name: str) -> None:
     page.get_by_role("button", name=name).click()
 
 
-def downloaded(page: Page, name: str) -> list[dict[str, str]]:
-    with page.expect_download() as download:
-        page.get_by_role("button", name=name).first.click()
-    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
-
-
 def test_a_text_is_tried_and_the_figures_are_the_engines(
     page: Page, url: str, screenshot: Screenshot, page_log: PageLog
 ) -> None:
@@ -61,7 +54,7 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
     costs = over_dense(trace, dense)
     wanted = tails_words(tails(trace, costs), costs, layers=30)
     expect(page.get_by_text(wanted)).to_be_visible(timeout=RUN_SECONDS)
-    rows = downloaded(page, "Every token (CSV)")
+    rows = saved_rows(page, "Every token (CSV)")
     assert len(rows) == costs.height
     assert float(rows[7]["over_dense"]) == pytest.approx(costs["over_dense"][7], abs=1e-3)
 
@@ -70,7 +63,7 @@ def test_a_text_is_tried_and_the_figures_are_the_engines(
     expect(page.get_by_text(surface_words(shift_of_decisions(words)))).to_be_visible(
         timeout=RUN_SECONDS
     )
-    found = downloaded(page, "Every word (CSV)")
+    found = saved_rows(page, "Every word (CSV)")
     assert [json.loads(row["after"]) for row in found] == words["after"].to_list()
 
     press(page, "Change the context")
@@ -136,7 +129,7 @@ def test_short_texts_get_sentences_and_two_texts_drift(
     table = drift(first, second, seed=0)
     assert "drifted" in table["level"].to_list()
     expect(page.get_by_text(drift_words(table))).to_be_visible(timeout=RUN_SECONDS)
-    rows = downloaded(page, "Drift (CSV)")
+    rows = saved_rows(page, "Drift (CSV)")
     assert [row["level"] for row in rows] == table["level"].to_list()
     page.wait_for_timeout(1500)  # the figures settle
     screenshot(page, "robustness-drift")

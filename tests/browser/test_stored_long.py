@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from skipviz.readings.robustness import drift_words
 from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
+from tests.browser.resting import saved_rows
 from tests.browser.tracing import expect_no_sample, side_bar_upload
 
 pytestmark = pytest.mark.long
@@ -58,12 +57,6 @@ def expect_reading(page: Page, reading: str) -> None:
     expect(shown).to_be_visible(timeout=RUN_SECONDS)
 
 
-def downloaded(page: Page, name: str) -> list[dict[str, str]]:
-    with page.expect_download() as download:
-        page.get_by_role("button", name=name).click()
-    return list(csv.DictReader(io.StringIO(Path(download.value.path()).read_text("utf-8"))))
-
-
 def test_layers_of_five_thousand_stored_tokens(
     page: Page,
     counted_url: str,
@@ -77,7 +70,7 @@ def test_layers_of_five_thousand_stored_tokens(
     page.get_by_role("link", name="Layers").click()
     table = specialties(trace, token_classes(trace), seed=0)
     expect_reading(page, specialty_reading(table))
-    rows = downloaded(page, "Classes and sites (CSV)")
+    rows = saved_rows(page, "Classes and sites (CSV)")
     assert [row["class"] for row in rows] == table["class"].to_list()
     assert [float(row["rate"]) for row in rows] == pytest.approx(table["rate"].to_list(), abs=1e-6)
     screenshot(page, "layers-long-classes")
@@ -104,7 +97,7 @@ def test_drift_of_five_thousand_stored_tokens(
     first = (trace.tokens["sequence"] == 0).to_numpy()
     table = drift(select_tokens(trace, first), select_tokens(trace, np.logical_not(first)), seed=0)
     expect_reading(page, drift_words(table))
-    rows = downloaded(page, "Drift (CSV)")
+    rows = saved_rows(page, "Drift (CSV)")
     assert [row["level"] for row in rows] == table["level"].to_list()
     page.wait_for_timeout(1500)  # the figures settle
     screenshot(page, "robustness-long")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from importlib.resources import files
-from pathlib import Path
 
 from playwright.sync_api import Browser, Page, expect
 
 import skipviz
 from skipviz.app.frame.opening import SAMPLE_TRACE
 from skipviz.app.frame.tour_steps import tour_steps
+from tests.browser.resting import rest, saved
 from tests.browser.tracing import ask, expect_sample, expect_text, side_bar_upload, trace_pasted
 
 TEXT, OTHER = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
@@ -22,7 +22,7 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
     page.goto(url)
     expect_sample(page)
     expect(page.get_by_role("button", name="Save the session")).to_be_visible()  # the last drawn
-    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    rest(page)
     page.get_by_role("button", name=FIVE).click()
     sample = files("skipviz.app") / "samples" / SAMPLE_TRACE
     steps = tour_steps(skipviz.Trace.load(sample.read_bytes()))
@@ -33,10 +33,8 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
         expect(page.get_by_role("heading", level=2).first).to_contain_text(wanted)
         selected = page.locator(".st-key-workbench .tokens span.selected")
         expect(selected).to_have_id(f"token-{step.token}")
-        expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
         if number < 5:
-            page.wait_for_timeout(1500)  # somebody reads the step
-            expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+            rest(page)  # somebody reads the step
             page.keyboard.press("Alt+n")
     page.get_by_role("button", name="End the tour").click()
     expect(page.get_by_role("button", name="Take the tour again")).to_be_visible()
@@ -47,7 +45,7 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
 
 
 def test_a_session_is_saved_and_opened_by_somebody_else(
-    page: Page, url: str, browser: Browser, tmp_path: Path
+    page: Page, url: str, browser: Browser
 ) -> None:
     trace_pasted(page, url, OTHER)
     ask(page, TEXT)
@@ -55,9 +53,11 @@ def test_a_session_is_saved_and_opened_by_somebody_else(
     page.locator(".st-key-workbench .tokens #token-3").click()
     expect(page.locator(".panel h3")).to_contain_text("Token 3 ")
     expect(page.get_by_text("Recent runs (1)")).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Save the session").click()
-    download.value.save_as(tmp_path / "session.zip")
+    session = {
+        "name": "session.zip",
+        "mimeType": "application/zip",
+        "buffer": saved(page, "Save the session").read_bytes(),
+    }
     context = browser.new_context()
     elsewhere = context.new_page()
     elsewhere.goto(url)
@@ -69,7 +69,7 @@ def test_a_session_is_saved_and_opened_by_somebody_else(
     )
     expect(elsewhere.get_by_text("cannot be read as a session")).to_be_visible()
     elsewhere.get_by_role("button", name="Remove bad.zip").click()
-    upload.set_input_files(tmp_path / "session.zip")
+    upload.set_input_files(session)
     expect(elsewhere.get_by_text("A session: 2 traces")).to_be_visible()
     elsewhere.get_by_role("button", name="Open the session").click()
     expect_text(elsewhere, TEXT)

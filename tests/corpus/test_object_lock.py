@@ -92,6 +92,39 @@ def test_a_run_that_slept_while_another_took_its_lock_writes_nothing_more(store:
     assert store.exists(PATH)  # which is the other's
 
 
+class _ConnectionClosedError(Exception):
+    """As those of botocore, which are no ``OSError``."""
+
+
+def test_a_store_that_does_not_answer_for_a_while_is_asked_again(
+    store: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = DatasetFolder(WHERE)
+    whole = type(store).cat_file
+
+    def closed(*_: Any, **__: Any) -> None:
+        raise _ConnectionClosedError("Connection was closed")
+
+    with folder.held():
+        staged = folder.stage("tokens/000000-x.parquet", b"at work", rows=0)
+        monkeypatch.setattr(type(store), "cat_file", closed)
+        time.sleep(0.8)
+        with pytest.raises(skipviz.InputError, match=r"could not renew .*Connection was closed"):
+            folder.commit(staged)
+        monkeypatch.setattr(type(store), "cat_file", whole)
+        before = store.cat_file(PATH)
+        time.sleep(0.3)
+        assert store.cat_file(PATH) != before  # it is still rewritten
+        folder.commit(staged)
+        monkeypatch.setattr(type(store), "cat_file", closed)
+    monkeypatch.setattr(type(store), "cat_file", whole)
+    assert folder.exists("tokens/000000-x.parquet")
+    assert store.exists(PATH)  # the next run waits until it is clear that no one rewrites it
+    with DatasetFolder(WHERE).held():
+        pass
+    assert not store.exists(PATH)
+
+
 def test_a_store_that_refuses_to_write_is_said_to(
     store: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,6 +21,7 @@ from skipviz.experiments.score_rounding import score_rounding
 from skipviz.families.gated.modules import gated_units, install_gates
 from tests import tiny
 from tests.families.fixed_rates.test_modules import fixed
+from tests.hooking import hooks_on
 
 TEXT = tiny.TEXT[:26]
 
@@ -161,7 +162,7 @@ def test_the_model_is_left_as_it_was(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXT)
     audit(gated, trace)
     assert skipviz.trace(gated, TEXT).tokens["nll"].equals(trace.tokens["nll"])
-    assert not any(module._forward_pre_hooks for module in gated.model.modules())
+    assert hooks_on(gated.model) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 import skipviz
 from skipviz.families.hooks import Hook, after, before, hooked
+from tests.hooking import hooks_on
 
 PERMANENT = {
     "families/hooks.py", "families/exits/modules.py", "families/fixed_rates/modules.py",
-    "families/published/calm.py", "families/published/skip_decode.py",
+    "families/freezing.py", "families/llama.py",
 }  # fmt: skip
-"""Where hooks are put on: for a while, and for good when a model is given exits or rates."""
+"""Where hooks are put on: for a while, and for good on a model that is frozen or given exits."""
 
 
 def in_another_thread(module: nn.Module, given: Tensor) -> Tensor:
@@ -25,10 +26,6 @@ def in_another_thread(module: nn.Module, given: Tensor) -> Tensor:
     thread.start()
     thread.join()
     return found[0]
-
-
-def hooks_on(module: nn.Module) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in module.modules())
 
 
 def test_hooks_hear_and_change_their_own_thread_alone() -> None:

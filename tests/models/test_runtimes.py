@@ -12,6 +12,7 @@ import skipviz
 from skipviz.families.gated import gathered
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 from skipviz.families.gated.one_token import Turns
+from skipviz.models.runtimes import TRIED_LENGTH, _logits, spread_apart
 from tests import published, tiny
 from tests.gathering import (
     KINDS,
@@ -188,15 +189,50 @@ def test_bfloat16_stays_near() -> None:
     assert (first.matrix("exec_count") != second.matrix("exec_count")).mean() < 0.02
 
 
-def test_what_differs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("dtype", "fills"), [(torch.bfloat16, True), (torch.float32, False)])
+def test_rows_are_filled_up_where_each_number_of_them_costs_a_kernel(
+    dtype: torch.dtype, fills: bool
+) -> None:
+    seen: list[int] = []
+
+    class Counted(torch.nn.Linear):
+        def forward(self, given: torch.Tensor) -> torch.Tensor:
+            seen.append(len(given))
+            return super().forward(given)
+
+    counted = Counted(8, 3, dtype=dtype)
+    for rows in (torch.randn(5, 8, dtype=dtype), torch.randn(32, 8, dtype=dtype)):
+        made = gathered.rows_through(counted, rows)
+        assert made.shape == (len(rows), 3)
+        torch.testing.assert_close(made, counted(rows), rtol=1e-2, atol=1e-2)
+    assert seen == [gathered.ROWS_FILLED if fills else 5, 5, 32, 32]
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_half_precision_gathering_moves_logits_as_rounding_does(dtype: str) -> None:
+    exact, masked = (skipviz.load("smollm2-gated", dtype=each) for each in ("float32", dtype))
+    fast = skipviz.with_runtime(masked, "gathered")
+    ids = exact.tokenizer(TEXT * 4, return_tensors="pt").input_ids[:, :TRIED_LENGTH]
+    with torch.inference_mode():
+        logits, own, others = (_logits(each, ids)[0] for each in (masked, fast, exact))
+    assert 0 < spread_apart(logits, own) < 2 * spread_apart(others, logits)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "factor"), [(torch.float32, 1.01), (torch.bfloat16, 1.5), (torch.float16, 1.1)]
+)
+def test_what_differs_is_refused(
+    dtype: torch.dtype, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     honest = gathered._attend
 
     def off(*given: Any, **more: Any) -> torch.Tensor:
-        return honest(*given, **more) * 1.01
+        return honest(*given, **more) * factor
 
     monkeypatch.setattr(gathered, "_attend", off)
     with pytest.raises(skipviz.ModelError, match="its logits differ from the masked ones"):
-        skipviz.with_runtime(gated_of("Llama"), "gathered")
+        skipviz.with_runtime(gated_of("Llama", dtype=dtype), "gathered")
 
 
 def test_what_cannot_gather_says_so(dense: skipviz.SkipModel) -> None:

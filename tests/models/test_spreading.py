@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import skipviz
+from skipviz.errors import InputError
 from skipviz.models.spreading import card_map, spread
 from tests import tiny
 from tests.corpus import datasets
@@ -73,6 +74,17 @@ def test_what_needs_weights_in_one_place_says_that_it_cannot(
     traced = skipviz.trace(spread_out, tiny.TEXT)
     with pytest.raises(skipviz.InputError, match="needs all weights on one device"):
         REFUSED[what](spread_out, traced, tmp_path)
+
+
+def test_a_map_to_one_device_is_a_model_on_one_device(folder: Path) -> None:
+    made = skipviz.load(folder)
+    made.model.hf_device_map = {"model": "cpu", "lm_head": torch.device("cpu")}
+    assert skipviz.at_budget(made, 0.6).device == torch.device("cpu")
+    made.model.hf_device_map = {"": 0}  # as it was loaded, and moved since
+    assert made.device == torch.device("cpu")
+    made.model.hf_device_map = {"": "disk"}
+    with pytest.raises(InputError, match="spread over several"):
+        skipviz.at_budget(made, 0.6)
 
 
 def test_layers_go_to_cards_as_far_as_they_go() -> None:

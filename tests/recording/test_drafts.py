@@ -242,6 +242,27 @@ def test_the_model_is_left_as_it_was_and_other_threads_are_not_heard() -> None:
     assert len({id(layer) for layer in copied.model.layers}) == LAYERS
 
 
+def test_a_generate_of_the_users_own_is_called_and_stays() -> None:
+    model = drafting()
+    plain, seen = write(model), []
+    whole = model.generate
+
+    def own(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs.get("assistant_early_exit"))
+        return whole(*args, **kwargs)
+
+    model.generate = own
+    with skipviz.record(wrapped(model)) as recording, skipviz.record(wrapped(model)):
+        copied = copy.deepcopy(model)
+        assert torch.equal(write(model), plain)
+    assert seen[0] == EXIT
+    assert model.generate is own
+    count = len(seen)
+    copied.generate(prompt(), max_new_tokens=1)
+    assert len(seen) == count + 1
+    assert recording.trace.tokens.filter(source="sequence 0")["phase"][-1] in ("draft", "decode")
+
+
 def test_what_cannot_be_recorded_is_said_at_the_end() -> None:
     model = wrapped(drafting())
     with pytest.raises(RecordingError, match="there were none"), skipviz.record(model):

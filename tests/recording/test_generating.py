@@ -13,6 +13,7 @@ import skipviz
 from skipviz.errors import InputError, Stopped
 from tests import tiny
 from tests.families.fixed_rates.test_modules import fixed
+from tests.hooking import hooks_on
 
 PROMPT = "The quick brown"
 TEMPLATE = (
@@ -225,7 +226,7 @@ def test_it_stops_within_a_layer(gated: skipviz.SkipModel) -> None:
         skipviz.generate(gated, PROMPT, max_new_tokens=12, stop=stop)
     for handle in handles:
         handle.remove()
-    assert not [m for m in gated.model.modules() if m._forward_hooks or m._forward_pre_hooks]
+    assert hooks_on(gated.model) == 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,12 @@
 from __future__ import annotations
 
+import copy
+import gc
+import io
 import threading
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,14 +18,11 @@ from skipviz.errors import RecordingError
 from skipviz.families import Plan
 from tests import architectures, tiny
 from tests.families.fixed_rates.test_modules import fixed
+from tests.hooking import hooks_on
 
 
 def ids_of(model: skipviz.SkipModel, text: str = tiny.TEXT) -> torch.Tensor:
     return model.tokenizer(text, return_tensors="pt").input_ids
-
-
-def hooks(model: skipviz.SkipModel) -> int:
-    return sum(len(m._forward_hooks) + len(m._forward_pre_hooks) for m in model.model.modules())
 
 
 @torch.inference_mode()
@@ -30,7 +32,7 @@ def test_recording_changes_no_bit(gated: skipviz.SkipModel) -> None:
     with skipviz.record(gated) as recording:
         recorded = gated.model(ids).logits
     assert torch.equal(bare, recorded)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
     traced = skipviz.trace(gated, tiny.TEXT)
     np.testing.assert_array_equal(recording.trace.matrix("score"), traced.matrix("score"))
     np.testing.assert_allclose(
@@ -46,7 +48,7 @@ def test_forced_replay_is_bit_identical(gated: skipviz.SkipModel) -> None:
     plan = Plan(recording.trace.matrix("exec_count").astype(bool))
     with gated.family.force(gated.model, plan):
         assert torch.equal(gated.model(ids).logits, bare)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()
@@ -170,7 +172,7 @@ def test_left_padded_batches_leave_padding_out(gated: skipviz.SkipModel) -> None
 def test_an_exception_leaves_no_hook(gated: skipviz.SkipModel) -> None:
     with pytest.raises(IndexError), skipviz.record(gated):
         gated.model(torch.full((1, 3), 10**6))
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()
@@ -209,7 +211,7 @@ def test_concurrent_recordings_do_not_mix(gated: skipviz.SkipModel) -> None:
         alone = skipviz.trace(gated, text)
         assert seen[number].tokens["token_id"].equals(alone.tokens["token_id"])
         np.testing.assert_allclose(seen[number].matrix("score"), alone.matrix("score"), atol=1e-5)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 def test_a_recording_of_nothing_says_so(gated: skipviz.SkipModel) -> None:
@@ -229,7 +231,7 @@ def test_continuing_an_unseen_cache_is_refused(gated: skipviz.SkipModel) -> None
         skipviz.record(gated),
     ):
         gated.model(ids[:, :1], past_key_values=cache)
-    assert hooks(gated) == 0
+    assert hooks_on(gated.model) == 0
 
 
 @torch.inference_mode()
@@ -263,6 +265,50 @@ def test_a_cache_whose_texts_change_is_refused(gated: skipviz.SkipModel, change:
         else:
             cache.batch_select_indices(indices=torch.tensor([1, 0]))
     assert not {"batch_select_indices", "batch_repeat_interleave", "crop"} & set(vars(cache))
+
+
+def pickled(cache: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(cache, file)
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("copied_by", [copy.deepcopy, pickled])
+@pytest.mark.parametrize("nested", [False, True])
+def test_what_is_done_to_a_copy_of_a_cache_is_done_to_the_copy(
+    gated: skipviz.SkipModel, copied_by: Callable[[Any], Any], nested: bool
+) -> None:
+    ids = ids_of(gated)
+    cache = transformers.DynamicCache()
+    with skipviz.record(gated) as recording:
+        if nested:
+            with skipviz.record(gated):
+                gated.model(ids, past_key_values=cache)
+                copied = copied_by(cache)
+        else:
+            gated.model(ids, past_key_values=cache)
+            copied = copied_by(cache)
+        copied.crop(-2)
+        copied.batch_repeat_interleave(2)
+    assert len(recording.trace) == ids.shape[1]
+    for _ in range(2):  # the second time after the recording
+        assert cache.get_seq_length() == ids.shape[1]
+        assert len(cache.layers[0].keys) == 1
+        copied.crop(-1)
+    assert copied.get_seq_length() == ids.shape[1] - 4
+    assert len(copied.layers[0].keys) == 2
+
+
+def test_a_copy_of_a_cache_keeps_neither_it_nor_the_recording(gated: skipviz.SkipModel) -> None:
+    with torch.inference_mode(), skipviz.record(gated) as recording:
+        cache = gated.model(ids_of(gated), use_cache=True).past_key_values
+        copied = copy.deepcopy(cache)
+    gone = [weakref.ref(cache), weakref.ref(recording)]
+    del cache, recording
+    gc.collect()
+    assert [each() for each in gone] == [None, None]
+    assert copied.get_seq_length()
 
 
 def test_the_seed_of_draws_is_in_the_trace(gated: skipviz.SkipModel) -> None:

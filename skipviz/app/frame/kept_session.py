@@ -23,7 +23,7 @@ def offer_session_file() -> None:
     if known is None:
         return
     request, trace = known
-    selected = on_canvas(request).selection
+    on = on_canvas(request)
     shown = state().runs[PATHS].finished
     others = [
         jobs().kept(run.request)
@@ -31,10 +31,14 @@ def offer_session_file() -> None:
         if shown is None or run.request.key != shown.request.key
     ]
     kept = [SavedTrace(other) for other in others if other is not None]
-    traces = [SavedTrace(trace, selected.token, selected.site), *kept]
+
+    def made() -> bytes:  # with what is selected by then
+        here = SavedTrace(trace, on.selection.token, on.selection.site)
+        return session_file([here, *kept], most_bytes=upload_bytes())
+
     st.download_button(
         "Save the session",
-        lambda: session_file(traces, most_bytes=upload_bytes()),
+        made,
         file_name="skipviz-session.zip",
         mime="application/zip",
         on_click="ignore",

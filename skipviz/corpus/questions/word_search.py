@@ -16,10 +16,14 @@ from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.analysis.tokens.characters import new_characters
 from skipviz.analysis.tokens.classes import KINDS, kinds_of_texts
 from skipviz.arrays import Ints
-from skipviz.corpus.questions.assignment import assigned_part
+from skipviz.corpus.reading.as_trace import trace_of_rows
 from skipviz.corpus.reading.dataset import CorpusDataset
-from skipviz.corpus.reading.stored_clusters import clusters_of_part, stored_clusters
-from skipviz.errors import InputError
+from skipviz.corpus.reading.stored_clusters import (
+    clusters_of_part,
+    stored_clusters,
+    undamaged_clusters,
+)
+from skipviz.errors import InputError, StoreError
 from skipviz.text.arguments import checked
 
 Search = Literal["word", "token", "pattern"]
@@ -144,7 +148,7 @@ def concordance(
     """
     pattern = _pattern(wanted, search, ignore_case)
     _check(lines=lines, seconds=seconds, context=context, kind=kind)
-    known = _ClustersOfTokens(corpus, clusters)
+    known = _ClustersOfTokens(corpus, clusters, needed=cluster is not None)
     if cluster is not None and not 0 <= cluster < known.count:
         raise InputError(
             f"cluster={cluster} is not one of the {known.count} clusters that were given or stored "
@@ -356,7 +360,7 @@ def _places(
 
 
 class _ClustersOfTokens:
-    """The clusters of tokens, those of one part in memory, once a place in it was found.
+    """The clusters of tokens, from what is read of a part once a place was found in it.
 
     Parameters
     ----------
@@ -364,24 +368,45 @@ class _ClustersOfTokens:
         Whose tokens they are.
     clusters
         What they are; None for those that are stored, if any are.
+    needed
+        Whether stored ones that are damaged are an error, and not as none.
     """
 
-    def __init__(self, corpus: CorpusDataset, clusters: Clusters | None) -> None:
-        self._corpus, self._given = corpus, clusters
-        found = stored_clusters(corpus) if clusters is None else clusters
+    def __init__(self, corpus: CorpusDataset, clusters: Clusters | None, *, needed: bool) -> None:
+        self._corpus, self._given, self._needed = corpus, clusters, needed
+        stored = stored_clusters if needed else undamaged_clusters
+        found = stored(corpus) if clusters is None else clusters
         self.count = 0 if found is None else found.count
         self._part, self._table = "", pl.DataFrame()
 
     def of(self, text: _Text) -> dict[int, int | None]:
-        """Return the cluster of each token of a document by its position."""
-        if text.part != self._part:
-            if self._given is None:
-                self._table = self._corpus.collect(clusters_of_part(self._corpus, text.part))
-            else:
-                self._table = assigned_part(self._corpus, self._given, text.part)
-            self._part = text.part
-        own = self._table.filter(document=text.tokens["document"][0])
+        """Return the cluster of each token of a document by its position; none if damaged."""
+        try:
+            own = self._rows(text)
+        except StoreError:
+            if self._needed or self._given is not None:
+                raise
+            self.count = 0
+            return {}
+        if self._given is not None:
+            # Of this document alone: the time may be over before others are asked for.
+            sources = own.select("document").unique().with_columns(source=pl.lit(text.source))
+            rows, corpus = own.sort("position"), self._corpus
+            own = self._given.assign(
+                trace_of_rows(rows, sources, run=corpus.run, sites=corpus.sites)
+            )
         return dict(own.select("position", "cluster").rows())
+
+    def _rows(self, text: _Text) -> pl.DataFrame:
+        """Return what is stored of a document's clusters, or its rows of ``tokens``."""
+        if text.part != self._part:
+            self._table = self._corpus.collect(
+                clusters_of_part(self._corpus, text.part)
+                if self._given is None
+                else self._corpus.part_rows(text.part)
+            )
+            self._part = text.part
+        return self._table.filter(document=text.tokens["document"][0])
 
 
 def _in_cluster(
@@ -391,5 +416,5 @@ def _in_cluster(
     if not lines:
         return lines
     place = known.of(text)
-    named = [line | {"cluster": place[line["position"]]} for line in lines]
+    named = [line | {"cluster": place.get(line["position"])} for line in lines]
     return [line for line in named if cluster is None or line["cluster"] == cluster]

@@ -13,6 +13,7 @@ from skipviz.analysis.clusters.clustered import Clusters
 from skipviz.corpus.folder import DatasetFolder
 from skipviz.corpus.format import part_file
 from skipviz.corpus.reading.dataset import CorpusDataset
+from skipviz.errors import StoreError
 
 CLUSTERS_FOLDER = "clusters"
 CLUSTERS_FILE = f"{CLUSTERS_FOLDER}/clusters.parquet"
@@ -32,11 +33,24 @@ def stored_clusters(corpus: CorpusDataset) -> Clusters | None:
     there = folder.names(CLUSTERS_FOLDER)
     if not {f"{name}.parquet" for name in corpus.parts} | {"clusters.parquet"} <= there:
         return None
-    with folder.open(CLUSTERS_FILE) as file:
-        return Clusters.load(io.BytesIO(file.read()))
+    try:
+        with folder.open(CLUSTERS_FILE) as file:
+            data = file.read()
+    except FileNotFoundError:  # others are being stored
+        return None
+    return Clusters.load(io.BytesIO(data))
+
+
+def undamaged_clusters(corpus: CorpusDataset) -> Clusters | None:
+    """Return the clusters that are stored, as a search can do without: None if damaged, too."""
+    try:
+        return stored_clusters(corpus)
+    except StoreError:
+        return None
 
 
 def clusters_of_part(corpus: CorpusDataset, name: str) -> pl.LazyFrame:
     """Return the stored clusters of a part: ``document``, ``position``, ``cluster``."""
     folder = DatasetFolder(corpus.where, called=corpus.called)
-    return pl.scan_parquet(folder.path(part_file(CLUSTERS_FOLDER, name)), glob=False)
+    rows = pl.scan_parquet(folder.path(part_file(CLUSTERS_FOLDER, name)), glob=False)
+    return rows.select("document", "position", "cluster")

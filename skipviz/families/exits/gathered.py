@@ -16,7 +16,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from skipviz.families.exits.modules import EarlyExits
-from skipviz.families.gated.gathered import CROSSOVER, attention_of
+from skipviz.families.gated.gathered import CROSSOVER, attention_of, rows_through
 from skipviz.families.llama import decoder_layers, weights_asked
 
 
@@ -60,5 +60,5 @@ def _run_inside(
         return hidden_states
     flat = hidden_states.flatten(0, 1)
     some = flat.index_select(0, rows) + read
-    some = some + layer.mlp(layer.post_attention_layernorm(some))
+    some = some + rows_through(layer.mlp, layer.post_attention_layernorm(some))
     return flat.index_copy(0, rows, some).view_as(hidden_states)

@@ -13,7 +13,6 @@ directions. The prediction of a token that leaves goes through the whole head, o
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -22,7 +21,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from skipviz.errors import InputError
-from skipviz.families.llama import decoder_layers
+from skipviz.families.freezing import freeze
+from skipviz.families.llama import decoder_layers, states_given, stay_on_layers
 from skipviz.families.thread_state import ThreadState
 from skipviz.families.weights import weights_identity
 
@@ -144,7 +144,7 @@ class EarlyExits(nn.Module):
 
         ``number`` is that of the exit after the layer, None where there is none.
         """
-        before = args[0] if args else kwargs["hidden_states"]
+        before = states_given(args, kwargs)
         now = self._now
         if now.inside is None:
             now.inside = torch.ones(before.shape[:2], dtype=torch.bool, device=before.device)
@@ -279,15 +279,12 @@ def install_exits(model: Any, config: ExitConfig) -> EarlyExits:
             f"An exit after layer {config.exits[-1]} saves nothing: the model's last layer is "
             f"{len(layers) - 1}. Choose layers below it."
         )
-    model.requires_grad_(False)
+    freeze(model)
     exits = EarlyExits(model, config).to(next(model.parameters()).device)
     model.exits = exits.train(model.training)
-    model.model.register_forward_pre_hook(exits.start, with_kwargs=True)
-    for number in range(config.exits[0], len(layers)):
-        exit_here = config.exits.index(number) if number in config.exits else None
-        # A partial of a method, not a closure: a copy of the model is hooked to its own exits.
-        hook = functools.partial(exits.after_layer, exit_here)
-        layers[number].register_forward_hook(hook, with_kwargs=True)
+    places = {number: place for place, number in enumerate(config.exits)}
+    after = range(config.exits[0], len(layers))
+    stay_on_layers(model, exits, {number: places.get(number) for number in after})
     model.model.norm.register_forward_pre_hook(exits.before_norm)
     return exits
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from skipviz.errors import InputError
 from skipviz.families.gated.modules import GatedConfig, GatedUnit, gate_units, gated_units
-from skipviz.families.llama import cache_given, decoder_layers
+from skipviz.families.llama import decoder_layers, tokens_held
 from skipviz.families.thread_state import ThreadState
 
 _MASK = 0xFFFFFFFF
@@ -47,8 +47,7 @@ class Clock:
             ids = told.expand(len(kwargs["inputs_embeds"]), -1)
         positions = kwargs.get("position_ids")
         if positions is None:
-            cache = cache_given(kwargs)
-            first = 0 if cache is None else int(cache.get_seq_length())
+            first = tokens_held(kwargs)
             positions = torch.arange(first, first + ids.shape[1], device=ids.device)
         self._now.ids, self._now.positions = ids, positions
 

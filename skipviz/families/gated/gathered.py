@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.families.gated.held_keys import HeldKeys
@@ -23,8 +23,13 @@ from skipviz.families.llama import cache_given, kept_in, rotated
 
 CROSSOVER = 0.9
 """Share of executing tokens above which the whole unit is run: gathering more does not pay."""
-QUERY_BLOCK = 64
+QUERY_BLOCK = 128
 """Queries that share a range of keys."""
+ROWS_FILLED = 32
+"""In half precision on a CPU, rows are filled up to a multiple of this.
+
+Its libraries compile a kernel for each number of rows, which takes longer than to compute these.
+"""
 
 
 class Gathering:
@@ -66,7 +71,9 @@ class Gathering:
             if attends:
                 ran = attention_of(unit.unit, states, execute, executing, **given)
             else:
-                ran = unit.unit(rows.index_select(0, executing)) if len(executing) else None
+                ran = None
+                if len(executing):
+                    ran = rows_through(unit.unit, rows.index_select(0, executing))
             if ran is not None:
                 output = output.index_copy_(0, executing, ran)
         if len(executing) < len(rows):
@@ -77,6 +84,16 @@ class Gathering:
             output = put(0, skipped, made)
         output = output.view(states.shape)
         return (output, None) if attends else output
+
+
+def rows_through(module: nn.Module, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:
+    """Return what a module makes of rows, of as many as are computed fast."""
+    missing = -len(rows) % ROWS_FILLED
+    if not missing or rows.dtype.itemsize > 2 or rows.device.type != "cpu":
+        made: Tensor = module(rows)
+        return made
+    made = module(F.pad(rows, (0, 0, 0, missing)))
+    return made[: len(rows)]
 
 
 def attention_of(
@@ -125,11 +142,11 @@ def attention_of(
         for each in position_embeddings
     )
     given = states.flatten(0, 1).index_select(0, executing)
-    query = attention.q_proj(given).view(len(executing), -1, attention.head_dim)
+    query = rows_through(attention.q_proj, given).view(len(executing), -1, attention.head_dim)
     query = rotated(attention, query, (cosine, sine), "q_norm")
     if texts == 1:
         read = _attend(attention, query[None], key, value, executing[None], attention_mask, tokens)
-        return attention.o_proj(read[0])  # type: ignore[no-any-return]
+        return rows_through(attention.o_proj, read[0])
     # Attention wants as many queries of every text: filled up to the most that a text has. Texts
     # without any are left out.
     some = execute.any(dim=1).nonzero().squeeze(1)
@@ -145,7 +162,7 @@ def attention_of(
     places = executing.new_zeros(len(some), most)
     places[filled] = executing % tokens
     read = _attend(attention, queries, key, value, places, attention_mask, tokens)
-    return attention.o_proj(read[filled])  # type: ignore[no-any-return]
+    return rows_through(attention.o_proj, read[filled])
 
 
 def _attend(

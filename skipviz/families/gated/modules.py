@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.errors import InputError
+from skipviz.families.freezing import freeze
 from skipviz.families.llama import cache_given, decoder_layers, weights_asked
 from skipviz.families.thread_state import ThreadState
 
@@ -235,7 +236,7 @@ def gate_units(model: nn.Module, config: GatedConfig, make: Callable[[], nn.Modu
             nn.init.zeros_(adapter.up.bias)
             gated = GatedUnit(getattr(layer, name), gate, adapter, kind=kind).train(model.training)
             setattr(layer, name, gated.to(device))
-    model.requires_grad_(False)
+    freeze(model)
     for parameter in gate_parameters(model).values():
         parameter.requires_grad_(True)
 

@@ -21,11 +21,11 @@ threshold of the t-th token is ``clip(0.9 threshold + 0.1 exp(-temperature t / l
 
 from __future__ import annotations
 
-import functools
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,11 +37,20 @@ from skipviz.errors import InputError
 from skipviz.families.base import EventSink, Plan
 from skipviz.families.causal_lm import by_itself, last_hidden_states, same_logits, some_tokens
 from skipviz.families.hooks import forced_now, forcing, observing
-from skipviz.families.llama import cache_given, decoder_layers, states_made
+from skipviz.families.llama import (
+    decoder_layers,
+    places_given,
+    states_given,
+    states_made,
+    stay_on_layers,
+    tokens_held,
+    with_states,
+)
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import Exit, Traits
 from skipviz.families.thread_state import ThreadState
 from skipviz.schema import Site
+from skipviz.text.arguments import check_types
 
 Measure = Literal["softmax", "state", "classifier"]
 Asked = tuple[Tensor, Tensor, Tensor]
@@ -73,14 +82,13 @@ class CalmRule:
     prompt: int = 0
 
     def __post_init__(self) -> None:
-        if self.measure not in get_args(Measure):
-            raise InputError(
-                f"measure={self.measure!r} is not one of {', '.join(get_args(Measure))}."
-            )
+        check_types(self)
         if not 0 <= self.threshold <= 1:
             raise InputError(f"threshold={self.threshold} must lie between 0 and 1.")
-        if self.temperature is not None and self.temperature < 0:
-            raise InputError(f"temperature={self.temperature} must be 0 or more, or None.")
+        if self.temperature is not None and not 0 <= self.temperature < math.inf:
+            raise InputError(
+                f"temperature={self.temperature} must be a number of 0 or more, or None."
+            )
         if self.length < 1 or self.prompt < 0:
             raise InputError(
                 f"length={self.length} must be at least 1, and prompt={self.prompt} at least 0."
@@ -138,31 +146,22 @@ class CalmExits(nn.Module):
     def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Let every token in again; a forward pre-hook of the decoder."""
         self._now.inside = None
-        cache = cache_given(kwargs)
-        self._now.held = 0 if cache is None else int(cache.get_seq_length())
+        self._now.held = tokens_held(kwargs)
 
     def after_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any, result: Any
     ) -> Any:
         """Let those that left keep their state, and ask the others; a forward hook of a layer."""
-        given = args[0] if args else kwargs["hidden_states"]
-        now, made = self._now, states_made(result)
+        given, made, now = states_given(args, kwargs), states_made(result), self._now
         if now.inside is None:
             now.inside = torch.ones(given.shape[:2], dtype=torch.bool, device=given.device)
         else:
             made = torch.where(now.inside.unsqueeze(-1), made, given)
         if 0 <= layer - self.first < len(self.remains):
             score = self._score(given, made)
-            limit = self.rule.thresholds(self._places(given, kwargs))
+            limit = self.rule.thresholds(places_given(kwargs, given, held=now.held))
             now.inside = self.remains[layer - self.first](score, limit, now.inside)
-        return made if isinstance(result, Tensor) else (made, *result[1:])
-
-    def _places(self, given: Float[Tensor, "b t d"], kwargs: Any) -> Int[Tensor, "b t"]:
-        places: Tensor | None = kwargs.get("position_ids")
-        if places is None:
-            first = self._now.held
-            places = torch.arange(first, first + given.shape[1], device=given.device)[None]
-        return places.expand(given.shape[:2])
+        return with_states(result, made)
 
     def _score(
         self, given: Float[Tensor, "b t d"], made: Float[Tensor, "b t d"]
@@ -228,11 +227,7 @@ def install_calm(
         )
     exits = CalmExits(model, rule, classifier).to(next(model.parameters()).device)
     model.calm = exits.train(model.training)
-    model.model.register_forward_pre_hook(exits.start, with_kwargs=True)
-    for number, layer in enumerate(layers):
-        # A partial of a method, not a closure: a copy of the model is hooked to its own exits.
-        hook = functools.partial(exits.after_layer, number)
-        layer.register_forward_hook(hook, with_kwargs=True)
+    stay_on_layers(model, exits, {number: number for number in range(len(layers))})
     return exits
 
 

@@ -27,10 +27,9 @@ from skipviz.families.powers import Traits
 from skipviz.families.published.sequence_exits import (
     OF_ENCODERS,
     asked,
-    check_leaving,
     exit_sites,
     leaving_by_lot,
-    one_decision,
+    one_exit,
     reached,
 )
 from skipviz.schema import Site
@@ -72,8 +71,7 @@ class DeeBERT:
             If the plan has another number of sites, tokens that differ, or lets a text come back.
         """
         encoder: Any = _encoder(model)
-        runs, forced = one_decision(plan, len(_layers(model)) - 1)
-        check_leaving(plan)
+        runs, forced = one_exit(plan, len(_layers(model)) - 1)
         limits = {
             layer: -math.inf if run else math.inf
             for layer, (run, here) in enumerate(zip(runs, forced, strict=True))

@@ -31,10 +31,10 @@ NEVER = 1e4
 
 
 class _Forced(threading.local):
-    """The layers that a plan decides in this thread; empty: none."""
+    """Which layers plans of this thread decide, by the backbone that has them."""
 
     def __init__(self) -> None:
-        self.layers: list[bool] = []
+        self.layers: dict[nn.Module, list[bool]] = {}
 
 
 _FORCED = _Forced()
@@ -91,7 +91,8 @@ class DrLLM:
         InputError
             If the plan has another number of layers, or tokens that differ.
         """
-        routers = list(backbone_of(model).routers)  # type: ignore[arg-type]
+        backbone: Any = backbone_of(model)
+        routers = list(backbone.routers)
         runs, forced = one_decision(plan, len(routers))
 
         def override(run: bool) -> Any:
@@ -107,10 +108,9 @@ class DrLLM:
             for router, run, here in zip(routers, runs, forced, strict=True)
             if here
         ]
-        outer, _FORCED.layers = (
-            _FORCED.layers,
-            [a or b for a, b in zip(forced, _FORCED.layers or forced, strict=True)],
-        )
+        outer = _FORCED.layers
+        both = zip(forced, outer.get(backbone, forced), strict=True)
+        _FORCED.layers = {**outer, backbone: [a or b for a, b in both]}
         try:
             with hooked(hooks, prepend=True):
                 yield
@@ -119,8 +119,10 @@ class DrLLM:
 
     def observe(self, model: nn.Module, sink: EventSink) -> AbstractContextManager[None]:
         """Count how often each layer is called in a forward of the backbone."""
-        layers = list(_layers(model))
-        return observing_calls(backbone_of(model), layers, sink, forced=lambda: _FORCED.layers)
+        backbone = backbone_of(model)
+        return observing_calls(
+            backbone, list(_layers(model)), sink, forced=lambda: _FORCED.layers.get(backbone, [])
+        )
 
 
 def _layers(model: Any) -> nn.ModuleList:

@@ -29,7 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from skipviz.errors import InputError, RecordingError
 from skipviz.families.base import EventSink, Plan
-from skipviz.families.hooks import after, before, hooked
+from skipviz.families.hooks import after, before, hooked, under_guard
 from skipviz.families.plan_run import PlanRun
 from skipviz.families.powers import Place, Traits
 from skipviz.schema import Rule, Site
@@ -144,11 +144,7 @@ class PonderNet:
         earlier: list[Tensor] = []
 
         def drew(step: int, chance: Tensor, halts: Tensor, forced: Tensor | None) -> None:
-            if chance.ndim != 2:
-                raise RecordingError(
-                    f"Halting probabilities have shape {tuple(chance.shape)}; PonderNet is read "
-                    "where each token has its own, [texts, tokens]."
-                )
+            _check_tokens_halt(chance)
             if step == 0:
                 alive[:], earlier[:] = [torch.ones_like(halts, dtype=torch.bool)], []
                 sink.on_gate(0, ran=alive[0])
@@ -175,6 +171,8 @@ class PonderNet:
         InputError
             If the plan has another number of steps or fewer tokens than the model is given, skips
             the first step, or forces every decision and lets a token go on that has stopped.
+        RecordingError
+            When the model is run, if it draws for something else than each token.
         """
         unit = _of(_ponders(model))
         steps = int(unit.max_steps)
@@ -182,6 +180,7 @@ class PonderNet:
         run = PlanRun.of(plan, device=next(model.parameters()).device)
 
         def decide(step: int, halts: Tensor) -> tuple[Tensor, Tensor | None]:
+            _check_tokens_halt(halts)
             if step + 1 == steps:  # the last step is the last, whatever is drawn
                 run.used += halts.shape[1]
                 return halts, None
@@ -268,6 +267,14 @@ def _of(found: nn.Module | None) -> Any:
     return found
 
 
+def _check_tokens_halt(drawn: Tensor) -> None:
+    if drawn.ndim != 2:
+        raise RecordingError(
+            f"Halting probabilities have shape {tuple(drawn.shape)}; PonderNet is read and forced "
+            "where each token has its own, [texts, tokens]."
+        )
+
+
 Drew = Callable[[int, Tensor, Tensor, Tensor | None], None]
 Decide = Callable[[int, Tensor], tuple[Tensor, Tensor | None]]
 
@@ -302,8 +309,13 @@ class _Draws(TorchFunctionMode):
                 drawn, forced = decide(step, drawn)
         for module, drew in _HERE.readers:
             if id(module) == unit:
-                drew(step, args[0], drawn, forced)
+                drew(step, _chance(*args, **(kwargs or {})), drawn, forced)
         return drawn
+
+
+def _chance(input: Tensor, p: float | None = None, **_: Any) -> Tensor:  # noqa: A002  torch's name
+    """Return the probabilities of a draw, from what ``torch.bernoulli`` is given."""
+    return input if p is None else torch.full(input.shape, p, device=input.device)
 
 
 @contextmanager
@@ -312,6 +324,7 @@ def _watching_draws(
 ) -> Iterator[None]:
     """Read or make the draws of a module in this block and thread; deciders come first."""
     readers, deciders = _HERE.readers, _HERE.deciders
+    read = None if drew is None else under_guard(drew)  # as hooks are
     outermost = not _HERE.watched
 
     def begin(*_: Any) -> None:
@@ -321,7 +334,7 @@ def _watching_draws(
     def end(*_: Any) -> None:
         _HERE.inside.pop(id(unit), None)
 
-    _HERE.readers = readers if drew is None else [*readers, (unit, drew)]
+    _HERE.readers = readers if read is None else [*readers, (unit, read)]
     _HERE.deciders = deciders if decide is None else [*deciders, (unit, decide)]
     _HERE.watched = True
     try:

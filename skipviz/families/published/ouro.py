@@ -14,6 +14,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,15 +35,19 @@ CERTAIN = 1e4
 """A gate that emits it stops for sure; its opposite does not."""
 
 
+@dataclass(eq=False)
+class _Replaced:
+    """What gates emitted in a forward before a plan replaced it, and where it did."""
+
+    emitted: list[Tensor] = field(default_factory=list)
+    rounds: list[Tensor] = field(default_factory=list)
+
+
 class _ForcedRounds(threading.local):
-    """What gates emitted in a forward of this thread before a plan replaced it, and where."""
+    """What plans of this thread replaced, by the backbone whose gates they force."""
 
     def __init__(self) -> None:
-        self.forget()
-
-    def forget(self) -> None:
-        self.emitted: list[Tensor] = []
-        self.rounds: list[Tensor] = []
+        self.by_backbone: dict[nn.Module, _Replaced] = {}
 
 
 _FORCED = _ForcedRounds()
@@ -116,12 +121,12 @@ class Ouro:
         rounds = _by_round(plan, layers=len(_layers(model)))
         check_steps_of_plan(rounds, _rounds(model))
         run = PlanRun.of(rounds, device=next(model.parameters()).device)
-        gates: list[Tensor] = []  # as the code is given them
+        gates, here = list[Tensor](), _Replaced()  # as the code is given them, and as they were
         limit = float(own.early_exit_threshold)
 
         def override(gate: nn.Module, args: Any, emitted: Tensor) -> Tensor:
             number = len(gates)
-            _FORCED.emitted.append(emitted.detach())
+            here.emitted.append(emitted.detach())
             if number + 1 == _rounds(model):  # nothing is decided by the last gate
                 run.used += emitted.shape[1]
                 return emitted
@@ -129,7 +134,7 @@ class Ouro:
             stays = _added_up([*gates, emitted])[..., number] < limit
             wanted = run.apply(gate, number + 1, stays, last=False)
             now = forced_now(gate)
-            _FORCED.rounds.append(torch.zeros_like(wanted) if now is None else now)
+            here.rounds.append(torch.zeros_like(wanted) if now is None else now)
             other = torch.where(wanted, -CERTAIN, CERTAIN).to(emitted.dtype)[..., None]
             gates[-1] = torch.where((wanted != stays)[..., None], other, emitted)
             return gates[-1]
@@ -138,8 +143,11 @@ class Ouro:
 
         def begin(*_: Any) -> None:
             gates.clear()
-            _FORCED.forget()
+            here.emitted.clear()
+            here.rounds.clear()
 
+        outer = _FORCED.by_backbone
+        _FORCED.by_backbone = {**outer, backbone: here}
         try:
             with (
                 hooked([before(backbone, begin)]),
@@ -147,7 +155,7 @@ class Ouro:
             ):
                 yield
         finally:
-            _FORCED.forget()
+            _FORCED.by_backbone = outer
 
     @contextmanager
     def observe(self, model: nn.Module, sink: EventSink) -> Iterator[None]:
@@ -169,7 +177,8 @@ class Ouro:
             limit = own.early_exit_threshold if limit is None else limit
             if asked.get("labels") is not None:
                 step = limit = None  # a mean over all rounds
-            _tell(sink, len(_layers(model)), gates, step, limit)
+            replaced = _FORCED.by_backbone.get(backbone, _Replaced())
+            _tell(sink, len(_layers(model)), gates, step, limit, replaced=replaced)
             gates.clear()
             asked.clear()
 
@@ -200,7 +209,13 @@ def _by_round(plan: Plan, *, layers: int) -> Plan:
 
 
 def _tell(
-    sink: EventSink, layers: int, gates: list[Tensor], step: int | None, limit: float | None
+    sink: EventSink,
+    layers: int,
+    gates: list[Tensor],
+    step: int | None,
+    limit: float | None,
+    *,
+    replaced: _Replaced,
 ) -> None:
     added = _added_up(gates)
     shape, rounds = added.shape[:2], added.shape[-1]
@@ -211,10 +226,10 @@ def _tell(
         reached = added >= limit
         last = torch.where(reached.any(-1), reached.float().argmax(-1), last)
     compares = limit is not None and step is None
-    natural = _added_up(_FORCED.emitted) if len(_FORCED.emitted) == len(gates) else added
+    natural = _added_up(replaced.emitted) if len(replaced.emitted) == len(gates) else added
     for visit in range(rounds):
         score = natural[..., visit - 1] if visit and compares else None
-        forced = _FORCED.rounds[visit - 1] if visit and _FORCED.rounds else None
+        forced = replaced.rounds[visit - 1] if visit and replaced.rounds else None
         threshold = None if score is None else torch.as_tensor(float(limit or 0.0))
         for layer in range(layers):
             sink.on_gate(

@@ -29,10 +29,9 @@ from skipviz.families.powers import Traits
 from skipviz.families.published.sequence_exits import (
     OF_ENCODERS,
     asked,
-    check_leaving,
     exit_sites,
     leaving_by_lot,
-    one_decision,
+    one_exit,
     reached,
 )
 from skipviz.schema import Site
@@ -80,8 +79,7 @@ class PABEE:
             raise InputError(
                 "With a patience of 0 no text leaves; set it to 1 or more to force it."
             )
-        runs, forced = one_decision(plan, len(_layers(model)) - 1)
-        check_leaving(plan)
+        runs, forced = one_exit(plan, len(_layers(model)) - 1)
         with _LOCK:
             if not isinstance(patient.patience, _Patience):
                 patient.patience = _Patience(patient.patience)

@@ -65,17 +65,19 @@ def one_decision(plan: Plan, sites: int) -> tuple[list[bool], list[bool]]:
     return told[0].tolist(), where[0].tolist()
 
 
-def check_leaving(plan: Plan) -> None:
-    """Check that a text does not come back that has left.
+def one_exit(plan: Plan, sites: int) -> tuple[list[bool], list[bool]]:
+    """Return what ``one_decision`` does, of a plan by which a text that has left stays away.
 
     Raises
     ------
     InputError
-        If a plan that forces everything lets it.
+        As of ``one_decision``, or if a plan that forces everything lets a text come back.
     """
+    decided = one_decision(plan, sites)
     whole = plan.forced is None or plan.forced.all()
     if whole and (plan.execute[..., 1:] & ~plan.execute[..., :-1]).any():
         raise InputError("The plan lets a text come back that has left; it cannot.")
+    return decided
 
 
 def leaving_by_lot(sites: int, *, texts: int, tokens: int, seed: int) -> Plan:

@@ -15,7 +15,6 @@ untrained one loses much.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,10 +27,19 @@ from torch import Tensor, nn
 from skipviz.errors import InputError
 from skipviz.families.base import EventSink
 from skipviz.families.hooks import observing
-from skipviz.families.llama import cache_given, decoder_layers, states_made
+from skipviz.families.llama import (
+    decoder_layers,
+    places_given,
+    states_given,
+    states_made,
+    stay_on_layers,
+    tokens_held,
+    with_states,
+)
 from skipviz.families.powers import Traits
 from skipviz.families.thread_state import ThreadState
 from skipviz.schema import Site
+from skipviz.text.arguments import check_types
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +65,7 @@ class SkipDecodeSchedule:
     warmup_layers: int = 1
 
     def __post_init__(self) -> None:
+        check_types(self)
         if not 1 <= self.least <= self.most or not 0 <= self.warmup_layers <= self.least:
             raise InputError(
                 f"least={self.least} must lie between 1 and most={self.most}, and "
@@ -114,21 +123,16 @@ class SkipDecodeDepths(nn.Module):
 
     def start(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """Note how many tokens came before; a forward pre-hook of the decoder."""
-        cache = cache_given(kwargs)
-        self._now.held = 0 if cache is None else int(cache.get_seq_length())
+        self._now.held = tokens_held(kwargs)
 
     def after_layer(
         self, layer: int, module: nn.Module, args: Any, kwargs: Any, result: Any
     ) -> Any:
         """Let those that skip keep their state; a forward hook of a layer."""
-        given, made = args[0] if args else kwargs["hidden_states"], states_made(result)
-        places = kwargs.get("position_ids")
-        if places is None:
-            first = self._now.held
-            places = torch.arange(first, first + given.shape[1], device=given.device)[None]
-        runs = self.scheduled[layer](self.runs(layer, places.expand(given.shape[:2])))
-        made = torch.where(runs.unsqueeze(-1), made, given)
-        return made if isinstance(result, Tensor) else (made, *result[1:])
+        given, made = states_given(args, kwargs), states_made(result)
+        places = places_given(kwargs, given, held=self._now.held)
+        runs = self.scheduled[layer](self.runs(layer, places))
+        return with_states(result, torch.where(runs.unsqueeze(-1), made, given))
 
 
 def install_skip_decode(model: Any, schedule: SkipDecodeSchedule) -> SkipDecodeDepths:
@@ -165,11 +169,7 @@ def install_skip_decode(model: Any, schedule: SkipDecodeSchedule) -> SkipDecodeD
         raise InputError(f"most={schedule.most}, and the model has {len(layers)} layers.")
     depths = SkipDecodeDepths(model, schedule)
     model.skip_decode = depths.train(model.training)
-    model.model.register_forward_pre_hook(depths.start, with_kwargs=True)
-    for number in depths.skippable():
-        # A partial of a method, not a closure: a copy of the model is hooked to its own schedule.
-        hook = functools.partial(depths.after_layer, number)
-        layers[number].register_forward_hook(hook, with_kwargs=True)
+    stay_on_layers(model, depths, {number: number for number in depths.skippable()})
     return depths
 
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import polars as pl
 import pytest
 
 import skipviz
-from skipviz.arrays import Ints
-from skipviz.corpus.questions.assignment import store_clusters
+from skipviz.corpus.folder import DatasetFolder
+from skipviz.corpus.questions.assignment import assigned_part, store_clusters
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.stored_clusters import stored_clusters
 from tests.corpus.asked import made_parts, two_clusters, write_corpus
@@ -107,24 +108,69 @@ def test_clusters_of_a_run_that_has_not_ended_are_not_stored(tmp_path: Path) -> 
         store_clusters(corpus, two_clusters())
 
 
-def test_clusters_that_are_given_are_assigned_once_per_part(
+def test_clusters_that_are_given_are_assigned_by_document_and_parts_read_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = write_corpus(tmp_path / "c", made_parts())
+    parts = made_parts()
+    corpus = write_corpus(tmp_path / "c", parts)
     read: list[str] = []
-    whole = CorpusDataset.part_trace
+    assigned: list[int] = []
+    rows, assign = CorpusDataset.part_rows, skipviz.Clusters.assign
 
-    def counted(self: CorpusDataset, name: str) -> tuple[Ints, skipviz.Trace]:
+    def counted(self: CorpusDataset, name: str) -> pl.LazyFrame:
         read.append(name)
-        return whole(self, name)
+        return rows(self, name)
 
-    monkeypatch.setattr(CorpusDataset, "part_trace", counted)
+    def slowly(self: skipviz.Clusters, traces: skipviz.Trace) -> pl.DataFrame:
+        assigned.append(len(traces))
+        time.sleep(pause)
+        return assign(self, traces)
+
+    monkeypatch.setattr(CorpusDataset, "part_rows", counted)
+    monkeypatch.setattr(skipviz.Clusters, "assign", slowly)
+    pause = 0.0
     found = skipviz.concordance(corpus, "bold", clusters=two_clusters())
-    assert found.lines["document"].n_unique() > len(corpus.parts)
-    assert read == list(corpus.parts)
+    assert found.lines["document"].n_unique() == len(assigned) > len(corpus.parts)
+    assert read == [name for name in corpus.parts for _ in ("to search it", "for clusters")]
+    longest = [int(part.tokens["sequence"].value_counts()["count"].max()) for part in parts]
+    assert max(assigned) <= max(longest)
+    known = pl.concat(assigned_part(corpus, two_clusters(), name) for name in corpus.parts)
+    places = found.lines.select("document", "position")
+    assert places.join(known, on=["document", "position"])["cluster"].equals(
+        found.lines["cluster"], check_names=True
+    )
     read.clear()
     skipviz.concordance(corpus, "no such word", clusters=two_clusters())
-    assert read == []
+    assert read == list(corpus.parts)
+    assigned.clear()
+    pause = 0.3
+    ended = skipviz.concordance(corpus, "bold", clusters=two_clusters(), seconds=0.2)
+    assert ended.ended == "seconds"
+    assert (len(assigned), ended.documents) == (1, 1)
+
+
+@pytest.mark.parametrize("gone", ["clusters.parquet", "0*"])
+@pytest.mark.parametrize("how", ["damaged", "other", "lost"])
+def test_stored_clusters_that_are_damaged_do_not_stand_in_the_way_of_a_search(
+    gone: str, how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = write_corpus(tmp_path / "c", made_parts(1))
+    plain = skipviz.concordance(corpus, "bold").lines
+    store_clusters(corpus, two_clusters())
+    monkeypatch.setattr(DatasetFolder, "names", lambda *_: {  # as they were found a moment ago
+        "clusters.parquet", *(f"{name}.parquet" for name in corpus.parts)
+    })  # fmt: skip
+    file = next((tmp_path / "c" / "clusters").glob(gone))
+    if how == "damaged":
+        file.write_bytes(file.read_bytes()[:100])
+    elif how == "other":
+        pl.DataFrame({"a": [1]}).write_parquet(file)
+    else:
+        file.unlink()
+    assert skipviz.concordance(corpus, "bold").lines.equals(plain)
+    words = "0 clusters" if (gone, how) == ("clusters.parquet", "lost") else "cannot be read"
+    with pytest.raises(skipviz.InputError, match=words):
+        skipviz.concordance(corpus, "bold", cluster=1)
 
 
 def test_it_ends_at_so_many_lines(corpus: CorpusDataset) -> None:

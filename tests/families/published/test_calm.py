@@ -6,6 +6,7 @@ import doctest
 import math
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -17,6 +18,7 @@ from skipviz.families.published import calm
 from skipviz.families.published.calm import CalmRule, install_calm
 from skipviz.text.spans import encode
 from tests import tiny
+from tests.forcing import forced
 
 SHARP = 3.0
 """A factor on the head, so that random weights are confident of something."""
@@ -76,10 +78,7 @@ def by_hand(rule: CalmRule, leaves_at: Any = None) -> tuple[Tensor, np.ndarray[A
                 seen[number].append(state)
                 if not inside:
                     continue
-                whole = torch.cat(seen[number], dim=1)
-                rotary = dense.model.rotary_emb(whole, torch.arange(place + 1)[None])
-                mask = torch.full((place + 1, place + 1), -torch.inf).triu(1)[None, None]
-                made = layer(whole, attention_mask=mask, position_embeddings=rotary)[:, -1:]
+                made = tiny.last_made(dense, layer, seen[number])
                 given, state, ran[place, number] = state, made, 1
                 if number == len(layers) - 1 or (rule.measure == "state" and number == 0):
                     continue
@@ -128,15 +127,10 @@ def test_recording_decoding_and_forcing_change_nothing(name: str) -> None:
         with skipviz.record(model) as recording:
             assert torch.equal(model.model(tokens).logits, plain)
         ran = recording.trace.matrix("exec_count") > 0
-        with model.family.force(model.model, skipviz.Plan(ran)):  # type: ignore[attr-defined]
+        with forced(model, skipviz.Plan(ran)):
             assert torch.equal(model.model(tokens).logits, plain)
-        cut = tokens.shape[1] - 4
-        first = model.model(tokens[:, :cut], use_cache=True)
-        parts, cache = [first.logits], first.past_key_values
-        for place in range(cut, tokens.shape[1]):
-            step = model.model(tokens[:, place : place + 1], past_key_values=cache)
-            parts.append(step.logits)
-    torch.testing.assert_close(torch.cat(parts, 1), plain, atol=1e-4, rtol=1e-4)
+        parts = tiny.decoded(model.model, tokens, last=4)
+    torch.testing.assert_close(parts, plain, atol=1e-4, rtol=1e-4)
 
 
 def test_other_exits_are_a_loop_that_leaves_there() -> None:
@@ -148,7 +142,7 @@ def test_other_exits_are_a_loop_that_leaves_there() -> None:
     _, ran, _ = by_hand(rule, leaves_at=leaves)
     assert np.array_equal(trace.matrix("exec_count"), ran[:, 1:])
     assert np.array_equal(trace.matrix("exec_count") > 0, plan.execute)
-    with torch.no_grad(), model.family.force(model.model, plan):  # type: ignore[attr-defined]
+    with torch.no_grad(), forced(model, plan):
         made = model.model(ids()).logits[0]
     wanted, _, _ = by_hand(rule, leaves_at=leaves)
     torch.testing.assert_close(made, wanted, atol=1e-4, rtol=1e-4)
@@ -167,6 +161,18 @@ def test_the_check_up_finds_no_issue() -> None:
     found = {each.code: each.outcome for each in skipviz.check(model, ignore=("SKV012",)).findings}
     assert "issue" not in found.values(), found
     assert found["SKV002"] == found["SKV007"] == "passed"
+
+
+@pytest.mark.parametrize("wrong", [
+    {"temperature": math.nan}, {"temperature": math.inf}, {"temperature": -1.0},
+    {"threshold": math.nan}, {"length": math.nan}, {"prompt": 2.5}, {"measure": "other"},
+])  # fmt: skip
+def test_a_rule_of_wrong_numbers_is_refused(
+    wrong: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
+    with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
+        CalmRule(**wrong)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -184,6 +184,19 @@ def test_a_single_decision_leaves_the_others_to_the_gates(name: str) -> None:
         assert np.array_equal(found.matrix("exec_count")[rest] > 0, ran[rest])
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_another_model_is_not_forced(name: str) -> None:
+    model, other = wrapped(name), wrapped(name)
+    own = skipviz.trace(other, tiny.TEXT)
+    plan = plan_for(model, own.matrix("exec_count"))
+    with model.family.force(model.model, plan):
+        logits_of(model, ids_of(model))
+        with skipviz.record(other) as recording:
+            logits_of(other, ids_of(other))
+    for matrix in ("exec_count", "score", "forced"):
+        assert np.array_equal(recording.trace.matrix(matrix), own.matrix(matrix), equal_nan=True)
+
+
 def test_another_thread_is_not_forced() -> None:
     model = wrapped("deebert")
     ids = ids_of(model)

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.errors import InputError
+from skipviz.errors import InputError, RecordingError
 from skipviz.readings.skipping import skipping_notes
 from tests import halting, tiny
+from tests.forcing import drawn, forced
 
 MODELS: dict[str, Any] = {
     "act": halting.act,
@@ -92,21 +93,21 @@ def test_draws_are_named_and_differ_with_the_seed() -> None:
 
 def test_forcing_what_was_drawn_gives_the_same_bits_and_other_steps_are_obeyed() -> None:
     model = wrapped("pondernet")
-    ids, family = ids_of(model), model.family
+    ids = ids_of(model)
     torch.manual_seed(3)
     with torch.inference_mode(), skipviz.record(model) as recording:
         plain = model.model(ids).logits
     ran = recording.trace.matrix("exec_count") > 0
-    with torch.inference_mode(), family.force(model.model, skipviz.Plan(ran)):  # type: ignore[attr-defined]
+    with torch.inference_mode(), forced(model, skipviz.Plan(ran)):
         assert torch.equal(model.model(ids).logits, plain)
-    plan = family.draw_plan(model.model, texts=1, tokens=ids.shape[1], seed=4)  # type: ignore[attr-defined]
+    plan = drawn(model, tokens=ids.shape[1], seed=4)
     for outer in (True, False):  # whoever came first, what was forced is read
         with torch.inference_mode():
             if outer:
-                with family.force(model.model, plan), skipviz.record(model) as again:  # type: ignore[attr-defined]
+                with forced(model, plan), skipviz.record(model) as again:
                     made = model.model(ids).logits
             else:
-                with skipviz.record(model) as again, family.force(model.model, plan):  # type: ignore[attr-defined]
+                with skipviz.record(model) as again, forced(model, plan):
                     made = model.model(ids).logits
         assert np.array_equal(again.trace.matrix("exec_count") > 0, plan.execute[0])
         assert again.trace.matrix("forced")[:, 1:].all()
@@ -137,7 +138,7 @@ def test_draws_of_other_threads_and_other_code_are_left_alone() -> None:
         found.append(model.model.model.truth.clone())
 
     elsewhere()
-    with model.family.force(model.model, skipviz.Plan(never)):  # type: ignore[attr-defined]
+    with forced(model, skipviz.Plan(never)):
         thread = threading.Thread(target=elsewhere)
         thread.start()
         thread.join()
@@ -159,6 +160,53 @@ def test_plans_that_cannot_be_are_refused() -> None:
             skipviz.trace(model, tiny.TEXT, plan=skipviz.Plan(plan))
     with pytest.raises(InputError, match="decides 2 steps"):
         skipviz.trace(model, tiny.TEXT, plan=skipviz.Plan(every[:, :2]))
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda made, p: made(input=p),
+        lambda made, p: made(p, generator=None),
+        lambda _, p: p.bernoulli(),
+    ],
+)
+def test_a_draw_may_be_written_otherwise(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = wrapped("pondernet")
+    usual = skipviz.trace(model, tiny.TEXT, seed=3)
+    made = torch.bernoulli
+    monkeypatch.setattr(torch, "bernoulli", lambda p: draw(made, p))
+    again = skipviz.trace(model, tiny.TEXT, seed=3)
+    for matrix in ("exec_count", "score"):
+        assert np.array_equal(again.matrix(matrix), usual.matrix(matrix), equal_nan=True)
+
+
+def test_the_chance_of_a_draw_may_be_one_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, made = wrapped("pondernet"), torch.bernoulli
+    monkeypatch.setattr(torch, "bernoulli", lambda p: made(p, 0.25))
+    score = skipviz.trace(model, tiny.TEXT, seed=3).matrix("score")
+    assert (score[~np.isnan(score)] == 0.25).all()
+
+
+def test_draws_of_whole_texts_are_refused_and_leave_the_run_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, made = wrapped("pondernet"), torch.bernoulli
+    monkeypatch.setattr(torch, "bernoulli", lambda p: made(p[:, :1].flatten()).expand_as(p))
+    ids = ids_of(model)
+    torch.manual_seed(3)
+    with torch.inference_mode():
+        plain = model.model(ids).logits
+    with pytest.raises(RecordingError, match="each token has its own"), skipviz.record(model):  # noqa: PT012
+        torch.manual_seed(3)
+        with torch.inference_mode():
+            again = model.model(ids).logits
+    assert torch.equal(again, plain)
+    plan = drawn(model, tokens=ids.shape[1], seed=4)
+    with (
+        pytest.raises(RecordingError, match="each token has its own"),
+        forced(model, plan),
+    ):
+        model.model(ids)
 
 
 @pytest.mark.parametrize("name", ["act", "pondernet"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 from typing import Any
 
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -55,12 +56,8 @@ def by_hand(schedule: SkipDecodeSchedule) -> tuple[Tensor, np.ndarray[Any, Any]]
             for number in layers_of(schedule, place):
                 seen[number].append(state)
                 ran[place, number] = 1
-                whole = torch.cat(seen[number], dim=1)
-                assert whole.shape[1] == place + 1  # all earlier tokens ran it too
-                rotary = dense.model.rotary_emb(whole, torch.arange(place + 1)[None])
-                mask = torch.full((place + 1, place + 1), -torch.inf).triu(1)[None, None]
-                state = layers[number](whole, attention_mask=mask, position_embeddings=rotary)
-                state = state[:, -1:]
+                assert len(seen[number]) == place + 1  # all earlier tokens ran it too
+                state = tiny.last_made(dense, layers[number], seen[number])
             logits.append(dense.lm_head(dense.model.norm(state))[0])
     return torch.cat(logits), ran
 
@@ -84,14 +81,9 @@ def test_recording_and_decoding_change_nothing() -> None:
     tokens = ids()
     with torch.inference_mode():
         plain = model.model(tokens).logits
-        cut = tokens.shape[1] - 6
         with skipviz.record(model) as recording:
-            first = model.model(tokens[:, :cut], use_cache=True)
-            parts, cache = [first.logits], first.past_key_values
-            for place in range(cut, tokens.shape[1]):
-                step = model.model(tokens[:, place : place + 1], past_key_values=cache)
-                parts.append(step.logits)
-    torch.testing.assert_close(torch.cat(parts, 1), plain, atol=1e-4, rtol=1e-4)
+            parts = tiny.decoded(model.model, tokens, last=6)
+    torch.testing.assert_close(parts, plain, atol=1e-4, rtol=1e-4)
     whole = skipviz.trace(model, tiny.TEXT)
     assert np.array_equal(recording.trace.matrix("exec_count"), whole.matrix("exec_count"))
 
@@ -100,6 +92,14 @@ def test_the_check_up_finds_no_issue() -> None:
     model = skipviz.from_parts(scheduled(SCHEDULES["from all layers"]), tiny.tokenizer())
     found = skipviz.check(model, ignore=("SKV012",)).findings
     assert "issue" not in {each.outcome for each in found}, found
+
+
+@pytest.mark.parametrize("name", ["most", "least", "length", "prompt", "warmup_layers"])
+def test_what_is_no_whole_number_is_refused(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as users have it
+    given: dict[str, Any] = {"most": 3, "least": 2, "length": 5, name: float("nan")}
+    with pytest.raises(InputError, match=f"{name}=nan is of type float"):
+        SkipDecodeSchedule(**given)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -20,7 +20,7 @@ from skipviz.app.views.corpus_page.over_all import version_of
 from skipviz.corpus.questions.word_search import Concordance, Search, concordance
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
-from skipviz.corpus.reading.stored_clusters import stored_clusters
+from skipviz.corpus.reading.stored_clusters import undamaged_clusters
 
 ANY = "any"
 SEARCHES: dict[str, Search] = {"Word": "word", "Token": "token", "Pattern": "pattern"}
@@ -31,7 +31,7 @@ FOUND_SECONDS = 300
 
 def search_corpus(root: Path, name: str, corpus: CorpusDataset) -> None:
     """Let a word, a token or a pattern be looked for, and show each place with its context."""
-    clusters = stored_clusters(corpus)
+    clusters = undamaged_clusters(corpus)
     with st.form("corpus_search", border=False):
         wanted = st.text_input("Look for", key="corpus_wanted")
         columns = st.columns(4 if clusters is None else 5)
