@@ -11,7 +11,9 @@ import polars as pl
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from skipviz.app.components.canvas import Selection
 from skipviz.app.components.downloads import trace_file
+from skipviz.app.frame import text_canvas
 from skipviz.app.frame.opening import sample
 from skipviz.folders import samples_folder
 from skipviz.tables import csv_text
@@ -72,6 +74,24 @@ def ended(page: AppTest, name: str) -> Any:
 @pytest.mark.parametrize(("view", "number"), [("paths_page", 3), ("cost_page", 1)])
 def test_figures_of_the_trace(view: str, number: int) -> None:
     check_cells(opened(view), number=number)
+
+
+@pytest.fixture
+def _ranged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Choose a range of tokens on the canvas."""
+    monkeypatch.setattr(text_canvas, "canvas", lambda *_, **__: Selection(range=(10, 90)))
+
+
+@pytest.mark.parametrize(("view", "number"), [("paths_page", 3), ("cost_page", 1)])
+@pytest.mark.usefixtures("_ranged")
+def test_figures_of_a_range(view: str, number: int) -> None:
+    check_cells(opened(view), number=number)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_ranged")
+def test_layers_of_a_range() -> None:
+    test_layers()
 
 
 @pytest.mark.slow

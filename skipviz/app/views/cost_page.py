@@ -17,7 +17,7 @@ from skipviz.analysis.timing.parts import flops_by_part, part_totals
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
-from skipviz.app.components.notebook_cell import notebook_cells
+from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -25,7 +25,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.sessions import this_session
 from skipviz.app.state import state
-from skipviz.app.token_range import chosen_range
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
@@ -66,12 +66,13 @@ def page() -> None:
     if known is not None:
         request, trace = known
         chosen = chosen_range(request, trace, but="Times are measured on the whole text.")
-        _show_flops(chosen.part(trace))
+        _show_flops(trace, chosen)
         _offer(request, trace)
     _benches()
 
 
-def _show_flops(trace: Trace) -> None:
+def _show_flops(whole: Trace, chosen: TokenRange) -> None:
+    trace = chosen.part(whole)
     st.subheader("FLOPs by part")
     if not flops_known(trace):
         st.info(
@@ -100,8 +101,9 @@ def _show_flops(trace: Trace) -> None:
         )
         csv_buttons({"FLOPs by layer": ("flops-by-part", parts)})
     notebook_cells(
-        "skipviz.plots.flops_by_part_figure(trace, flops_by_part(trace))",
-        imports=["from skipviz.analysis.timing.parts import flops_by_part"],
+        f"skipviz.plots.flops_by_part_figure({chosen.variable}, flops_by_part({chosen.variable}))",
+        imports=["from skipviz.analysis.timing.parts import flops_by_part", *chosen.imports],
+        first=[FROM_TRACE, *chosen.lines],
     )
 
 

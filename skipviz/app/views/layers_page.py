@@ -154,11 +154,14 @@ def _token_classes(request: Request, traced: Trace) -> None:
         imports=[
             "from skipviz.analysis.layers.specialties import specialties",
             "from skipviz.analysis.tokens.classes import token_classes",
+            *chosen.imports,
         ],
         first=[
             FROM_TRACE,
             f"classes = token_classes(trace, linguistic={linguistic})",
-            f"table = specialties(trace, classes, seed={SEED})",
+            *chosen.lines_of_rows("classes"),
+            *chosen.lines,
+            f"table = specialties({chosen.variable}, classes, seed={SEED})",
         ],
     )
     on_canvas(request).paint(
@@ -222,7 +225,12 @@ def _difficulty(request: Request, traced: Trace) -> None:
     notebook_cells(
         *(f"skipviz.plots.difficulty_curve(trace, parts, measure={each!r})" for each in measures),
         imports=["from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty"],
-        first=[FROM_TRACE, "parts = depth_by_difficulty(difficulty(trace))"],
+        first=[
+            FROM_TRACE,
+            "tokens = difficulty(trace)",
+            *chosen.lines_of_rows("tokens"),
+            "parts = depth_by_difficulty(tokens)",
+        ],
     )
 
 
