@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -267,12 +268,14 @@ def _benches() -> None:
     uploads = st.file_uploader(
         "Benches", type=["parquet"], accept_multiple_files=True, key="benches"
     )
-    frames = []
+    frames, names = [], []
     for upload in uploads[:MOST_BENCHES]:
         try:
             frames.append(read_bench(io.BytesIO(upload.getvalue()), name=upload.name))
         except StoreError as error:
             st.error(plain(str(error)))
+        else:
+            names.append(upload.name)
     if len(uploads) > MOST_BENCHES:
         st.info(f"{len(uploads)} files were uploaded; the first {MOST_BENCHES} are shown.")
     if frames:
@@ -284,11 +287,19 @@ def _benches() -> None:
                 f"{dropped:,} {'row is' if dropped == 1 else 'rows are'} in both files, of the "
                 "same cell and machine; those of the first file are shown."
             )
-        show_benches(rows)
+        show_benches(rows, names)
 
 
-def show_benches(rows: pl.DataFrame) -> None:
-    """Show the rows of benches: the answer, the figure and the table."""
+def show_benches(rows: pl.DataFrame, names: Sequence[str]) -> None:
+    """Show the rows of benches: the answer, the figure and the table.
+
+    Parameters
+    ----------
+    rows
+        No two of them of the same cell.
+    names
+        Of the files that they are from.
+    """
     st.markdown(plain(bench_reading(rows)))
     varied = [name for name in BENCH_SETTINGS if rows[name].n_unique() > 1]
     along: Any = st.segmented_control(
@@ -299,3 +310,17 @@ def show_benches(rows: pl.DataFrame) -> None:
     hashes = ("weights_sha256", "setup_sha256", "text_sha256")
     st.dataframe(rows.drop(hashes), hide_index=True, width="stretch", placeholder="unknown")
     csv_buttons({"Benches": ("bench", rows)})
+    once = [*CELL, "phase", "runtime"]
+    notebook_cells(
+        f"skipviz.plots.bench_figure(rows, along={str(along)!r})",
+        imports=[
+            "import polars as pl",
+            "from pathlib import Path",
+            "from skipviz.analysis.timing.bench_rows import read_bench",
+        ],
+        first=[
+            f"both = pl.concat([read_bench(Path(name)) for name in {list(names)}])",
+            f'rows = both.unique({once}, keep="first", maintain_order=True)',
+        ],
+        files="The files are those uploaded above.",
+    )

@@ -21,7 +21,7 @@ from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import FEATURE_NAMES, token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
-from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -62,6 +62,7 @@ WITHIN = (
     " With several texts, blocks are moved within their text, so the tests ask what holds within "
     "each; rates and log-odds are over all texts."
 )
+STATES_READ = "from skipviz.experiments.hidden_states.states import record_states"
 LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
 
 Result = TypeVar("Result")
@@ -268,6 +269,22 @@ def _probes(request: Request, traced: Trace) -> None:
     left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
     right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
     _offer(traced, {"Probes": ("probes", table)})
+    notebook_cells(
+        f"skipviz.plots.probe_accuracy(trace, table, feature={feature!r})",
+        f"skipviz.plots.probe_selectivity(trace, table, feature={feature!r})",
+        imports=[
+            "from skipviz.analysis.tokens.classes import token_classes",
+            "from skipviz.experiments.hidden_states.probes import probes",
+            STATES_READ,
+        ],
+        first=[
+            FROM_TRACE,
+            f"classes = token_classes(trace, linguistic={linguistic})",
+            f"states = record_states(model, trace, seed={SEED})",
+            f"table = probes(trace, states, classes, seed={SEED})",
+        ],
+        model=model_line(request, traced),
+    )
 
 
 @dataclass(frozen=True)
@@ -322,6 +339,19 @@ def _predictions(request: Request, traced: Trace) -> None:
         st.dataframe(result.exits, hide_index=True, width="stretch")
         tables["Exits"] = ("exits", result.exits)
     _offer(traced, tables)
+    settled_lines = ["settled = convergence_layers(model, trace, states)"]
+    settled_lines += chosen.lines_of_rows("settled")
+    notebook_cells(
+        "\n".join([*settled_lines, "skipviz.plots.settled_histogram(trace, settled)"]),
+        "skipviz.plots.influence_bars(trace, layer_influence(trace, states))",
+        imports=[
+            "from skipviz.experiments.hidden_states.prediction_by_depth import "
+            "convergence_layers, layer_influence",
+            STATES_READ,
+        ],
+        first=[FROM_TRACE, f"states = record_states(model, trace, seed={SEED})"],
+        model=model_line(request, traced),
+    )
 
 
 def _attention(request: Request, traced: Trace) -> None:
@@ -355,6 +385,15 @@ def _attention(request: Request, traced: Trace) -> None:
         traced,
         {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)},
     )
+    if result.layers.height:
+        notebook_cells(
+            "skipviz.plots.attention_figure(trace, paid.layers)",
+            imports=[
+                "from skipviz.experiments.hidden_states.attention_paid import attention_paid",
+            ],
+            first=[FROM_TRACE, f"paid = attention_paid(model, trace, seed={SEED})"],
+            model=model_line(request, traced),
+        )
 
 
 def _tasks(request: Request, traced: Trace) -> None:
@@ -382,6 +421,19 @@ def _tasks(request: Request, traced: Trace) -> None:
             width="stretch",
         )
     _offer(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+    notebook_cells(
+        "skipviz.plots.task_figure(found.trace, table)",
+        imports=[
+            "from skipviz.analysis.layers.task_depth import layers_by_task",
+            "from skipviz.experiments.hidden_states.task_prompts import task_depths",
+        ],
+        first=[
+            f"found = task_depths(model, seed={SEED})",
+            f"table = layers_by_task(found.prompts, layers={layers})",
+        ],
+        files="",
+        model=model_line(request, traced),
+    )
 
 
 def _choose_feature(table: pl.DataFrame, key: str) -> str | None:

@@ -12,6 +12,7 @@ import streamlit as st
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
 from skipviz.app.components.chart_clicks import clicked_point, select_cell, select_clicked
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
@@ -141,8 +142,50 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
             "Shares and exact flips": ("attribution-flips", found.compared),
         }
     )
+    _offer_cells(request, traced, None if whole else token, steps, what, scatter=agreed is not None)
     complete = not found.cells["share"].null_count()
     return Shares(found.cells, steps) if whole and complete else None
+
+
+def depth_lines(token: int | None, steps: int) -> list[str]:
+    """Return how a notebook cell attributes over depth.
+
+    Parameters
+    ----------
+    token
+        The token whose loss it is; None: that of the whole text.
+    steps
+        As chosen.
+    """
+    target = "" if token is None else f', skipviz.Target(token={token}, kind="loss")'
+    return [
+        FROM_TRACE,
+        f"found = skipviz.attribute_depth(model, trace{target}, steps={steps})",
+        "cells = worth_of_cells(trace, found.table)",
+    ]
+
+
+def _offer_cells(
+    request: Request, traced: Trace, token: int | None, steps: int, what: str, *, scatter: bool
+) -> None:
+    figures = [
+        f"skipviz.plots.depth_map(trace, cells, what={what!r})",
+        "skipviz.plots.depth_bars(trace, cells)",
+    ]
+    if scatter:
+        figures.append(
+            f"flips = flips_beside(model, trace, {token}, seed={SEED})\n"
+            "skipviz.plots.share_scatter(trace, beside_flips(cells, flips))"
+        )
+    notebook_cells(
+        *figures,
+        imports=[
+            "from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells",
+            "from skipviz.experiments.attribution.over_depth import flips_beside",
+        ],
+        first=depth_lines(token, steps),
+        model=model_line(request, traced),
+    )
 
 
 def _depth(
