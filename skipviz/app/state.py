@@ -111,7 +111,7 @@ class State:
     tour
         The step at which the tour is, from 0; None where it is not taken.
     tour_page
-        The page of a step that was just taken, until it is open.
+        The page of a step that was just taken, until the browser shows it.
     just_asked
         Whether the run of a text was asked for in the run of the page that is under way.
     canvases

@@ -34,7 +34,8 @@ def test_the_tour_names_five_things_and_is_not_offered_again_once_left(
         selected = page.locator(".st-key-workbench .tokens span.selected")
         expect(selected).to_have_id(f"token-{step.token}")
         if number < 5:
-            rest(page)  # somebody reads the step
+            if number != 4:
+                rest(page)  # somebody reads the step; at the fourth, a page that is just opened
             page.keyboard.press("Alt+n")
     page.get_by_role("button", name="End the tour").click()
     expect(page.get_by_role("button", name="Take the tour again")).to_be_visible()

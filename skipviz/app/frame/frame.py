@@ -22,7 +22,7 @@ from skipviz.app.frame.opening import is_sample, open_at_start, sample
 from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
 from skipviz.app.frame.text_canvas import text_canvas
-from skipviz.app.frame.tour import offer_tour, show_tour
+from skipviz.app.frame.tour import offer_tour, page_is_shown, show_tour
 from skipviz.app.frame.warm_up import warm_up
 from skipviz.app.sessions import is_served, this_visitor
 from skipviz.app.state import state
@@ -154,6 +154,7 @@ def _text(go_to: Callable[[str], None]) -> None:
     shown = state().runs[PATHS].finished
     if shown is not None and (known := traced_now()) is not None:
         text_canvas(*known, address=shown.request.address)
+        page_is_shown()
 
 
 def _say_what_is_shown(go_to: Callable[[str], None]) -> None:

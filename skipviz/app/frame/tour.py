@@ -63,7 +63,6 @@ def show_tour(go_to: Callable[[str], None]) -> None:
     step = steps[at]
     if (page := state().tour_page) is not None:
         go_to(page)  # which begins another run, unless the page is open
-        state().tour_page = None
     with st.container(border=True, key="tour"):
         st.markdown(f"**{at + 1} of {len(steps)}: {plain(step.title)}.** {plain(step.said)}")
         with st.container(horizontal=True):
@@ -76,6 +75,15 @@ def show_tour(go_to: Callable[[str], None]) -> None:
             if at:
                 st.button("Back", key="tour back", shortcut="Alt+B", on_click=_take, args=(at - 1,))
             st.button("End the tour" if last else "Leave the tour", key="leave", on_click=_leave)
+
+
+def page_is_shown() -> None:
+    """Note that the browser shows the page of a step, once its canvas has followed the step.
+
+    Until then the browser may ask for a run of the page before, which would open that again.
+    """
+    if state().tour_page is not None and on_canvas(sample()[0]).asked is None:
+        state().tour_page = None
 
 
 def offer_tour(*, to_the_new: bool) -> None:
@@ -111,7 +119,7 @@ def _take(at: int) -> None:
 
 
 def _leave() -> None:
-    state().tour = None
+    state().tour = state().tour_page = None
     tours_left().add(this_visitor())
 
 
