@@ -74,7 +74,7 @@ def test_there_is_no_loss_and_pages_say_so() -> None:
     assert trace.run["loss"].item() == "none"
     assert trace.tokens["nll"].null_count() == trace.tokens["surprisal"].null_count() == len(trace)
     labels = [note.label for note in skipping_notes(trace)]
-    assert labels == ["one decision per text", "no next token"]
+    assert labels == ["one decision per text", "no next token", "not causal"]
     assert loss_words(trace, None) == "none"
 
 
