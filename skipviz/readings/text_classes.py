@@ -27,18 +27,16 @@ def class_reading(trace: Trace) -> str:
         )
     if classes.height == 1:
         label, prob = classes.select("class_label", "class_prob").row(0)
-        sure = "its probability is unknown" if prob is None else f"with a probability of {prob:.1%}"
-        return f"The predicted class is {label}, {sure}."
-    counts = (
-        classes.group_by("class_label").len().sort("len", "class_label", descending=[True, False])
-    )
-    named = [
-        f"{'unknown' if label is None else label} for {count:,}"
-        for label, count in counts.head(MOST_NAMED).rows()
-    ]
-    rest = counts.slice(MOST_NAMED)
-    if rest.height:
+        if prob is None:
+            return f"The predicted class is {label}; its probability is unknown."
+        return f"The predicted class is {label}, with a probability of {prob:.1%}."
+    known = classes.drop_nulls("class_label").group_by("class_label").len()
+    known = known.sort("len", "class_label", descending=[True, False])
+    named = [f"{label} for {count:,}" for label, count in known.head(MOST_NAMED).rows()]
+    if (rest := known.slice(MOST_NAMED)).height:
         named.append(f"{rest.height:,} other classes for {rest['len'].sum():,}")
+    if unknown := classes["class_label"].null_count():
+        named.append(f"unknown for {unknown:,}")
     texts = trace.tokens["sequence"].n_unique()
     what = "texts" if classes.height == texts else "parts of texts, each read as a whole"
     return f"Predicted classes of {classes.height:,} {what}: {', '.join(named)}."
@@ -52,7 +50,9 @@ def class_words(trace: Trace) -> str:
     trace
         Any trace.
     """
-    known = predicted_classes(trace)["class_label"].drop_nulls().unique()
+    classes = predicted_classes(trace)["class_label"]
+    known = classes.drop_nulls().unique()
     if known.is_empty():
         return "unknown"
-    return str(known[0]) if len(known) == 1 else f"{len(known):,} classes"
+    said = str(known[0]) if len(known) == 1 else f"{len(known):,} classes"
+    return f"{said}, some unknown" if classes.null_count() else said

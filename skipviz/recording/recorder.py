@@ -220,7 +220,8 @@ class Recording:
         self._model = model
         traits = traits_of(model.family, model.model)
         self._statistics = statistics and traits.predicts
-        self._classes = statistics and not traits.predicts
+        self._reads_whole = not traits.predicts
+        self._keeps_classes = statistics and self._reads_whole
         self._sites = len(model.family.sites(model.model))
         self._silent = traits.silent
         self._parts: list[_Part] = []
@@ -341,7 +342,7 @@ class Recording:
             part.statistics = self._reduce(
                 output.logits.detach(), inputs.ids, keep, sequences, again=before is not None
             )
-        if self._classes:
+        if self._keeps_classes:
             of_texts = text_classes(self._model.model, logits_in(output))
             part.classes = [
                 each for each, count in zip(of_texts, counts, strict=True) for _ in range(count)
@@ -395,6 +396,8 @@ class Recording:
         token_id = joined([part.token_id for part in self._parts])
         drafted = [part.drafted for part in self._parts if part.drafted is not None]
         context, together = position[order] + 1, sequence[order]
+        if self._reads_whole:  # each token sees all others
+            context = np.array(self._lengths)[together]
         if drafted:
             context = joined([rows.context for rows in drafted])
             runs = joined([rows.run for rows in drafted])

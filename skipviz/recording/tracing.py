@@ -277,7 +277,7 @@ def _run(
         _check_scores(model, events, sites, matrices["score"], ids[keep])
     meter.advance(share)
     classes = text_classes(model.model, made) if made is not None and not traits.predicts else None
-    return _cut(pieces, matrices, figures, classes)
+    return _cut(pieces, matrices, figures, classes, whole=not traits.predicts)
 
 
 def _forward(
@@ -385,19 +385,25 @@ def _cut(
     matrices: dict[str, npt.NDArray[Any]],
     statistics: TokenStatistics | None,
     classes: list[TextClass | None] | None,
+    *,
+    whole: bool,
 ) -> list[_Recorded]:
-    """Give each piece its own rows, without those that the window before has reported."""
+    """Give each piece its own rows, without those that the window before has reported.
+
+    A model that reads a text as a whole lets each token see all others.
+    """
     recorded = []
     first = 0
     for place, piece in enumerate(pieces):
         rows = slice(first + piece.window.report - piece.window.start, first + len(piece.ids))
         first += len(piece.ids)
-        skipped = piece.window.report - piece.window.start
+        skipped, count = piece.window.report - piece.window.start, len(piece.ids)
+        seen = np.full(count, count) if whole else np.arange(count) + 1
         recorded.append(
             _Recorded(
                 matrices={name: matrix[rows] for name, matrix in matrices.items()},
                 statistics=None if statistics is None else statistics.rows(rows),
-                context=np.arange(skipped, len(piece.ids)) + 1,
+                context=seen[skipped:],
                 text_class=None if classes is None else classes[place],
             )
         )

@@ -46,6 +46,7 @@ def test_each_text_has_the_class_that_the_model_gives_it(name: str) -> None:
         assert prob == pytest.approx(float(chances.max()), abs=1e-6)
     for (_,), tokens in trace.tokens.group_by("sequence"):
         assert tokens.select("class_label", "class_prob").n_unique() == 1
+        assert tokens["context"].to_list() == [tokens.height] * tokens.height  # it sees all
 
 
 def test_the_class_is_that_of_the_largest_logit() -> None:
@@ -65,6 +66,7 @@ def test_a_recording_has_it_too() -> None:
     names = ["class_label", "class_prob"]
     assert recording.trace.tokens[names].equals(traced.tokens[names])
     assert recording.trace.tokens["class_label"].null_count() == 0
+    assert recording.trace.tokens["context"].to_list() == [len(traced)] * len(traced)
     with skipviz.record(model, statistics=False) as without:
         model.model(ids)
     assert without.trace.tokens["class_label"].null_count() == len(traced)
@@ -88,6 +90,7 @@ def test_windows_have_a_class_each() -> None:
     assert found.height > 1
     assert set(found["sequence"]) == {0}
     assert found["tokens"].sum() == len(trace)
+    assert trace.tokens["context"].max() == 16
     assert found["first_token"].to_list() == [0, *found["tokens"].cum_sum()[:-1]]
 
 

@@ -39,7 +39,7 @@ function drawPanel(view) {
     view.panel.replaceChildren(
       make("h3", "No token selected"),
       make("p", "Click a token in the text or a cell of the map, or use the arrow keys in the text, to see its path through the layers. Shift+click pins up to four tokens to compare them. Press ? for all keys."),
-      ...(view.trace.classes.length === 1 ? predictedClass(view, 0) : []));
+      ...(view.trace.classes.length <= 1 ? predictedClass(view, 0) : []));
     return;
   }
   const focus = view.token ?? tokens[0].token;
@@ -47,9 +47,8 @@ function drawPanel(view) {
     heading(view, focus),
     ...(view.site === null || view.token === null ? [] : [cellWords(view), ...flipWords(view)]),
     numbers(view, tokens),
-    ...(view.trace.sites.length ? [path(view, tokens)] : [make("p", "This model has no gates: every layer ran.")]),
-    ...(view.trace.nextToken ? [] : [make("p", "The model reads the text as a whole and predicts no next token, so there is no loss.")]),
     ...predictedClass(view, focus),
+    ...(view.trace.sites.length ? [path(view, tokens)] : [make("p", "This model has no gates: every layer ran.")]),
     ...(view.trace.nextToken ? [nextTokens(view, focus)] : []),
     ...(view.trace.sites.length ? [sitesTable(view, tokens, open)] : []));
 }
@@ -209,15 +208,15 @@ function sitesTable(view, tokens, open) {
   return details;
 }
 
-/** The class that the model predicts of a token's text; nothing where no class is known of any. */
+/** The class that the model predicts of a token's text; nothing if it predicts the next token. */
 function predictedClass(view, token) {
   const { trace } = view;
-  if (!trace.classes.length) return [];
+  if (!trace.classes.length && trace.nextToken) return [];
   const whole = make("section", undefined, { class: "text-class" }), found = classOf(trace, token);
   whole.append(make("h4", "Predicted class of the text"));
-  if (!found) { whole.append(make("p", "Unknown.")); return [whole]; }
-  whole.append(make("p", `“${found.label}”`));
-  whole.append(make("p", found.share === null ? "Its probability is unknown." : `Probability ${(100 * found.share).toFixed(1)}%.`));
+  const share = found && (found.share === null ? "unknown" : `${(100 * found.share).toFixed(1)}%`);
+  whole.append(make("p", found ? `“${found.label}”, probability ${share}` : "Unknown."));
+  if (!trace.nextToken) whole.append(make("p", "The model reads the text as a whole and predicts no next token, so there is no loss."));
   return [whole];
 }
 
