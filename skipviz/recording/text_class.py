@@ -73,7 +73,7 @@ def class_columns(classes: Sequence[TextClass | None]) -> dict[str, pl.Series]:
     classes
         One per token.
     """
-    columns = {
+    columns: dict[str, list[Any]] = {
         "class_label": [None if each is None else each.label for each in classes],
         "class_prob": [None if each is None else each.prob for each in classes],
     }
