@@ -51,9 +51,34 @@ MODEL_BYTES = 2 * 2**30
 REQUESTS = 500
 """Remembered, so that a page's address finds what it names though the trace is no longer kept."""
 REQUEST_CHARACTERS = 64 * 2**20
-"""Of all their texts together; the last one is remembered however long it is."""
+"""Of all their texts and token ids together; the last one is remembered however long it is."""
+ID_CHARACTERS = 36
+"""As many characters as a token id takes in memory: a Python integer, and a reference to it."""
 ADDRESS_DIGITS = 16
 """Of a request's key, in a page's address."""
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """Token ids of texts, which requests share that differ in something else.
+
+    Attributes
+    ----------
+    texts
+        Those of each text.
+    """
+
+    texts: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(len(ids) for ids in self.texts)
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of all of them, which takes long."""
+        return hashlib.sha256(repr(self.texts).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -94,7 +119,7 @@ class Request:
     setup: str | None = None
     stored: str | None = None
     gates: str | None = None
-    ids: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
+    ids: TokenIds = field(default=TokenIds(), repr=False)
 
     @property
     def effort(self) -> Effort:
@@ -109,6 +134,11 @@ class Request:
     def characters(self) -> int:
         """How many its texts have."""
         return sum(document.characters for document in self.documents)
+
+    @property
+    def held(self) -> int:
+        """What it takes in memory, in characters."""
+        return self.characters + ID_CHARACTERS * self.ids.count
 
     @property
     def address(self) -> str:
@@ -128,7 +158,7 @@ class Request:
     @cached_property
     def _gates_and_texts(self) -> str:
         """A digest of what takes long to read, and never changes."""
-        digest = hashlib.sha256(repr((self.gates, self.ids)).encode())
+        digest = hashlib.sha256(repr((self.gates, self.ids.digest)).encode())
         for document in self.documents:
             for part in (document.source, document.text, repr(document.messages)):
                 digest.update(
@@ -190,11 +220,11 @@ class Jobs:
         with self._lock:
             self._requests[request.address] = request
             self._requests.move_to_end(request.address)
-            left = sum(each.characters for each in self._requests.values())
+            left = sum(each.held for each in self._requests.values())
             while len(self._requests) > 1 and (
                 len(self._requests) > REQUESTS or left > REQUEST_CHARACTERS
             ):
-                left -= self._requests.popitem(last=False)[1].characters
+                left -= self._requests.popitem(last=False)[1].held
         return self._start(request.key, lambda job: self._trace(request, job))
 
     def named(self, address: str) -> Request | None:
@@ -366,13 +396,13 @@ class Jobs:
             )
         model = self._ready(request, job)
         self.runs += 1
-        alone = len(request.ids) == 1
-        texts = list(request.ids[0]) if alone else list(request.documents)
+        alone = len(request.ids.texts) == 1
+        texts = list(request.ids.texts[0]) if alone else list(request.documents)
         result = trace(model, texts, progress=_shown_by(job), stop=job.stop)
         self.costs.learn(request.effort, job.seconds)
         if alone:
             return _named(result, request.documents[0].source)
-        if request.ids and request.ids != ids_of(result):
+        if request.ids.texts and request.ids != ids_of(result):
             raise InputError(
                 "These texts are no longer kept, and read anew they become other tokens than those "
                 "that were traced. Upload their file again, or trace the texts."
@@ -454,10 +484,10 @@ class Jobs:
             gc.collect()  # modules refer to each other in circles
 
 
-def ids_of(trace: Trace) -> tuple[tuple[int, ...], ...]:
+def ids_of(trace: Trace) -> TokenIds:
     """Return the token ids of each text of a trace."""
     by_text = trace.tokens.group_by("sequence", maintain_order=True).agg("token_id")
-    return tuple(tuple(ids) for ids in by_text["token_id"].to_list())
+    return TokenIds(tuple(tuple(ids) for ids in by_text["token_id"].to_list()))
 
 
 def _named(trace: Trace, source: str) -> Trace:

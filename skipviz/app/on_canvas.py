@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +55,14 @@ class OnCanvas:
         Lenses that pages found, by their names, each with what it was made from.
     changed
         What the question of a page changed, with what it was made from.
+    numbers
+        Numbers what is asked of the browser, each higher than the one before; those of all texts
+        of a session are from one count, as the browser remembers them longer than is kept here.
     fresh
-        The lens that was found last by a page, and how many were found before it and with it.
+        The lens that was found last by a page, and its number.
     asked
-        What a page asks to be selected: where that was clicked, the token, and the site. None once
-        the browser has told that it is selected.
+        What a page asks to be selected: its number, the token, and the site. None once the browser
+        has told that it followed.
     range_clears
         How often the range was taken back elsewhere than on the canvas.
     cleared
@@ -70,8 +74,9 @@ class OnCanvas:
     selection: Selection = field(default_factory=Selection)
     lenses: dict[str, tuple[str, Lens]] = field(default_factory=dict)
     changed: tuple[str, Changed] | None = None
+    numbers: Iterator[int] = field(default_factory=lambda: count(1))
     fresh: tuple[str, int] = ("", 0)
-    asked: tuple[str, int, int | None] | None = None
+    asked: tuple[int, int, int | None] | None = None
     range_clears: int = 0
     cleared: tuple[int, int] | None = None
     followed: dict[str, tuple[int, int | None]] = field(default_factory=dict)
@@ -111,7 +116,7 @@ class OnCanvas:
             return
         if lenses := make():
             if lenses[0].name not in self.lenses:
-                self.fresh = (lenses[0].name, self.fresh[1] + 1)
+                self.fresh = (lenses[0].name, next(self.numbers))
             self.lenses |= {lens.name: (source, lens) for lens in lenses}
             if change is not None:
                 self.changed = (source, change())
@@ -147,8 +152,12 @@ class OnCanvas:
             return
         self.followed[source] = (token, site)
         if self.selection.token != token or site not in (None, self.selection.site):
-            self.asked = (f"{source} {token} {site}", token, site)
+            self.ask(token, site)
             st.rerun()
+
+    def ask(self, token: int, site: int | None = None) -> None:
+        """Have a token selected, and a site if one is given, once the page is drawn anew."""
+        self.asked = (next(self.numbers), token, site)
 
     def forget(self, source: str) -> None:
         """Note that nothing is chosen any more in a place that asks."""
@@ -156,11 +165,9 @@ class OnCanvas:
 
     def take(self, selection: Selection) -> None:
         """Take in what the browser says is selected."""
-        if self.asked is not None:
-            _, token, site = self.asked
-            # Another token may have been told of before the browser heard what is asked.
-            if selection.token == token and site in (None, selection.site):
-                self.asked = None
+        # Whatever else was selected since: what was told before it heard is followed by this.
+        if self.asked is not None and selection.followed == self.asked[0]:
+            self.asked = None
         if selection.range != self.cleared:
             self.cleared = None
         elif selection.range is not None:  # it has not heard yet that this was taken back

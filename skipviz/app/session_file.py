@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from skipviz.app.components.downloads import trace_file
+from skipviz.app.served import check_token_count
 from skipviz.errors import TextError
 from skipviz.traces import Trace
 
@@ -91,6 +92,8 @@ def read_session(content: bytes, *, name: str) -> list[SavedTrace]:
         If it is no session, is damaged, or holds what no session does.
     TraceError
         If a trace in it is not good.
+    InputError
+        If a trace has more tokens than this page allows: those after it are not read.
     """
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -152,6 +155,7 @@ def _placed(content: bytes, place: dict[str, Any], *, name: str) -> SavedTrace:
     trace = Trace.load(io.BytesIO(content))
     if not len(trace):
         raise TextError(f"{name} has 0 tokens. {WRITE_ANEW}")
+    check_token_count(len(trace))
 
     def index_of(what: str, count: int) -> int | None:
         given = place.get(what)

@@ -6,8 +6,10 @@ run of a page's script is here, and no other module touches ``st.session_state``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import streamlit as st
@@ -108,21 +110,23 @@ class State:
         Whether the frame has been drawn once.
     tour
         The step at which the tour is, from 0; None where it is not taken.
-    tour_moves
-        How often a step was gone to.
     tour_page
         The page of a step that was just taken, until it is open.
     just_asked
         Whether the run of a text was asked for in the run of the page that is under way.
     canvases
         What stands on the canvas of each text, by the key of its request.
+    numbers
+        Numbers what is asked of the canvas; from the clock on, as a page in the browser may
+        outlive its session here.
     picked
         The cell of the canvas that was clicked since the page was drawn last: the key of the
         request, token and site.
     stored
         The uploaded trace: its file's id, its request, and the trace.
     session
-        The uploaded session: its file's id, and its traces.
+        The uploaded session: its file's id, and its traces, none once it was opened; or why it was
+        refused.
     points_seen
         The points of the frontier that were clicked last.
     candidate
@@ -156,12 +160,12 @@ class State:
     opened: bool = False
     just_asked: bool = False
     tour: int | None = None
-    tour_moves: int = 0
     tour_page: str | None = None
     canvases: dict[str, OnCanvas] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=lambda: count(time.time_ns() // 10**6))
     picked: tuple[str, int, int] | None = None
     stored: tuple[str, Request, Trace] | None = None
-    session: tuple[str, list[SavedTrace]] | None = None
+    session: tuple[str, list[SavedTrace] | str] | None = None
     points_seen: list[Any] = field(default_factory=list)
     candidate: str | None = None
     points: dict[str, set[int]] = field(default_factory=dict)
@@ -188,8 +192,8 @@ def state() -> State:
 
 def on_canvas(request: Request) -> OnCanvas:
     """Return what stands on the canvas of the text of a request that is shown."""
-    canvases = state().canvases
-    found = canvases[request.key] = canvases.pop(request.key, OnCanvas())
+    canvases, new = state().canvases, OnCanvas(numbers=state().numbers)
+    found = canvases[request.key] = canvases.pop(request.key, new)
     for key in list(canvases)[:-CANVASES]:
         del canvases[key]
     return found

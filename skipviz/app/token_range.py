@@ -37,6 +37,33 @@ class TokenRange:
         tokens = np.arange(len(trace))
         return select_tokens(trace, (tokens >= self.ends[0]) & (tokens <= self.ends[1]))
 
+    @property
+    def variable(self) -> str:
+        """What a notebook's cell calls the trace of these tokens."""
+        return "trace" if self.ends is None else "part"
+
+    @property
+    def imports(self) -> list[str]:
+        """What a cell imports to make that trace of the whole one."""
+        where = "from skipviz.analysis.robustness.two_corpora import select_tokens"
+        return [] if self.ends is None else [where]
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of a cell that make that trace of the whole one, where it is another."""
+        if self.ends is None:
+            return []
+        return [
+            f'kept = trace.tokens["token"].is_between{self.ends}',
+            f"{self.variable} = select_tokens(trace, kept.to_numpy())",
+        ]
+
+    def lines_of_rows(self, table: str) -> list[str]:
+        """Return the lines of a cell that leave a table the rows of these tokens."""
+        if self.ends is None:
+            return []
+        return [f'{table} = {table}.filter({table}["token"].is_between{self.ends})']
+
     def __str__(self) -> str:
         return "" if self.ends is None else f"tokens {self.ends[0]} to {self.ends[1]}"
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from skipviz.plots.comparison.figure import comparison_figure
     from skipviz.plots.decision_audit import (
         loss_change_figure,
+        quality_by_class,
         ranking_by_layer,
         reliability_figure,
         utility_map,
@@ -76,6 +77,7 @@ __all__ = [
     "next_tokens",
     "probe_accuracy",
     "probe_selectivity",
+    "quality_by_class",
     "ranking_by_layer",
     "reliability_figure",
     "save_figure",
@@ -110,6 +112,7 @@ _HOMES = {
     "comparison.figure": ("comparison_figure",),
     "decision_audit": (
         "loss_change_figure",
+        "quality_by_class",
         "ranking_by_layer",
         "reliability_figure",
         "utility_map",

@@ -114,7 +114,9 @@ def in_token_order(table: pl.DataFrame, *, tokens: int, name: str) -> pl.DataFra
     if places.n_unique() != table.height:
         twice = places.filter(places.is_duplicated())[0]
         raise InputError(f"{name} has several rows of token {twice}. Give one row per token.")
-    order = pl.DataFrame({TOKEN_COLUMN: range(tokens)}, schema={TOKEN_COLUMN: places.dtype})
+    # Of eight bits, say, the column itself could not name all tokens.
+    table = table.with_columns(pl.col(TOKEN_COLUMN).cast(pl.Int64))
+    order = pl.DataFrame({TOKEN_COLUMN: range(tokens)}, schema={TOKEN_COLUMN: pl.Int64})
     return order.join(table, on=TOKEN_COLUMN, how="left", maintain_order="left").drop(TOKEN_COLUMN)
 
 

@@ -172,7 +172,7 @@ def benches_alone() -> None:
 
     from skipviz.app.views.cost_page import show_benches
 
-    show_benches(st.session_state["rows"])
+    show_benches(st.session_state["rows"], ["bench.parquet"])
 
 
 def test_benches_of_two_machines_are_shown() -> None:

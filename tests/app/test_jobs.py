@@ -15,7 +15,7 @@ import torch
 import skipviz
 from skipviz.app import jobs
 from skipviz.app.costs import Effort
-from skipviz.app.jobs import ForgottenError, Jobs, Request, ids_of, kept_result
+from skipviz.app.jobs import ForgottenError, Jobs, Request, TokenIds, ids_of, kept_result
 from skipviz.app.memory import held_bytes
 from skipviz.app.worker import Job
 from skipviz.budgets import Budgets
@@ -154,6 +154,17 @@ def test_what_addresses_remember_is_bounded(worker: Jobs, monkeypatch: pytest.Mo
     for each in asked:
         worker.submit(each)
     assert [worker.named(each.address) is not None for each in asked] == [False, True, True]
+    worker.submit(dataclasses.replace(asked[0], ids=TokenIds(((1, 2, 3),))))
+    assert [worker.named(each.address) for each in asked] == [None] * 3, "ids take more than texts"
+
+
+def test_token_ids_are_looked_through_once_for_all_requests_that_share_them() -> None:
+    ids = TokenIds(((1, 2), (3,)))
+    known = dataclasses.replace(request(), ids=ids)
+    assert known.key != request().key != dataclasses.replace(known, ids=TokenIds(((1, 2),))).key
+    again = dataclasses.replace(known, weights="others")
+    assert again.key != known.key
+    assert again.ids.digest is ids.digest
 
 
 def test_a_failure_reaches_who_asked_and_is_not_kept(worker: Jobs) -> None:
@@ -389,7 +400,7 @@ def test_texts_that_become_other_tokens_are_not_passed_off_as_what_was_traced(
     own = ids_of(skipviz.trace(gated, list(two)))
     same = dataclasses.replace(request(), documents=two, ids=own)
     assert ids_of(worker.submit(same).future.result(30)) == own
-    other = dataclasses.replace(same, ids=(own[0], own[1][:-1]))
+    other = dataclasses.replace(same, ids=TokenIds((own.texts[0], own.texts[1][:-1])))
     problem = worker.submit(other).future.exception(30)
     assert isinstance(problem, InputError)
     assert "become other tokens" in str(problem)

@@ -6,10 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 import streamlit
+from streamlit.testing.v1 import AppTest
 
 from skipviz.app.components.canvas import Selection
 from skipviz.app.on_canvas import Changed, OnCanvas
 from skipviz.plots.lenses.lens import Lens
+from tests.app.pages import PATIENCE
 
 
 class _DrawnAnewError(Exception):
@@ -52,7 +54,7 @@ def test_a_click_is_followed_once() -> None:
         on.select("row", 2, 1)
     on.select("row", 2, 1)
     assert on.asked is not None
-    assert on.asked[1:] == (2, 1)
+    assert on.asked == (1, 2, 1)
     on.forget("row")
     with pytest.raises(_DrawnAnewError):
         on.select("row", 2, 1)
@@ -65,18 +67,57 @@ def test_what_stays_chosen_in_two_places_is_not_followed_in_turns() -> None:
             on.select(place, token, 1)
     on.select("one", 2, 1)
     on.select("another", 0, 1)
-    assert on.asked == ("another 0 1", 0, 1)
+    assert on.asked == (2, 0, 1)
 
 
 def test_what_was_followed_is_not_asked_for_again() -> None:
     on = OnCanvas()
     with pytest.raises(_DrawnAnewError):
         on.select("row", 2)
-    on.take(Selection(token=None, site=1))
-    assert on.asked is not None
-    on.take(Selection(token=2))
-    assert on.asked is None
+    on.take(Selection(token=1, site=1))
+    assert on.asked is not None, "told before the browser heard of it"
+    on.take(Selection(token=5, followed=1))
+    assert on.asked is None, "what was selected since has the last word"
     on.select("row", 2)
+    assert on.asked is None
+
+
+def test_what_is_asked_again_is_another_request() -> None:
+    on = OnCanvas()
+    on.ask(2)
+    on.take(Selection(token=2, followed=1))
+    on.ask(2)
+    on.take(Selection(token=5, followed=1))
+    assert on.asked == (2, 2, None)
+
+
+def forgotten_and_shown_again() -> None:
+    """The script of a session that shows so many texts that the first is forgotten."""
+    import streamlit as st
+
+    import skipviz
+    from skipviz.app.jobs import Request
+    from skipviz.app.on_canvas import CANVASES
+    from skipviz.app.state import on_canvas
+
+    texts = [
+        Request(model="synthetic", documents=(skipviz.Document("mine", f"text {number}"),))
+        for number in range(CANVASES + 1)
+    ]
+    before = on_canvas(texts[0])
+    before.ask(2)
+    for text in texts[1:]:
+        on_canvas(text)
+    again = on_canvas(texts[0])
+    again.ask(2)
+    st.session_state["asked"] = before.asked, again.asked
+
+
+def test_a_text_that_was_forgotten_asks_with_new_numbers() -> None:
+    page = AppTest.from_function(forgotten_and_shown_again).run(timeout=PATIENCE)
+    assert not page.exception, page.exception[0].message
+    before, again = page.session_state["asked"]
+    assert again[0] > before[0] > 10**12, "the browser remembers those of sessions before"
 
 
 def test_marks_come_and_go_with_their_lens() -> None:

@@ -13,12 +13,15 @@ from tests.app.pages import PATIENCE
 
 def offered(tokens: int) -> None:
     """The script of the expander, for a trace of so many tokens."""
+    import streamlit as st
+
     import skipviz
     from skipviz.app.jobs import Request
     from skipviz.app.views.paths.own_column import offer_own_column
     from tests.synthetic import make_trace
 
-    request = Request(model="synthetic", documents=(skipviz.Document("mine", "text"),))
+    text = st.session_state.get("text", "text")
+    request = Request(model="synthetic", documents=(skipviz.Document("mine", text),))
     offer_own_column(request, make_trace(tokens=tokens))
 
 
@@ -32,7 +35,7 @@ def with_file(content: str, *, name: str = "own.csv") -> AppTest:
 
 
 def lenses(page: AppTest) -> dict[str, Any]:
-    (on,) = page.session_state["skipviz"].canvases.values()
+    on = list(page.session_state["skipviz"].canvases.values())[-1]
     return {name: lens for name, (_, lens) in on.lenses.items()}
 
 
@@ -43,10 +46,34 @@ def test_columns_become_lenses_one_after_the_other() -> None:
     np.testing.assert_array_equal(numbers.values, [*np.arange(19) / 2, np.nan])
     assert "19 of 20 tokens have a value." in page.caption[-1].value
     page.selectbox[0].set_value("kind").run(timeout=PATIENCE)
-    assert list(lenses(page)) == ["seconds (own)", "kind (own)"]
+    assert list(lenses(page)) == ["kind (own)"], "the column before does not stay"
     assert "There are 19 values; the 12 most frequent" in page.caption[-1].value
     (on,) = page.session_state["skipviz"].canvases.values()
-    assert on.fresh == ("kind (own)", 2)
+    assert on.fresh[0] == "kind (own)"
+
+
+def test_a_column_of_one_text_is_not_painted_on_another() -> None:
+    page = with_file("\n".join(["seconds", *map(str, range(20))]))
+    assert list(lenses(page)) == ["seconds (own)"]
+    page.session_state["text"] = "another text"
+    page.run(timeout=PATIENCE)
+    assert page.file_uploader[0].value is None
+    assert len(page.session_state["skipviz"].canvases) == 1
+    page.session_state["text"] = "text"
+    page.run(timeout=PATIENCE)
+    assert list(lenses(page)) == ["seconds (own)"], "the text keeps what it is painted with"
+
+
+@pytest.mark.parametrize("after", [None, ("other.csv", b"kind\n" + b"a\n" * 20, "text/csv")])
+def test_the_column_of_a_file_goes_with_it(after: Any) -> None:
+    page = with_file("\n".join(["seconds", *map(str, range(20))]))
+    page.file_uploader[0].set_value(after).run(timeout=PATIENCE)
+    assert list(lenses(page)) == ([] if after is None else ["kind (own)"])
+
+
+def test_what_is_no_number_is_no_value() -> None:
+    page = with_file("\n".join(["x", "NaN", "inf", *map(str, range(18))]))
+    assert "18 of 20 tokens have a value." in page.caption[-1].value
 
 
 @pytest.mark.parametrize(
@@ -57,7 +84,7 @@ def test_columns_become_lenses_one_after_the_other() -> None:
 def test_a_file_that_does_not_fit_says_why(content: str, said: str) -> None:
     page = with_file(content)
     assert said.replace("\\", "") in page.error[0].value.replace("\\", "")
-    assert not page.session_state["skipviz"].canvases if "skipviz" in page.session_state else True
+    assert not lenses(page)
 
 
 def test_the_name_of_a_file_is_no_markdown() -> None:

@@ -9,6 +9,7 @@ from skipviz.analysis.counterfactual import dependent_sites
 from skipviz.app.components.canvas import canvas
 from skipviz.app.components.canvas_beside import hand_over
 from skipviz.app.components.canvas_payload import changed_payload, lens_payload, payload
+from skipviz.app.on_canvas import OnCanvas
 from skipviz.plots.lenses.lens import Lens
 from tests.synthetic import make_trace
 
@@ -40,7 +41,9 @@ if __name__ == "__main__":
     named = st.radio("Text", list(TRACES))
     trace = TRACES[str(named)]
     sent = payload(trace, key=str(named), address=f"hash-{named}")
-    found = canvas(sent, key="canvas", on_flip=lambda: None)
+    on = st.session_state.setdefault(f"on {named}", OnCanvas())
+    on.take(canvas(sent, key="canvas", on_flip=lambda: None))
+    found = on.selection
     flip = st.session_state["canvas"].flip
     if flip is not None:
         st.session_state["flipped"] = flip
@@ -52,6 +55,9 @@ if __name__ == "__main__":
     clears = st.session_state.setdefault("clears", 0)
     if st.button("Clear the range"):
         clears = st.session_state["clears"] = clears + 1
-    hand_over({"key": str(named), "name": "asked", "select": None, "rangeClears": clears})
+    if st.button("Ask for token 30"):
+        on.ask(30)
+    hand_over({"key": str(named), "name": "asked", "select": on.asked, "rangeClears": clears})
     # On its own line, so that a test reads it as text.
-    st.text(f"token {found.token} site {found.site} range {found.range}")
+    asked = "" if on.asked is None else " asked"
+    st.text(f"token {found.token} site {found.site} range {found.range}{asked}")

@@ -225,6 +225,34 @@ def test_an_address_of_another_text_selects_nothing(page: Page, url: str) -> Non
     expect(page.locator(".tokens span.selected")).to_have_id("token-7")
 
 
+def test_what_a_page_asks_for_is_selected_once(page: Page, url: str) -> None:
+    """Also where somebody selects another token before Python has been told."""
+    opened(page, url)
+    page.locator(".tokens").evaluate(
+        """tokens => {
+            const find = (number) => tokens.querySelector("#token-" + number);
+            new MutationObserver((_, watch) => {
+                if (!find(30).classList.contains("selected")) return;
+                watch.disconnect();
+                find(12).click();
+            }).observe(find(30), { attributeFilter: ["class"] });
+        }"""
+    )
+    page.get_by_role("button", name="Ask for token 30").click()
+    expect(page.get_by_test_id("stText")).to_have_text(
+        "token 12 site None range None", timeout=PATIENCE
+    )
+    show(page, "two")
+    token(page, 7).click()
+    expect_told(page, "token 7")
+    show(page, "one")
+    expect(page.locator(".tokens span.selected")).to_have_id("token-12")
+    expect_told(page, "token 12")
+    page.get_by_role("button", name="Ask for token 30").click()
+    expect_told(page, "token 30")
+    expect(page.locator(".tokens span.selected")).to_have_id("token-30")
+
+
 def test_keys_are_explained_and_the_canvas_can_be_put_away(page: Page, url: str) -> None:
     opened(page, url)
     page.locator(".tokens").press("?")

@@ -182,6 +182,13 @@ def test_a_text_goes_to_clusters_of_a_file(
     labels = [int(row["cluster"]) for row in rows]
     assert adjusted_rand_score(labels, made.tokens["cluster"]) == 1
     assert labels == made.tokens["cluster"].to_list()
+    # A click on a token counts, also a second one after another was selected on the canvas.
+    for text, number in ((CLUSTERED, 5), (".st-key-workbench .tokens", 9), (CLUSTERED, 5)):
+        expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+        page.locator(f"{text} #token-{number}").click()
+        expect(page.get_by_text(re.compile(f"^Token {number}, .*: cluster"))).to_be_visible()
+        selected = page.locator(".st-key-workbench .tokens span.selected")
+        expect(selected).to_have_id(f"token-{number}")
     screenshot(page, "clusters-file-dark")
     page.set_viewport_size({"width": 420, "height": 900})
     expect(page.get_by_text("What the tokens have in common")).to_be_visible()

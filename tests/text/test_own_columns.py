@@ -34,6 +34,16 @@ def test_rows_are_put_in_the_order_of_the_tokens() -> None:
     assert in_token_order(same, tokens=2, name="a.csv") is same
 
 
+@pytest.mark.parametrize("kind", [pl.Int8, pl.UInt8, pl.UInt64])
+def test_the_column_of_tokens_may_be_of_any_whole_numbers(kind: type[pl.DataType]) -> None:
+    table = TABLE.with_columns(pl.col("token").cast(kind))
+    ordered = in_token_order(table, tokens=1_000, name="a.parquet")
+    assert ordered["grade"].head(4).to_list() == ["easy", None, "hard", None]
+    assert ordered.height == 1_000
+    with pytest.raises(InputError, match="row of token 2;"):
+        in_token_order(table, tokens=2, name="a.parquet")
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

@@ -36,11 +36,14 @@ class Selection:
         Index of a site in ``trace.sites``; None if none is selected.
     range
         The first and the last token of the range that was chosen, if one was.
+    followed
+        The number of what a page asked to be selected that the browser followed last; 0: nothing.
     """
 
     token: int | None = None
     site: int | None = None
     range: tuple[int, int] | None = None
+    followed: int = 0
 
 
 def canvas(
@@ -104,12 +107,13 @@ def selection_of(
     """
     key, count, sites = data["key"], data["count"], data["sites"]
     named = _named(data, address) if selected is None else [None, None]
-    token, site = own_values(selected, key) or named
+    token, site, followed = own_values(selected, key) or [*named, 0]
     first, last = own_values(chosen, key) or [None, None]
     return Selection(
         token=int(token) if token is not None and 0 <= token < count else None,
         site=int(site) if site is not None and 0 <= site < len(sites) else None,
         range=None if first is None or not 0 <= first <= last < count else (int(first), int(last)),
+        followed=int(followed),
     )
 
 

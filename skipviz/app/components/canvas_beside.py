@@ -21,7 +21,7 @@ def hand_over(data: dict[str, Any]) -> None:
     data
         What ``lens_payload`` or ``changed_payload`` returned; of a lens also ``fresh``, a number
         that grows with each one that is to be looked through at once, None for others. Or what is
-        asked of the canvas under the ``name`` ``asked``: ``key``, that of the trace; ``select``,
-        as ``OnCanvas`` has it; and ``rangeClears``, how often the range was taken back.
+        asked of the canvas under the ``name`` ``asked``: ``key``, that of the trace; ``select``, as
+        ``OnCanvas`` has it in ``asked``; and ``rangeClears``, how often the range was taken back.
     """
     _COMPONENT(key=f"beside canvas {data['name']}", data=data)

@@ -300,7 +300,9 @@ def _add_lens(packed: Packed, trace: Trace, lens: Lens) -> str:
             f"is {expected}."
         )
     name = "lens"
-    packed.add(name, _half(lens.values.T))
+    # What a user's own numbers are read for may be in their last digits.
+    own = lens.colours == "own" and lens.scale == "sequential"
+    packed.add(name, lens.values.T if own else _half(lens.values.T))
     return name
 
 

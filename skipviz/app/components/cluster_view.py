@@ -53,7 +53,7 @@ def payload(
 
 
 def cluster_text_view(data: dict[str, Any], *, key: str) -> int | None:
-    """Show the component and return the selected token, if one is.
+    """Show the component and return the token that was clicked since the page was drawn last.
 
     Parameters
     ----------
@@ -62,8 +62,6 @@ def cluster_text_view(data: dict[str, Any], *, key: str) -> int | None:
     key
         Streamlit's key of this place on the page.
     """
-    result = _COMPONENT(
-        key=key, data=data, default={"selected": None}, on_selected_change=lambda: None
-    )
-    own = own_values(result.selected, data["key"])
+    result = _COMPONENT(key=key, data=data, on_clicked_change=lambda: None)
+    own = own_values(result.clicked, data["key"])
     return None if own is None else int(own[0])

@@ -62,6 +62,13 @@ def choose_budget(request: Request, traced: Trace, *, latest: WhatIf | None) -> 
     return float(chosen)
 
 
+def frontier_drawn(request: Request) -> bool:
+    """Say whether the whole frontier of a text is drawn."""
+    run = state().runs.get(FRONTIER_RUN)
+    shown = None if run is None else run.finished
+    return shown is not None and shown.request.key == request.key
+
+
 @st.fragment(run_every=1.0)
 def _growing(traced: Trace, points: list[dict[str, Any]], latest: WhatIf | None) -> None:
     """Draw the points that are there so far."""

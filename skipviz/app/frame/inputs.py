@@ -94,6 +94,7 @@ def _choose() -> Request | None:
     if kind == TRACE:
         state().chosen = None
         return _choose_stored()
+    state().session = None  # Streamlit has forgotten the file
     documents, problem = _documents(str(kind))
     request = _chosen_model()
     pressed = st.button(

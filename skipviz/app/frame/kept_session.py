@@ -10,7 +10,6 @@ from skipviz.app.components.run_button import PATHS, jobs, traced_now
 from skipviz.app.frame.opening import show_request
 from skipviz.app.frame.recent_runs import recent_runs
 from skipviz.app.frame.stored import request_of
-from skipviz.app.served import check_token_count
 from skipviz.app.session_file import SavedTrace, read_session, session_file
 from skipviz.app.sessions import this_visitor
 from skipviz.app.state import on_canvas, state
@@ -24,28 +23,36 @@ def offer_session_file() -> None:
     if known is None:
         return
     request, trace = known
-    selected = on_canvas(request).selection
+    on = on_canvas(request)
     shown = state().runs[PATHS].finished
     others = [
         jobs().kept(run.request)
         for run in recent_runs().of(this_visitor())
         if shown is None or run.request.key != shown.request.key
     ]
-    traces = [
-        SavedTrace(trace, selected.token, selected.site),
-        *(SavedTrace(other) for other in others if other is not None),
-    ]
+    kept = [SavedTrace(other) for other in others if other is not None]
+
+    def made() -> bytes:  # with what is selected by then
+        here = SavedTrace(trace, on.selection.token, on.selection.site)
+        return session_file([here, *kept], most_bytes=upload_bytes())
+
     st.download_button(
         "Save the session",
-        lambda: session_file(traces, most_bytes=upload_bytes()),
+        made,
         file_name="skipviz-session.zip",
         mime="application/zip",
         on_click="ignore",
         type="tertiary",
         key="save session",
-        help="One file with the text that is shown, your recent runs, and what is selected. "
-        "“Trace” above opens it again.",
+        help="One file with the text that is shown, what is selected, and your recent runs, the "
+        "latest first: those that are still kept here, and as many as fit into "
+        f"{upload_bytes() // 2**20:,} MB. “Trace” above opens it again.",
     )
+    if len(kept) < len(others):
+        are = "is" if len(kept) == 1 else "are"
+        st.caption(
+            f"{len(kept)} of {len(others)} recent runs {are} still kept here, and can be saved."
+        )
 
 
 def upload_bytes() -> int:
@@ -67,22 +74,29 @@ def offer_to_open(upload: UploadedFile) -> None:
         If the file is not good.
     """
     known = state().session
-    try:
-        if known is not None and known[0] == upload.file_id:
-            traces = known[1]  # read once, and not at every rerun of the page
-        else:
-            traces = read_session(upload.getvalue(), name=upload.name)
-            check_token_count(sum(len(each.trace) for each in traces))
-            state().session = (upload.file_id, traces)
-    except InputError as error:
-        raise TextError(str(error)) from error
+    if known is None or known[0] != upload.file_id:  # read once, and not at every rerun of the page
+        known = state().session = (upload.file_id, _read(upload))
+    traces = known[1]
+    if isinstance(traces, str):
+        raise TextError(traces)
     number = len(traces)
+    if not number:
+        st.caption("This session is open: its traces are shown, and under Recent runs.")
+        return
     said = f"{number} trace{'' if number == 1 else 's'}, first {plain(_told(traces[0]))}."
     st.caption(f"A session: {said} Showing it runs no model.")
     st.button(
         "Open the session", type="primary", width="stretch", key="open session",
-        on_click=open_session, args=(traces,),
+        on_click=open_session, args=(upload.file_id, traces),
     )  # fmt: skip
+
+
+def _read(upload: UploadedFile) -> list[SavedTrace] | str:
+    """Return the traces of a session, or why they are not to be had."""
+    try:
+        return read_session(upload.getvalue(), name=upload.name)
+    except InputError as error:
+        return str(error)
 
 
 def _told(saved: SavedTrace) -> str:
@@ -90,10 +104,17 @@ def _told(saved: SavedTrace) -> str:
     return f"{saved.trace.tokens['source'][0]}, traced by {run['model']}"
 
 
-def open_session(traces: list[SavedTrace]) -> None:
+def open_session(file: str, traces: list[SavedTrace]) -> None:
     """Show the first trace of a session, and put all of them into the recent runs.
 
     The side bar is set to it where its model comes with skipviz: a file names no folder here.
+
+    Parameters
+    ----------
+    file
+        The id of the upload.
+    traces
+        What is in it.
     """
     from skipviz.app.frame.inputs import fill_in  # with what reads models
 
@@ -102,8 +123,8 @@ def open_session(traces: list[SavedTrace]) -> None:
         jobs().keep(request, saved.trace)
         recent_runs().add(this_visitor(), request)
         if saved.token is not None:
-            source = f"session {saved.digest}"
-            on_canvas(request).asked = (source, saved.token, saved.site)
+            on_canvas(request).ask(saved.token, saved.site)
+    state().session = (file, [])
     show_request(request)
     if request.model in (*sample_folders(), BACKBONE):
         fill_in(request)

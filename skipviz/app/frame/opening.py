@@ -36,7 +36,7 @@ def open_at_start() -> None:
     named = st.query_params.get("trace")
     state().lost_address = named not in (None, request.address)
     if named != request.address:  # else it says what is selected, or nothing
-        on_canvas(request).asked = ("sample", shallowest_token(trace), None)
+        on_canvas(request).ask(shallowest_token(trace))
 
 
 def show_request(request: Request) -> None:

@@ -59,10 +59,10 @@ class RecentRuns:
             runs.appendleft(RecentRun(request, datetime.now()))
             if len(self._runs) > VISITORS:
                 self._runs.popitem(last=False)
-            left = sum(run.request.characters for runs in self._runs.values() for run in runs)
+            left = sum(run.request.held for runs in self._runs.values() for run in runs)
             while left > REQUEST_CHARACTERS and (len(self._runs) > 1 or len(runs) > 1):
                 first = next(iter(self._runs))
-                left -= self._runs[first].pop().request.characters
+                left -= self._runs[first].pop().request.held
                 if not self._runs[first]:
                     del self._runs[first]
 

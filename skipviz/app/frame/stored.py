@@ -37,6 +37,7 @@ def uploaded() -> UploadedFile:
         "run to show it.",
     )  # fmt: skip
     if upload is None:
+        state().session = None
         raise TextError("No trace has been uploaded yet. Choose a file that skipviz saved.")
     return upload
 

@@ -106,9 +106,8 @@ def _take(at: int) -> None:
     """
     step = _steps()[at]
     state().tour = at
-    state().tour_moves += 1
     state().tour_page = step.page
-    on_canvas(sample()[0]).asked = (f"tour {state().tour_moves}", step.token, None)
+    on_canvas(sample()[0]).ask(step.token)
 
 
 def _leave() -> None:

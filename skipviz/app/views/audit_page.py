@@ -22,6 +22,7 @@ from skipviz.app.components.chart_clicks import select_cell
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Request
 from skipviz.app.one_text import audited, in_context, named_cells, single_text
@@ -50,6 +51,11 @@ from skipviz.traces import Trace
 WORST = 30
 UTILITY_MAPS = {"Net utility": "net", "Score": "margin", "Wrong decisions": "regret"}
 PRICES = {"Free": False, "Priced by the budget": True}
+CLASSES_CELL = """\
+known = marked.join(token_classes(trace).select("token", "kind"), on="token", how="left")
+tokens = known.select("token", "kind").unique()["kind"].value_counts(name="tokens")
+table = quality_by(known, "kind").join(tokens, on="kind", maintain_order="left")
+skipviz.plots.quality_by_class(trace, table)"""
 REACTIONS = {"Stay as they were": "held", "Decide again": "react"}
 
 
@@ -139,6 +145,25 @@ def _show(
             "By site": ("audit-sites", sites),
             "By token class": ("audit-classes", classes),
         }
+    )
+    priced_by = "implied_price(trace, cells)" if PRICES[str(priced)] else "0.0"
+    notebook_cells(
+        f"skipviz.plots.utility_map(trace, marked, shown={UTILITY_MAPS[str(shown)]!r})",
+        "skipviz.plots.reliability_figure(trace, reliability(marked))",
+        'skipviz.plots.ranking_by_layer(trace, quality_by(marked, "label"))',
+        CLASSES_CELL,
+        imports=[
+            "from skipviz.analysis.gates.quality import implied_price, judged, quality_by, "
+            "reliability",
+            "from skipviz.analysis.tokens.classes import token_classes",
+        ],
+        first=[
+            FROM_TRACE,
+            f"cells = skipviz.audit(model, trace, downstream={downstream!r})",
+            f"marked = judged(trace, cells, price={priced_by})",
+            *within.lines_of_rows("marked"),
+        ],
+        model=model_line(request, traced),
     )
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(

@@ -65,6 +65,7 @@ METHOD_NAMES: dict[str, ClusteringMethod] = {
 PROJECTION_NAMES: dict[str, Projection] = {"PCA": "pca", "UMAP": "umap"}
 ALL = "all tokens"
 CLASSES_SHOWN = 10
+CELL_FILES = f"{SAVED_AS} “The clusters, to assign other texts to” saves clusters.parquet."
 FIGURE_COLUMNS: dict[str, Any] = {
     "of": "",
     "tokens": st.column_config.NumberColumn("Tokens", format="localized"),
@@ -258,17 +259,12 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     )
     _cards(found)
     _downloads(traced, found)
-    own = found.tokens is found.clusters.tokens
     notebook_cells(
         "skipviz.plots.cluster_profiles(trace, mean_profiles(trace, tokens))",
         "skipviz.plots.cluster_criterion(trace, clusters)",
         imports=["from skipviz.analysis.clusters.clustered import mean_profiles"],
-        first=[
-            FROM_TRACE,
-            'clusters = skipviz.Clusters.load("clusters.parquet")',
-            f"tokens = {'clusters.tokens' if own else 'clusters.assign(trace)'}",
-        ],
-        files=f"{SAVED_AS} The button above saves clusters.parquet.",
+        first=_cell_lines(found),
+        files=CELL_FILES,
     )
     st.caption(plain(said_of(traced)))
     on_canvas(request).paint(settings, lambda: [cluster_lens(traced, found.tokens)])
@@ -328,9 +324,9 @@ def _explore(
     with right:
         shown = payload(traced, tokens, key=key, lit=None if every else lit.arg_true().to_list())
         here = cluster_text_view(shown, key="cluster_text")
-        on = on_canvas(request)
         if here is not None and here < len(traced):
-            on.select("cluster text", here)
+            select_clicked(request, "cluster text", here)
+        on = on_canvas(request)
         selected = on.selection.token if on.asked is None else on.asked[1]
     with left:
         of_points = mapped.tokens.filter(lit)["point"].unique().to_list()
@@ -352,8 +348,28 @@ def _explore(
             of_point = mapped.tokens.filter(point=int(point["data"][0]))
             select_clicked(request, "cluster map", int(of_point["token"][0]))
     st.caption(map_reading(tokens.height, mapped, lit=None if every else int(lit.sum())))
+    said = "" if every else f", lit={set(of_points)}"
+    said += "" if selected is None else f", marked={int(mapped.tokens['point'][selected])}"
+    notebook_cells(
+        f"skipviz.plots.cluster_map(trace, tokens, mapped{said})",
+        imports=["from skipviz.analysis.clusters.maps import map_profiles"],
+        first=[
+            *_cell_lines(found),
+            f"mapped = map_profiles(clusters, trace, {mapped.method!r}, seed={SEED})",
+        ],
+        files=CELL_FILES,
+    )
     if selected is not None:
         st.text(clustered_token_reading(traced, tokens, mapped, token=selected))
+
+
+def _cell_lines(found: Found) -> list[str]:
+    own = found.tokens is found.clusters.tokens
+    return [
+        FROM_TRACE,
+        'clusters = skipviz.Clusters.load("clusters.parquet")',
+        f"tokens = {'clusters.tokens' if own else 'clusters.assign(trace)'}",
+    ]
 
 
 def _keep_selected(key: str) -> None:

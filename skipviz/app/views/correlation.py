@@ -9,10 +9,11 @@ from skipviz.analysis.gates.score_correlation import correlate
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.correlation import CORRELATION_METHODS
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
 from skipviz.app.one_text import audited
-from skipviz.app.views.attributions.over_depth import Shares
+from skipviz.app.views.attributions.over_depth import Shares, depth_lines
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
 from skipviz.readings.intervals import withheld_words
@@ -102,3 +103,16 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         height=320,
     )
     csv_buttons({"Correlations": ("score-correlations", table)})
+    found = [FROM_TRACE, 'cells = skipviz.audit(model, trace, downstream="held")']
+    if column == "share" and shares is not None:
+        found = depth_lines(None, shares.steps)
+    notebook_cells(
+        f"skipviz.plots.correlation_figure(trace, table, method={method!r}, value={value!r})",
+        imports=["from skipviz.analysis.gates.agreement import worth_of_cells"],
+        first=[
+            *found,
+            f"table = skipviz.correlate(trace, cells, {column!r}, methods=[{method!r}], "
+            f"seed={SEED})",
+        ],
+        model=model_line(request, traced),
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
@@ -17,7 +18,7 @@ from skipviz.analysis.timing.parts import flops_by_part, part_totals
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures
-from skipviz.app.components.notebook_cell import notebook_cells
+from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -25,7 +26,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.sessions import this_session
 from skipviz.app.state import state
-from skipviz.app.token_range import chosen_range
+from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.app.worker import Job
 from skipviz.errors import StoreError
 from skipviz.experiments.timing.costing import MOST_TEXTS, cost
@@ -67,12 +68,13 @@ def page() -> None:
     if known is not None:
         request, trace = known
         chosen = chosen_range(request, trace, but="Times are measured on the whole text.")
-        _show_flops(chosen.part(trace))
+        _show_flops(trace, chosen)
         _offer(request, trace)
     _benches()
 
 
-def _show_flops(trace: Trace) -> None:
+def _show_flops(whole: Trace, chosen: TokenRange) -> None:
+    trace = chosen.part(whole)
     st.subheader("FLOPs by part")
     if not flops_known(trace):
         st.info(
@@ -102,8 +104,9 @@ def _show_flops(trace: Trace) -> None:
         )
         csv_buttons({"FLOPs by layer": ("flops-by-part", parts)})
     notebook_cells(
-        "skipviz.plots.flops_by_part_figure(trace, flops_by_part(trace))",
-        imports=["from skipviz.analysis.timing.parts import flops_by_part"],
+        f"skipviz.plots.flops_by_part_figure({chosen.variable}, flops_by_part({chosen.variable}))",
+        imports=["from skipviz.analysis.timing.parts import flops_by_part", *chosen.imports],
+        first=[FROM_TRACE, *chosen.lines],
     )
 
 
@@ -265,12 +268,14 @@ def _benches() -> None:
     uploads = st.file_uploader(
         "Benches", type=["parquet"], accept_multiple_files=True, key="benches"
     )
-    frames = []
+    frames, names = [], []
     for upload in uploads[:MOST_BENCHES]:
         try:
             frames.append(read_bench(io.BytesIO(upload.getvalue()), name=upload.name))
         except StoreError as error:
             st.error(plain(str(error)))
+        else:
+            names.append(upload.name)
     if len(uploads) > MOST_BENCHES:
         st.info(f"{len(uploads)} files were uploaded; the first {MOST_BENCHES} are shown.")
     if frames:
@@ -282,11 +287,19 @@ def _benches() -> None:
                 f"{dropped:,} {'row is' if dropped == 1 else 'rows are'} in both files, of the "
                 "same cell and machine; those of the first file are shown."
             )
-        show_benches(rows)
+        show_benches(rows, names)
 
 
-def show_benches(rows: pl.DataFrame) -> None:
-    """Show the rows of benches: the answer, the figure and the table."""
+def show_benches(rows: pl.DataFrame, names: Sequence[str]) -> None:
+    """Show the rows of benches: the answer, the figure and the table.
+
+    Parameters
+    ----------
+    rows
+        No two of them of the same cell.
+    names
+        Of the files that they are from.
+    """
     st.markdown(plain(bench_reading(rows)))
     varied = [name for name in BENCH_SETTINGS if rows[name].n_unique() > 1]
     along: Any = st.segmented_control(
@@ -297,3 +310,17 @@ def show_benches(rows: pl.DataFrame) -> None:
     hashes = ("weights_sha256", "setup_sha256", "text_sha256")
     st.dataframe(rows.drop(hashes), hide_index=True, width="stretch", placeholder="unknown")
     csv_buttons({"Benches": ("bench", rows)})
+    once = [*CELL, "phase", "runtime"]
+    notebook_cells(
+        f"skipviz.plots.bench_figure(rows, along={str(along)!r})",
+        imports=[
+            "import polars as pl",
+            "from pathlib import Path",
+            "from skipviz.analysis.timing.bench_rows import read_bench",
+        ],
+        first=[
+            f"both = pl.concat([read_bench(Path(name)) for name in {list(names)}])",
+            f'rows = both.unique({once}, keep="first", maintain_order=True)',
+        ],
+        files="The files are those uploaded above.",
+    )

@@ -14,6 +14,7 @@ import streamlit as st
 from skipviz.analysis.robustness.drift import SHIFTED, drift
 from skipviz.analysis.robustness.two_corpora import select_tokens
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -37,7 +38,7 @@ def show_drift(request: Request, traced: Trace) -> None:
     corpora = _choose(traced, request.key)
     if corpora is None:
         return
-    before, after, settings = corpora
+    before, after, settings, lines = corpora
     table = tried(
         "drift",
         "Compare the two",
@@ -51,10 +52,19 @@ def show_drift(request: Request, traced: Trace) -> None:
     )
     if table is not None:
         _show(traced, table)
+        notebook_cells(
+            *(f"skipviz.plots.drift_figure(trace, table, shown={each!r})" for each in DRIFTS),
+            imports=[
+                "from skipviz.analysis.robustness.drift import drift",
+                "from skipviz.analysis.robustness.two_corpora import select_tokens",
+            ],
+            first=[FROM_TRACE, *lines, f"table = drift(before, after, seed={SEED})"],
+            files=f"{SAVED_AS} A reference is the file that was uploaded above.",
+        )
 
 
-def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
-    """Return the two corpora, and the choice in words that differ when it does."""
+def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str, list[str]] | None:
+    """Return the two corpora, the choice in words that differ when it does, and as code."""
     sequence = traced.tokens["sequence"].to_numpy()
     sources = (
         traced.tokens.group_by("sequence", maintain_order=True)
@@ -70,7 +80,11 @@ def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
     if kind == HALVES:
         middle = len(traced) // 2
         first = np.arange(len(traced)) < middle
-        return select_tokens(traced, first), select_tokens(traced, ~first), HALVES
+        lines = [
+            f'first = (trace.tokens["token"] < {middle}).to_numpy()',
+            "before, after = select_tokens(trace, first), select_tokens(trace, ~first)",
+        ]
+        return select_tokens(traced, first), select_tokens(traced, ~first), HALVES, lines
     numbers = _numbers([f"{number + 1}: {source}" for number, source in enumerate(sources)], key)
     if not all(numbers):
         st.info("Choose at least one text on each side.")
@@ -79,7 +93,13 @@ def _choose(traced: Trace, key: str) -> tuple[Trace, Trace, str] | None:
         st.info("A text is on both sides; remove it from one of them.")
         return None
     before, after = (select_tokens(traced, _of(sequence, each)) for each in numbers)
-    return before, after, f"texts {numbers}"
+    of = np.unique(sequence)
+    lines = [
+        f'{name} = select_tokens(trace, trace.tokens["sequence"].is_in({of[each].tolist()})'
+        ".to_numpy())"
+        for name, each in zip(("before", "after"), numbers, strict=True)
+    ]
+    return before, after, f"texts {numbers}", lines
 
 
 def _numbers(names: list[str], key: str) -> tuple[list[int], list[int]]:
@@ -94,7 +114,7 @@ def _numbers(names: list[str], key: str) -> tuple[list[int], list[int]]:
     return [names.index(name) for name in before], [names.index(name) for name in after]
 
 
-def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
+def _saved(traced: Trace) -> tuple[Trace, Trace, str, list[str]] | None:
     upload = st.file_uploader(
         "A saved trace of the same model at the same budget (“Trace” under the downloads of the "
         "page “Skip paths”)",
@@ -112,7 +132,8 @@ def _saved(traced: Trace) -> tuple[Trace, Trace, str] | None:
     st.caption(
         f"Before: {plain(upload.name)}, {len(reference):,} tokens. After: the text traced last."
     )
-    return reference, traced, hashlib.sha256(data).hexdigest()
+    lines = [f"before, after = skipviz.Trace.load({upload.name!r}), trace"]
+    return reference, traced, hashlib.sha256(data).hexdigest(), lines
 
 
 def _of(sequence: npt.NDArray[np.int64], numbers: Sequence[int]) -> npt.NDArray[np.bool_]:

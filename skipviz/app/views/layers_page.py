@@ -21,7 +21,7 @@ from skipviz.analysis.layers.task_depth import layers_by_task
 from skipviz.analysis.tokens.classes import FEATURE_NAMES, token_classes
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
-from skipviz.app.components.notebook_cell import FROM_TRACE, notebook_cells
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
@@ -63,6 +63,7 @@ WITHIN = (
     " With several texts, blocks are moved within their text, so the tests ask what holds within "
     "each; rates and log-odds are over all texts."
 )
+STATES_READ = "from skipviz.experiments.hidden_states.states import record_states"
 LINGUISTIC = "Part of speech and named entities (English, by spaCy)"
 
 Result = TypeVar("Result")
@@ -155,11 +156,14 @@ def _token_classes(request: Request, traced: Trace) -> None:
         imports=[
             "from skipviz.analysis.layers.specialties import specialties",
             "from skipviz.analysis.tokens.classes import token_classes",
+            *chosen.imports,
         ],
         first=[
             FROM_TRACE,
             f"classes = token_classes(trace, linguistic={linguistic})",
-            f"table = specialties(trace, classes, seed={SEED})",
+            *chosen.lines_of_rows("classes"),
+            *chosen.lines,
+            f"table = specialties({chosen.variable}, classes, seed={SEED})",
         ],
     )
     on_canvas(request).paint(
@@ -224,7 +228,12 @@ def _difficulty(request: Request, traced: Trace) -> None:
     notebook_cells(
         *(f"skipviz.plots.difficulty_curve(trace, parts, measure={each!r})" for each in measures),
         imports=["from skipviz.analysis.layers.difficulty import depth_by_difficulty, difficulty"],
-        first=[FROM_TRACE, "parts = depth_by_difficulty(difficulty(trace))"],
+        first=[
+            FROM_TRACE,
+            "tokens = difficulty(trace)",
+            *chosen.lines_of_rows("tokens"),
+            "parts = depth_by_difficulty(tokens)",
+        ],
     )
 
 
@@ -262,6 +271,22 @@ def _probes(request: Request, traced: Trace) -> None:
     left.plotly_chart(probe_accuracy(traced, table, feature=feature), key="probe_accuracy")
     right.plotly_chart(probe_selectivity(traced, table, feature=feature), key="probe_selectivity")
     _offer(traced, {"Probes": ("probes", table)})
+    notebook_cells(
+        f"skipviz.plots.probe_accuracy(trace, table, feature={feature!r})",
+        f"skipviz.plots.probe_selectivity(trace, table, feature={feature!r})",
+        imports=[
+            "from skipviz.analysis.tokens.classes import token_classes",
+            "from skipviz.experiments.hidden_states.probes import probes",
+            STATES_READ,
+        ],
+        first=[
+            FROM_TRACE,
+            f"classes = token_classes(trace, linguistic={linguistic})",
+            f"states = record_states(model, trace, seed={SEED})",
+            f"table = probes(trace, states, classes, seed={SEED})",
+        ],
+        model=model_line(request, traced),
+    )
 
 
 @dataclass(frozen=True)
@@ -318,6 +343,19 @@ def _predictions(request: Request, traced: Trace) -> None:
         st.dataframe(result.exits, hide_index=True, width="stretch")
         tables["Exits"] = ("exits", result.exits)
     _offer(traced, tables)
+    settled_lines = ["settled = convergence_layers(model, trace, states)"]
+    settled_lines += chosen.lines_of_rows("settled")
+    notebook_cells(
+        "\n".join([*settled_lines, "skipviz.plots.settled_histogram(trace, settled)"]),
+        "skipviz.plots.influence_bars(trace, layer_influence(trace, states))",
+        imports=[
+            "from skipviz.experiments.hidden_states.prediction_by_depth import "
+            "convergence_layers, layer_influence",
+            STATES_READ,
+        ],
+        first=[FROM_TRACE, f"states = record_states(model, trace, seed={SEED})"],
+        model=model_line(request, traced),
+    )
 
 
 def _attention(request: Request, traced: Trace) -> None:
@@ -353,6 +391,15 @@ def _attention(request: Request, traced: Trace) -> None:
         traced,
         {"Layers": ("attention", result.layers), "Losses, every token": ("hidden", result.losses)},
     )
+    if result.layers.height:
+        notebook_cells(
+            "skipviz.plots.attention_figure(trace, paid.layers)",
+            imports=[
+                "from skipviz.experiments.hidden_states.attention_paid import attention_paid",
+            ],
+            first=[FROM_TRACE, f"paid = attention_paid(model, trace, seed={SEED})"],
+            model=model_line(request, traced),
+        )
 
 
 def _tasks(request: Request, traced: Trace) -> None:
@@ -382,6 +429,19 @@ def _tasks(request: Request, traced: Trace) -> None:
             width="stretch",
         )
     _offer(result.trace, {"Tasks": ("tasks", table), "Every prompt": ("task-prompts", prompts)})
+    notebook_cells(
+        "skipviz.plots.task_figure(found.trace, table)",
+        imports=[
+            "from skipviz.analysis.layers.task_depth import layers_by_task",
+            "from skipviz.experiments.hidden_states.task_prompts import task_depths",
+        ],
+        first=[
+            f"found = task_depths(model, seed={SEED})",
+            f"table = layers_by_task(found.prompts, layers={layers})",
+        ],
+        files="",
+        model=model_line(request, traced),
+    )
 
 
 def _lacks_next_token(traced: Trace, consequence: str) -> bool:

@@ -12,7 +12,7 @@ from skipviz.analysis.flops import cost_summary
 from skipviz.analysis.tokens.text_classes import predicted_classes
 from skipviz.app.components.downloads import csv_buttons, trace_csv, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
-from skipviz.app.components.notebook_cell import TRACE_FILE, notebook_cells
+from skipviz.app.components.notebook_cell import FROM_TRACE, TRACE_FILE, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.report_downloads import report_buttons
 from skipviz.app.frame.warm_up import warm_up
@@ -55,11 +55,13 @@ def show(request: Request, trace: Trace, *, asked: Request) -> None:
     report_buttons(trace)
     notebook_cells(
         *(
-            f"skipviz.plots.{name}(trace)"
+            f"skipviz.plots.{name}({chosen.variable})"
             for name in (
                 "layers_used_histogram", "execution_rate_by_layer", "compute_share_figure"
             )
-        )
+        ),
+        imports=chosen.imports,
+        first=[FROM_TRACE, *chosen.lines],
     )  # fmt: skip
     if warm_up().has_imported:
         from skipviz.app.views.own_thresholds_offer import offer_thresholds

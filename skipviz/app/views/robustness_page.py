@@ -9,8 +9,10 @@ import streamlit as st
 
 from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.tails import over_dense, tails, worst_places
+from skipviz.analysis.tokens.classes import text_of_tokens
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.heading import heading
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
 from skipviz.app.jobs import SEED, Experiment, Request
@@ -45,6 +47,7 @@ from skipviz.readings.robustness import (
 from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
+TEXT_READ = "from skipviz.analysis.tokens.classes import text_of_tokens"
 SHOWN_CHARACTERS = 44
 """Characters of text on each side of a place; the files have more."""
 
@@ -234,6 +237,17 @@ def _worst(request: Request, traced: Trace) -> None:
     st.markdown(plain(tails_words(table, costs, layers=traced.run["layers"].item())))
     for column, shown in zip(st.columns(len(TAILS)), TAILS, strict=True):
         column.plotly_chart(tails_figure(traced, table, shown=shown), key=f"tails {shown}")
+    notebook_cells(
+        *(f"skipviz.plots.tails_figure(trace, tails(trace, costs), shown={each!r})"
+          for each in TAILS),
+        imports=[TEXT_READ, "from skipviz.analysis.robustness.tails import over_dense, tails"],
+        first=[
+            FROM_TRACE,
+            *_document_lines(request, traced),
+            "costs = over_dense(trace, skipviz.trace(model, documents))",
+        ],
+        model=f"model = skipviz.load({backbone!r})",
+    )  # fmt: skip
     chosen = chosen_range(
         request, traced, but="That is of the places below; all else is of the whole text."
     )
@@ -290,6 +304,39 @@ def _shifts(
             "Every word": (f"{name}-every-word", words),
         }
     )
+    notebook_cells(
+        *(f"skipviz.plots.change_figure(trace, table, shown={each!r})" for each in CHANGE_AXES),
+        imports=[
+            TEXT_READ,
+            "from skipviz.analysis.robustness.decision_shift import shift_of_decisions",
+            "from skipviz.experiments.robustness.context_and_batch import context_changes",
+            "from skipviz.experiments.robustness.surface import surface_changes",
+        ],
+        first=[
+            FROM_TRACE,
+            *_document_lines(request, traced),
+            f"table = shift_of_decisions({name}_changes(model, documents, seed={SEED}))",
+        ],
+        model=model_line(request, traced),
+    )
+
+
+def _document_lines(request: Request, traced: Trace) -> list[str]:
+    """Return how a notebook cell comes by the texts: from the tokens, where those give them."""
+    by_text = traced.tokens.partition_by("sequence", maintain_order=True)
+    read = [(each["source"][0], text_of_tokens(each)) for each in by_text]
+    if read == [(each.source, each.text) for each in request.documents]:
+        return [
+            "documents = [",
+            '    skipviz.Document(tokens["source"][0], text_of_tokens(tokens))',
+            '    for tokens in trace.tokens.partition_by("sequence", maintain_order=True)',
+            "]",
+        ]
+    written = [
+        f"    skipviz.Document({each.source!r}, {each.text!r}, messages={each.messages!r}),"
+        for each in request.documents
+    ]
+    return ["documents = [", *written, "]"]
 
 
 def _end_of(column: str) -> pl.Expr:

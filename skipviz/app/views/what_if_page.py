@@ -18,9 +18,10 @@ from skipviz.app.components.chart_clicks import clicked_point, select_clicked
 from skipviz.app.components.downloads import csv_buttons, trace_file
 from skipviz.app.components.heading import heading
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs
-from skipviz.app.components.text_frontier import choose_budget
+from skipviz.app.components.text_frontier import choose_budget, frontier_drawn
 from skipviz.app.jobs import Request, kept_result
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.one_window import one_window
@@ -95,7 +96,7 @@ def page() -> None:
     if asked.anything and answer is None:
         _say_what_the_map_shows(shown)
     if answer is not None:
-        _details(request, traced, answer)
+        _details(request, traced, answer, asked)
     _mark(request, shown)
 
 
@@ -306,7 +307,7 @@ def _toggle(forced: list[Any], trace: Trace, token: int, site: int) -> None:
     forced.append((token, label, not trace.matrix("exec_count")[token, site]))
 
 
-def _details(request: Request, traced: Trace, answer: WhatIf) -> None:
+def _details(request: Request, traced: Trace, answer: WhatIf, asked: _Controls) -> None:
     chosen = chosen_range(request, traced, but="The numbers above are of the whole text.")
     st.plotly_chart(plots.loss_change_figure(answer, ends=chosen.ends), key="what if losses")
     if point := clicked_point("what if losses"):
@@ -322,3 +323,19 @@ def _details(request: Request, traced: Trace, answer: WhatIf) -> None:
         "The new trace", lambda: trace_file(answer.trace), file_name="what-if.parquet",
         mime="application/octet-stream", on_click="ignore", key="what if trace",
     )  # fmt: skip
+    said = [f"{name}={value!r}" for name, value in asked.arguments.items() if value is not None]
+    ends = "" if chosen.ends is None else f", ends={chosen.ends}"
+    figures = [f"skipviz.plots.loss_change_figure(answer{ends})"]
+    if asked.budget is not None and frontier_drawn(request):
+        figures.append(
+            "points = text_frontier(model, trace)\n"
+            "skipviz.plots.text_frontier_figure(trace, points, chosen=answer)"
+        )
+    notebook_cells(
+        *figures,
+        imports=[
+            "from skipviz.experiments.counterfactuals.text_frontier import text_frontier",
+        ],
+        first=[FROM_TRACE, f"answer = skipviz.what_if(model, trace, {', '.join(said)})"],
+        model=model_line(request, traced),
+    )

@@ -33,10 +33,10 @@ from skipviz.experiments.attribution.target import (
     watched,
 )
 from skipviz.experiments.decision_audit import audit
+from skipviz.experiments.same_model import check_traced
 from skipviz.families.hooks import Hook, after, hooked
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
-from skipviz.models.handle import check_evaluating
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.statistics import HEAD_ROWS, next_token_losses
@@ -123,7 +123,7 @@ def attribute_depth(
     >>> max(abs(miss) for miss in found.deltas) < 0.5  # what the shares miss of the difference
     True
     """
-    check_evaluating(model)
+    check_traced(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     if target is not None and target.kind == "score":
         raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")

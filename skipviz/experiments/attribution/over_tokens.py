@@ -34,11 +34,11 @@ from skipviz.experiments.attribution.target import (
     resolved,
     watched,
 )
+from skipviz.experiments.same_model import check_traced
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
 from skipviz.models import SkipModel
-from skipviz.models.handle import check_evaluating
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Progress, check_seed, no_progress
 from skipviz.text.arguments import checked
@@ -145,7 +145,7 @@ def attribute(
     (['token', 'attribution'], 6)
     """
     check_seed(seed)
-    check_evaluating(model)
+    check_traced(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     from captum import attr  # slow to import
 

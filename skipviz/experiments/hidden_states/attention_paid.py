@@ -29,6 +29,7 @@ from skipviz.experiments.hidden_states.states import (
     sampled_tokens,
     trace_windows,
 )
+from skipviz.experiments.same_model import check_traced
 from skipviz.families import Plan
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (
@@ -41,7 +42,6 @@ from skipviz.families.llama import (
 )
 from skipviz.families.powers import CanFlip, force
 from skipviz.models import SkipModel
-from skipviz.models.handle import check_evaluating
 from skipviz.models.runtimes import with_runtime
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
@@ -135,7 +135,7 @@ def attention_paid(
     Stopped
         If ``stop`` was set.
     """
-    check_evaluating(model)
+    check_traced(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     gated = _gated_attention(model)
     if not len(trace):

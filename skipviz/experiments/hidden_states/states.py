@@ -16,10 +16,10 @@ from torch import Tensor
 
 from skipviz.arrays import Ints
 from skipviz.errors import InputError
+from skipviz.experiments.same_model import check_traced
 from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import decoder_layers, states_given, states_made
 from skipviz.models import SkipModel
-from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, no_progress
 from skipviz.recording.events import GateEvents
 from skipviz.recording.windows import Window, plan_windows
@@ -83,7 +83,7 @@ def record_states(
     Stopped
         If ``stop`` was set.
     """
-    check_evaluating(model)
+    check_traced(model, trace)
     if not len(trace):
         raise InputError("The trace has 0 tokens, so there are no states to record; trace a text.")
     kept = sampled_tokens(trace, most, seed=seed)

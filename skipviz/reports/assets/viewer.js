@@ -36,9 +36,9 @@ function viewerIn(element, template, style) {
   const root = element.attachShadow({ mode: "open" });
   root.innerHTML = `<style>${style}</style>${template}`;
   let shown = null, trace = {};
-  const tell = (name, [, token, site]) => {
-    if (name !== "selected") return;
-    const view = VIEWS.get(root);
+  const tell = (name, said) => {
+    if (name !== "selected") return; // a range that was taken back says nothing
+    const view = VIEWS.get(root), [, token, site] = said;
     writeHash({ ...trace, token, site: site === null ? null : view.trace.sites[site].label });
   };
   root.querySelector(".lens").addEventListener("change", (event) => writeHash({ ...trace, lens: event.target.value }));

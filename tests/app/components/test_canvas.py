@@ -18,6 +18,7 @@ from skipviz.app.components.canvas_payload import (
 from skipviz.errors import InputError
 from skipviz.plots.lenses.found import class_lens, utility_lens
 from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.lenses.own import own_lens
 from skipviz.plots.style import palette
 from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests import tiny
@@ -161,6 +162,14 @@ def test_a_lens_comes_by_itself_with_its_numbers_and_scales() -> None:
     assert own["lens"]["stretched"] == pytest.approx((1.45, 27.55))
 
 
+def test_own_numbers_keep_their_digits() -> None:
+    numbers = [5001.0, 1000.1, 1000.2, 0.30000001]
+    lens = own_lens(pl.Series("seconds", numbers))
+    trace = make_trace(tokens=len(numbers))
+    sent = unpacked(lens_payload(trace, lens, key="one"), "lens")
+    np.testing.assert_array_equal(sent, np.array(numbers, dtype=np.float32))
+
+
 def test_of_what_a_question_changed_only_that_is_sent() -> None:
     marks = np.zeros((TOKENS, SITES), dtype=np.uint8)
     marks[3, 5], marks[7, 6] = 1, 2
@@ -201,8 +210,8 @@ NOWHERE = {"trace": None, "token": None, "site": None}
 
 def test_what_the_component_says_is_a_selection() -> None:
     sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
-    found = selection_of(["k", 3, 5], data=sent, address=NOWHERE)
-    assert found == Selection(token=3, site=5)
+    found = selection_of(["k", 3, 5, 7], data=sent, address=NOWHERE)
+    assert found == Selection(token=3, site=5, followed=7)
     nothing = selection_of(None, data=sent, address=NOWHERE)
     assert nothing == Selection()
 
@@ -212,15 +221,15 @@ def test_a_range_counts_in_its_own_text() -> None:
     for said, expected in (
         (["k", 3, 5], (3, 5)), (["j", 3, 5], None), (["k", 3, 30], None), (None, None)
     ):  # fmt: skip
-        found = selection_of(["k", 3, None], said, data=sent, address=NOWHERE)
+        found = selection_of(["k", 3, None, 0], said, data=sent, address=NOWHERE)
         assert found == Selection(token=3, range=expected)
 
 
 def test_what_was_selected_in_an_earlier_text_counts_for_nothing() -> None:
     sent = payload(make_trace(tokens=TOKENS), key="k", address="a1")
-    earlier = selection_of(["j", 3, 5], data=sent, address=NOWHERE)
+    earlier = selection_of(["j", 3, 5, 7], data=sent, address=NOWHERE)
     assert earlier == Selection()
-    beyond = selection_of(["k", 30, 8], data=sent, address=NOWHERE)
+    beyond = selection_of(["k", 30, 8, 0], data=sent, address=NOWHERE)
     assert beyond == Selection()
 
 
@@ -242,9 +251,9 @@ def test_an_address_counts_if_it_names_this_trace(
     found = selection_of(None, data=sent, address=address)
     assert (found.token, found.site) == (token, site)
     # What the component says goes first: the address may be about to follow.
-    told = selection_of(["k", None, None], data=sent, address=address)
+    told = selection_of(["k", None, None, 0], data=sent, address=address)
     assert told == Selection()
-    other = selection_of(["j", 5, 5], data=sent, address=address)
+    other = selection_of(["j", 5, 5, 7], data=sent, address=address)
     assert other == Selection()
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 import skipviz
 from skipviz.experiments.hidden_states.attention_paid import attention_paid
-from skipviz.families.gated.modules import GatedUnit, gated_units, install_gates, set_threshold
+from skipviz.families.gated.modules import GatedUnit, gated_units, install_gates
 from skipviz.text.spans import encode
 from tests import tiny
 from tests.families.exits.test_family import with_exits
@@ -217,7 +217,9 @@ def test_what_cannot_be_looked_at_is_refused(
 
 def test_a_model_that_decides_otherwise_is_refused(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXT)
-    set_threshold(gated.model, 1.0)
+    with torch.no_grad():
+        for _, _, unit in gated_units(gated.model):
+            unit.gate.up.bias.sub_(100)
     with pytest.raises(ValueError, match=r"decisions came out otherwise.*tiny-gated"):
         attention_paid(gated, trace, seed=0)
 

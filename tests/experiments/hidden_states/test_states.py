@@ -10,7 +10,7 @@ import torch
 
 import skipviz
 from skipviz.experiments.hidden_states.states import record_states
-from skipviz.families.gated.modules import set_threshold
+from skipviz.families.gated.modules import gated_units
 from tests import tiny
 from tests.families.exits.test_family import with_exits
 from tests.synthetic import make_trace
@@ -81,7 +81,9 @@ def test_a_token_that_left_keeps_its_state() -> None:
 
 def test_a_model_that_decides_otherwise_is_refused(gated: skipviz.SkipModel) -> None:
     trace = skipviz.trace(gated, TEXTS)
-    set_threshold(gated.model, 1.0)
+    with torch.no_grad():
+        for _, _, unit in gated_units(gated.model):
+            unit.gate.up.bias.sub_(100)
     with pytest.raises(ValueError, match=r"decisions came out otherwise.*tiny-gated"):
         record_states(gated, trace, seed=0)
 

@@ -34,7 +34,7 @@ function mount(parent) {
     scrub: find("scrub"), panel: find("panel-inside"), tip: find("tip"), said: find("said"), chips: find("chips"),
     query: find("query"), hitCount: find("hit-count"), hitButtons: [find("previous-hit"), find("next-hit")], jumped: find("jumped"), help: find("help"),
     token: null, site: null, lastSite: 0, range: null, pins: [], hovered: null, start: 0, spans: [], key: null, address: null,
-    own: [], lenses: [], answers: [], seen: new Map(), clears: new Map(), lens: null, wantedLens: parameter("lens"), kept: new Map(), marked: new Map(), leaving: new AbortController(),
+    own: [], lenses: [], answers: [], seen: new Map(), followed: new Map(), clears: new Map(), lens: null, wantedLens: parameter("lens"), kept: new Map(), marked: new Map(), leaving: new AbortController(),
   };
   view.lensChoice.addEventListener("change", () => chooseLens(view, view.lensChoice.value));
   view.siteChoice.addEventListener("change", () => select(view, view.token, { site: Number(view.siteChoice.value), push: false }));
@@ -156,10 +156,11 @@ function selectAtFirst(view, first) {
   if (named && named.token !== null) {
     view.token = named.token;
     view.site = named.site;
-    tell(view, { later: true, push: false });
   }
+  // Python has kept nothing of a text if another was selected in since.
+  if (view.token !== null || view.site !== null) tell(view, { later: true, push: false });
   // Python reads the address too until it is told what is selected.
-  if (named?.token != null || (first && parameter("token") !== null)) view.send("selected", [view.key, view.token, view.site]);
+  if (named?.token != null || (first && parameter("token") !== null)) tellSelected(view);
   if (view.site !== null) view.lastSite = view.site;
   if (view.range) tellRange(view);
   remember(view);

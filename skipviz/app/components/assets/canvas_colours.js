@@ -67,9 +67,11 @@ function categoryColour(palette, lens, i) {
 function valueWords(lens, value) {
   if (Number.isNaN(value)) return "unknown";
   if (lens.scale === "categories") return lens.categories[value];
-  const number = lens.scale === "diverging" ? signed(value) : shortNumber(value);
+  const number = lens.scale === "diverging" ? signed(value) : numberWords(lens, value);
   return `${number} ${lens.unit}`.trim();
 }
+
+function numberWords(lens, value) { return lens.colours === "own" ? ownNumber(value) : shortNumber(value); }
 
 // ---- the legend --------------------------------------------------------------------------------
 
@@ -121,6 +123,6 @@ function rampKey(view, lens, paint, [low, high], lowest, highest) {
   const stops = Array.from({ length: 13 }, (_, i) => css(paint(low + ((high - low) * i) / 12)));
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const below = lowest < low ? " or less" : "", above = highest > high ? " or more" : "";
-  item.append(shortNumber(low) + below, bar, [shortNumber(high) + above, lens.unit, lens.note && `(${lens.note})`].filter(Boolean).join(" "));
+  item.append(numberWords(lens, low) + below, bar, [numberWords(lens, high) + above, lens.unit, lens.note && `(${lens.note})`].filter(Boolean).join(" "));
   return item;
 }

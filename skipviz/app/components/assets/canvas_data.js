@@ -148,6 +148,12 @@ function shortNumber(value) {
   return String(Number(value.toPrecision(3)));
 }
 
+/** A number of a user's own, which came in 32 bits: seven digits. */
+function ownNumber(value) {
+  if (Math.abs(value) >= 1000) return value.toLocaleString("en", { maximumSignificantDigits: 7 });
+  return String(Number(value.toPrecision(7)));
+}
+
 /** How many tokens; below 0 it is unknown. */
 function countWords(tokens) { return tokens < 0 ? "unknown" : `${tokens.toLocaleString("en")} tokens`; }
 

@@ -43,10 +43,13 @@ function takeParts(view) {
 function followParts(view) {
   for (const { data } of partsOf(view)) {
     if (data.name !== "asked") continue;
-    const [click, token, site] = data.select ?? [null], serial = click === null ? null : `${view.key} ${click}`;
-    // Python is told later: a rerun at once would come between other widgets and their values.
-    if (serial !== null && serial !== view.askedLast) select(view, token, { ...(site === null ? {} : { site }), later: true });
-    view.askedLast = serial;
+    const [number, token, site] = data.select ?? [null];
+    if (number !== null && number !== view.followed.get(view.key)) {
+      view.followed.set(view.key, number);
+      select(view, token, { ...(site === null ? {} : { site }), told: false });
+      // Later: a rerun at once would come between other widgets and their values.
+      tell(view, { later: true, push: true });
+    }
     if (view.clears.has(view.key) && data.rangeClears > view.clears.get(view.key)) setRange(view, null);
     view.clears.set(view.key, data.rangeClears);
   }

@@ -34,10 +34,13 @@ function tell(view, { later, push }) {
   clearTimeout(view.telling);
   const now = () => {
     writeAddress(view, push);
-    view.send("selected", [view.key, view.token, view.site]);
+    tellSelected(view);
   };
   if (later) view.telling = setTimeout(now, REST); else now();
 }
+
+/** Tell Python what is selected, and what it asked for that was followed before. */
+function tellSelected(view) { view.send("selected", [view.key, view.token, view.site, view.followed.get(view.key) ?? 0]); }
 
 /** Tell Python the range, once it has come to rest. */
 function tellRange(view) {

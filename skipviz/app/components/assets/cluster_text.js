@@ -2,13 +2,13 @@
 // the token to Python.
 
 export default function (component) {
-  const { data, parentElement, setStateValue } = component;
+  const { data, parentElement, setTriggerValue } = component;
   let view = VIEWS.get(parentElement);
   if (!view) {
     view = mount(parentElement);
     VIEWS.set(parentElement, view);
   }
-  view.send = (token) => setStateValue("selected", [view.key, token]);
+  view.send = (token) => setTriggerValue("clicked", [view.key, token]);
   if (view.key !== data.key) write(view, data);
   light(view, data.lit ? data.lit.getChild("token").toArray() : null);
   return () => VIEWS.delete(parentElement);
@@ -44,7 +44,7 @@ function write(view, data) {
   view.tokens.style.setProperty("--text-height", data.height + "px");
   view.tokens.scrollTop = 0;
   legend(view, data, cluster);
-  // What was selected in a text is selected again when it comes back: Python has kept it too.
+  // What was clicked last in a text is marked again when it comes back.
   const kept = view.kept.get(data.key);
   if (kept !== undefined) pick(view, kept);
 }
@@ -84,8 +84,9 @@ function light(view, lit) {
   if (first) scrollTo(view, first);
 }
 
+/** Each click counts, also on the same token again: another may have been selected elsewhere. */
 function select(view, token) {
-  if (token === null || token === view.selected) return;
+  if (token === null) return;
   if (view.selected !== null) {
     view.spans[view.selected].classList.remove("selected");
     view.spans[view.selected].removeAttribute("aria-selected");

@@ -12,6 +12,7 @@ import streamlit as st
 from skipviz.analysis.gates.agreement import agreement, beside_flips, worth_of_cells
 from skipviz.app.components.chart_clicks import clicked_point, select_cell, select_clicked
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
 from skipviz.app.jobs import SEED, Request
@@ -108,16 +109,19 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
     if found.cells["share"].null_count() == found.cells.height:
         return None
     st.plotly_chart(depth_map(traced, found.cells, what=what), key="depth_map")
-    select_cell(request, traced, "depth_map")
+    # A click on another token would have its loss asked for: what is shown would go.
+    if whole:
+        select_cell(request, traced, "depth_map")
     left, right = st.columns(2)
     left.plotly_chart(depth_bars(traced, found.cells), key="depth_bars")
     if agreed is not None:
         right.plotly_chart(share_scatter(traced, found.compared), key="share_scatter")
-        if point := clicked_point("share_scatter"):
+        if whole and (point := clicked_point("share_scatter")):
             token, _, label = point["data"]
             site = traced.sites["label"].to_list().index(label)
             select_clicked(request, "share_scatter", int(token), site)
-    st.caption("Click a cell or a point to select its token and site on the canvas.")
+    if whole:
+        st.caption("Click a cell or a point to select its token and site on the canvas.")
     st.caption(flips_reading(found.compared.height, whole=whole))
     st.markdown("**Decisions for which shares and flips differ most**")
     st.dataframe(
@@ -138,8 +142,50 @@ def show_depth(request: Request, traced: Trace, token: int) -> Shares | None:
             "Shares and exact flips": ("attribution-flips", found.compared),
         }
     )
+    _offer_cells(request, traced, None if whole else token, steps, what, scatter=agreed is not None)
     complete = not found.cells["share"].null_count()
     return Shares(found.cells, steps) if whole and complete else None
+
+
+def depth_lines(token: int | None, steps: int) -> list[str]:
+    """Return how a notebook cell attributes over depth.
+
+    Parameters
+    ----------
+    token
+        The token whose loss it is; None: that of the whole text.
+    steps
+        As chosen.
+    """
+    target = "" if token is None else f', skipviz.Target(token={token}, kind="loss")'
+    return [
+        FROM_TRACE,
+        f"found = skipviz.attribute_depth(model, trace{target}, steps={steps})",
+        "cells = worth_of_cells(trace, found.table)",
+    ]
+
+
+def _offer_cells(
+    request: Request, traced: Trace, token: int | None, steps: int, what: str, *, scatter: bool
+) -> None:
+    figures = [
+        f"skipviz.plots.depth_map(trace, cells, what={what!r})",
+        "skipviz.plots.depth_bars(trace, cells)",
+    ]
+    if scatter:
+        figures.append(
+            f"flips = flips_beside(model, trace, {token}, seed={SEED})\n"
+            "skipviz.plots.share_scatter(trace, beside_flips(cells, flips))"
+        )
+    notebook_cells(
+        *figures,
+        imports=[
+            "from skipviz.analysis.gates.agreement import beside_flips, worth_of_cells",
+            "from skipviz.experiments.attribution.over_depth import flips_beside",
+        ],
+        first=depth_lines(token, steps),
+        model=model_line(request, traced),
+    )
 
 
 def _depth(

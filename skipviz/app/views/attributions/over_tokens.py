@@ -10,6 +10,7 @@ import streamlit as st
 from skipviz.analysis.gates.word_shares import shares_by_word
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.key_figures import key_figures
+from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.costs import Effort
@@ -121,7 +122,8 @@ def show_text(request: Request, traced: Trace, token: int) -> None:
         effort=effort,
     )  # fmt: skip
     if found is not None:
-        _show(traced, asked, found)
+        words = _show(traced, asked, found)
+        _offer_cell(request, traced, asked, method=method, gates=gates, steps=steps, words=words)
         on_canvas(request).paint(
             settings,
             lambda: [attribution_lens(traced, found.table, what=asked.what, unit=asked.unit)],
@@ -187,7 +189,8 @@ def _choose_contrast(traced: Trace, token: int) -> _Asked | None:
     )
 
 
-def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
+def _show(traced: Trace, asked: _Asked, found: Attribution) -> bool:
+    """Show the shares; return whether they are those of words."""
     words = st.segmented_control(
         "Shares of", ["Tokens", "Words"], default="Tokens", required=True, key="pieces",
         help="The share of a word is the sum of the shares of its tokens.",
@@ -226,4 +229,33 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> None:
                 shares_by_word(traced, found.table, words=True).drop_nulls("attribution"),
             ),
         }
+    )
+    return words
+
+
+def _offer_cell(
+    request: Request, traced: Trace, asked: _Asked, *, method: Method, gates: Gates, steps: int,
+    words: bool,
+) -> None:  # fmt: skip
+    target = asked.target
+    named = "".join(
+        f", {name}={value}"
+        for name in ("word", "against", "site")
+        if (value := getattr(target, name)) is not None
+    )
+    notebook_cells(
+        f"HTML(skipviz.plots.attribution_html(trace, parts, target={target.token}, "
+        f"what={asked.what!r}, unit={asked.unit!r}))",
+        imports=[
+            "from IPython.display import HTML",
+            "from skipviz.analysis.gates.word_shares import shares_by_word",
+        ],
+        first=[
+            FROM_TRACE,
+            f"target = skipviz.Target(token={target.token}, kind={target.kind!r}{named})",
+            f"found = skipviz.attribute(model, trace, target, method={method!r}, gates={gates!r}, "
+            f"steps={steps}, seed={SEED})",
+            f"parts = shares_by_word(trace, found.table, words={words})",
+        ],
+        model=model_line(request, traced),
     )

@@ -8,8 +8,10 @@ import streamlit as st
 
 from skipviz.analysis.robustness.drift import drift
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import SEED
+from skipviz.app.views.corpus_page.over_all import CORPUS_FOLDER
 from skipviz.corpus.questions.comparison import compare_corpora
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
@@ -37,7 +39,7 @@ def compare_with(root: Path, others: list[str], name: str) -> None:
         if how == SAME:
             _same_documents(*both)
         else:
-            _drift(*both)
+            _drift(*both, names=[name, str(other)])
 
 
 def _same_documents(first: CorpusDataset, second: CorpusDataset) -> None:
@@ -47,11 +49,22 @@ def _same_documents(first: CorpusDataset, second: CorpusDataset) -> None:
     csv_buttons({"Means": ("compared", found.means), "Documents": ("documents", found.documents)})
 
 
-def _drift(before: CorpusDataset, after: CorpusDataset) -> None:
+def _drift(before: CorpusDataset, after: CorpusDataset, *, names: list[str]) -> None:
     samples = [corpus.sample(tokens=DRIFT_TOKENS, seed=SEED) for corpus in (before, after)]
     table = drift(samples[0].trace, samples[1].trace, permutations=SAMPLE_PERMUTATIONS, seed=SEED)
     st.caption(plain(f"Before: {samples[0].sentence}. After: {samples[1].sentence}."))
     st.markdown(plain(drift_words(table)))
     if before.labels:
         st.plotly_chart(drift_figure(samples[0].trace, table), key="corpus_drift")
+        drawn = f".sample(tokens={DRIFT_TOKENS}, seed={SEED}).trace"
+        notebook_cells(
+            "skipviz.plots.drift_figure(before, table)",
+            imports=["from skipviz.analysis.robustness.drift import drift"],
+            first=[
+                f"before = skipviz.open_corpus({names[0]!r}){drawn}",
+                f"after = skipviz.open_corpus({names[1]!r}){drawn}",
+                f"table = drift(before, after, permutations={SAMPLE_PERMUTATIONS}, seed={SEED})",
+            ],
+            files=CORPUS_FOLDER,
+        )
     csv_buttons({"Drift": ("drift", table)})

@@ -9,6 +9,7 @@ import polars as pl
 import streamlit as st
 
 from skipviz.app.components.downloads import csv_buttons
+from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.corpus.questions.groups import Groups, columns_of
 from skipviz.corpus.questions.means import corpus_means, site_rates
@@ -18,6 +19,7 @@ from skipviz.plots.corpora.rates_map import corpus_rate_map
 from skipviz.readings.corpora.answers import corpus_rates_reading
 
 ALL_TOKENS = "all tokens"
+CORPUS_FOLDER = "A corpus is the folder of its name, which `skipviz corpus run` wrote."
 
 
 def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
@@ -30,6 +32,18 @@ def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
         rates = tables["rates"]
         st.markdown(plain(corpus_rates_reading(rates, by=shown)))
         st.plotly_chart(corpus_rate_map(rates, by=shown, source=name), key="corpus_rates")
+        notebook_cells(
+            f"corpus_rate_map(rates, by={list(shown)}, source={name!r})",
+            imports=[
+                "from skipviz.corpus.questions.means import corpus_rates",
+                "from skipviz.plots.corpora.rates_map import corpus_rate_map",
+            ],
+            first=[
+                f"corpus = skipviz.open_corpus({name!r})",
+                f"rates = corpus_rates(corpus, by={grouped!r})",
+            ],
+            files=CORPUS_FOLDER,
+        )
     else:
         st.info("The model has no gates, so every layer runs for every token.")
     st.dataframe(tables["means"].drop("error"), hide_index=True)

@@ -103,7 +103,7 @@ def _open(corpus: CorpusDataset, document: int, name: str, *, token: int) -> Non
     request = request_of(traced, stored=stored.hexdigest())
     jobs().keep(request, traced)
     show_request(request)
-    on_canvas(request).asked = (f"corpus {token}", token, None)
+    on_canvas(request).ask(token)
 
 
 def _value(corpus: CorpusDataset, column: str, written: str) -> object:

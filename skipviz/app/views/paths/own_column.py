@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import partial
 
 import polars as pl
 import streamlit as st
@@ -17,6 +18,9 @@ from skipviz.plots.style.palette import CATEGORY_COLOURS
 from skipviz.text.own_columns import in_token_order, read_own_table, showable_columns
 from skipviz.traces import Trace
 
+_OWN = "own "
+"""What lenses of a user's own are made from begins with this."""
+
 
 def offer_own_column(request: Request, trace: Trace) -> None:
     """Take a file with one row per token, and let the canvas be painted with a column of it."""
@@ -27,8 +31,9 @@ def offer_own_column(request: Request, trace: Trace) -> None:
             "classes."
         )
         upload = st.file_uploader(
-            "Your columns", type=["csv", "parquet"], key="own columns", label_visibility="collapsed"
-        )
+            "Your columns", type=["csv", "parquet"], key=f"own columns {request.key}",
+            label_visibility="collapsed", on_change=partial(_keep_only, request, ""),
+        )  # fmt: skip
         if upload is not None:
             content = upload.getvalue()
             try:
@@ -45,15 +50,29 @@ def _choose(request: Request, table: pl.DataFrame, *, digest: str, name: str) ->
     if not columns:
         st.info(plain(f"{name} has no column of numbers or text. Add one."))
         return
-    column = st.selectbox("Column", columns, key=f"own column {digest[:16]}")
+    column = st.selectbox("Column", columns, key=f"own column {request.key} {digest[:16]}")
     values = table[str(column)]
     st.caption(plain(_said(values)))
-    on_canvas(request).paint(f"own {digest} {column}", lambda: [own_lens(values)])
+    source = f"{_OWN}{digest} {column}"
+    _keep_only(request, source)
+    on_canvas(request).paint(source, lambda: [own_lens(values)])
+
+
+def _keep_only(request: Request, source: str) -> None:
+    """Take lenses of other columns and files off the canvas of a text."""
+    on = on_canvas(request)
+    on.lenses = {
+        name: (known, lens)
+        for name, (known, lens) in on.lenses.items()
+        if known == source or not known.startswith(_OWN)
+    }
 
 
 def _said(values: pl.Series) -> str:
     """Say how many values there are, and which have a colour of their own."""
     known = len(values) - values.null_count()
+    if values.dtype.is_numeric():
+        known = int(values.cast(pl.Float32).is_finite().sum())
     said = f"{known:,} of {len(values):,} tokens have a value."
     kinds = values.drop_nulls().n_unique()
     if values.dtype.is_numeric() or kinds <= len(CATEGORY_COLOURS):
