@@ -54,7 +54,7 @@ def trace(
     from skipviz.analysis.flops import cost_summary
     from skipviz.cli.console import err, progress
     from skipviz.readings.budgets import budget_reading
-    from skipviz.readings.text_classes import class_reading
+    from skipviz.readings.paths import class_reading
     from skipviz.recording.inputs import encoded
 
     targets = (parquet, None if csv in (None, "-") else Path(str(csv)))

@@ -11,8 +11,7 @@ from skipviz.plots.whole_text import (
     execution_rate_by_layer,
     layers_used_histogram,
 )
-from skipviz.readings.paths import loss_words
-from skipviz.readings.text_classes import class_reading, class_words
+from skipviz.readings.paths import class_reading, class_words, loss_words
 from skipviz.reports.sections import Drawing, Section, Table
 from skipviz.traces import Trace
 

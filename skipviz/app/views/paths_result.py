@@ -21,9 +21,8 @@ from skipviz.app.token_range import chosen_range
 from skipviz.app.views.paths.own_column import offer_own_column
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.glossary import GLOSSARY
-from skipviz.readings.paths import cost_reading, loss_words
+from skipviz.readings.paths import class_reading, class_words, cost_reading, loss_words
 from skipviz.readings.skipping import needs_next_token
-from skipviz.readings.text_classes import class_reading, class_words
 from skipviz.traces import Trace
 
 FIGURE = "Figure (HTML)"

@@ -7,7 +7,7 @@ import skipviz
 from skipviz.analysis.comparison import compare_traces
 from skipviz.analysis.tokens.text_classes import predicted_classes
 from skipviz.readings.comparison.traces import classes_reading, traces_reading
-from skipviz.readings.text_classes import class_reading, class_words
+from skipviz.readings.paths import class_reading, class_words
 from tests.synthetic import make_trace
 
 Told = list[tuple[str | None, float | None]]
