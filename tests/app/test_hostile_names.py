@@ -8,7 +8,6 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
@@ -16,6 +15,8 @@ import pytest
 import streamlit
 from google.protobuf.message import Message
 from markdown_it import MarkdownIt
+from streamlit.proto.Common_pb2 import FileURLs
+from streamlit.runtime.uploaded_file_manager import UploadedFile, UploadedFileRec
 from streamlit.testing.v1 import AppTest
 
 import skipviz
@@ -115,8 +116,8 @@ def press(page: AppTest, key: str) -> AppTest:
     raise TimeoutError("The run did not end.")
 
 
-def upload(name: str, data: bytes, id_: str) -> Any:
-    return SimpleNamespace(name=name, file_id=id_, getvalue=lambda: data)
+def upload(name: str, data: bytes, id_: str) -> UploadedFile:
+    return UploadedFile(UploadedFileRec(id_, name, "application/octet-stream", data), FileURLs())
 
 
 def saved(trace: skipviz.Trace) -> bytes:
