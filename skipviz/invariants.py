@@ -129,6 +129,11 @@ def _check_tokens(tokens: pl.DataFrame) -> None:
         within(tokens, "tokens", name, least, MOST_NUMBER)
     for name in ("surprisal", "nll", "entropy"):
         within(tokens, "tokens", name, -_ROUNDING, np.inf)
+    within(tokens, "tokens", "class_prob", 0, 1 + _ROUNDING)
+    _refuse(
+        tokens, pl.col("class_prob").is_not_null() & pl.col("class_label").is_null(),
+        "has the probability of a class that is not named",
+    )  # fmt: skip
     _words(tokens, "phase", ("prefill", "decode", "draft"))
     _refuse(tokens, pl.col("char_start") > pl.col("char_end"), "starts after its end")
     _refuse(

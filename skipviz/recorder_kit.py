@@ -93,7 +93,7 @@ class Recorder:
             decoding. Not given: every row begins a new sequence.
         known
             More about each token, in lists like ``texts``: ``id``, ``nll``, ``surprisal``,
-            ``entropy``, ``phase``, ``source``.
+            ``entropy``, ``phase``, ``source``, ``class_label``, ``class_prob``.
         """
         self.flush()
         self._fired.clear()

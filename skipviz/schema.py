@@ -158,7 +158,13 @@ TOKENS: Columns = {
     "top_texts": pl.Array(pl.String, TOP_K),
     "layers_used": pl.Float32,
     "exit_depth": pl.Int64,
+    "class_label": pl.String,
+    "class_prob": pl.Float32,
 }
+
+CLASS_COLUMNS = ("class_label", "class_prob")
+"""Of a model that predicts a class of a text, the same for all tokens that it read together. Tables
+may lack them, as in files of earlier versions; a trace then has them as unknown."""
 
 MATRICES: Columns = {
     "score": pl.Float32,

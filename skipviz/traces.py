@@ -35,7 +35,7 @@ from skipviz.invariants import (
     check_values,
 )
 from skipviz.parquet import check_regular_file, check_unpacked, stored_name
-from skipviz.schema import DECISIONS, MATRICES, RUN, SITES, TOKENS
+from skipviz.schema import CLASS_COLUMNS, DECISIONS, MATRICES, RUN, SITES, TOKENS
 from skipviz.tables import csv_safe
 from skipviz.text.arguments import check_types
 
@@ -56,7 +56,8 @@ class Trace:
     sites
         One row per site, in the order in which sites run (``skipviz.schema.SITES``).
     tokens
-        One row per token, in reading order (``skipviz.schema.TOKENS``).
+        One row per token, in reading order (``skipviz.schema.TOKENS``). ``class_label`` and
+        ``class_prob`` may be left out: they are of models that predict a class of a text.
     matrices
         ``score`` and ``threshold`` on the gate's own scale, ``p_execute`` 0 to 1 or NaN where
         the family defines none, ``exec_count`` (how often the unit ran) and ``forced`` (whether
@@ -85,6 +86,7 @@ class Trace:
 
     def __post_init__(self) -> None:
         check_types(self)
+        object.__setattr__(self, "tokens", _with_classes(self.tokens))
         check_tables(self.run, self.sites, self.tokens)
         check_shapes(self.matrices, tokens=self.tokens.height, sites=self.sites.height)
         kept = {
@@ -179,7 +181,7 @@ class Trace:
         """Return ``decisions`` joined with what each token and each site is: one row per event."""
         tokens = self.tokens.select(
             "token", "source", "sequence", "position", "token_id", "text", "phase", "nll",
-            "surprisal", "layers_used",
+            "surprisal", "layers_used", *CLASS_COLUMNS,
         )  # fmt: skip
         sites = self.sites.select("site", "label", "layer", "unit", "visit", "rule", "polarity")
         return self.decisions.join(tokens, on="token", maintain_order="left").join(
@@ -312,6 +314,7 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
     table.validate(full=True)
     frame = pl.DataFrame(pl.from_arrow(table))
     shape = (frame.height, sites.height)
+    frame = _with_classes(frame)
     tokens = frame.select(pl.col(each).cast(dtype, strict=True) for each, dtype in TOKENS.items())
     matrices = {
         each: _matrix(frame[f"decision_{each}"], each, shape)
@@ -329,6 +332,12 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
     check_values(found.tokens, found.sites, found.matrices)
     check_depth(found.tokens, used, depth)
     return found
+
+
+def _with_classes(tokens: pl.DataFrame) -> pl.DataFrame:
+    """Return a table of tokens with the columns of classes, unknown where it lacks them."""
+    missing = [name for name in CLASS_COLUMNS if name not in tokens.columns]
+    return tokens.with_columns(pl.lit(None, dtype=TOKENS[name]).alias(name) for name in missing)
 
 
 def _matrix(column: pl.Series, name: str, shape: tuple[int, int]) -> npt.NDArray[Any]:

@@ -175,6 +175,8 @@ def _tokens(
         phase=pl.lit("prefill"),
         layers_used=pl.lit(None, dtype=pl.Float32),
         exit_depth=pl.lit(None, dtype=pl.Int64),
+        class_label=pl.lit(None, dtype=pl.String),
+        class_prob=pl.lit(None, dtype=pl.Float32),
         **_statistics(random, frame, statistics),
     ).select(list(TOKENS))
 

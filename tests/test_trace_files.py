@@ -21,7 +21,7 @@ import skipviz
 from skipviz import plots
 from skipviz.analysis.flops import cost_summary
 from skipviz.errors import TraceError
-from skipviz.schema import MATRICES, SITES, TOKENS
+from skipviz.schema import CLASS_COLUMNS, MATRICES, SITES, TOKENS
 from skipviz.traces import METADATA_KEY, Trace
 from tests.synthetic import make_trace
 
@@ -168,6 +168,12 @@ def test_nonsense_is_refused_or_makes_sense(fault: Callable[..., pl.DataFrame]) 
 
 
 NONSENSE: dict[str, Callable[[pl.DataFrame, dict[str, Any]], pl.DataFrame]] = {
+    "tokens.class_prob is 2.0": lambda frame, _: frame.with_columns(
+        class_label=pl.lit("a"), class_prob=pl.lit(2.0, dtype=pl.Float32)
+    ),
+    "a class that is not named": lambda frame, _: frame.with_columns(
+        class_prob=pl.lit(0.5, dtype=pl.Float32)
+    ),
     "starts after its end": lambda frame, _: frame.with_columns(char_start=pl.lit(10**6)),
     "sites.polarity is 0": lambda frame, p: p["sites"][0].update(polarity=0) or frame,
     "its decisions come to": lambda frame, _: frame.with_columns(pl.col("layers_used") + 1),
@@ -189,6 +195,12 @@ def test_what_contradicts_itself_is_named(said: str) -> None:
     with pytest.raises(TraceError) as caught:
         Trace.load(io.BytesIO(packed(changed, payload)))
     assert said in str(caught.value)
+
+
+def test_a_file_without_classes_opens_as_if_none_were_known() -> None:
+    data, frame, payload = whole()
+    without = packed(frame.drop(CLASS_COLUMNS), payload)
+    assert Trace.load(without).tokens.equals(Trace.load(data).tokens)
 
 
 def test_a_small_file_of_many_rows_is_refused_before_it_is_read() -> None:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skipviz.errors import InputError, TraceError
-from skipviz.schema import MATRICES, TOKENS
+from skipviz.schema import CLASS_COLUMNS, MATRICES, TOKENS
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
@@ -194,6 +194,12 @@ def test_loaded_matrices_cannot_be_written_to() -> None:
     buffer.seek(0)
     with pytest.raises(ValueError, match="read-only"):
         Trace.load(buffer).matrix("score")[0, 0] = 0
+
+
+def test_classes_may_be_left_out() -> None:
+    made = make_trace()
+    bare = Trace(made.run, made.sites, made.tokens.drop(CLASS_COLUMNS), made.matrices)
+    assert bare.tokens.equals(made.tokens)
 
 
 def test_tables_that_do_not_fit_are_refused() -> None:

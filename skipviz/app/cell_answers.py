@@ -18,6 +18,7 @@ from skipviz.app.state import state
 from skipviz.plots.lenses.lens import UTILITY_LENS
 from skipviz.progress import Progress
 from skipviz.readings.counterfactual import flip_reading
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 FLIP_RUN = "flip"
@@ -30,7 +31,8 @@ def no_flips(trace: Trace) -> str:
     """Return why nothing can be asked about single decisions of a trace; empty if it can."""
     if not trace.sites.height:
         return "This model has no gates: there is no decision to flip."
-    return one_window(trace) or ""
+    told = needs_next_token(trace, "there is no loss that a flip could change")
+    return told or one_window(trace) or ""
 
 
 def ask_flip(request: Request, trace: Trace, token: int, site: int) -> None:

@@ -15,6 +15,7 @@ from skipviz.app.frame.opening import no_text_yet
 from skipviz.app.jobs import Request
 from skipviz.app.one_window import one_window
 from skipviz.experiments.decision_audit import Downstream, audit
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 AROUND = 24
@@ -62,6 +63,9 @@ def single_text() -> tuple[Request, Trace] | None:
 
 def unfit(traced: Trace) -> str | None:
     """Return why the decisions over what was traced cannot be examined, or None."""
+    told = needs_next_token(traced, "there is no loss by which a decision could be examined")
+    if told is not None:
+        return told
     run = traced.run.row(0, named=True)
     if traced.sites.filter(pl.col("unit") != "block").is_empty():
         return (

@@ -54,6 +54,7 @@ def trace(
     from skipviz.analysis.flops import cost_summary
     from skipviz.cli.console import err, progress
     from skipviz.readings.budgets import budget_reading
+    from skipviz.readings.paths import class_reading
     from skipviz.recording.inputs import encoded
 
     targets = (parquet, None if csv in (None, "-") else Path(str(csv)))
@@ -87,5 +88,7 @@ def trace(
         f"average, budget realised {realised}{loss}.",
         soft_wrap=True,
     )
+    if said := class_reading(traced):
+        err.print(said, soft_wrap=True)
     if (missed := budget_reading(traced)) is not None:
         err.print(" ".join(missed).rstrip(), soft_wrap=True)

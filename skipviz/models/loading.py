@@ -433,7 +433,9 @@ def _files_of(name: str) -> Path:
 def _brings_code(name: str | Path) -> str:
     return (
         f"{name} brings Python code of its own, which has not been run. If you trust its author, "
-        "load it with trust_remote_code=True (--trust-remote-code)."
+        "load it with trust_remote_code=True (--trust-remote-code). The app runs no such code; it "
+        "opens the file of a trace: skipviz trace FILE --model MODEL --trust-remote-code --parquet "
+        "trace.parquet"
     )
 
 

@@ -54,6 +54,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "1/e, about 37%.",
         "loss": "How badly the next token was predicted: minus the logarithm of its probability, "
         "in nats.",
+        "predicted class": "What a model that reads a text as a whole says of it, as its "
+        "configuration names it; its probability is the softmax of the model's own logits.",
         "surprisal": "How unexpected this token was after the text before it: minus the logarithm "
         "of its probability, in nats.",
         "entropy": "How undecided the prediction is, in nats: 0 if one token is certain.",

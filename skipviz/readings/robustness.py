@@ -79,8 +79,13 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
     parts = [
         f"In {count}, words that both sides have in common differ in at least "
         f"{_share(row, 'moved')} of their decisions{_against_apart(row)}",
-        f"On average, the two sides of a pair differ by {layers:.1f} layers per token and by "
-        f"{loss:.1f} nats for the whole sentence without its first token, in either direction.",
+        f"On average, the two sides of a pair differ by {layers:.1f} layers per token"
+        + (
+            ", in either direction."
+            if np.isnan(loss)
+            else f" and by {loss:.1f} nats for the whole sentence without its first token, in "
+            "either direction."
+        ),
     ]
     return " ".join([*parts, *_without_interval(same)])
 

@@ -11,6 +11,22 @@ from skipviz.traces import Trace
 RANKED = ("topk", "quantile")
 """Rules that compare tokens with each other, later ones too."""
 SCOPE_NAMES = {"window": "window", "sequence": "text", "batch": "batch"}
+READS_AS_WHOLE = "The model reads a text as a whole and predicts no next token"
+
+
+def needs_next_token(trace: Trace, consequence: str) -> str | None:
+    """Return why what stands on the next token does not apply to a trace; None if it does.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+    consequence
+        What follows, as the end of a sentence.
+    """
+    if trace.run["loss"].item() != "none":
+        return None
+    return f"{READS_AS_WHOLE}, so {consequence}. Trace the text with a model that predicts one."
 
 
 @dataclass(frozen=True)
@@ -62,14 +78,16 @@ def skipping_notes(trace: Trace) -> list[Note]:
     if whole:
         found.append(Note(
             "no next token",
-            "The model reads a text as a whole and predicts no next token, so there is no loss.",
+            f"{READS_AS_WHOLE}, so there is no loss.",
         ))  # fmt: skip
     ahead = sites["rule"].is_in(RANKED) | sites["scope"].is_in(("sequence", "batch"))
-    if ahead.fill_null(False).any() and not whole:
+    if whole or ahead.fill_null(False).any():
         found.append(Note(
             "not causal",
-            "Decisions depend on later tokens too. While generating they differ, and losses of a "
-            "whole text are too good.",
+            "Every token sees the whole text, so decisions depend on later tokens too."
+            if whole
+            else "Decisions depend on later tokens too. While generating they differ, and losses "
+            "of a whole text are too good.",
         ))  # fmt: skip
     if trace.matrix("exec_count").max(initial=0) > 1 or (sites["visit"] > 0).any():
         found.append(Note(

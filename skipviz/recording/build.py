@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
@@ -17,6 +17,7 @@ from skipviz.families.powers import CanDraw, HasExits, layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
+from skipviz.recording.text_class import TextClass, class_columns
 from skipviz.schema import RUN, TOKENS, TOP_K, site_frame
 from skipviz.text.documents import storable
 from skipviz.traces import Trace, depth_columns
@@ -66,6 +67,7 @@ def build_trace(
     *,
     statistics: TokenStatistics | None,
     policy: str,
+    classes: Sequence[TextClass | None] | None = None,
     window: int | None = None,
     window_overlap: int | None = None,
     seed: int | None = None,
@@ -82,6 +84,8 @@ def build_trace(
         Figures of each token's prediction, or None if they were not recorded.
     policy
         Who decided.
+    classes
+        Of each token what was predicted of its text, or None if nothing was.
     window, window_overlap
         Tokens seen at once, and shared by consecutive windows; None where there were no windows.
     seed
@@ -107,6 +111,7 @@ def build_trace(
             **_statistic_columns(model, columns, statistics),
             "layers_used": used,
             "exit_depth": depth,
+            **class_columns([None] * len(columns.token_id) if classes is None else classes),
         },
         schema=TOKENS,
     )

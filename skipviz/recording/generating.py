@@ -16,7 +16,7 @@ import torch
 from skipviz.errors import InputError, Stopped
 from skipviz.families.causal_lm import layer_list
 from skipviz.families.hooks import before, hooked
-from skipviz.families.powers import HasExits, layer_count_of
+from skipviz.families.powers import HasExits, layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, check_stop, no_progress
@@ -224,6 +224,11 @@ def generate(
     True
     """
     check_evaluating(model)
+    if not traits_of(model.family, model.model).predicts:
+        raise InputError(
+            f"{model.name} reads a text as a whole and predicts no next token, so it cannot write. "
+            "Give a model that predicts one."
+        )
     ids = prompt_ids(model, prompt)
     _check_settings(max_new_tokens, temperature, top_p, top_k, stop_strings)
     check_seed(seed)

@@ -21,6 +21,7 @@ import polars as pl
 from skipviz.errors import TraceError
 from skipviz.invariants import MOST_CELLS, check_values
 from skipviz.schema import (
+    CLASS_COLUMNS,
     MATRICES,
     RUN,
     SITES,
@@ -33,8 +34,10 @@ RECORDING_FORMAT = 1
 MOST_LINE = 64 << 20
 """Bytes of a line."""
 
-TOKEN_KEYS = ("text", "source", "phase", "sequence", "id", "nll", "surprisal", "entropy")
-LOSS_KEYS = {"nll", "surprisal", "entropy"}
+TOKEN_KEYS = (
+    "text", "source", "phase", "sequence", "id", "nll", "surprisal", "entropy", *CLASS_COLUMNS
+)  # fmt: skip
+NUMBER_KEYS = {"nll", "surprisal", "entropy", "class_prob"}
 GATE_KEYS = {
     "ran": "exec_count", "score": "score", "threshold": "threshold", "p_execute": "p_execute"
 }  # fmt: skip
@@ -197,7 +200,7 @@ def _take_tokens(read: _Recording, line: dict[str, Any]) -> None:
     for key in TOKEN_KEYS:
         if len(line.get(key, line["text"])) != count:
             raise _Wrong(f"{key} has {len(line[key])} entries and text {count}")
-    for key in LOSS_KEYS & line.keys():
+    for key in NUMBER_KEYS & line.keys():
         _floats(line[key], key)
     if (read.count + count) * max(len(read.head["sites"]), 1) > MOST_CELLS:
         raise _Wrong(f"there are more than {MOST_CELLS:,} pairs of token and site")
@@ -331,7 +334,7 @@ def _tokens(
             "char_end": end - start[first],
             "span": np.arange(len(order)),
             "phase": told["phase"],
-            **{name: told[name] for name in ("nll", "surprisal", "entropy")},
+            **{name: told[name] for name in ("nll", "surprisal", "entropy", *CLASS_COLUMNS)},
             "layers_used": used,
             "exit_depth": depth,
         },

@@ -33,6 +33,7 @@ from skipviz.recording.drafts import (
 from skipviz.recording.events import GateEvents
 from skipviz.recording.replacing import Call, replace_method
 from skipviz.recording.statistics import TokenStatistics, concatenate, token_statistics
+from skipviz.recording.text_class import TextClass, logits_in, text_classes
 from skipviz.schema import TOP_K
 from skipviz.text.arguments import checked
 from skipviz.traces import Trace
@@ -60,7 +61,7 @@ def record(model: SkipModel, *, statistics: bool = True) -> Iterator[Recording]:
         What ``skipviz.load`` returned; run ``model.model`` inside the block.
     statistics
         Whether to keep loss, entropy and the five most likely next tokens of every position whose
-        logits the model returned.
+        logits the model returned; of a model that predicts a class of a text, this class.
 
     Yields
     ------
@@ -173,6 +174,8 @@ class _Part:
     statistics: TokenStatistics | None
     drafted: DraftedRows | None = None
     """Where tokens were drafted, more of what is known of them."""
+    classes: list[TextClass | None] | None = None
+    """What was predicted of each token's text, if a class is."""
 
 
 @dataclass(eq=False)
@@ -217,6 +220,8 @@ class Recording:
         self._model = model
         traits = traits_of(model.family, model.model)
         self._statistics = statistics and traits.predicts
+        self._reads_whole = not traits.predicts
+        self._keeps_classes = statistics and self._reads_whole
         self._sites = len(model.family.sites(model.model))
         self._silent = traits.silent
         self._parts: list[_Part] = []
@@ -337,6 +342,11 @@ class Recording:
             part.statistics = self._reduce(
                 output.logits.detach(), inputs.ids, keep, sequences, again=before is not None
             )
+        if self._keeps_classes:
+            of_texts = text_classes(self._model.model, logits_in(output))
+            part.classes = [
+                each for each, count in zip(of_texts, counts, strict=True) for _ in range(count)
+            ]
         if before:
             _keep_earlier(part, self._parts.pop())
         self._parts.append(part)
@@ -386,6 +396,8 @@ class Recording:
         token_id = joined([part.token_id for part in self._parts])
         drafted = [part.drafted for part in self._parts if part.drafted is not None]
         context, together = position[order] + 1, sequence[order]
+        if self._reads_whole:  # each token sees all others
+            context = np.array(self._lengths)[together]
         if drafted:
             context = joined([rows.context for rows in drafted])
             runs = joined([rows.run for rows in drafted])
@@ -421,7 +433,14 @@ class Recording:
             if statistics
             else None,
             policy=self._model.policy,
+            classes=self._classes_in(order),
         )
+
+    def _classes_in(self, order: npt.NDArray[Any]) -> list[TextClass | None] | None:
+        """Return what was predicted of each token's text, in the order of the trace."""
+        parts = [part.classes for part in self._parts if part.classes is not None]
+        told = [each for part in parts for each in part]
+        return [told[place] for place in order] if parts else None
 
     def _write(self, generate: Call, *args: Any, **kwargs: Any) -> Any:
         """Follow one ``generate``; one from within it drafts."""

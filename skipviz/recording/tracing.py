@@ -33,6 +33,7 @@ from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.events import GateEvents
 from skipviz.recording.inputs import encoded
 from skipviz.recording.statistics import HEAD_ROWS, TokenStatistics, concatenate, token_statistics
+from skipviz.recording.text_class import TextClass, logits_in, text_classes
 from skipviz.recording.windows import Window, plan_windows
 from skipviz.schema import Site
 from skipviz.text.arguments import checked
@@ -62,6 +63,7 @@ class _Recorded:
     matrices: dict[str, npt.NDArray[Any]]
     statistics: TokenStatistics | None
     context: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    text_class: TextClass | None = None
 
 
 @checked
@@ -92,7 +94,8 @@ def trace(
         Whether each text begins with the begin-of-sequence token; None: as the tokenizer does. It
         is a token of the trace without characters.
     statistics
-        Whether to keep loss, entropy and the five most likely next tokens.
+        Whether to keep loss, entropy and the five most likely next tokens; of a model that
+        predicts a class of a text, this class.
     plan
         Decisions to make instead of the gates; for a single text that fits one window.
     window
@@ -151,7 +154,6 @@ def trace(
             "text that is given runs every layer. Record a generation with skipviz.record, or "
             "leave family out of from_parts to trace the text."
         )
-    statistics = statistics and traits.predicts
     if not sites:  # routers may look ahead, or draw
         _check_causal(model)
     meter = Meter(sum(len(piece.ids) for piece in pieces), progress, stop)
@@ -161,14 +163,16 @@ def trace(
             run = _run(model, [pieces[i] for i in batch], statistics, plan, traits, sites, meter)
             recorded.update(zip(batch, run, strict=True))
     windowed = len(pieces) > len(documents)
+    parts = [recorded[i] for i in range(len(pieces))]
     return build_trace(
         model,
-        _columns(documents, encodings, [recorded[i].context for i in range(len(pieces))]),
+        _columns(documents, encodings, [part.context for part in parts]),
         {
-            name: np.concatenate([recorded[i].matrices[name] for i in range(len(pieces))])
-            for name in recorded[0].matrices
+            name: np.concatenate([part.matrices[name] for part in parts])
+            for name in parts[0].matrices
         },
-        statistics=_joined([recorded[i].statistics for i in range(len(pieces))]),
+        statistics=_joined([part.statistics for part in parts]),
+        classes=[part.text_class for part in parts for _ in part.context],
         policy=model.policy if plan is None else "forced",
         window=size if windowed else None,
         window_overlap=shared if windowed else None,
@@ -253,7 +257,8 @@ def _run(
     events = GateEvents()
     tokens = sum(len(piece.ids) for piece in pieces)
     # Tried before anything is watched.
-    apart = statistics and traits.in_backbone and has_logits_apart(model.model)
+    tokens_predicted = statistics and traits.predicts
+    apart = tokens_predicted and traits.in_backbone and has_logits_apart(model.model)
     states = traits.in_backbone and traits.predicts and (apart or not statistics)
     rounds = 1 + max((site.visit for site in sites), default=0)
     with (
@@ -264,14 +269,15 @@ def _run(
     kept = keep.to(model.device)
     matrices = events.matrices(len(sites), kept, silent=traits.silent)
     figures = None
-    if made is not None and statistics:
+    if made is not None and tokens_predicted:
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
         if figures.entropy.isnan().any():
             raise _not_finite(model, ids, mask, plan, kept, states=states)
     if not (traits.silent or isinstance(model.family, HasExits)):  # whose tokens may have left
         _check_scores(model, events, sites, matrices["score"], ids[keep])
     meter.advance(share)
-    return _cut(pieces, matrices, figures)
+    classes = text_classes(model.model, made) if made is not None and not traits.predicts else None
+    return _cut(pieces, matrices, figures, classes, whole=not traits.predicts)
 
 
 def _forward(
@@ -292,8 +298,7 @@ def _forward(
         if traits_of(model.family, model.model).predicts:
             inputs["use_cache"] = False
         output = model.model(**inputs)
-        found: Tensor | None = output.logits if logits else None
-        return found
+        return logits_in(output) if logits else None
 
     if plan is None:
         return run()
@@ -379,19 +384,27 @@ def _cut(
     pieces: list[_Piece],
     matrices: dict[str, npt.NDArray[Any]],
     statistics: TokenStatistics | None,
+    classes: list[TextClass | None] | None,
+    *,
+    whole: bool,
 ) -> list[_Recorded]:
-    """Give each piece its own rows, without those that the window before has reported."""
+    """Give each piece its own rows, without those that the window before has reported.
+
+    A model that reads a text as a whole lets each token see all others.
+    """
     recorded = []
     first = 0
-    for piece in pieces:
+    for place, piece in enumerate(pieces):
         rows = slice(first + piece.window.report - piece.window.start, first + len(piece.ids))
         first += len(piece.ids)
-        skipped = piece.window.report - piece.window.start
+        skipped, count = piece.window.report - piece.window.start, len(piece.ids)
+        seen = np.full(count, count) if whole else np.arange(count) + 1
         recorded.append(
             _Recorded(
                 matrices={name: matrix[rows] for name, matrix in matrices.items()},
                 statistics=None if statistics is None else statistics.rows(rows),
-                context=np.arange(skipped, len(piece.ids)) + 1,
+                context=seen[skipped:],
+                text_class=None if classes is None else classes[place],
             )
         )
     return recorded

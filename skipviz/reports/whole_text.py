@@ -5,12 +5,13 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.analysis.flops import CostSummary, compute_share, execution_rates, flops_known
+from skipviz.analysis.tokens.text_classes import predicted_classes
 from skipviz.plots.whole_text import (
     compute_share_figure,
     execution_rate_by_layer,
     layers_used_histogram,
 )
-from skipviz.readings.paths import loss_words
+from skipviz.readings.paths import class_reading, class_words, loss_words
 from skipviz.reports.sections import Drawing, Section, Table
 from skipviz.traces import Trace
 
@@ -30,7 +31,9 @@ def key_figures_of(trace: Trace, figures: CostSummary) -> list[tuple[str, str]]:
         ("Layers used, mean", f"{figures.layers_mean:.1f} of {figures.layers}"),
         ("Budget realised", _or_unknown(figures.budget, ".3f")),
         ("Whole-model FLOPs", _or_unknown(figures.flop_share, ".1%")),
-        ("Loss, mean", loss_words(trace, figures.loss)),
+        ("Predicted class", class_words(trace))
+        if trace.run["loss"].item() == "none"
+        else ("Loss, mean", loss_words(trace, figures.loss)),
     ]
 
 
@@ -48,13 +51,20 @@ def whole_text(trace: Trace, figures: CostSummary) -> Section:
     tables = [
         Table(
             name="tokens",
-            title="Tokens, those with the highest loss first",
+            title="Tokens, those with the highest loss first"
+            if trace.tokens["nll"].count()
+            else "Tokens",
             frame=trace.tokens,
             shown=trace.tokens.select(
                 "token", "text", "layers_used", "exit_depth", "surprisal", "nll", "entropy"
             ).sort("nll", descending=True, nulls_last=True, maintain_order=True),
         )
     ]
+    classes = predicted_classes(trace)
+    if classes.height:
+        tables.append(
+            Table(name="predicted-classes", title="Predicted class of each text", frame=classes)
+        )
     if rates.height:
         shown = rates.select("label", "tokens", "executed", "rate").sort("rate")
         tables.append(Table(
@@ -68,7 +78,8 @@ def whole_text(trace: Trace, figures: CostSummary) -> Section:
         title="How is compute spread over tokens and layers?",
         answer=[
             f"A token used {figures.layers_min:g} to {figures.layers_max:g} of {figures.layers} "
-            f"layers; the median is {figures.layers_median:g}."
+            f"layers; the median is {figures.layers_median:g}.",
+            *filter(None, [class_reading(trace)]),
         ],
         drawings=[
             Drawing(layers_used_histogram(trace), _used(figures)),

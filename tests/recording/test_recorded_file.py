@@ -49,6 +49,18 @@ def read(module: Any, inputs: Any, output: torch.Tensor) -> dict[str, Any]:
     return {"score": output[..., 0], "threshold": 0.0, "ran": output[..., 0] > 0}
 
 
+def test_a_class_comes_back(tmp_path: Path) -> None:
+    path = tmp_path / "run.jsonl"
+    with Recorder(path, sites=SITES, layers=LAYERS) as r:
+        told = {"class_label": [["good", "good"]], "class_prob": [[0.75, 0.75]]}
+        r.tokens([["a", " b"]], **told)
+        r.gate(0, ran=True)
+        r.tokens([["c"]])
+    tokens = open_recording(path)[0].tokens
+    assert tokens["class_label"].to_list() == ["good", "good", None]
+    assert tokens["class_prob"].to_list() == [0.75, 0.75, None]
+
+
 def test_a_batch_with_padding_and_a_decoded_token_come_back(tmp_path: Path) -> None:
     torch.manual_seed(0)
     model, path = Router().eval(), tmp_path / "run.jsonl"
@@ -226,6 +238,8 @@ def written(*lines: Any) -> io.BytesIO:
         ([HEAD | {"model": "\ud800"}], "half a character"),
         ([HEAD, TOKENS | {"text": ["\udfff", "b"]}], "line 2: it has half a character"),
         ([HEAD, TOKENS | {"nll": [10**400, 1]}], "nll has values that are not finite"),
+        ([HEAD, TOKENS | {"class_prob": [0.5, 1.5]}], "at class_prob"),
+        ([HEAD, TOKENS | {"class_prob": [0.5, None]}, GATE, END], "class that is not named"),
         ([HEAD, TOKENS | {"entropy": [1e39, 1]}], "entropy has values that are not finite"),
         ([HEAD, TOKENS, GATE | {"score": [1, 10**400]}], "score has values that are not finite"),
         ([HEAD, TOKENS, GATE | {"score": [1, 1e39]}], "score has values that are not finite"),

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.analysis.tokens.characters import new_characters
+from skipviz.analysis.tokens.text_classes import predicted_classes
 from skipviz.errors import InputError
 from skipviz.plots.lenses.lens import Lens
 from skipviz.plots.lenses.traced import token_column, traced_lenses
@@ -111,6 +112,7 @@ def payload(
     _add_tokens(packed, trace, tokens)
     _add_cells(packed, trace)
     sites, likely = _sites(packed, trace), _likely(packed, trace)
+    classes = predicted_classes(trace).select("first_token", "class_label", "class_prob")
     first = tokens["span"] != tokens["span"].shift(1, fill_value=-1)
     starts = tokens.with_row_index("at").filter(
         (pl.col("sequence") != pl.col("sequence").shift(1)).fill_null(True)
@@ -123,6 +125,8 @@ def payload(
         "texts": [text if own else "" for text, own in zip(tokens["text"], first, strict=True)],
         "sources": [[int(at), str(name)] for at, name in starts.select("at", "source").rows()],
         "likely": likely,
+        "nextToken": trace.run["loss"].item() != "none",
+        "classes": [list(row) for row in classes.rows()],
         "sites": sites,
         "count": len(trace),
         "layers": int(trace.run["layers"].item()),

@@ -23,7 +23,7 @@ from skipviz.app.state import on_canvas, state
 from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.plots.comparison.lenses import COMPARISON_LENSES, comparison_lenses
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.comparison.traces import traces_caveat, traces_reading
+from skipviz.readings.comparison.traces import classes_reading, traces_caveat, traces_reading
 from skipviz.traces import Trace
 
 OTHER_RUN = "compared with"
@@ -87,6 +87,8 @@ def _choose(others: dict[str, RecentRun]) -> RecentRun:
 def _show(request: Request, second: Request, found: TraceComparison) -> None:
     _paint(request, second, found)
     st.markdown(traces_reading(found))
+    if said := classes_reading(found):
+        st.markdown(plain(said))
     st.plotly_chart(plots.comparison_figure(found), key="comparison")
     if found.match != "none":
         st.caption("The canvas above can be coloured by what differs.")

@@ -45,6 +45,7 @@ from skipviz.readings.measured_cost import (
     saving_reading,
     work_of,
 )
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 ARRIVED = {
@@ -78,7 +79,8 @@ def _show_flops(whole: Trace, chosen: TokenRange) -> None:
     if not flops_known(trace):
         st.info(
             "Unknown: skipviz counts FLOPs for models in the Llama layout, and this one is of "
-            "another, or its gates are. Times can be measured all the same."
+            "another, or its gates are."
+            + ("" if needs_next_token(trace, "") else " Times can be measured all the same.")
         )
         return
     parts = flops_by_part(trace)
@@ -112,11 +114,9 @@ def _offer(request: Request, trace: Trace) -> None:
     st.subheader("Time on this machine")
     texts = trace.tokens["sequence"].n_unique()
     part = [f"of which the first {MOST_TEXTS} texts are run"] if texts > MOST_TEXTS else []
-    if trace.run["loss"].item() == "none":
-        st.info(
-            "The model reads a text as a whole and predicts no next token, so prefill and decode "
-            "cannot be timed. Trace the text with a model that predicts the next token."
-        )
+    told = needs_next_token(trace, "prefill and decode cannot be timed")
+    if told is not None:
+        st.info(told)
         return
     effort = Effort(f"cost {request.model}", len(trace))
     text_caption(trace, *part)

@@ -20,6 +20,7 @@ from skipviz.app.components.run_button import (
     how_far,
     jobs,
     outcome,
+    traced_now,
 )
 from skipviz.app.components.written_text import layers_scale, written_text
 from skipviz.app.generations import (
@@ -40,6 +41,7 @@ from skipviz.folders import FIRST
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.generation import comparison_reading, generation_reading
 from skipviz.readings.glossary import GLOSSARY
+from skipviz.readings.skipping import needs_next_token
 from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
@@ -65,8 +67,17 @@ def page() -> None:
     shown = _latest()
     if shown is not None:
         skipping_badges(shown.own.trace)
-    _inputs(state().chosen or Request(model=FIRST, documents=()))
+    chosen = state().chosen or Request(model=FIRST, documents=())
+    known = traced_now()
+    of_chosen = known is not None and known[0].model == chosen.model
+    told = needs_next_token(known[1], "it cannot write") if known and of_chosen else None
+    if told is None:
+        _inputs(chosen)
+    else:
+        st.info(told)
     run = state().runs.get(GENERATION_RUN)
+    if run is None and told is not None:
+        return
     if run is None:
         st.caption(
             "Enter a prompt and press **Generate**: the text comes token by token, each in the "

@@ -56,6 +56,7 @@ from skipviz.readings.layers import (
     specialty_reading,
     task_reading,
 )
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 WITHIN = (
@@ -185,9 +186,10 @@ def _difficulty(request: Request, traced: Trace) -> None:
         return
     tokens, correlations, parts = tables
     st.markdown(difficulty_reading(correlations))
-    measures = list(DIFFICULTIES)
+    # Of an encoder no loss is known.
+    measures = [each for each in DIFFICULTIES if parts.filter(measure=each).height]
     for first in range(0, len(measures), 2):
-        for column, measure in zip(st.columns(2), measures[first : first + 2], strict=True):
+        for column, measure in zip(st.columns(2), measures[first : first + 2], strict=False):
             figure = difficulty_curve(traced, parts, measure=measure)
             column.plotly_chart(figure, key=f"difficulty_{measure}")
     st.dataframe(
@@ -302,6 +304,8 @@ def _predictions(request: Request, traced: Trace) -> None:
         "longer changes. **Block Influence** is how much a layer changes the direction of the "
         "state. A layer counts as run if its last gated unit ran."
     )
+    if _lacks_next_token(traced, "there is no prediction after each layer to read"):
+        return
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> _Predicted:
         first, second = _halves(progress)
@@ -356,6 +360,8 @@ def _predictions(request: Request, traced: Trace) -> None:
 
 def _attention(request: Request, traced: Trace) -> None:
     st.subheader("Attention to tokens that skipped")
+    if _lacks_next_token(traced, "there is no loss with tokens hidden"):
+        return
     if not set(traced.sites["unit"]) & {"attn", "block"}:
         st.info(
             f"{plain(traced.run['model'].item())} never skips attention, so every token has run "
@@ -403,6 +409,8 @@ def _tasks(request: Request, traced: Trace) -> None:
         "and multiply numbers. Layers are counted at the tokens from which the right answer is "
         "predicted. Your text is not used here."
     )
+    if _lacks_next_token(traced, "it cannot write answers to prompts"):
+        return
 
     def run(model: SkipModel, progress: Progress, stop: Stop) -> TaskDepths:
         return task_depths(model, seed=SEED, progress=progress, stop=stop)
@@ -434,6 +442,14 @@ def _tasks(request: Request, traced: Trace) -> None:
         files="",
         model=model_line(request, traced),
     )
+
+
+def _lacks_next_token(traced: Trace, consequence: str) -> bool:
+    """Return whether the model predicts no next token, and say so."""
+    told = needs_next_token(traced, consequence)
+    if told is not None:
+        st.info(told)
+    return told is not None
 
 
 def _choose_feature(table: pl.DataFrame, key: str) -> str | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 
+import polars as pl
 import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.flops import cost_summary
-from skipviz.app.components.downloads import trace_csv, trace_file
+from skipviz.analysis.tokens.text_classes import predicted_classes
+from skipviz.app.components.downloads import csv_buttons, trace_csv, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.notebook_cell import FROM_TRACE, TRACE_FILE, notebook_cells
 from skipviz.app.components.plain_text import plain
@@ -19,7 +21,8 @@ from skipviz.app.token_range import chosen_range
 from skipviz.app.views.paths.own_column import offer_own_column
 from skipviz.plots.style.labels import said_of
 from skipviz.readings.glossary import GLOSSARY
-from skipviz.readings.paths import cost_reading, loss_words
+from skipviz.readings.paths import class_reading, class_words, cost_reading, loss_words
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 FIGURE = "Figure (HTML)"
@@ -79,6 +82,8 @@ def show_numbers(trace: Trace, *, whole: bool = True) -> None:
     others = f" and {len(names) - 1:,} more" if len(names) > 1 else ""
     figures = cost_summary(trace)
     st.markdown(cost_reading(trace, figures, whole=whole))
+    if said := class_reading(trace):
+        st.markdown(plain(said))
     st.caption(f"{plain(names[0])}{others}: {plain(said_of(trace))}")
     cells = [
         (
@@ -103,13 +108,27 @@ def show_numbers(trace: Trace, *, whole: bool = True) -> None:
             "time: a unit that is skipped for some tokens only is still computed here, and its "
             "result discarded for those tokens.",
         ),
-        (
-            "Loss",
-            loss_words(trace, figures.loss),
-            f"Mean over {'all' if whole else 'these'} tokens. {GLOSSARY['loss']}",
-        ),
     ]
+    if needs_next_token(trace, "there is none") is None:
+        mean = f"Mean over {'all' if whole else 'these'} tokens. {GLOSSARY['loss']}"
+        cells.append(("Loss", loss_words(trace, figures.loss), mean))
+    else:
+        cells.append(("Predicted class", class_words(trace), GLOSSARY["predicted class"]))
     key_figures(cells)
+    classes = predicted_classes(trace)
+    if classes.height > 1:
+        st.dataframe(
+            classes.select(
+                pl.col("source").alias("text"),
+                "tokens",
+                pl.col("class_label").alias("predicted class"),
+                pl.col("class_prob").round(4).alias("probability"),
+                pl.col("layers_used").round(2).alias("layers used, mean"),
+            ),
+            hide_index=True,
+            width="stretch",
+        )
+        csv_buttons({"Predicted classes": ("predicted-classes", classes)})
 
 
 def _downloads(trace: Trace) -> None:

@@ -44,6 +44,7 @@ from skipviz.readings.robustness import (
     surface_words,
     tails_words,
 )
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 TEXT_READ = "from skipviz.analysis.tokens.classes import text_of_tokens"
@@ -202,6 +203,10 @@ def _batch(request: Request) -> None:
 
 def _worst(request: Request, traced: Trace) -> None:
     st.subheader("Worst case")
+    told = needs_next_token(traced, "there is no loss to compare with the dense model's")
+    if told is not None:
+        st.info(told)
+        return
     st.caption(
         "The text is run again under the dense model. Where does skipping hurt, and how much of "
         "the "
@@ -290,7 +295,8 @@ def _shifts(
         return
     table = shift_of_decisions(words)
     st.markdown(plain(reading(table)))
-    for column, shown in zip(st.columns(len(CHANGE_AXES)), CHANGE_AXES, strict=True):
+    axes = [shown for shown in CHANGE_AXES if table[shown].count() or shown == "moved"]
+    for column, shown in zip(st.columns(len(CHANGE_AXES)), axes, strict=False):
         column.plotly_chart(change_figure(traced, table, shown=shown), key=f"{name} {shown}")
     csv_buttons(
         {

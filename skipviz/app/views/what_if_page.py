@@ -32,6 +32,7 @@ from skipviz.plots.lenses.found import WHAT_IF, what_if_lens
 from skipviz.readings.budgets import has_thresholds
 from skipviz.readings.counterfactual import caveat_reading, what_if_reading
 from skipviz.readings.glossary import GLOSSARY
+from skipviz.readings.skipping import needs_next_token
 from skipviz.traces import Trace
 
 WHAT_IF_RUN = "what if"
@@ -77,7 +78,8 @@ def page() -> None:
     if known is None:
         return
     request, traced = known
-    if (problem := one_window(traced)) is not None:
+    lossless = needs_next_token(traced, "there is no loss that other decisions could change")
+    if (problem := lossless or one_window(traced)) is not None:
         st.info(problem)
         return
     st.markdown(

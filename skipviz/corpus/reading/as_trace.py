@@ -9,7 +9,7 @@ import numpy.typing as npt
 import polars as pl
 
 from skipviz.corpus.format import SITE_LISTS, score_column
-from skipviz.schema import MATRICES, RUN, SITES, TOKENS
+from skipviz.schema import CLASS_COLUMNS, MATRICES, RUN, SITES, TOKENS
 from skipviz.traces import NUMPY, Trace
 
 THRESHOLD_RULES = ("gt", "ge", "lt")
@@ -52,7 +52,8 @@ def trace_of_rows(
     ends = pl.col("span").max().over("document") + 1
     first = pl.int_range(pl.len()).over("document") == 0
     before = pl.when(first).then(ends).otherwise(0).cum_sum() - ends
-    unknown = {name: pl.lit(None) for name in ("top_ids", "top_probs", "top_texts")}
+    kept_nowhere = ("top_ids", "top_probs", "top_texts", *CLASS_COLUMNS)
+    unknown = {name: pl.lit(None) for name in kept_nowhere}
     tokens = named.with_columns(
         token=pl.int_range(pl.len()),
         sequence=sequence,

@@ -18,6 +18,7 @@ from skipviz.families import Plan
 from skipviz.families.powers import CanDrawPlans, CanFlip, CanForce, Place, traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.events import GateEvents
+from skipviz.recording.text_class import logits_in
 from skipviz.recording.tracing import trace
 from skipviz.schema import Site
 from skipviz.traces import Trace
@@ -122,8 +123,7 @@ class Subject:
         with torch.inference_mode(), family.force(model, Plan(plan)):
             began = time.perf_counter()
             output = model(input_ids=self.ids, **({"use_cache": False} if self.predicts else {}))
-            logits = output.logits if hasattr(output, "logits") else output[0]
-            logits.flatten()[-1].item()  # waits for the device
+            logits_in(output).flatten()[-1].item()  # waits for the device
             return time.perf_counter() - began
 
     @property
@@ -191,8 +191,7 @@ class Subject:
         signs = np.array([site.polarity or np.nan for site in self.sites], dtype=np.float32)
         margin = (found["score"] - found["threshold"]) * (signs if observed else 1)
         return Run(
-            # Encoders of older code return a tuple.
-            logits=(output.logits if hasattr(output, "logits") else output[0]).detach(),
+            logits=logits_in(output),
             count=found["exec_count"],
             score=found["score"],
             margin=margin.astype(np.float32),

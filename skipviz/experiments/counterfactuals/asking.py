@@ -204,6 +204,11 @@ class Asking:
 
 def check_trace(model: SkipModel, trace: Trace) -> None:
     """Raise ``InputError`` unless a trace is one that questions can be asked about."""
+    if trace.run["loss"].item() == "none":
+        raise InputError(
+            "The model reads a text as a whole and predicts no next token, so there is no loss "
+            "that other decisions could change. Trace the text with a model that predicts one."
+        )
     sequences = trace.tokens["sequence"].n_unique()
     if sequences != 1 or trace.tokens["context"].to_list() != list(range(1, len(trace) + 1)):
         raise InputError(

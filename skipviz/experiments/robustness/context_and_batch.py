@@ -18,6 +18,7 @@ from skipviz.arrays import Bools, Ints
 from skipviz.errors import InputError
 from skipviz.experiments.robustness.perturbations import Surface, surface
 from skipviz.experiments.robustness.surface import aligned_words, beginnings, check_gates
+from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.progress import Progress, no_progress
 from skipviz.recording.tracing import BATCH_TOKENS, trace
@@ -154,6 +155,11 @@ def batch_changes(
         If ``stop`` was set.
     """
     check_gates(model)
+    if not traits_of(model.family, model.model).batchable:
+        raise InputError(
+            f"Texts are run one by one in {model.name}, whose decisions may depend on the batch, "
+            "so there is no batch to compare with. The check-up tries one (SKV005)."
+        )
     if model.dtype != "float32":
         raise InputError(
             f"In {model.dtype} rounding alone turns many decisions over. Load the model with "

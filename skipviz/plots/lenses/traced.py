@@ -11,6 +11,12 @@ from skipviz.traces import Trace
 
 DECISION = ("skipped", "ran")
 """What a decision is."""
+OF_PREDICTIONS = {
+    "loss on the next token": "nll",
+    "surprisal": "surprisal",
+    "entropy": "entropy",
+}
+"""Lenses of what is predicted at each token, and the columns that hold them."""
 
 
 def traced_lenses(trace: Trace) -> list[Lens]:
@@ -24,9 +30,9 @@ def traced_lenses(trace: Trace) -> list[Lens]:
     Returns
     -------
     list of Lens
-        Of tokens: layers used, loss on the next token, surprisal, entropy. Of cells, if the model
-        has gates: decision, and score minus threshold, which is positive where the score speaks
-        for running, whatever its polarity.
+        Of tokens: layers used; loss on the next token, surprisal and entropy, if the model predicts
+        one. Of cells, if the model has gates: decision, and score minus threshold, which is
+        positive where the score speaks for running, whatever its polarity.
     """
     fewest, most = layers_used_range(trace)
     tokens = [
@@ -47,11 +53,8 @@ def traced_lenses(trace: Trace) -> list[Lens]:
                 ends=LOSS_RANGE,
                 colours="loss",
             )
-            for name, column in (
-                ("loss on the next token", "nll"),
-                ("surprisal", "surprisal"),
-                ("entropy", "entropy"),
-            )
+            for name, column in OF_PREDICTIONS.items()
+            if trace.run["loss"].item() != "none"
         ),
     ]
     if not trace.sites.height:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from skipviz.analysis.comparison import TraceComparison
+from skipviz.analysis.tokens.text_classes import predicted_classes
 
 _ALIKE = 5e-5
 """Nats per character below which surprisal is called the same."""
@@ -52,7 +53,33 @@ def traces_caveat(found: TraceComparison) -> str:
     )
 
 
+def classes_reading(found: TraceComparison) -> str:
+    """Say whether two runs predict the same class of a text; nothing where they predict none.
+
+    Parameters
+    ----------
+    found
+        What ``skipviz.compare_traces`` returned.
+    """
+    one, two = (predicted_classes(trace) for trace in (found.trace, found.other))
+    if found.match == "none" or not one.height or one.height != two.height:
+        return ""
+    if one.height > 1:
+        same = int((one["class_label"] == two["class_label"]).sum())
+        return f"They predict the same class for {same:,} of {one.height:,} texts."
+    names = ("class_label", "class_prob")
+    return " ".join(
+        f"The {which} run predicts the class {label}"
+        + ("." if prob is None else f", with a probability of {prob:.1%}.")
+        for which, (label, prob) in zip(
+            ("first", "second"), (each.select(names).row(0) for each in (one, two)), strict=True
+        )
+    )
+
+
 def _loss(found: TraceComparison) -> str:
+    if all(trace.run["loss"].item() == "none" for trace in (found.trace, found.other)):
+        return "Neither predicts the next token, so there are no losses to compare."
     more = found.more_surprisal
     if more is None:
         return "Which predicts the text better is unknown, because losses are."

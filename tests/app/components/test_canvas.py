@@ -264,3 +264,20 @@ def test_the_browser_gets_the_colours_of_the_figures() -> None:
     assert sent["ramps"]["support"]["light"] == palette.MARGINS
     grey, share = sent["skipped"]
     assert f"rgba({', '.join(map(str, grey))}, {share})" == palette.SKIPPED
+
+
+def test_classes_go_in_place_of_the_next_token() -> None:
+    trace = make_trace(tokens=TOKENS, sequences=2)
+    sent = payload(trace, key="k")
+    assert (sent["nextToken"], sent["classes"]) == (True, [])
+    second = int(trace.tokens["sequence"].arg_max() or 0)
+    tokens = trace.tokens.with_columns(
+        class_label=pl.when(sequence=0).then(pl.lit("good")),
+        class_prob=pl.when(sequence=0).then(pl.lit(0.5, dtype=pl.Float32)),
+    )
+    run = trace.run.with_columns(loss=pl.lit("none"))
+    sent = payload(skipviz.Trace(run, trace.sites, tokens, trace.matrices), key="k")
+    assert (sent["nextToken"], sent["classes"]) == (False, [[0, "good", 0.5], [second, None, None]])
+    assert [lens["name"] for lens in sent["lenses"]] == [
+        "layers used", "decision", "score minus threshold"
+    ]  # fmt: skip

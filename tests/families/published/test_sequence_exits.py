@@ -11,6 +11,7 @@ import torch
 
 import skipviz
 from skipviz.app.components.canvas_payload import span_texts
+from skipviz.experiments.robustness.context_and_batch import batch_changes
 from skipviz.families.published import deebert as deebert_family
 from skipviz.readings.paths import loss_words
 from skipviz.readings.skipping import skipping_notes
@@ -74,7 +75,7 @@ def test_there_is_no_loss_and_pages_say_so() -> None:
     assert trace.run["loss"].item() == "none"
     assert trace.tokens["nll"].null_count() == trace.tokens["surprisal"].null_count() == len(trace)
     labels = [note.label for note in skipping_notes(trace)]
-    assert labels == ["one decision per text", "no next token"]
+    assert labels == ["one decision per text", "no next token", "not causal"]
     assert loss_words(trace, None) == "none"
 
 
@@ -126,3 +127,15 @@ def test_a_planted_fault_is_noticed(fault: str, monkeypatch: pytest.MonkeyPatch)
     model = wrapped("entropy")
     found = {each.code: each.outcome for each in skipviz.check(model).findings}
     assert found["SKV007"] == "issue"
+
+
+def test_what_needs_the_next_token_or_a_batch_says_why_it_is_refused() -> None:
+    model = wrapped("patience")
+    trace = skipviz.trace(model, TEXTS[0])
+    with pytest.raises(skipviz.InputError, match="no loss that other decisions could change"):
+        skipviz.what_if(model, trace, sites={(0, "L1.block"): False})
+    with pytest.raises(skipviz.InputError, match="so it cannot write"):
+        skipviz.generate(model, TEXTS[0])
+    # Each text is run alone, so that nothing could differ whatever a batch does.
+    with pytest.raises(skipviz.InputError, match="there is no batch to compare with"):
+        batch_changes(model, [skipviz.Document("a", tiny.TEXT)])

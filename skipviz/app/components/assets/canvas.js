@@ -114,6 +114,7 @@ function load(view, data) {
     view.trace = readTrace(data);
     view.compact = data.compact;
     view.root.classList.toggle("compact", data.compact);
+    view.root.querySelector(".most-wrong").classList.toggle("hidden", !data.nextToken);
     view.start = 0;
     view.lastSite = 0;
     view.root.style.setProperty("--text-height", data.height + "px");

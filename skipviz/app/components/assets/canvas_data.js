@@ -51,6 +51,7 @@ function readTrace(data) {
     forced: forced && unpackBits(forced, cells),
     scores, margin: new Float32Array(cells), likely: data.likely,
     likelyOf: part("likelyOf"), likelyWords: part("likelyWords"), likelyIds: part("likelyIds"), likelyShares: part("likelyShares"),
+    nextToken: data.nextToken, classes: data.classes,
     ...sequences(data.sources, count),
   };
   trace.context = part("context") ?? contexts(data.sources, count);
@@ -105,6 +106,12 @@ function decisionOf(trace, token, place) {
     site, limit, margin, score, ran: times > 0,
     word: (times === 0 ? "skipped" : times === 1 ? "ran" : `ran ${times} times`) + (trace.forced?.[at] ? ", forced" : ""),
   };
+}
+
+/** The class that was predicted of a token's text, and its probability; null where unknown. */
+function classOf(trace, token) {
+  const found = trace.classes.findLast(([start]) => start <= token);
+  return found && found[1] !== null ? { label: found[1], share: found[2] } : null;
 }
 
 /** The most likely tokens after one token, the most likely first; null where unknown. */

@@ -38,7 +38,8 @@ function drawPanel(view) {
   if (!tokens.length) {
     view.panel.replaceChildren(
       make("h3", "No token selected"),
-      make("p", "Click a token in the text or a cell of the map, or use the arrow keys in the text, to see its path through the layers. Shift+click pins up to four tokens to compare them. Press ? for all keys."));
+      make("p", "Click a token in the text or a cell of the map, or use the arrow keys in the text, to see its path through the layers. Shift+click pins up to four tokens to compare them. Press ? for all keys."),
+      ...(view.trace.classes.length <= 1 ? predictedClass(view, 0) : []));
     return;
   }
   const focus = view.token ?? tokens[0].token;
@@ -46,8 +47,9 @@ function drawPanel(view) {
     heading(view, focus),
     ...(view.site === null || view.token === null ? [] : [cellWords(view), ...flipWords(view)]),
     numbers(view, tokens),
+    ...predictedClass(view, focus),
     ...(view.trace.sites.length ? [path(view, tokens)] : [make("p", "This model has no gates: every layer ran.")]),
-    nextTokens(view, focus),
+    ...(view.trace.nextToken ? [nextTokens(view, focus)] : []),
     ...(view.trace.sites.length ? [sitesTable(view, tokens, open)] : []));
 }
 
@@ -119,10 +121,11 @@ function numbers(view, tokens) {
   const nats = (values) => (token) => inNats(values[token]);
   table.append(
     row("Context", (token) => countWords(trace.context[token])),
-    row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)),
-    row("Loss on next", nats(trace.nll)),
-    row("Surprisal", nats(trace.surprisal)),
-    row("Entropy", nats(trace.entropy)));
+    row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)));
+  if (trace.nextToken)
+    table.append(row("Loss on next", nats(trace.nll)), row("Surprisal", nats(trace.surprisal)), row("Entropy", nats(trace.entropy)));
+  if (trace.classes.length > 1 && tokens.length > 1)
+    table.append(row("Class of its text", (token) => classOf(trace, token)?.label ?? "unknown"));
   if (!["used", "nll", "surprisal", "entropy"].includes(lens.stored))
     table.append(row(lens.ofCells ? `${lens.name}, ${trace.sites[siteNow(view)].label}` : lens.name, (token) => valueWords(lens, valueOf(view, lens, token, siteNow(view)))));
   return table;
@@ -203,6 +206,18 @@ function sitesTable(view, tokens, open) {
   details.open = open;
   write();
   return details;
+}
+
+/** The class that the model predicts of a token's text; nothing if it predicts the next token. */
+function predictedClass(view, token) {
+  const { trace } = view;
+  if (!trace.classes.length && trace.nextToken) return [];
+  const whole = make("section", undefined, { class: "text-class" }), found = classOf(trace, token);
+  whole.append(make("h4", "Predicted class of the text"));
+  const share = found && (found.share === null ? "unknown" : `${(100 * found.share).toFixed(1)}%`);
+  whole.append(make("p", found ? `“${found.label}”, probability ${share}` : "Unknown."));
+  if (!trace.nextToken) whole.append(make("p", "The model reads the text as a whole and predicts no next token, so there is no loss."));
+  return [whole];
 }
 
 /** The most likely next tokens, and which of them came. */

@@ -184,7 +184,7 @@ function describe(view, token, place) {
     quoted(view, token),
     `token ${token}, id ${trace.id[token] < 0 ? "unknown" : trace.id[token]}, context ${countWords(trace.context[token])}`,
     `layers used ${Number.isNaN(trace.used[token]) ? "unknown" : trace.used[token]} of ${trace.layers}`,
-    `surprisal ${inNats(trace.surprisal[token])}, loss on next token ${inNats(trace.nll[token])}`,
+    ...(trace.nextToken ? [`surprisal ${inNats(trace.surprisal[token])}, loss on next token ${inNats(trace.nll[token])}`] : []),
   ];
   const at = place ?? (lens.ofCells ? siteNow(view) : null);
   if (!["used", "nll", "surprisal", "ran", "margin"].includes(lens.stored))
