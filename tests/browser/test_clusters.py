@@ -18,7 +18,13 @@ from tests.browser.conftest import PageLog, Screenshot
 from tests.browser.counted_runs import runs
 from tests.browser.long_texts import TOKENS, long_texts
 from tests.browser.resting import saved, saved_rows
-from tests.browser.tracing import expect_no_sample, expect_sample, expect_upload, side_bar_upload
+from tests.browser.tracing import (
+    expect_sample,
+    expect_text,
+    expect_titles,
+    expect_upload,
+    side_bar_upload,
+)
 
 RUN_SECONDS = 600_000
 CLUSTERED = ".st-key-cluster_text .tokens"
@@ -38,7 +44,10 @@ def trace_files(page: Page, url: str, paths: list[Path]) -> None:
     side_bar_upload(page).set_input_files(paths)
     expect_upload(page)
     page.get_by_role("button", name="Trace the text").click()
-    expect_no_sample(page)
+    if len(paths) == 1:
+        expect_text(page, paths[0].read_text("utf-8"))
+    else:
+        expect_titles(page, [path.name for path in paths])
 
 
 def lit(page: Page) -> set[int]:
