@@ -1,9 +1,10 @@
 """Whether ``torch.compile`` helps: prefill and decoding, compiled over not compiled.
 
-``python benchmarks/compiled.py [MODEL] [--budget 0.65] [--rounds 5]``: prefill of 512 tokens with
-the logits of the last one, of the dense, the masked and the gathered model. What decides from data
-ends a compiled graph, so the gathered one is compiled in parts. Medians of alternating runs as
-ratios to the same model as it is, the seconds until the first result, and whether logits agree.
+``PYTHONPATH=. python benchmarks/compiled.py [MODEL] [--budget 0.65] [--rounds 5]``: prefill of 512
+tokens with the logits of the last one, of the dense, the masked and the gathered model. What
+decides from data ends a compiled graph, so the gathered one is compiled in parts. Medians of
+alternating runs as ratios to the same model as it is, the seconds until the first result, and
+whether logits agree.
 """
 
 from __future__ import annotations

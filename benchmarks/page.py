@@ -1,9 +1,9 @@
 """How long the page takes to open and to colour a text in a real browser; what the canvas takes.
 
-``python benchmarks/page.py [canvas] [opening] [pages] [text]``; all of them if none is named. The
-time to colour a text is held against the bare run of the model on the same text, taken right after
-each, so that the ratio says what the page adds. The canvas is measured alone, with planted numbers
-and 60 sites, from the event to the frame that shows it.
+``PYTHONPATH=. python benchmarks/page.py [canvas] [opening] [pages] [text]``; all of them if none
+is named. The time to colour a text is compared with the bare run of the model on the same text,
+taken right after each, so that the ratio says what the page adds. The canvas is measured alone,
+with planted numbers and 60 sites, from the event to the frame that shows it.
 """
 
 from __future__ import annotations
