@@ -14,15 +14,25 @@ from skipviz.traces import Trace
 
 
 def check_traced(model: SkipModel, trace: Trace) -> None:
+    """Check that a trace is of a model as it is given, which is on one device.
+
+    Raises
+    ------
+    InputError
+        As ``check_own_trace``, or if the model is spread over several devices.
+    """
+    check_not_spread(model.model, "Running a trace again")
+    check_own_trace(model, trace)
+
+
+def check_own_trace(model: SkipModel, trace: Trace) -> None:
     """Check that a trace is of a model as it is given; what the trace does not know is let pass.
 
     Raises
     ------
     InputError
-        If sites, weights, configuration or thresholds are others, the model is spread over several
-        devices, or it is in training mode.
+        If sites, weights, configuration or thresholds are others, or it is in training mode.
     """
-    check_not_spread(model.model, "Running a trace again")
     check_evaluating(model)
     labels = [site.label for site in model.family.sites(model.model)]
     if trace.sites["label"].to_list() != labels:

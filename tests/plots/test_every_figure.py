@@ -117,6 +117,9 @@ FIGURES: dict[str, Callable[[], go.Figure]] = {
     "next_tokens": lambda: plots.next_tokens(TRACE, 3),
     "probe_accuracy": lambda: plots.probe_accuracy(TRACE, PROBES, feature="kind"),
     "probe_selectivity": lambda: plots.probe_selectivity(TRACE, PROBES, feature="kind"),
+    "quality_by_class": lambda: plots.quality_by_class(
+        TRACE, quality_by(CELLS.with_columns(kind=pl.lit("word")), "kind").with_columns(tokens=20)
+    ),
     "ranking_by_layer": lambda: plots.ranking_by_layer(TRACE, quality_by(CELLS, "label")),
     "reliability_figure": lambda: plots.reliability_figure(TRACE, reliability(CELLS)),
     "settled_histogram": lambda: plots.settled_histogram(

@@ -33,7 +33,7 @@ from skipviz.experiments.attribution.target import (
     watched,
 )
 from skipviz.experiments.decision_audit import audit
-from skipviz.experiments.same_model import check_traced
+from skipviz.experiments.same_model import check_own_trace
 from skipviz.families.hooks import Hook, after, hooked
 from skipviz.families.powers import CanFlip, SkippableUnit
 from skipviz.models import SkipModel
@@ -123,7 +123,7 @@ def attribute_depth(
     >>> max(abs(miss) for miss in found.deltas) < 0.5  # what the shares miss of the difference
     True
     """
-    check_traced(model, trace)
+    check_own_trace(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     if target is not None and target.kind == "score":
         raise InputError("Scores are decided on the way; attribute a loss or a word over depth.")

@@ -34,7 +34,7 @@ from skipviz.experiments.attribution.target import (
     resolved,
     watched,
 )
-from skipviz.experiments.same_model import check_traced
+from skipviz.experiments.same_model import check_own_trace
 from skipviz.families import Plan
 from skipviz.families.hooks import after, hooked
 from skipviz.families.powers import CanDraw, CanFlip, CanSlope, force
@@ -145,7 +145,7 @@ def attribute(
     (['token', 'attribution'], 6)
     """
     check_seed(seed)
-    check_traced(model, trace)
+    check_own_trace(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     from captum import attr  # slow to import
 

@@ -29,7 +29,7 @@ from skipviz.experiments.hidden_states.states import (
     sampled_tokens,
     trace_windows,
 )
-from skipviz.experiments.same_model import check_traced
+from skipviz.experiments.same_model import check_own_trace
 from skipviz.families import Plan
 from skipviz.families.hooks import Hook, after, before, hooked
 from skipviz.families.llama import (
@@ -135,7 +135,7 @@ def attention_paid(
     Stopped
         If ``stop`` was set.
     """
-    check_traced(model, trace)
+    check_own_trace(model, trace)
     model = with_runtime(model, "masked")  # whose units can be taken apart
     gated = _gated_attention(model)
     if not len(trace):

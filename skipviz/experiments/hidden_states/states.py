@@ -16,7 +16,7 @@ from torch import Tensor
 
 from skipviz.arrays import Ints
 from skipviz.errors import InputError
-from skipviz.experiments.same_model import check_traced
+from skipviz.experiments.same_model import check_own_trace
 from skipviz.families.hooks import after, before, hooked
 from skipviz.families.llama import decoder_layers, states_given, states_made
 from skipviz.models import SkipModel
@@ -83,7 +83,7 @@ def record_states(
     Stopped
         If ``stop`` was set.
     """
-    check_traced(model, trace)
+    check_own_trace(model, trace)
     if not len(trace):
         raise InputError("The trace has 0 tokens, so there are no states to record; trace a text.")
     kept = sampled_tokens(trace, most, seed=seed)

@@ -21,6 +21,7 @@ from skipviz.experiments.timing.weights_read import bytes_saved, weights_read
 from skipviz.families.fixed_rates.modules import install_rates
 from skipviz.progress import Meter, no_progress
 from tests import encoders, published, tiny
+from tests.hooking import hooks_on
 
 FLAT = 2 * 32 * 32 + 2 * 32 * 16
 """Weights of an attention of ``tiny.backbone``."""
@@ -116,9 +117,7 @@ def test_savings_and_parts_agree_with_the_times(found: skipviz.Cost) -> None:
 
 
 def test_no_hook_stays(measured: tuple[skipviz.SkipModel, skipviz.Trace, skipviz.Cost]) -> None:
-    hooks = [len(each._forward_hooks) + len(each._forward_pre_hooks)
-             for each in measured[0].model.modules()]  # fmt: skip
-    assert sum(hooks) == 0
+    assert hooks_on(measured[0].model) == 0
 
 
 def test_parts_lie_in_each_other_and_add_up() -> None:
