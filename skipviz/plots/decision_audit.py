@@ -157,6 +157,7 @@ def quality_by_class(trace: Trace, table: pl.DataFrame) -> go.Figure:
         )
     )
     figure.update_xaxes(title="regret per token (nats)")
+    figure.update_yaxes(title="class of token", automargin=True)
     dress(figure, trace, title="Which tokens lose the most", height=170 + 32 * len(names))
     return figure.update_layout(showlegend=False, margin={"l": 120, "b": 60})
 
