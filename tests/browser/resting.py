@@ -12,8 +12,8 @@ from pathlib import Path
 
 from playwright.sync_api import Page
 
-from tests.browser.tracing import RUN_MS
-
+RUN_MS = 240_000
+"""For a run of a model, or an app that has just started, on a busy machine."""
 REST_MS = 800
 """For how long no run may be under way."""
 

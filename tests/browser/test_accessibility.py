@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from skipviz.app.main import PAGES
+from tests.browser.resting import rest
 from tests.browser.tracing import expect_sample
 
 GRAVE = ("serious", "critical")
@@ -16,7 +17,7 @@ GRAVE = ("serious", "critical")
 
 def grave_findings(page: Page) -> list[str]:
     """Return what axe-core finds serious or critical, a line each."""
-    expect(page.locator("[data-test-script-state=notRunning]")).to_be_attached()
+    rest(page)  # while a run is under way, what is old is faint
     found: list[dict[str, Any]] = Axe().run(page).response["violations"]
     return [
         f"{violation['id']}: {node['target']} {node['html'][:200]}"
