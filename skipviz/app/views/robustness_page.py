@@ -305,7 +305,7 @@ def _shifts(
         }
     )
     notebook_cells(
-        *(f"skipviz.plots.change_figure(trace, table, shown={each!r})" for each in CHANGE_AXES),
+        *(f"skipviz.plots.change_figure(trace, table, shown={each!r})" for each in axes),
         imports=[
             TEXT_READ,
             "from skipviz.analysis.robustness.decision_shift import shift_of_decisions",
