@@ -28,8 +28,11 @@ from tests.browser.chromium import FLAGS, find_chromium
 ROOT = Path(__file__).parents[1]
 SENTENCE = "The keeper counted the ships again, number {}, and wrote them down. "
 ROUNDS = 5
-COLOURED = "() => document.querySelector('.st-key-workbench .tokens span.selected')"
-CONTAINS = "words => document.querySelector('.tokens')?.textContent.includes(words)"
+SHADOWS = "[...document.querySelectorAll('.st-key-workbench *')].map(each => each.shadowRoot)"
+"""The roots that components draw in, which a selector of the document does not see into."""
+COLOURED = f"() => {SHADOWS}.some(root => root?.querySelector('.tokens span.selected'))"
+CONTAINS = f"""words => {SHADOWS}.some(
+    root => root?.querySelector('.tokens')?.textContent.includes(words))"""
 OPENED = """before => document.querySelector("[data-test-script-state=notRunning]")
     && ![before, undefined].includes(document.querySelector("h2")?.textContent)"""
 WINDOW = {"width": 1440, "height": 900}
@@ -43,8 +46,8 @@ def text(number: int) -> str:
 
 
 def until(page: Page, script: str, arg: str = "") -> None:
-    """Wait until a script is true, looking at each frame; tests look once a second."""
-    page.wait_for_function(script, arg=arg, polling="raf", timeout=120_000)
+    """Wait until a script is true; looked at 20 times a second, as each look takes from the run."""
+    page.wait_for_function(script, arg=arg, polling=50, timeout=120_000)
 
 
 def seconds_to_colour(page: Page, words: str) -> float:

@@ -28,6 +28,9 @@ POLL_SECONDS = 0.2
 """Between two looks at how far a run is that the page waits for."""
 SHORT_SECONDS = 3.0
 """For which the text's run is waited for before the page is drawn again."""
+SHORT_TOLD_SECONDS = 0.8
+"""Between two times that this waiting says how far the run is: a browser takes time to draw it,
+which on two cores is time that the run has not."""
 
 Result = TypeVar("Result")
 
@@ -243,10 +246,13 @@ def wait_shortly(name: str) -> None:
     with place.container():
         bar = st.progress(0.0)
         st.button("Stop", key=f"stop at once {name}", on_click=give_up, args=(name,))
+    told = time.monotonic()
     while run.under_way and time.monotonic() < end:
         futures.wait([run.job.future], POLL_SECONDS)
-        # The name of a folder is in it. Here the press of a button ends the waiting, too.
-        bar.progress(run.job.share, text=plain(how_far(run.job, before=jobs().before(run.job))))
+        state()  # looked up, since that is where the press of a button ends the waiting
+        if time.monotonic() >= told + SHORT_TOLD_SECONDS:
+            told = time.monotonic()  # the name of a folder is in what is said
+            bar.progress(run.job.share, text=plain(how_far(run.job, before=jobs().before(run.job))))
     place.empty()
 
 

@@ -36,8 +36,9 @@ LESS_ROOM = """<style>
   .stMain .stColumn:has(.stPlotlyChart) { min-width: 100%; }
   .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
 }
-[data-testid="stStatusWidget"] button { display: none; }
-.stMain *, [data-testid="stStatusWidget"] * {
+[data-testid="stStatusWidget"] button, [data-testid="stStatusWidget"] svg { display: none; }
+[data-testid="stStatusWidgetRunningIcon"]::after { content: "Running …"; font-size: 0.8rem; }
+.stMain *, [data-testid="stStatusWidget"], [data-testid="stStatusWidget"] * {
   animation: none !important; transition: none !important;
 }
 @media (min-width: 641px) {
