@@ -19,7 +19,7 @@ from skipviz.app.components.run_button import (
 from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.kept_session import offer_session_file
 from skipviz.app.frame.opening import is_sample, open_at_start, sample
-from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
+from skipviz.app.frame.recent_runs import bring_back, offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
 from skipviz.app.frame.text_canvas import text_canvas
 from skipviz.app.frame.tour import offer_tour, page_is_shown, show_tour
@@ -77,7 +77,8 @@ def draw_in_frame(page: Callable[[], None], go_to: Callable[[str], None]) -> Non
     st.html(LESS_ROOM)
     state().waits_shown.clear()
     state().offered.clear()
-    open_at_start()
+    if (named := open_at_start()) is not None:
+        bring_back(named)
     side_bar = st.sidebar.container()
     _side_bar(side_bar)
     _text(go_to)
@@ -111,8 +112,11 @@ def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
         if not warm_up().has_imported:
             _wait_for_models()
             return
-        from skipviz.app.frame.inputs import choose
+        from skipviz.app.frame.inputs import choose, fill_in
 
+        if (shown := state().to_fill_in) is not None:
+            fill_in(shown)
+            state().to_fill_in = None
         request = choose()
     if request is not None:
         recent_runs().add(this_visitor(), request)
