@@ -43,7 +43,7 @@ def test_map_shows_what_ran_layer_by_layer() -> None:
         assert (shown[[0, 5]] == 1).all(), "ungated layers ran"
     assert {part.z.dtype for part in heatmaps(figure)} == {np.dtype(np.uint8)}
     assert names(figure) == ["attention ran", "MLP ran", "skipped", "always runs (no gate)"]
-    assert figure.layout.yaxis.title.text == "attention: layer"
+    assert figure.layout.yaxis.title.text == "attention:<br>layer"
     assert figure.layout.yaxis2.title.text == "MLP: layer"
     assert figure.layout.meta["provenance"] == figure.layout.title.subtitle.text.replace(
         "<br>", " · "

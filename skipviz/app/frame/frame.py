@@ -32,6 +32,10 @@ from skipviz.traces import Trace
 LESS_ROOM = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
+.stMain .stColumn:has(.stPlotlyChart) { min-width: min(100%, 20rem); }
+.stElementContainer:has(.stPlotlyChart) { box-sizing: content-box; padding-top: 1.75rem; }
+.stPlotlyChart .js-plotly-plot { overflow: visible !important; }
+.stPlotlyChart .modebar-container { top: -1.75rem !important; }
 @media (max-width: 1100px) {
   .stMain .stColumn:has(.stPlotlyChart) { min-width: 100%; }
   .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
@@ -50,7 +54,8 @@ LESS_ROOM = """<style>
 .stButtonGroup [data-selected="true"] p { color: light-dark(#0e1216, #e8ecef); }
 </style>"""
 """Streamlit leaves more room around a page than a canvas can spare, cuts figures and names of
-downloads beside each other where the window is narrow, and writes what is chosen too faintly. It
+downloads beside each other where the window is narrow, lays the buttons of a figure over its title,
+and writes what is chosen too faintly. It
 hides pages whose names would fit, and its button to stop leaves a run of a model going. What it
 moves while a model runs takes time from that run, where a browser draws without a GPU."""
 OPENING_SECONDS = 0.8
