@@ -133,7 +133,7 @@ def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     lenses = comparison_lenses(found)
     for name in set(COMPARISON_LENSES) - {lens.name for lens in lenses}:
         on.unpaint(name)  # of the run that was compared before
-    on.paint(f"comparison with {second.key}", lambda: lenses)
+    on.paint(f"comparison with {second.key}", lambda: lenses, offered=True)
 
 
 def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:

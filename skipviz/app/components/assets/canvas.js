@@ -9,6 +9,7 @@ export default function (component) {
   if (!view) {
     view = mount(parentElement);
     VIEWS.set(parentElement, view);
+    window.skipvizLensChosen ??= view.wantedLens !== null;
   }
   view.send = setStateValue;
   view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
@@ -157,6 +158,8 @@ function selectAtFirst(view, first) {
     view.token = named.token;
     view.site = named.site;
   }
+  if (named?.range) view.range = named.range;
+  if (named?.pins.length) view.pins = named.pins;
   // Python has kept nothing of a text if another was selected in since.
   if (view.token !== null || view.site !== null) tell(view, { later: true, push: false });
   // Python reads the address too until it is told what is selected.
@@ -192,6 +195,7 @@ function fillSiteChoice(view) {
 }
 
 function chooseLens(view, slug) {
+  window.skipvizLensChosen = true;
   view.lens = view.wantedLens = slug;
   repaint(view);
   writeAddress(view, false);
