@@ -157,6 +157,11 @@ def _introduce(trace: Trace) -> None:
     )
 
 
+def _say_who_used_least(trace: Trace) -> None:
+    if len(trace) and (said := shallow_reading(trace, shallowest_token(trace))):
+        st.markdown(plain(said))
+
+
 def _text(go_to: Callable[[str], None]) -> None:
     """Show the text, how far its run is, and what differs from what the side bar asks for."""
     with st.container():  # whatever is said, the canvas keeps its place, and is not mounted anew
@@ -168,10 +173,15 @@ def _text(go_to: Callable[[str], None]) -> None:
 
 
 def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
+    run, meanwhile = state().runs[PATHS], st.empty()
+    if run.under_way and run.finished is not None and is_sample(run.finished.request):
+        meanwhile.caption("Your text is being traced. Below is the sample until then.")
     if state().just_asked:
         state().just_asked = False
         wait_shortly(PATHS)
     run = state().runs[PATHS]
+    if not run.under_way:
+        meanwhile.empty()
     if state().lost_address and is_sample(run.request):
         st.warning(LOST)
     outcome(PATHS, asked=run.asked)
@@ -181,6 +191,8 @@ def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
     if state().tour is not None:
         show_tour(go_to)
     elif is_sample(shown.request):
+        if run.under_way:
+            return
         left, right = st.columns([4, 1], vertical_alignment="center")
         with left:
             _introduce(sample()[1])
@@ -188,5 +200,7 @@ def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
             offer_tour(to_the_new=True)
     elif shown is not run:
         st.caption("Below is what was traced before.")
+    elif (known := traced_now()) is not None:
+        _say_who_used_least(known[1])
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
         st.caption(plain(changed))

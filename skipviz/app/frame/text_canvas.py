@@ -21,6 +21,7 @@ from skipviz.app.frame.recent_runs import bring_back
 from skipviz.app.jobs import Request
 from skipviz.app.on_canvas import OnCanvas
 from skipviz.app.state import on_canvas, state, widget
+from skipviz.readings.paths import shallowest_token
 from skipviz.traces import Trace
 
 CANVAS = "canvas"
@@ -50,7 +51,13 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
     add_audit(request, trace, on)
     sent = jobs().made(
         f"canvas {address} {key}",
-        lambda: payload(trace, key=key, compact=True, address=address),
+        lambda: payload(
+            trace,
+            key=key,
+            compact=True,
+            address=address,
+            selected=shallowest_token(trace) if len(trace) else None,
+        ),
     )
     with st.container(key="workbench"):
         on.take(

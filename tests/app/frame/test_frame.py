@@ -18,6 +18,8 @@ from skipviz.app.frame.opening import sample
 from skipviz.app.frame.recent_runs import KEPT_RUNS, RecentRuns
 from skipviz.app.jobs import ForgottenError, Request
 from skipviz.app.sessions import this_session, this_visitor
+from skipviz.app.state import StartedRun
+from skipviz.app.worker import Job
 from tests import tiny
 from tests.app.pages import PATIENCE, framed, until
 from tests.folders import write_gated
@@ -70,6 +72,21 @@ def test_the_sample_is_what_its_model_does_today() -> None:
     assert (again.matrix("exec_count") == trace.matrix("exec_count")).all()
 
 
+def test_the_sample_is_said_to_be_there_while_a_text_runs() -> None:
+    page = opened()
+    state = page.session_state["skipviz"]
+    job: Job[skipviz.Trace] = Job()
+    before = state.runs["paths"]
+    state.runs["paths"] = StartedRun(job, "mine", ASKED, before=before)
+    page.run(timeout=PATIENCE)
+    assert "Your text is being traced. Below is the sample until then." in said(page)
+    assert "A sample, traced already." not in said(page)
+    state.runs["paths"] = replace(state.runs["paths"], stopped=True)
+    page.run(timeout=PATIENCE)
+    assert "until then" not in said(page)
+    assert "A sample, traced already." in said(page)
+
+
 @pytest.mark.slow
 def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
@@ -84,6 +101,7 @@ def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folde
     until(page, lambda: not state.runs["paths"].under_way)
     page.run(timeout=PATIENCE)
     assert "than what is shown" not in said(page)
+    assert "the fewest of all tokens except the first and the last; the mean is" in said(page)
     page.button(key=f"recent {first.address}").click().run(timeout=PATIENCE)
     assert state.runs["paths"].request.key == first.key
     assert page.text_area(key="pasted").value == tiny.TEXT

@@ -131,7 +131,7 @@ function load(view, data) {
   }
   if (another) view.own = readLenses(data, view.trace);
   takeParts(view);
-  if (another) selectAtFirst(view, first);
+  if (another) selectAtFirst(view, first, data.selected);
   repaint(view);
   if (another) {
     search(view);
@@ -149,8 +149,10 @@ function uncover() {
   if (window.innerWidth < 768) document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
 }
 
-/** Select what the address names, or what was selected when this text was last here. */
-function selectAtFirst(view, first) {
+/** Select what the address names, or what was selected when this text was last here; in a text that
+ * is new, the token that Python names. */
+function selectAtFirst(view, first, selected) {
+  const isNew = !view.kept.has(view.key) && !view.goingBack && parameter("trace") !== view.address;
   const kept = view.kept.get(view.key) ?? { token: null, site: null, range: null, pins: [] };
   Object.assign(view, kept);
   const named = first || parameter("trace") !== null ? readAddress(view) : null;
@@ -158,6 +160,7 @@ function selectAtFirst(view, first) {
     view.token = named.token;
     view.site = named.site;
   }
+  if (isNew && view.token === null && selected !== null) view.token = spanOf(view, selected);
   if (named?.range) view.range = named.range;
   if (named?.pins.length) view.pins = named.pins;
   // Python has kept nothing of a text if another was selected in since.
