@@ -92,3 +92,14 @@ def test_of_several_texts_each_has_its_class() -> None:
     assert table["text"].tolist() == ["text 0", "text 1"]
     assert table["probability"].between(1 / 3, 1).all()
     assert "Predicted classes of 2 texts" in " ".join(told(page))
+
+
+def test_no_batch_is_offered_where_texts_are_run_one_by_one() -> None:
+    page = opened("robustness", TEXTS[1])
+    assert "Change the batch" not in [each.label for each in page.button]
+    assert "Change the context" in [each.label for each in page.button]
+    said = [each.value for each in page.info if "no batch to compare with" in each.value]
+    assert said == [
+        "Texts are run one by one in deebert, whose decisions may depend on the batch, so there is "
+        "no batch to compare with. The check-up tries one (SKV005)."
+    ]

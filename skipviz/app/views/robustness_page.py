@@ -26,6 +26,7 @@ from skipviz.experiments.robustness.context_and_batch import (
     SENTENCES,
     batch_changes,
     context_changes,
+    why_no_batch,
 )
 from skipviz.experiments.robustness.surface import (
     SURFACE_CHARACTERS,
@@ -72,7 +73,7 @@ def page() -> None:
     _surface(request, traced)
     _paraphrases(request, traced)
     _context(request, traced)
-    _batch(request)
+    _batch(request, traced)
     _worst(request, traced)
     show_drift(request, traced)
     st.caption(plain(said_of(traced)))
@@ -127,6 +128,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     words, by_pair = found
     table = shift_of_decisions(words)
     st.markdown(plain(paraphrase_words(table, by_pair)))
+    loss = (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats")
     st.dataframe(
         by_pair.select(
             pl.col("before").alias("one sentence"),
@@ -134,7 +136,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
             pl.col("shared").alias("words in common"),
             (100 * pl.col("moved")).round(0).alias("decisions that differ, %"),
             (pl.col("layers_after") - pl.col("layers_before")).round(2).alias("layers, change"),
-            (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats"),
+            *([loss] if by_pair["loss_after"].count() else []),
         ),
         hide_index=True,
         width="stretch",
@@ -162,8 +164,12 @@ def _context(request: Request, traced: Trace) -> None:
     )  # fmt: skip
 
 
-def _batch(request: Request) -> None:
+def _batch(request: Request, traced: Trace) -> None:
     st.subheader("Batch")
+    told = _why_no_batch(request, traced)
+    if told is not None:
+        st.info(plain(told))
+        return
     st.caption(
         "Parts of the text, each run alone and all in one padded batch. No decision should differ."
     )
@@ -199,6 +205,15 @@ def _batch(request: Request) -> None:
         width="stretch",
     )  # fmt: skip
     csv_buttons({"By piece": ("batch-by-piece", table)})
+
+
+def _why_no_batch(request: Request, traced: Trace) -> str | None:
+    """Return why a batch would be refused, as far as it is known before one is run."""
+    run = traced.run.row(0, named=True)
+    traits = jobs().traits(request)
+    # Of a model that is not loaded, this much is known of the trace.
+    batchable = run["loss"] != "none" if traits is None else traits.batchable
+    return why_no_batch(run["model"], batchable=batchable, dtype=run["dtype"] or "float32")
 
 
 def _worst(request: Request, traced: Trace) -> None:

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 import skipviz
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.app.components.canvas_payload import span_texts
 from skipviz.experiments.robustness.context_and_batch import batch_changes
+from skipviz.experiments.robustness.surface import paraphrase_changes
 from skipviz.families.published import deebert as deebert_family
 from skipviz.readings.paths import loss_words
+from skipviz.readings.robustness import paraphrase_words
 from skipviz.readings.skipping import skipping_notes
 from tests import encoders, tiny
 
@@ -139,3 +142,12 @@ def test_what_needs_the_next_token_or_a_batch_says_why_it_is_refused() -> None:
     # Each text is run alone, so that nothing could differ whatever a batch does.
     with pytest.raises(skipviz.InputError, match="there is no batch to compare with"):
         batch_changes(model, [skipviz.Document("a", tiny.TEXT)])
+
+
+def test_what_has_no_loss_says_nothing_of_a_loss() -> None:
+    pairs = [(TEXTS[0], f"{TEXTS[0]} {TEXTS[0]}")]
+    words, table = paraphrase_changes(wrapped("patience"), pairs)
+    assert table.select("loss_before", "loss_after").null_count().row(0) == (1, 1)
+    said = paraphrase_words(shift_of_decisions(words), table)
+    assert "layers per token, in either direction." in said
+    assert "nats" not in said
