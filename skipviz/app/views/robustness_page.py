@@ -15,12 +15,13 @@ from skipviz.app.components.heading import heading
 from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
+from skipviz.app.frame.inputs import settings_of
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.state import on_canvas
 from skipviz.app.token_range import chosen_range
 from skipviz.app.views.drift import show_drift
-from skipviz.errors import InputError, ModelError
+from skipviz.errors import InputError
 from skipviz.experiments.robustness import paraphrases
 from skipviz.experiments.robustness.context_and_batch import (
     SENTENCES,
@@ -33,8 +34,6 @@ from skipviz.experiments.robustness.surface import (
     paraphrase_changes,
     surface_changes,
 )
-from skipviz.folders import model_folder
-from skipviz.models import read_settings
 from skipviz.plots.lenses.found import over_dense_lens
 from skipviz.plots.robustness import CHANGE_AXES, TAILS, change_figure, tails_figure
 from skipviz.plots.style.labels import said_of
@@ -372,8 +371,5 @@ def _end_of(column: str) -> pl.Expr:
 
 def _backbone(model: str) -> str | None:
     """Return the dense model that gates were made for, if it is written beside them."""
-    try:
-        settings = read_settings(model_folder(model))
-    except ModelError:
-        return None
+    settings = settings_of(model)
     return None if settings is None else settings.backbone
