@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
@@ -46,11 +49,31 @@ def test_what_ran_is_what_the_code_counts(name: str) -> None:
         trace = skipviz.trace(model, text)
         counted = model.model.truth
         assert trace.tokens["layers_used"].unique().to_list() == [counted]
+        assert trace.tokens["exit_depth"].unique().to_list() == [counted - 1]
         wanted = np.arange(1, encoders.LAYERS) < counted
         assert np.array_equal(trace.matrix("exec_count"), np.tile(wanted, (len(trace), 1)))
         margin = trace.margin
         clear = np.isfinite(margin) & (np.abs(margin) > 1e-6)
         assert np.array_equal((margin > 0)[clear], trace.matrix("exec_count")[clear] > 0)
+
+
+def test_leaving_behind_the_first_layer_is_another_thing_than_not_known_to_leave() -> None:
+    trace = skipviz.trace(wrapped("entropy, at once"), TEXTS[0])
+    assert trace.tokens["exit_depth"].unique().to_list() == [0]
+    assert saved(trace).tokens.equals(trace.tokens)
+    unknown = pl.lit(None, dtype=pl.Int64)
+    before = replace(trace, tokens=trace.tokens.with_columns(exit_depth=unknown))
+    assert saved(before).tokens["exit_depth"].null_count() == len(trace)  # as files of before
+    first = pl.when(pl.col("token") > 0).then("exit_depth").alias("exit_depth")
+    with pytest.raises(skipviz.TraceError, match="exit_depth is not"):
+        saved(replace(trace, tokens=trace.tokens.with_columns(first)))
+
+
+def saved(trace: skipviz.Trace) -> skipviz.Trace:
+    """Return what becomes of a trace in a file."""
+    file = io.BytesIO()
+    trace.save(file)
+    return skipviz.Trace.load(file)
 
 
 def test_texts_leave_at_different_layers() -> None:
