@@ -323,7 +323,8 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
         for each in MATRICES
     }
     layers, counts = run["layers"].item(), matrices["exec_count"]
-    leaves = bool(tokens.filter(~counts.any(axis=1))["exit_depth"].count())
+    ran_none = pl.Series((counts == 0).all(axis=1))
+    leaves = bool(tokens.filter(ran_none)["exit_depth"].count())
     used, depth = depth_columns(sites, counts, layers=layers, leaves=leaves)
     if payload["format"] == 1 and (sites["visit"] > 0).any():
         # Format 1 said which layer was the deepest, whichever visit of it was the last.
