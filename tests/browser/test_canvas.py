@@ -81,6 +81,24 @@ def test_a_lens_paints_in_the_colours_of_the_palette(page: Page, url: str, theme
     expect(page.locator(".legend")).to_contain_text("or more")
 
 
+def test_numbers_of_a_users_own_keep_their_digits(page: Page, url: str) -> None:
+    opened(page, url)
+    page.get_by_test_id("stCheckbox").locator("label").first.click()
+    choice = page.get_by_label("Colour the text by")
+    expect(choice.locator("option", has_text="day (own)")).to_be_attached(timeout=PATIENCE)
+    choice.select_option("day-own")
+    token(page, 7).click()
+    panel = page.get_by_role("region", name="Selected token", exact=True)
+    expect(panel).to_contain_text("day (own)20,260,102.75")
+    page.get_by_label("scale to this text").uncheck()
+    expect(page.locator(".legend")).to_contain_text("20,260,101")
+    expect(page.locator(".legend")).to_contain_text("20,260,115.5")
+    page.get_by_label("scale to this text").check()
+    expect(page.locator(".legend")).to_contain_text("20,260,101.73 or less")
+    expect(page.locator(".legend")).to_contain_text("20,260,114.77 or more")
+    expect(page.locator(".legend")).to_contain_text("unknown: 1")
+
+
 def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
     opened(page, url)
     number, site = 10, 5
