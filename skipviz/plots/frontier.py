@@ -9,7 +9,7 @@ import polars as pl
 
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import BUDGET_TOLERANCE
-from skipviz.plots.style.frame import dress
+from skipviz.plots.style.frame import dress, naming_intervals
 from skipviz.plots.style.palette import BLUE, INK, ORANGE, POLICY_COLOURS
 from skipviz.traces import Trace
 
@@ -62,7 +62,8 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(
         title="budget realised<br>(share of dense attention and MLP FLOPs)", tickformat=".0%"
     )
-    figure.update_yaxes(title="loss over dense (nats per token, 95% interval)", rangemode="tozero")
+    axis = naming_intervals("loss over dense, nats per token", skipping["gap_low"])
+    figure.update_yaxes(title=axis, rangemode="tozero")
     return dress(figure, _measured(table), title="What skipping costs", height=560)
 
 

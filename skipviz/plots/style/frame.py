@@ -73,6 +73,41 @@ def dress(
     )
 
 
+def naming_intervals(text: str, ends: Sequence[float | None] | pl.Series) -> str:
+    """Return a text of a legend or an axis that names 95% intervals, if there are any.
+
+    Parameters
+    ----------
+    text
+        What is drawn without them.
+    ends
+        Of the intervals, or half their widths: null or NaN where there is none.
+    """
+    any_drawn = any(end is not None and np.isfinite(end) for end in ends)
+    return f"{text} (95% interval)" if any_drawn else text
+
+
+def name_what_is_drawn(figure: go.Figure) -> go.Figure:
+    """Name each line and each kind of bar once in the legend, and none that has no point.
+
+    Those of one group, or else of one name, are one, whichever panel they are in.
+    """
+    named: set[str] = set()
+    for each in figure.data:
+        if each.type in ("scatter", "bar"):
+            group = each.legendgroup or each.name
+            each.showlegend = _has_points(each) and group not in named
+            named |= {group} if each.showlegend else set()
+    return figure
+
+
+def _has_points(drawn: Any) -> bool:
+    if drawn.x is None or drawn.y is None:
+        return False
+    pairs = zip(drawn.x, drawn.y, strict=False)
+    return any(not (x is None or y is None or x != x or y != y) for x, y in pairs)
+
+
 def note(figure: go.Figure, text: str, *, above: bool = False) -> go.Figure:
     """Write a sentence across a figure that has little to show, in its middle or above it."""
     place = {"x": 1.0, "xanchor": "right", "y": 1.0, "yanchor": "bottom"}
