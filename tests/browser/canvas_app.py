@@ -16,7 +16,11 @@ from skipviz.plots.lenses.own import own_lens
 from tests.synthetic import make_trace
 
 TOKENS = 60
-TRACES = {"one": make_trace(tokens=TOKENS), "two": make_trace(tokens=TOKENS, seed=1)}
+TRACES = {
+    "one": make_trace(tokens=TOKENS),
+    "two": make_trace(tokens=TOKENS, seed=1),
+    "few": make_trace(tokens=TOKENS, layers=2, gated=(1,), units=("block",)),
+}
 
 
 def planted() -> Lens:

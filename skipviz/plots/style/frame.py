@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from skipviz.traces import Trace, layer_order
 
 _LINE = "rgba(128, 128, 128, 0.25)"
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
+
+FEW_LAYERS = 12
+"""So many an axis can name, each."""
+_LAYER = re.compile(r"\blayer\b")
 
 # In a template and not in the layout, so that Streamlit's theme can put its own in their place.
 TEMPLATE = go.layout.Template(
@@ -50,7 +55,9 @@ def dress(
     line = source if isinstance(source, str) else provenance(source)
     meta: dict[str, str] = {"provenance": line}
     if not isinstance(source, str):
-        meta["weights_sha256"] = traces_of_one_model(source)[0].run["weights_sha256"][0]
+        trace = traces_of_one_model(source)[0]
+        meta["weights_sha256"] = trace.run["weights_sha256"][0]
+        _tick_each_layer(figure, trace)
     return figure.update_layout(
         template=TEMPLATE,
         title={
@@ -71,6 +78,17 @@ def dress(
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
         meta=meta,
     )
+
+
+def _tick_each_layer(figure: go.Figure, trace: Trace) -> None:
+    """Let axes of few layers name each once: left alone, plotly writes parts of layers."""
+    runs = len(layer_order(trace.sites, layers=trace.run["layers"].item()))
+    if runs > FEW_LAYERS:
+        return
+    for axes in (list(figure.select_xaxes()), list(figure.select_yaxes())):
+        if any(_LAYER.search(each.title.text or "") for each in axes):
+            for each in axes:
+                each.update(tick0=0, dtick=1)
 
 
 def naming_intervals(text: str, ends: Sequence[float | None] | pl.Series) -> str:
