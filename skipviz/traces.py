@@ -178,10 +178,14 @@ class Trace:
         return frame.with_columns(pl.col("p_execute", "score", "threshold").fill_nan(None))
 
     def to_long(self) -> pl.DataFrame:
-        """Return ``decisions`` joined with what each token and each site is: one row per event."""
+        """Return ``decisions`` joined with what each token and each site is: one row per event.
+
+        ``class_label`` and ``class_prob`` are there only if a class was predicted of some text.
+        """
+        classes = CLASS_COLUMNS if self.tokens["class_label"].count() else ()
         tokens = self.tokens.select(
             "token", "source", "sequence", "position", "token_id", "text", "phase", "nll",
-            "surprisal", "layers_used", *CLASS_COLUMNS,
+            "surprisal", "layers_used", *classes,
         )  # fmt: skip
         sites = self.sites.select("site", "label", "layer", "unit", "visit", "rule", "polarity")
         return self.decisions.join(tokens, on="token", maintain_order="left").join(
