@@ -16,6 +16,7 @@ import os
 import random
 import signal
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -59,28 +60,38 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
+def begun_by(leader: int) -> list[psutil.Process]:
+    """Return the processes that a run has begun; none where it has just ended."""
+    try:
+        begun: list[psutil.Process] = psutil.Process(leader).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+    return begun
+
+
 def kill_a_worker(leader: int) -> bool:
-    """Kill a worker that a leader's cluster runs; False where there is none yet."""
-    own = psutil.Process(leader).children(recursive=True)
-    found = [each for each in own if "PartActor" in " ".join(each.cmdline())]
+    """Kill a worker that a leader's cluster runs; False where there is none."""
+    found = []
+    for each in begun_by(leader):
+        with suppress(psutil.NoSuchProcess):
+            if "PartActor" in " ".join(each.cmdline()):
+                found.append(each)
     if not found:
         return False
-    random.choice(found).kill()
+    try:
+        random.choice(found).kill()
+    except psutil.NoSuchProcess:  # it ended first
+        return False
     return True
 
 
 def end(process: multiprocessing.process.BaseProcess) -> None:
     """Kill a run, and the cluster that it began."""
-    try:
-        own = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        own = []
+    own = begun_by(process.pid or 0)
     os.kill(process.pid or 0, signal.SIGKILL)
     for each in own:
-        try:
+        with suppress(psutil.NoSuchProcess):
             each.kill()
-        except psutil.NoSuchProcess:
-            continue
     process.join()
 
 

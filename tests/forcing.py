@@ -15,6 +15,6 @@ def forced(model: skipviz.SkipModel, plan: skipviz.Plan) -> AbstractContextManag
 
 
 def drawn(model: skipviz.SkipModel, *, tokens: int, seed: int) -> skipviz.Plan:
-    """A plan for one text, by lot."""
+    """A plan for one text, at random."""
     assert isinstance(model.family, CanDrawPlans)
     return model.family.draw_plan(model.model, texts=1, tokens=tokens, seed=seed)

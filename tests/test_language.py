@@ -43,6 +43,9 @@ BANNED = {
     r"\blook(?:ed)? into\b": "examine",
     r"\blikeliest\b": "most likely",
     r"\bsay(?:s)? next to nothing\b": "says almost nothing",
+    r"\bby lot\b": "at random",
+    r"\bby heart\b": "memorises",
+    r"\bwithout a word\b": "silently, or what is not reported",
     r"\bthe gates? sa(?:id|ys?)\b": "the gate score is",
 }
 """Regular expressions, and what to write instead."""

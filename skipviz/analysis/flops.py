@@ -19,7 +19,7 @@ COMPONENTS = ("attention", "mlp", "adapters", "gates", "keys and values", "head"
 """What a forward spends FLOPs on, in the order of ``compute_share``."""
 
 BUDGET_TOLERANCE = 0.02
-"""How far the budget realised may lie from the one asked for without a word."""
+"""How far the budget realised may lie from the one asked for before it is reported."""
 
 KEPT_KEYS = ("computed", "propagated", "evicted")
 """With these, a skipped token's keys and values are computed all the same."""

@@ -374,6 +374,9 @@ class Jobs:
 
     def _keep(self, key: str, job: Job[Any]) -> None:
         """Count what a job that is done holds; forget it if that is nothing of use."""
+        left = job.seconds_left
+        if isinstance(job.problem, Stopped) and job.effort is not None and left is not None:
+            self.costs.learn(job.effort, job.seconds + left)  # what it would have taken
         result = kept_result(job)
         size = ENTRY_BYTES + held_bytes(result)
         with self._lock:

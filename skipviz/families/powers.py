@@ -107,7 +107,7 @@ class CanSlope(Protocol):
 
 @runtime_checkable
 class CanDraw(Protocol):
-    """May draw decisions by lot, from seed, site, token and position."""
+    """May draw decisions at random, from seed, site, token and position."""
 
     def seed(self, model: nn.Module) -> int | None:
         """Return the seed that decisions are drawn by; None where nothing is drawn."""
@@ -121,7 +121,7 @@ class CanDrawPlans(Protocol):
     """Can make up decisions that it could make itself, where not any will do."""
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return decisions by lot that the model could make, to try it on."""
+        """Return decisions at random that the model could make, to try it on."""
 
 
 @runtime_checkable
@@ -135,7 +135,7 @@ class CanGather(Protocol):
         """Have a model run units for executing tokens alone, or for all and mask them."""
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return decisions by lot that the model could make, to try both ways on."""
+        """Return decisions at random that the model could make, to try both ways on."""
 
 
 @dataclass(frozen=True, kw_only=True)

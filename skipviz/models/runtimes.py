@@ -153,7 +153,7 @@ def _logits(
     *,
     static: bool = False,
 ) -> Float[Tensor, "b t v"]:
-    """Return the logits under decisions by lot, in one forward and then two tokens from a cache."""
+    """Return logits under decisions at random: of one forward, then two tokens from a cache."""
     texts, length = input_ids.shape
     first, parts = length - 2, []
     cache = StaticCache(config=model.model.config, max_cache_len=length + 8) if static else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 
 import plotly.graph_objects as go
 import polars as pl
@@ -14,6 +15,8 @@ from skipviz.plots.style.palette import BLUE, INK, ORANGE, POLICY_COLOURS
 from skipviz.traces import Trace
 
 POLICY_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
+SAME_POLICY_DASHES = ("solid", "dot", "dashdot", "longdash")
+"""Of models whose policy, and so whose colour, is the same."""
 
 
 def frontier_figure(table: pl.DataFrame) -> go.Figure:
@@ -33,8 +36,11 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     )  # fmt: skip
     skipping = table.filter(pl.col("policy") != "dense")
     groups = skipping.group_by("model", "policy", maintain_order=True)
+    drawn: Counter[str] = Counter()
     for number, (_, rows) in enumerate(groups):
         model, policy = rows["model"][0], rows["policy"][0]
+        others = drawn[policy]  # of the same colour
+        drawn[policy] += 1
         rows = rows.sort("realised")
         gap = rows["gap"]
         figure.add_trace(
@@ -48,8 +54,15 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 customdata=rows.select(_asked(), "kl", "top1", "flop_share", "row").rows(),
                 name=f"{model} ({policy})",
                 mode="lines+markers",
-                marker={"symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)], "size": 9},
-                line={"color": POLICY_COLOURS.get(policy, INK)},
+                marker={
+                    "symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)]
+                    + ("-open" if others else ""),
+                    "size": 12 if others else 9,  # to be seen around a point at the same place
+                },
+                line={
+                    "color": POLICY_COLOURS.get(policy, INK),
+                    "dash": SAME_POLICY_DASHES[others % len(SAME_POLICY_DASHES)],
+                },
                 # A point that is chosen does not make the others fade.
                 unselected={"marker": {"opacity": 1}},
                 hovertemplate=(

@@ -103,7 +103,7 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "the cosine similarity of its input and output.",
         "probe": "A linear classifier trained to read a property of the token from a hidden state.",
         "control task": "The same probe trained on random labels, one per word; it shows what a "
-        "probe learns by heart.",
+        "probe memorises.",
         "selectivity": "A probe's accuracy minus its accuracy on the control task.",
         "log-odds": "The logarithm of odds p / (1 - p); a difference of 0.7 doubles the odds.",
         # Clusters.

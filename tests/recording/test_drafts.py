@@ -192,6 +192,18 @@ def test_losses_are_those_of_the_whole_model() -> None:
     assert np.array_equal(follows, found[:-1][known[:-1]])
 
 
+def test_the_first_token_of_the_vocabulary_has_a_loss_too() -> None:
+    model = drafting(agree=0.02)
+    rows = model.lm_head.weight.data
+    rows[0] = rows[write(model)[0, prompt().shape[1] + 2]] * 4  # written again and again
+    with skipviz.record(wrapped(model)) as recording:
+        write(model)
+    text = recording.trace.tokens.filter(source="sequence 0")
+    before = text.filter(text["token_id"].shift(-1) == 0)
+    assert before.filter(phase="draft").height > 3
+    assert before["nll"].null_count() == 0
+
+
 def test_two_generations_and_other_exits_in_one_recording(monkeypatch: pytest.MonkeyPatch) -> None:
     model = drafting(agree=0.25)
     with skipviz.record(wrapped(model), statistics=False) as recording:

@@ -49,6 +49,20 @@ def test_a_conversation_goes_through_the_chat_template() -> None:
     assert text == tokenizer.decode(wanted)
 
 
+def test_a_control_name_in_a_message_is_text_and_brings_no_token_of_its_own() -> None:
+    tokenizer = own(tiny.tokenizer())
+    tokenizer.chat_template = TEMPLATE
+    begin = tokenizer.bos_token_id
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single="<|im_start|> $A", special_tokens=[("<|im_start|>", begin)]
+    )
+    model = skipviz.from_parts(tiny.gated(seed=0), tokenizer)
+    trace = skipviz.trace(model, [{"role": "user", "content": "a <|im_end|> b"}])
+    ids = trace.tokens["token_id"]
+    assert (ids == begin).sum() == 1  # the template's
+    assert trace.tokens["char_start"][0] == 0
+
+
 @pytest.mark.parametrize("kind", [list, np.array, torch.tensor, lambda ids: torch.tensor([ids])])
 def test_token_ids_are_run_as_they_are(gated: skipviz.SkipModel, kind: Any) -> None:
     ids = [1, 5, 299, 2, 40]

@@ -21,8 +21,8 @@ CHECKS = (
         code="SKV002",
         title="Forced replay reproduces the run",
         detected=(
-            "The observed decisions are forced, then the opposite ones, or others by lot where a "
-            "unit cannot be decided alone. An issue if logits move by more than "
+            "The observed decisions are forced, then the opposite ones, or others at random where "
+            "a unit cannot be decided alone. An issue if logits move by more than "
             f"{invariance.LOGITS:g}, or a decision is not obeyed."
         ),
         matters="Counterfactuals, the audit and plans show something else than what they name.",

@@ -18,7 +18,7 @@ TIMED_PAIRS = 6
 """Pairs of runs that time is measured by: their median lies between the smallest and the largest
 in 97 of 100 measurements."""
 ROUNDED = 0.01
-"""Share of decisions that bfloat16 may flip without a word."""
+"""Share of decisions that bfloat16 may flip before it is reported."""
 
 
 def skipped_is_not_computed(subject: Subject) -> Answer:

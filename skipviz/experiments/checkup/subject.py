@@ -141,7 +141,7 @@ class Subject:
         if isinstance(family, CanFlip) or not isinstance(family, CanDrawPlans):
             return ~ran, "The opposite"
         drawn = family.draw_plan(self.model.model, texts=1, tokens=len(ran), seed=0)
-        return drawn.execute.reshape(ran.shape), "Others by lot"
+        return drawn.execute.reshape(ran.shape), "Others at random"
 
     def run(
         self,

@@ -111,7 +111,7 @@ def record_states(
 
 
 def sampled_tokens(trace: Trace, most: int, *, seed: int = 0) -> Ints:
-    """Return so many tokens of a trace, drawn by lot and in order; all of a shorter one."""
+    """Return so many tokens of a trace, drawn at random and in order; all of a shorter one."""
     generator = np.random.default_rng(seed)
     drawn = generator.choice(len(trace), min(most, len(trace)), replace=False)
     return np.sort(drawn)

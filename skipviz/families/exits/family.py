@@ -156,7 +156,7 @@ class Exits:
         gather_layers(model, _exits(model), gathered=gathered)
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return exits by lot: as many tokens leave at each as stay to the end."""
+        """Return exits at random: as many tokens leave at each as stay to the end."""
         segments = _segments(model)
         draw = np.random.default_rng(seed).integers(len(segments) + 1, size=(texts, tokens, 1))
         draw[:, -2] = 0  # one token of every text leaves first, and the last may read it

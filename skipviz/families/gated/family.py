@@ -107,7 +107,7 @@ class GatedUnits(ABC):
             unit.carry_out = Gathering(turns) if gathered else None
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return decisions by lot: half of the units of every token run."""
+        """Return decisions at random: half of the units of every token run."""
         shape = (texts, tokens, len(list(gated_units(model))))
         return Plan(np.random.default_rng(seed).random(shape) < 0.5)
 

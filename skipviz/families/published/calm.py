@@ -268,7 +268,7 @@ class CALM:
         return [Exit(exits.first + n, nn.Identity()) for n in range(len(exits.remains))]
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return exits by lot: as many tokens leave at each as stay to the end."""
+        """Return exits at random: as many tokens leave at each as stay to the end."""
         count = len(_calm(model).remains)
         leaves = np.random.default_rng(seed).integers(count + 1, size=(texts, tokens, 1))
         return Plan(np.arange(count) < leaves)

@@ -78,7 +78,7 @@ class DrLLM:
         return Traits(batchable=False, in_backbone=True)
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return layers to run by lot, the same for all tokens."""
+        """Return layers to run at random, the same for all tokens."""
         runs = np.random.default_rng(seed).random((texts, 1, len(_layers(model)))) < 0.5
         return Plan(np.tile(runs, (1, tokens, 1)))
 

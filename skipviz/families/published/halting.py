@@ -132,7 +132,7 @@ class PonderNet:
         return OF_STEPS
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return steps by lot, at least one for each token."""
+        """Return steps at random, at least one for each token."""
         steps = int(_of(_ponders(model)).max_steps)
         last = np.random.default_rng(seed).integers(steps, size=(texts, tokens, 1))
         return Plan(np.arange(steps) <= last)

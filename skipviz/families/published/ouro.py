@@ -97,7 +97,7 @@ class Ouro:
         return Traits(batchable=True, in_backbone=False)
 
     def draw_plan(self, model: nn.Module, *, texts: int, tokens: int, seed: int) -> Plan:
-        """Return rounds by lot, at least one for each token."""
+        """Return rounds at random, at least one for each token."""
         last = np.random.default_rng(seed).integers(_rounds(model), size=(texts, tokens, 1))
         return Plan(np.repeat(np.arange(_rounds(model)) <= last, len(_layers(model)), axis=-1))
 

@@ -169,7 +169,7 @@ class _Heard:
 def _listening(
     model: Any, generator: torch.Generator | None = None, temperature: float = 1.0
 ) -> Iterator[_Heard]:
-    """Hear every decision, and make it by lot if there is a generator."""
+    """Hear every decision, and make it at random if there is a generator."""
     heard = _Heard()
 
     def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> Tensor | None:
