@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import streamlit as st
 
 from skipviz.analysis.counterfactual import dependent_sites
@@ -13,10 +14,15 @@ from skipviz.app.components.canvas_beside import hand_over
 from skipviz.app.components.canvas_payload import changed_payload, lens_payload, payload
 from skipviz.app.on_canvas import OnCanvas
 from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.lenses.own import own_lens
 from tests.synthetic import make_trace
 
 TOKENS = 60
-TRACES = {"one": make_trace(tokens=TOKENS), "two": make_trace(tokens=TOKENS, seed=1)}
+TRACES = {
+    "one": make_trace(tokens=TOKENS),
+    "two": make_trace(tokens=TOKENS, seed=1),
+    "few": make_trace(tokens=TOKENS, layers=2, gated=(1,), units=("block",)),
+}
 
 
 def planted() -> Lens:
@@ -30,6 +36,12 @@ def planted() -> Lens:
 def found_now() -> Lens:
     """What a page has just found."""
     return replace(planted(), name="just found")
+
+
+def exact() -> Lens:
+    """Numbers of many digits, as a user may bring, one of them missing."""
+    days = [20260101.0 + token / 4 for token in range(TOKENS - 1)]
+    return own_lens(pl.Series("day", [*days, None]))
 
 
 def answer(cell: tuple[int, int]) -> dict[str, object]:
@@ -55,6 +67,7 @@ if __name__ == "__main__":
     if flip is not None:
         st.session_state["flipped"] = flip
     if st.toggle("More lenses"):
+        hand_over(lens_payload(trace, exact(), key=str(named)))
         hand_over(lens_payload(trace, planted(), key=str(named)))
     if st.toggle("A lens just found"):
         hand_over(lens_payload(trace, found_now(), key=str(named)) | {"fresh": 1})
