@@ -113,7 +113,7 @@ class OnCanvas:
         change
             Makes what belongs to them of decisions that a question changes.
         offered
-            Whether they are offered alone, since nobody asked for them: the page was only opened.
+            Whether they are offered alone, since no one asked for them: the page was only opened.
         """
         if any(known == source for known, _ in self.lenses.values()):
             return
