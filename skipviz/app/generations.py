@@ -24,6 +24,9 @@ from skipviz.recording.inputs import prompt_ids
 from skipviz.schema import site_frame
 
 Side = Literal["own", "dense"]
+WARM_UP = 16, 2
+"""Tokens of the prompt that a model reads, and tokens that it writes, before it is timed: the first
+run of a model sets up what later ones need."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +134,11 @@ def write(
     check_token_count(len(ids) + asked.max_new_tokens)
     sides = 2 if asked.beside_dense else 1
 
+    def warm(writer: SkipModel) -> SkipModel:
+        read, written = WARM_UP
+        generate(writer, ids[:read], max_new_tokens=written, stop=job.stop)
+        return writer
+
     def of(writer: SkipModel, side: Side) -> Generation:
         def progress(share: float) -> None:
             job.share = (share + (side == "dense")) / sides
@@ -141,12 +149,24 @@ def write(
             seed=asked.seed, on_token=live.told(side), progress=progress, stop=job.stop,
         )  # fmt: skip
 
+    stage, why_no_dense = job.stage, None
+    job.stage = "A short run first, which is not timed"
+    beside: SkipModel | None = None
+    if asked.beside_dense:
+        try:
+            beside = warm(backbone())
+        except Stopped:
+            raise
+        except SkipvizError as error:  # the other text is written all the same
+            why_no_dense = str(error)
+    warm(model)
+    job.begin(stage)
     own = of(model, "own")
-    if not asked.beside_dense or own.ended == "stopped":
-        return WrittenTexts(own=own, dense=None, ends=ends)
+    if beside is None or own.ended == "stopped":
+        return WrittenTexts(own=own, dense=None, ends=ends, why_no_dense=why_no_dense)
     job.stage = "Running the dense model"
     try:
-        return WrittenTexts(own=own, dense=of(backbone(), "dense"), ends=ends)
+        return WrittenTexts(own=own, dense=of(beside, "dense"), ends=ends)
     except Stopped:  # before it wrote anything
         return WrittenTexts(own=own, dense=None, ends=ends)
     except SkipvizError as error:  # the text that there is stays

@@ -99,6 +99,7 @@ class OnCanvas:
         make: Callable[[], Sequence[Lens]],
         *,
         change: Callable[[], Changed] | None = None,
+        offered: bool = False,
     ) -> None:
         """Add lenses, and have the page drawn anew if they were not there.
 
@@ -108,14 +109,16 @@ class OnCanvas:
             What they are made from; changes exactly when they do.
         make
             Makes them, where they are not there yet. The first is looked through at once, unless
-            one of its name was there before.
+            one of its name was there before, or the reader has chosen a lens.
         change
             Makes what belongs to them of decisions that a question changes.
+        offered
+            Whether they are offered alone, since nobody asked for them: the page was only opened.
         """
         if any(known == source for known, _ in self.lenses.values()):
             return
         if lenses := make():
-            if lenses[0].name not in self.lenses:
+            if lenses[0].name not in self.lenses and not offered:
                 self.fresh = (lenses[0].name, next(self.numbers))
             self.lenses |= {lens.name: (source, lens) for lens in lenses}
             if change is not None:

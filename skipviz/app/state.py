@@ -100,6 +100,11 @@ class State:
         Values of the side bar's widgets, which Streamlit forgets while they are not shown.
     chosen
         What the side bar asks for, without a text where none is given.
+    to_fill_in
+        What is shown, until the side bar has its text and settings; None where it has.
+    brought_back
+        Texts of a run that was brought back which cannot be pasted: several, or a conversation.
+        They stand in the place of an upload.
     offered
         The runs that the page in view offers and that are not done, by their buttons.
     waits_shown
@@ -154,6 +159,8 @@ class State:
     documents: tuple[Document, ...] = ()
     sidebar: dict[str, Any] = field(default_factory=dict)
     chosen: Request | None = None
+    to_fill_in: Request | None = None
+    brought_back: tuple[Document, ...] = ()
     offered: dict[str, OfferedRun] = field(default_factory=dict)
     waits_shown: set[str] = field(default_factory=set)
     lost_address: bool = False

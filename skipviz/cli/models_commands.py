@@ -21,7 +21,7 @@ def list_models() -> None:
     from skipviz.folders import BACKBONE, sample_folders
     from skipviz.models import backbone, read_settings
 
-    table = Table("model", "what", "size", "ready")
+    table = Table("model", "what", "size on disk", "ready")
     for name, folder in sample_folders().items():
         try:
             settings = read_settings(folder)
@@ -31,7 +31,7 @@ def list_models() -> None:
         policies = ", ".join(settings.policies)
         what = f"{policies} on {settings.backbone}, budgets {settings.budgets}"
         table.add_row(name, what, _megabytes(folder), _ready())
-    what = "dense backbone, SmolLM2-135M-Instruct, Apache-2.0"
+    what = "dense backbone, SmolLM2-135M-Instruct, Apache-2.0, 93 MB to download"
     size = _megabytes(backbone.backbone_folder()) if backbone.is_pulled() else "538 MB"
     table.add_row(BACKBONE, what, size, _ready())
     out.print(table)

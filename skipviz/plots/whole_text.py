@@ -199,9 +199,4 @@ def compute_share_figure(trace: Trace) -> go.Figure:
         title=f"Compute: {decided:.1%} of the dense forward",
         height=330,
     )
-    # Beside the names of the rows a telephone has no room for the title and two entries in a line.
-    return figure.update_layout(
-        title={"xref": "container", "pad": {"t": 12, "l": 12}},
-        legend={"traceorder": "normal", "xref": "container", "x": 0.02},
-        margin={"l": 110, "b": 130},
-    )
+    return figure.update_layout(legend={"traceorder": "normal"}, margin={"l": 110, "b": 130})

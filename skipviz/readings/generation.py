@@ -16,6 +16,8 @@ WHY_ENDED: dict[Ended, str] = {
     "stopped": "it was stopped",
 }
 """Why a text ended, as a part of a sentence."""
+LEAST_COMPARED = 16
+"""Tokens that both texts must have for a ratio of their speeds: below it single steps decide."""
 ONE_RUN = "Times are those of this one run; they vary with what else the machine does."
 
 
@@ -133,9 +135,18 @@ def comparison_reading(found: GenerationComparison) -> str:
     speeds = own["tokens_per_second"], dense["tokens_per_second"]
     if None in speeds:
         return where
-    return (
+    both = (
         f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
-        f"{speeds[0]:.1f}: {speeds[0] / speeds[1]:.2f} times as many."
+        f"{speeds[0]:.1f}"
+    )
+    if min(own["tokens"], dense["tokens"]) < LEAST_COMPARED:
+        return (
+            f"{both}. Fewer than {LEAST_COMPARED} tokens are too few to compare their speeds: "
+            "write more, or see the page Cost."
+        )
+    return (
+        f"{both}: {speeds[0] / speeds[1]:.2f} times as many. Each was timed in one run, one after "
+        "the other; the page Cost runs the two in turn, several times."
     )
 
 

@@ -102,10 +102,19 @@ def class_words(trace: Trace) -> str:
 
 
 def shallowest_token(trace: Trace) -> int:
-    """Return the token that used the fewest layers of those after which another comes."""
-    followed = trace.tokens.filter(pl.col("nll").is_not_null())
-    tokens = followed if followed.height else trace.tokens
-    return int(tokens.sort("layers_used", "token")["token"][0])
+    """Return the token that used the fewest layers, but for the first and the last of each text.
+
+    Nothing stands before the first, and nothing follows the last. Of texts with no other tokens all
+    are looked at.
+
+    Parameters
+    ----------
+    trace
+        A trace with tokens.
+    """
+    inner = _inner(trace)
+    tokens = inner if inner.height else trace.tokens
+    return int(tokens.sort("layers_used", "token", nulls_last=True)["token"][0])
 
 
 def shallow_reading(trace: Trace, token: int) -> str:
@@ -117,10 +126,24 @@ def shallow_reading(trace: Trace, token: int) -> str:
         The trace.
     token
         What ``shallowest_token`` returned for it.
+
+    Returns
+    -------
+    str
+        A sentence; empty where all tokens used the same number of layers, or it is unknown.
     """
-    used = trace.tokens["layers_used"]
+    used, layers = trace.tokens["layers_used"], trace.run["layers"].item()
+    if layers is None or used.null_count() or used.n_unique() < 2:
+        return ""
+    but = ""
+    if _inner(trace).height:
+        each = " of each text" if trace.tokens["sequence"].n_unique() > 1 else ""
+        but = f" except the first and the last{each}"
     return (
-        f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of "
-        f"{trace.run['layers'].item()} layers, the fewest before another token; the mean is "
-        f"{float(np.mean(used.to_numpy())):.1f}."
+        f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of {layers} layers, "
+        f"the fewest of all tokens{but}; the mean is {float(np.mean(used.to_numpy())):.1f}."
     )
+
+
+def _inner(trace: Trace) -> pl.DataFrame:
+    return trace.tokens.filter(pl.col("nll").is_not_null() & (pl.col("position") > 0))

@@ -88,6 +88,25 @@ def test_another_text_takes_the_lenses_of_the_comparison_before(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("others", "chosen"),
+    [
+        ([0.6, "The lazy dog sleeps."], 0.6),  # the latest is another text
+        (["It rains.", "The lazy dog sleeps."], "The lazy dog sleeps."),
+    ],
+)
+def test_the_latest_run_of_the_same_text_is_compared_at_first(
+    others: list[str | float], chosen: str | float, tmp_path: Path, dense_folder: Path
+) -> None:
+    folder = write_gated(tmp_path / "gated", backbone=dense_folder)
+    page = AppTest.from_function(compared, args=(str(folder), tiny.TEXT, others))
+    page.run(timeout=PATIENCE)
+    second = page.session_state["skipviz"].runs["compared with"].request
+    assert chosen in (second.budget, second.documents[0].text)
+    assert len(page.selectbox[0].options) == 3  # with the sample
+
+
+@pytest.mark.slow
 def test_one_run_is_compared_with_the_sample_without_a_run_of_that(
     tmp_path: Path, dense_folder: Path
 ) -> None:

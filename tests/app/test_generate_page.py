@@ -12,9 +12,10 @@ from streamlit.testing.v1 import AppTest
 
 import skipviz
 from skipviz.app.components.run_button import jobs
-from skipviz.app.generations import Written
+from skipviz.app.generations import WARM_UP, Written
 from skipviz.app.state import StartedRun
 from skipviz.app.worker import Job
+from skipviz.recording.generating import generate
 from tests.app.pages import PATIENCE, framed, until, until_ended
 from tests.app.test_hostile_names import HOSTILE, check
 from tests.folders import write_gated
@@ -136,6 +137,24 @@ def test_the_dense_model_writes_beside_it(page: AppTest, folder: Path, dense_fol
     table = page.dataframe[0].value
     assert table["tokens written"].tolist() == [len(own.written), len(dense.written)]
     assert trace_of(page).run["runtime"].item() == "gathered"
+
+
+def test_both_models_have_run_before_either_is_timed(
+    page: AppTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[tuple[str, bool]] = []
+
+    def noted(model: skipviz.SkipModel, ids: list[int], **options: Any) -> skipviz.Generation:
+        assert len(ids) <= WARM_UP[0] or "on_token" in options
+        runs.append((model.policy, "on_token" in options))
+        return generate(model, ids, **options)
+
+    monkeypatch.setattr("skipviz.app.generations.generate", noted)
+    page.text_area(key="generate prompt").set_value(PROMPT * 8)
+    page.checkbox(key="generate dense").set_value(True)
+    said = press(page)
+    assert runs == [("dense", False), ("learned", False), ("learned", True), ("dense", True)]
+    assert "too few to compare their speeds" in said  # eight tokens
 
 
 @pytest.mark.usefixtures("slow")

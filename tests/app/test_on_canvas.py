@@ -46,6 +46,9 @@ def test_a_lens_is_made_once_for_what_it_is_made_from() -> None:
     on.add("third", lens("loss"))
     assert list(on.lenses) == ["utility", "regret", "loss"]
     assert on.fresh == ("utility", 1)
+    with pytest.raises(_DrawnAnewError):
+        on.paint("fourth", lambda: [lens("kind of token")], offered=True)
+    assert on.fresh == ("utility", 1), "nobody asked for it"
 
 
 def test_a_click_is_followed_once() -> None:

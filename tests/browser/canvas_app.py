@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import streamlit as st
@@ -29,6 +31,11 @@ def planted() -> Lens:
         name="planted", unit="", scale="diverging", ends=(-4.0, 4.0), colours="change",
         values=np.append(np.linspace(-2.0, 4.0, TOKENS - 1), np.nan).astype(np.float32),
     )  # fmt: skip
+
+
+def found_now() -> Lens:
+    """What a page has just found."""
+    return replace(planted(), name="just found")
 
 
 def exact() -> Lens:
@@ -62,6 +69,8 @@ if __name__ == "__main__":
     if st.toggle("More lenses"):
         hand_over(lens_payload(trace, exact(), key=str(named)))
         hand_over(lens_payload(trace, planted(), key=str(named)))
+    if st.toggle("A lens just found"):
+        hand_over(lens_payload(trace, found_now(), key=str(named)) | {"fresh": 1})
     if "flipped" in st.session_state:
         key, token, site = st.session_state["flipped"]
         hand_over(answer((token, site)))

@@ -130,6 +130,14 @@ def page(browser: Browser, page_log: PageLog) -> Iterator[Page]:
 
 
 @pytest.fixture
+def elsewhere(browser: Browser) -> Iterator[Page]:
+    """A page of another visitor."""
+    context = browser.new_context()
+    yield context.new_page()
+    context.close()
+
+
+@pytest.fixture
 def screenshot() -> Screenshot:
     """``screenshot(page, name)`` saves the whole page for someone to look at."""
 

@@ -158,7 +158,9 @@ def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:
     assert shares == pytest.approx([100 * share for share in row["top_probs"]], abs=0.06)
 
 
-def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> None:
+def test_search_range_and_pins(
+    page: Page, url: str, elsewhere: Page, screenshot: Screenshot
+) -> None:
     opened(page, url)
     page.get_by_label("Search the text").fill("FOX <b")  # over the border of two tokens
     expect(page.locator(".hit-count")).to_have_text("5 hits")
@@ -184,6 +186,13 @@ def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> 
     token(page, 20).click(modifiers=["Shift"])  # the oldest goes
     expect(page.locator(".numbers .badge")).to_have_text(["1", "2", "3", "4"])
     screenshot(page, "canvas-pins")
+    assert page.url.endswith("?trace=hash-one&token=1&range=2-7&pins=8.10.16.20")
+    page.reload()
+    expect(chips).to_have_count(5)
+    expect_told(page, "token 1 site None range (2, 7)")
+    elsewhere.goto(page.url)
+    expect_told(elsewhere, "token 1 site None range (2, 7)")
+    expect(elsewhere.locator(".numbers .badge")).to_have_text(["1", "2", "3", "4"])
     page.get_by_role("button", name="Unpin token 10").click()
     page.get_by_role("button", name="Clear the range").click()  # elsewhere on the page
     expect(chips).to_have_count(3)
@@ -196,6 +205,51 @@ def test_search_range_and_pins(page: Page, url: str, screenshot: Screenshot) -> 
         page.locator(".tokens").press("Escape")
     expect_told(page, "token None site None")
     expect(chips).to_have_count(0)
+    assert page.url.endswith("?trace=hash-one")
+
+
+@pytest.mark.parametrize(
+    ("query", "pins"),
+    [("range=7-2&pins=8.x", 1), ("range=2-60&pins=-1", 0), ("range=2-&pins=1.1.99999999999", 1)],
+)
+def test_an_address_with_what_the_text_has_not_chooses_nothing(
+    page: Page, url: str, query: str, pins: int
+) -> None:
+    opened(page, url, f"?trace=hash-one&{query}")
+    expect_told(page, "token None site None range None")
+    expect(page.locator(".chip")).to_have_count(pins)
+    expect(page).not_to_have_url(re.compile("range="))
+
+
+def test_going_back_takes_back_a_range_and_pins(page: Page, url: str) -> None:
+    opened(page, url)
+    token(page, 3).click()
+    expect_told(page, "token 3")
+    token(page, 7).click()
+    expect_told(page, "token 7")
+    token(page, 10).click(modifiers=["Shift"])
+    page.locator(".tokens").press("Shift+ArrowRight")
+    expect_told(page, "token 7 site None range (7, 8)")
+    page.go_back()
+    expect_told(page, "token 3 site None range None")
+    expect(page.locator(".chip")).to_have_count(0)
+    page.go_forward()
+    expect_told(page, "token 7 site None range (7, 8)")
+    expect(page.locator(".chip")).to_have_count(2)
+
+
+def test_a_page_switches_no_lens_that_the_reader_chose(page: Page, url: str) -> None:
+    opened(page, url)
+    choice, found = page.get_by_label("Colour the text by"), page.get_by_text("A lens just found")
+    found.click()
+    expect(choice).to_have_value("just-found", timeout=PATIENCE)
+    expect(page).to_have_url(re.compile("lens=just-found"))  # it names what is shown
+    page.goto(f"{url}/?lens=entropy")
+    expect(choice).to_have_value("entropy", timeout=PATIENCE)
+    found.click()
+    expect(choice.locator("option").last).to_have_text("just found", timeout=PATIENCE)
+    expect(choice).to_have_value("entropy")
+    expect(page).to_have_url(re.compile("lens=entropy"))
 
 
 def test_a_decision_answers_what_its_flip_would_do(

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
-import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from skipviz.app.frame.inputs import sample_document
 from tests.browser.tracing import (
@@ -30,14 +28,6 @@ def expect_selected(page: Page, token: int) -> None:
     expect(page.locator(".st-key-workbench .tokens span.selected")).to_have_id(f"token-{token}")
     expect(page.locator(".panel h3")).to_contain_text(f"Token {token} ")
     expect(page).to_have_url(re.compile(rf"[?&]token={token}\b"))
-
-
-@pytest.fixture
-def elsewhere(browser: Browser) -> Iterator[Page]:
-    """A page of another visitor."""
-    context = browser.new_context()
-    yield context.new_page()
-    context.close()
 
 
 def test_the_app_opens_with_a_sample(page: Page, url: str) -> None:

@@ -54,7 +54,7 @@ def test_the_map_has_every_point_in_its_clusters_colour(
             seen.append(point)
     assert sorted(seen) == list(range(240))
     assert len({part.marker.symbol for part in figure.data}) == 4, "colour is not all"
-    assert "of the variance" in figure.layout.xaxis.title.text
+    assert "of<br>the variance" in figure.layout.xaxis.title.text
 
 
 @pytest.mark.slow

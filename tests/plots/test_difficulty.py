@@ -26,7 +26,7 @@ def test_difficulties_are_drawn_on_one_axis(trace: Trace) -> None:
         low, high = figure.layout.yaxis.range
         assert low < min(parts["layers"])
         assert high > max(parts["layers"])
-        assert figure.layout.xaxis.title.text == DIFFICULTIES[measure]
+        assert figure.layout.xaxis.title.text.replace("<br>", " ") == DIFFICULTIES[measure]
     assert list(difficulty_curve(trace, parts, measure="token_before").data[0].x) == ["no", "yes"]
     seen = parts.filter(measure="token_before")
     for value, label in ((0.0, "no"), (1.0, "yes")):

@@ -178,7 +178,7 @@ def _words(figure: go.Figure) -> str:
 
 @pytest.mark.parametrize("name", WITHOUT_INTERVALS)
 def test_intervals_are_named_where_there_are_any(name: str) -> None:
-    assert "(95% interval)" in _words(FIGURES[name]())
+    assert "(95% interval)" in _words(FIGURES[name]()).replace("<br>", " ")
     figure = WITHOUT_INTERVALS[name]()
     assert "interval" not in _words(figure)
     for each in figure.data:

@@ -44,7 +44,7 @@ def test_path_names_token_and_layers() -> None:
     trace = make_trace(tokens=30)
     title = token_path(trace, 2).layout.title.text
     assert "&lt;b&gt;bold" in title
-    assert f"{trace.tokens['layers_used'][2]:g} of 6 layers" in title
+    assert f"{trace.tokens['layers_used'][2]:g}<br>of 6 layers" in title
 
 
 def test_path_keeps_its_scale_unless_the_token_is_far_outside() -> None:
@@ -100,7 +100,7 @@ def test_nothing_came_after_the_end_of_a_text() -> None:
     trace = make_trace(tokens=30, sequences=2)
     for last in (14, 29):
         figure = next_tokens(trace, last)
-        assert "the end of the text" in figure.layout.title.text
+        assert "the end<br>of the text" in figure.layout.title.text
         assert [t.name for t in figure.data] == ["other"]
     assert "the end" not in next_tokens(trace, 13).layout.title.text
 

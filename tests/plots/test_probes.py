@@ -34,7 +34,7 @@ def test_probes_are_drawn_by_layer_and_part(trace: Trace) -> None:
     assert list(named(accuracy, "probe").y) == whole["accuracy"].to_list()
     assert list(named(accuracy, "control").y) == whole["control"].to_list()
     assert list(named(accuracy, "always").y) == whole["majority"].to_list()
-    assert accuracy.layout.yaxis.title.text == "accuracy on unseen parts of the text"
+    assert accuracy.layout.yaxis.title.text == "accuracy on unseen parts of the<br>text"
     several = probe_accuracy(make_trace(tokens=400, sequences=5), table, feature="kind")
     assert several.layout.yaxis.title.text == "accuracy on unseen texts"
     selectivity = probe_selectivity(trace, table, feature="kind")

@@ -8,6 +8,7 @@ import pytest
 
 import skipviz
 from skipviz.readings.generation import (
+    LEAST_COMPARED,
     WHY_ENDED,
     comparison_reading,
     generation_reading,
@@ -58,7 +59,13 @@ def test_where_two_texts_part_is_said(gated: skipviz.SkipModel, dense: skipviz.S
     assert comparison_reading(found) == (
         f"The texts part at written token {found.token + 1}: “{found.texts[0]}” here, "
         f"“{found.texts[1]}” by the dense model. The dense model wrote 8.0 tokens per second, and "
-        "this one 4.0: 0.50 times as many."
+        "this one 4.0. Fewer than 16 tokens are too few to compare their speeds: write more, or "
+        "see the page Cost."
+    )
+    figures = found.figures.with_columns(tokens=pl.lit(LEAST_COMPARED, pl.Int64))
+    assert comparison_reading(replace(found, figures=figures)).endswith(
+        "wrote 8.0 tokens per second, and this one 4.0: 0.50 times as many. Each was timed in one "
+        "run, one after the other; the page Cost runs the two in turn, several times."
     )
     same = comparison_reading(skipviz.compare_generations(own, own))
     assert same.startswith("The dense model wrote the same 9 tokens.")

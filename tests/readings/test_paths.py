@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import polars as pl
 
 from skipviz.analysis.flops import cost_summary
-from skipviz.readings.paths import cost_reading
+from skipviz.readings.paths import cost_reading, shallow_reading, shallowest_token
 from skipviz.traces import Trace
 from tests.synthetic import make_trace
 
@@ -37,3 +39,18 @@ def test_a_model_without_gates_skips_nothing() -> None:
     assert cost_reading(trace, cost_summary(trace)) == (
         "This model has no gates: every token used all 6 layers."
     )
+
+
+def test_the_token_with_the_fewest_layers_is_neither_first_nor_last() -> None:
+    trace = make_trace(tokens=6)
+    used = [0.0, 3.0, 2.0, 5.0, 2.0, 1.0]
+    tokens = trace.tokens.with_columns(layers_used=pl.Series(used, dtype=pl.Float32))
+    shown = replace(trace, tokens=tokens)
+    token = shallowest_token(shown)
+    assert token == 2
+    assert shallow_reading(shown, token) == (
+        f"Token 2, {tokens['text'][2]!r}, used 2 of {trace.run['layers'].item()} layers, the "
+        "fewest of all tokens except the first and the last; the mean is 2.2."
+    )
+    same = replace(trace, tokens=tokens.with_columns(layers_used=pl.lit(3.0, pl.Float32)))
+    assert shallow_reading(same, shallowest_token(same)) == ""

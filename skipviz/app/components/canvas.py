@@ -1,8 +1,8 @@
 """The canvas: text, map of layers and tokens, and panel of the selected token, as one component.
 
 It gets a trace once. Painting with another lens, hovering, scrolling and the panel happen in the
-browser, so they never run Python; only the selected token and site come back. The component keeps
-them and the lens in the page's address itself.
+browser, so they never run Python; only the selected token, site and range come back. The component
+keeps them, the pins and the lens in the page's address itself.
 """
 
 from __future__ import annotations

@@ -88,7 +88,12 @@ class Packed:
 
 
 def payload(
-    trace: Trace, *, key: str, compact: bool = False, address: str | None = None
+    trace: Trace,
+    *,
+    key: str,
+    compact: bool = False,
+    address: str | None = None,
+    selected: int | None = None,
 ) -> dict[str, Any]:
     """Return what the component needs of a trace, whatever was found about it.
 
@@ -106,6 +111,8 @@ def payload(
     address
         What names the trace in the page's address, as ``trace``; None: this canvas keeps nothing
         there.
+    selected
+        The token that is selected until another is; None: none.
     """
     packed = Packed()
     tokens = span_texts(trace)
@@ -120,6 +127,7 @@ def payload(
     return {
         "key": key,
         "address": address,
+        "selected": selected,
         "bytes": packed.table(),
         "parts": packed.parts,
         "texts": [text if own else "" for text, own in zip(tokens["text"], first, strict=True)],

@@ -19,7 +19,7 @@ from skipviz.app.components.run_button import (
 from skipviz.app.frame.changed import what_changed
 from skipviz.app.frame.kept_session import offer_session_file
 from skipviz.app.frame.opening import is_sample, open_at_start, sample
-from skipviz.app.frame.recent_runs import offer_recent_runs, recent_runs
+from skipviz.app.frame.recent_runs import bring_back, offer_recent_runs, recent_runs
 from skipviz.app.frame.running import show_elsewhere
 from skipviz.app.frame.text_canvas import text_canvas
 from skipviz.app.frame.tour import offer_tour, page_is_shown, show_tour
@@ -32,6 +32,10 @@ from skipviz.traces import Trace
 LESS_ROOM = """<style>
 .stMainBlockContainer { padding: 3.8rem 2.5rem 4rem; }
 @media (max-width: 640px) { .stMainBlockContainer { padding: 3.8rem 1rem 4rem; } }
+.stMain .stColumn:has(.stPlotlyChart) { min-width: min(100%, 20rem); }
+.stElementContainer:has(.stPlotlyChart) { box-sizing: content-box; padding-top: 1.75rem; }
+.stPlotlyChart .js-plotly-plot { overflow: visible !important; }
+.stPlotlyChart .modebar-container { top: -1.75rem !important; }
 @media (max-width: 1100px) {
   .stMain .stColumn:has(.stPlotlyChart) { min-width: 100%; }
   .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
@@ -50,7 +54,8 @@ LESS_ROOM = """<style>
 .stButtonGroup [data-selected="true"] p { color: light-dark(#0e1216, #e8ecef); }
 </style>"""
 """Streamlit leaves more room around a page than a canvas can spare, cuts figures and names of
-downloads beside each other where the window is narrow, and writes what is chosen too faintly. It
+downloads beside each other where the window is narrow, lays the buttons of a figure over its title,
+and writes what is chosen too faintly. It
 hides pages whose names would fit, and its button to stop leaves a run of a model going. What it
 moves while a model runs takes time from that run, where a browser draws without a GPU."""
 OPENING_SECONDS = 0.8
@@ -77,7 +82,8 @@ def draw_in_frame(page: Callable[[], None], go_to: Callable[[str], None]) -> Non
     st.html(LESS_ROOM)
     state().waits_shown.clear()
     state().offered.clear()
-    open_at_start()
+    if (named := open_at_start()) is not None:
+        bring_back(named)
     side_bar = st.sidebar.container()
     _side_bar(side_bar)
     _text(go_to)
@@ -111,8 +117,11 @@ def _side_bar(place: st.delta_generator.DeltaGenerator) -> None:
         if not warm_up().has_imported:
             _wait_for_models()
             return
-        from skipviz.app.frame.inputs import choose
+        from skipviz.app.frame.inputs import choose, fill_in
 
+        if (shown := state().to_fill_in) is not None:
+            fill_in(shown)
+            state().to_fill_in = None
         request = choose()
     if request is not None:
         recent_runs().add(this_visitor(), request)
@@ -148,6 +157,11 @@ def _introduce(trace: Trace) -> None:
     )
 
 
+def _say_who_used_least(trace: Trace) -> None:
+    if len(trace) and (said := shallow_reading(trace, shallowest_token(trace))):
+        st.markdown(plain(said))
+
+
 def _text(go_to: Callable[[str], None]) -> None:
     """Show the text, how far its run is, and what differs from what the side bar asks for."""
     with st.container():  # whatever is said, the canvas keeps its place, and is not mounted anew
@@ -159,10 +173,15 @@ def _text(go_to: Callable[[str], None]) -> None:
 
 
 def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
+    run, meanwhile = state().runs[PATHS], st.empty()
+    if run.under_way and run.finished is not None and is_sample(run.finished.request):
+        meanwhile.caption("Your text is being traced. Below is the sample until then.")
     if state().just_asked:
         state().just_asked = False
         wait_shortly(PATHS)
     run = state().runs[PATHS]
+    if not run.under_way:
+        meanwhile.empty()
     if state().lost_address and is_sample(run.request):
         st.warning(LOST)
     outcome(PATHS, asked=run.asked)
@@ -172,6 +191,8 @@ def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
     if state().tour is not None:
         show_tour(go_to)
     elif is_sample(shown.request):
+        if run.under_way:
+            return
         left, right = st.columns([4, 1], vertical_alignment="center")
         with left:
             _introduce(sample()[1])
@@ -179,5 +200,7 @@ def _say_what_is_shown(go_to: Callable[[str], None]) -> None:
             offer_tour(to_the_new=True)
     elif shown is not run:
         st.caption("Below is what was traced before.")
+    elif (known := traced_now()) is not None:
+        _say_who_used_least(known[1])
     if (changed := what_changed(shown.request, state().chosen)) and not run.under_way:
         st.caption(plain(changed))

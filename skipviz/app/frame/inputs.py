@@ -56,9 +56,11 @@ def choose() -> Request | None:
 def fill_in(request: Request) -> None:
     """Set text, model, gates, policy and budget to those of a request, before they are drawn."""
     known = request.model in _model_names()
-    values: dict[str, Any] = {"model": request.model if known else FOLDER}
-    if not known:
-        values["folder"] = request.model
+    values: dict[str, Any] = {}
+    if known:
+        values["model"] = request.model
+    elif request.stored is None and folders_offered():  # a file names no folder here
+        values |= {"model": FOLDER, "folder": request.model}
     if request.gates is not None:
         values[f"{GATES_OF}{request.model}"] = request.gates
     settings = settings_of(request.model)
@@ -70,6 +72,10 @@ def fill_in(request: Request) -> None:
         values[f"budget of {request.model} {policy}"] = request.budget
     if len(request.documents) == 1 and not request.documents[0].messages:
         values |= {"kind": "Paste", "pasted": request.documents[0].text}
+        state().brought_back = ()
+    else:
+        values["kind"] = "Upload"
+        state().brought_back = request.documents
     for key, value in values.items():
         set_widget(key, value)
 
@@ -245,9 +251,16 @@ def _uploaded() -> tuple[Document, ...]:
     foreign = {document.encoding for document in documents} - {"utf-8"}
     if foreign:
         st.info(f"Read as {', '.join(sorted(foreign))}. Check that all letters are right.")
-    if not documents:
+    if documents:
+        return tuple(documents)
+    if not (brought := state().brought_back):
         raise TextError(NO_UPLOAD)
-    return tuple(documents)
+    texts = "The text" if len(brought) == 1 else f"The {len(brought):,} texts"
+    st.caption(
+        f"{texts} of the run that was brought back, {plain(brought[0].source)} first. Upload "
+        "others to trace those."
+    )
+    return brought
 
 
 def _estimate(model: str, documents: tuple[Document, ...]) -> None:

@@ -20,23 +20,23 @@ SAMPLE_TRACE = "prose.parquet"
 """Of ``prose.txt``, beside it: ``skipviz trace prose.txt --parquet prose.parquet``."""
 
 
-def open_at_start() -> None:
-    """Let a session that has run nothing show what its address names, else the sample."""
+def open_at_start() -> Request | None:
+    """Let a session that has run nothing show the sample; return what its address names instead."""
     run = state().runs.get(PATHS)
     if run is not None:
         if is_sample(run.request) and isinstance(run.problem, ForgottenError):
             show_request(run.request)
-        return
+        return None
     known = jobs().named(st.query_params.get("trace", ""))
-    if known is not None:
-        show_request(known)
-        return
+    if known is not None and not is_sample(known):
+        return known
     request, trace = sample()
     show_request(request)
     named = st.query_params.get("trace")
     state().lost_address = named not in (None, request.address)
     if named != request.address:  # else it says what is selected, or nothing
         on_canvas(request).ask(shallowest_token(trace))
+    return None
 
 
 def show_request(request: Request) -> None:

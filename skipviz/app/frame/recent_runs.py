@@ -10,9 +10,10 @@ from datetime import datetime
 import streamlit as st
 
 from skipviz.app.components.plain_text import plain
-from skipviz.app.frame.opening import show_request
+from skipviz.app.frame.opening import is_sample, show_request
 from skipviz.app.jobs import REQUEST_CHARACTERS, Request
 from skipviz.app.sessions import this_visitor
+from skipviz.app.state import state
 
 KEPT_RUNS = 12
 """Of each visitor, the latest."""
@@ -112,8 +113,13 @@ def offer_recent_runs(shown: Request | None) -> None:
 
 
 def bring_back(request: Request) -> None:
-    """Show a run again, with its text, model and budget in the side bar."""
-    from skipviz.app.frame.inputs import fill_in  # with what reads models
+    """Show a run again, with its text, model and budget in the side bar.
 
+    One that an address names may be another visitor's: from then on it is one of this visitor's.
+    """
     show_request(request)
-    fill_in(request)
+    if is_sample(request):
+        return
+    state().to_fill_in = request
+    if all(run.request.key != request.key for run in recent_runs().of(this_visitor())):
+        recent_runs().add(this_visitor(), request)

@@ -17,10 +17,11 @@ from skipviz.app.components.canvas import canvas
 from skipviz.app.components.canvas_beside import hand_over
 from skipviz.app.components.canvas_payload import lens_payload, payload
 from skipviz.app.components.run_button import jobs, traced_now
-from skipviz.app.frame.opening import show_request
+from skipviz.app.frame.recent_runs import bring_back
 from skipviz.app.jobs import Request
 from skipviz.app.on_canvas import OnCanvas
 from skipviz.app.state import on_canvas, state, widget
+from skipviz.readings.paths import shallowest_token
 from skipviz.traces import Trace
 
 CANVAS = "canvas"
@@ -50,7 +51,13 @@ def text_canvas(request: Request, trace: Trace, *, address: str) -> None:
     add_audit(request, trace, on)
     sent = jobs().made(
         f"canvas {address} {key}",
-        lambda: payload(trace, key=key, compact=True, address=address),
+        lambda: payload(
+            trace,
+            key=key,
+            compact=True,
+            address=address,
+            selected=shallowest_token(trace) if len(trace) else None,
+        ),
     )
     with st.container(key="workbench"):
         on.take(
@@ -102,4 +109,4 @@ def _went_back() -> None:
     if known is None:
         st.toast("The trace of that address is no longer known here. What was shown stays.")
     else:
-        show_request(known)
+        bring_back(known)

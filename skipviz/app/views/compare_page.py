@@ -58,7 +58,7 @@ def page() -> None:
     if not others:
         st.info(NOTHING)
         return
-    second = _choose(others).request
+    second = _choose(others, request).request
     other = computed(OTHER_RUN, "Trace it again", second, lambda: asked_for(second))
     if other is None:
         return
@@ -68,7 +68,10 @@ def page() -> None:
     _show(request, second, found)
 
 
-def _choose(others: dict[str, RecentRun]) -> RecentRun:
+def _choose(others: dict[str, RecentRun], shown: Request) -> RecentRun:
+    """Offer the runs, the latest first; at first that of the same text, or else the latest."""
+    words = _words(shown)
+    first = next((n for n, run in enumerate(others.values()) if _words(run.request) == words), 0)
     times = Counter(run.label for run in others.values())
 
     def label(address: str) -> str:
@@ -78,10 +81,16 @@ def _choose(others: dict[str, RecentRun]) -> RecentRun:
     address = st.selectbox(
         "Compare what is shown, the first, with this run, the second",
         list(others),
+        index=first,
         format_func=label,
-        key="compare with",
+        key=f"compare with {shown.address} {list(others)[first]}",  # no choice made for another run
     )
     return others[str(address)]
+
+
+def _words(request: Request) -> list[object]:
+    """Return what a request's texts say, whatever they are called."""
+    return [(document.text, document.messages) for document in request.documents]
 
 
 def _show(request: Request, second: Request, found: TraceComparison) -> None:
@@ -124,7 +133,7 @@ def _paint(request: Request, second: Request, found: TraceComparison) -> None:
     lenses = comparison_lenses(found)
     for name in set(COMPARISON_LENSES) - {lens.name for lens in lenses}:
         on.unpaint(name)  # of the run that was compared before
-    on.paint(f"comparison with {second.key}", lambda: lenses)
+    on.paint(f"comparison with {second.key}", lambda: lenses, offered=True)
 
 
 def _text(place: st.delta_generator.DeltaGenerator, name: str, trace: Trace) -> None:

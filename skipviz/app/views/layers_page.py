@@ -169,6 +169,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
     on_canvas(request).paint(
         f"classes {linguistic} {feature}",
         lambda: [class_lens(token_classes(traced, linguistic=linguistic), feature=feature)],
+        offered=True,
     )
 
 

@@ -14,7 +14,7 @@ from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.frame.inputs import sample_document
-from skipviz.app.frame.opening import show_request
+from skipviz.app.frame.recent_runs import bring_back
 from skipviz.app.jobs import Request
 from skipviz.app.state import set_widget, state, widget
 from skipviz.app.views.paths_result import show_numbers
@@ -162,7 +162,7 @@ def _compare(row: dict[str, Any]) -> None:
     if traced is not None:
         show_numbers(traced)
         st.button(
-            "Open it on the canvas", on_click=show_request, args=(asked,), key="open policy",
+            "Open it on the canvas", on_click=bring_back, args=(asked,), key="open policy",
             help="The canvas above and all pages then show the text under this policy. What you "
             "traced before stays under “Recent runs”.",
         )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,14 @@ from skipviz.plots.style.palette import INK
 from skipviz.traces import Trace, layer_order
 
 _LINE = "rgba(128, 128, 128, 0.25)"
+TITLE_CHARACTERS = 42
+"""In a line of a title, so that it fits into a narrow page, or a column of a wide one."""
+AXIS_CHARACTERS = 34
+"""In a line of the title of a horizontal axis."""
+_CHARACTER = 7
+"""Pixels that a character of the title of an axis takes."""
+_LINE_HEIGHT = 20
+_MARGINS = {"l": 60, "r": 20, "t": 86, "b": 105}
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
 
 FEW_LAYERS = 12
@@ -50,7 +59,7 @@ def dress(
     title
         What it shows, already escaped.
     height
-        In pixels.
+        In pixels; more where titles take several lines, those of axes that it has already too.
     """
     line = source if isinstance(source, str) else provenance(source)
     meta: dict[str, str] = {"provenance": line}
@@ -58,24 +67,35 @@ def dress(
         trace = traces_of_one_model(source)[0]
         meta["weights_sha256"] = trace.run["weights_sha256"][0]
         _tick_each_layer(figure, trace)
+    title = _in_lines(title, TITLE_CHARACTERS)
+    above = _LINE_HEIGHT * title.count("<br>")
+    below = _LINE_HEIGHT * _wrap_axes(figure, height - _MARGINS["t"] - _MARGINS["b"])
     return figure.update_layout(
         template=TEMPLATE,
         title={
             "text": title,
             "subtitle": {"text": _in_two_lines(line), "font": {"size": 12}},
             "x": 0.0,
-            "xref": "paper",
+            "xref": "container",  # beside long names on an axis a title would have no room
             "xanchor": "left",
             "y": 1.0,
             "yanchor": "top",
-            "pad": {"t": 12},
+            "pad": {"t": 12, "l": 12},
             "font": {"size": 17},
         },
-        height=height,
-        margin={"l": 60, "r": 20, "t": 86, "b": 105},
+        height=height + above + below,
+        margin=_MARGINS | {"t": _MARGINS["t"] + above, "b": _MARGINS["b"] + below},
         showlegend=True,
-        # At the very bottom: above the axes it would run into the subtitle in a narrow column.
-        legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
+        # At the very bottom: above the axes it would run into the subtitle in a narrow column, and
+        # beside the names of rows there is no room for two entries in a line.
+        legend={
+            "orientation": "h",
+            "x": 0.02,
+            "xref": "container",
+            "y": 0.0,
+            "yref": "container",
+            "yanchor": "bottom",
+        },
         meta=meta,
     )
 
@@ -200,6 +220,38 @@ def margin_limit(trace: Trace, *, share: float) -> float:
     margins = np.abs(trace.margin)
     finite = margins[np.isfinite(margins)]
     return max(float(np.quantile(finite, share)), 1e-6) if len(finite) else 1.0
+
+
+def _in_lines(text: str, most: int) -> str:
+    """Break a title where it is longer; one that has lines already keeps them."""
+    if "<" in text:
+        return text
+    lines = textwrap.wrap(
+        text, most, replace_whitespace=False, break_long_words=False, break_on_hyphens=False
+    )
+    return "<br>".join(lines)
+
+
+def _wrap_axes(figure: go.Figure, height: int) -> int:
+    """Break titles of axes that are cut otherwise; return the lines that horizontal ones add.
+
+    Parameters
+    ----------
+    figure
+        Changed in place.
+    height
+        Of what is drawn, in pixels.
+    """
+    lines = 0
+    for axis in figure.select_xaxes():
+        if text := axis.title.text:
+            axis.title.text = _in_lines(text, AXIS_CHARACTERS)
+            lines = max(lines, axis.title.text.count("<br>") - text.count("<br>"))
+    for axis in figure.select_yaxes():
+        if text := axis.title.text:
+            low, high = axis.domain or (0.0, 1.0)
+            axis.title.text = _in_lines(text, max(int((high - low) * height / _CHARACTER), 12))
+    return lines
 
 
 def _in_two_lines(line: str) -> str:

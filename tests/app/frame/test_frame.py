@@ -18,6 +18,8 @@ from skipviz.app.frame.opening import sample
 from skipviz.app.frame.recent_runs import KEPT_RUNS, RecentRuns
 from skipviz.app.jobs import ForgottenError, Request
 from skipviz.app.sessions import this_session, this_visitor
+from skipviz.app.state import StartedRun
+from skipviz.app.worker import Job
 from tests import tiny
 from tests.app.pages import PATIENCE, framed, until
 from tests.folders import write_gated
@@ -70,6 +72,21 @@ def test_the_sample_is_what_its_model_does_today() -> None:
     assert (again.matrix("exec_count") == trace.matrix("exec_count")).all()
 
 
+def test_the_sample_is_said_to_be_there_while_a_text_runs() -> None:
+    page = opened()
+    state = page.session_state["skipviz"]
+    job: Job[skipviz.Trace] = Job()
+    before = state.runs["paths"]
+    state.runs["paths"] = StartedRun(job, "mine", ASKED, before=before)
+    page.run(timeout=PATIENCE)
+    assert "Your text is being traced. Below is the sample until then." in said(page)
+    assert "A sample, traced already." not in said(page)
+    state.runs["paths"] = replace(state.runs["paths"], stopped=True)
+    page.run(timeout=PATIENCE)
+    assert "until then" not in said(page)
+    assert "A sample, traced already." in said(page)
+
+
 @pytest.mark.slow
 def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folder: Path) -> None:
     folder = write_gated(tmp_path / "gated", backbone=dense_folder)
@@ -84,6 +101,7 @@ def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folde
     until(page, lambda: not state.runs["paths"].under_way)
     page.run(timeout=PATIENCE)
     assert "than what is shown" not in said(page)
+    assert "the fewest of all tokens except the first and the last; the mean is" in said(page)
     page.button(key=f"recent {first.address}").click().run(timeout=PATIENCE)
     assert state.runs["paths"].request.key == first.key
     assert page.text_area(key="pasted").value == tiny.TEXT
@@ -93,6 +111,47 @@ def test_what_was_run_is_brought_back_with_its_input(tmp_path: Path, dense_folde
     other = opened(trace=first.address)
     assert other.session_state["skipviz"].runs["paths"].request.key == first.key
     assert not any(button.key == f"recent {first.address}" for button in other.button)
+
+
+@pytest.mark.slow
+def test_a_trace_opened_from_its_address_can_be_traced_anew(
+    tmp_path: Path, dense_folder: Path
+) -> None:
+    folder = write_gated(tmp_path / "gated", backbone=dense_folder)
+    page = opened()
+    trace_in(page, folder, tiny.TEXT)
+    first = page.session_state["skipviz"].runs["paths"].request
+    other = opened(trace=first.address)
+    assert other.text_area(key="pasted").value == tiny.TEXT
+    assert other.text_input(key="folder").value == str(folder)
+    assert "than what is shown" not in said(other)
+    (budget,) = (each for each in other.button_group if str(each.key).startswith("budget of "))
+    budget.set_value(0.6).run(timeout=PATIENCE)
+    assert "The side bar has another budget than what is shown." in said(other)
+    other.button(key="run").click().run(timeout=PATIENCE)
+    runs = other.session_state["skipviz"].runs
+    until(other, lambda: not runs["paths"].under_way)
+    other.run(timeout=PATIENCE)
+    assert not other.error
+    assert runs["paths"].request.budget == 0.6
+    assert runs["paths"].request.documents[0].text == tiny.TEXT
+    # What it was opened with can be gone back to, and compared with.
+    assert any(button.key == f"recent {first.address}" for button in other.button)
+
+
+@pytest.mark.slow
+def test_texts_that_cannot_be_pasted_can_be_traced_anew(tmp_path: Path, dense_folder: Path) -> None:
+    folder = write_gated(tmp_path / "gated", backbone=dense_folder)
+    documents = tuple(skipviz.Document(name, tiny.TEXT) for name in ("one.txt", "two.txt"))
+    request = Request(model=str(folder), documents=documents, budget=0.8)
+    jobs().submit(request).future.result()
+    page = opened(trace=request.address)
+    assert "The 2 texts of the run that was brought back, one.txt first." in said(page)
+    (budget,) = (each for each in page.button_group if str(each.key).startswith("budget of "))
+    budget.set_value(0.6).run(timeout=PATIENCE)
+    page.button(key="run").click().run(timeout=PATIENCE)
+    asked = page.session_state["skipviz"].runs["paths"].request
+    assert (asked.budget, asked.documents) == (0.6, documents)
 
 
 def test_an_address_that_is_not_known_is_said_and_never_shows_another_text() -> None:

@@ -43,7 +43,7 @@ def test_all_tokens_are_one_row_and_many_groups_the_largest() -> None:
         }
     )
     figure = corpus_rate_map(many, by=["n"], source="x")
-    assert "40 largest of 50 groups" in figure.layout.title.text
+    assert "40 largest of 50<br>groups" in figure.layout.title.text
     drawn = figure.data[0]
     assert len(set(drawn.y)) == MOST_GROUPS
     assert "49" in drawn.y[-1]

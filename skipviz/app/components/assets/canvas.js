@@ -9,6 +9,7 @@ export default function (component) {
   if (!view) {
     view = mount(parentElement);
     VIEWS.set(parentElement, view);
+    window.skipvizLensChosen ??= view.wantedLens !== null;
   }
   view.send = setStateValue;
   view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
@@ -130,7 +131,7 @@ function load(view, data) {
   }
   if (another) view.own = readLenses(data, view.trace);
   takeParts(view);
-  if (another) selectAtFirst(view, first);
+  if (another) selectAtFirst(view, first, data.selected);
   repaint(view);
   if (another) {
     search(view);
@@ -148,8 +149,10 @@ function uncover() {
   if (window.innerWidth < 768) document.querySelector("[data-testid=stSidebarCollapseButton] button")?.click();
 }
 
-/** Select what the address names, or what was selected when this text was last here. */
-function selectAtFirst(view, first) {
+/** Select what the address names, or what was selected when this text was last here; in a text that
+ * is new, the token that Python names. */
+function selectAtFirst(view, first, selected) {
+  const isNew = !view.kept.has(view.key) && !view.goingBack && parameter("trace") !== view.address;
   const kept = view.kept.get(view.key) ?? { token: null, site: null, range: null, pins: [] };
   Object.assign(view, kept);
   const named = first || parameter("trace") !== null ? readAddress(view) : null;
@@ -157,6 +160,9 @@ function selectAtFirst(view, first) {
     view.token = named.token;
     view.site = named.site;
   }
+  if (isNew && view.token === null && selected !== null) view.token = spanOf(view, selected);
+  if (named?.range) view.range = named.range;
+  if (named?.pins.length) view.pins = named.pins;
   // Python has kept nothing of a text if another was selected in since.
   if (view.token !== null || view.site !== null) tell(view, { later: true, push: false });
   // Python reads the address too until it is told what is selected.
@@ -192,6 +198,7 @@ function fillSiteChoice(view) {
 }
 
 function chooseLens(view, slug) {
+  window.skipvizLensChosen = true;
   view.lens = view.wantedLens = slug;
   repaint(view);
   writeAddress(view, false);

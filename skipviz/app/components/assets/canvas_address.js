@@ -1,7 +1,8 @@
-// The page's address: the trace, the selected token, the site and the lens. Everything else in it is
-// left as it is. Streamlit reads the address at every run, and runs the page when one goes Back.
+// The page's address: the trace, the selected token and site, the range (its first and last token,
+// "2-7"), the pins ("1.8") and the lens that is shown. Everything else in it is left as it is.
+// Streamlit reads the address at every run, and runs the page when one goes Back.
 
-const OURS = ["trace", "token", "site", "lens"];
+const OURS = ["trace", "token", "site", "range", "pins", "lens"];
 let writing = false;
 
 /** The parameters of the address as they are written, name first. */
@@ -22,7 +23,19 @@ function readAddress(view) {
   if (view.address === null || !ofThisTrace(view)) return null;
   const given = parameter("token"), token = /^\d+$/.test(given ?? "") ? Number(given) : null;
   const label = parameter("site"), site = view.trace.sites.findIndex((each) => each.label === label);
-  return { token: token !== null && token < view.trace.count ? Number(view.spans[token].dataset.token) : null, site: site < 0 ? null : site };
+  return { token: token === null ? null : spanOf(view, token), site: site < 0 ? null : site, ...readRangeAndPins(view) };
+}
+
+/** The first token that shares the characters of one, or null if there is no such token. */
+function spanOf(view, token) { return token < view.trace.count ? Number(view.spans[token].dataset.token) : null; }
+
+function readRangeAndPins(view) {
+  const ends = /^(\d+)-(\d+)$/.exec(parameter("range") ?? "")?.slice(1).map(Number);
+  const pins = (parameter("pins") ?? "").split(".").filter((part) => /^\d+$/.test(part)).map((part) => spanOf(view, Number(part)));
+  return {
+    range: ends && ends[0] <= ends[1] && ends[1] < view.trace.count ? ends : null,
+    pins: [...new Set(pins.filter((token) => token !== null))].slice(-PINS),
+  };
 }
 
 /** Write what is shown; as a new place in the history where going Back is to undo it. */
@@ -31,7 +44,9 @@ function writeAddress(view, push) {
   const wanted = [["trace", view.address]];
   if (view.token !== null) wanted.push(["token", view.token]);
   if (view.site !== null) wanted.push(["site", view.trace.sites[view.site].label]);
-  if (view.wantedLens !== view.lenses[0].slug) wanted.push(["lens", view.wantedLens]);
+  if (view.range) wanted.push(["range", view.range.join("-")]);
+  if (view.pins.length) wanted.push(["pins", view.pins.join(".")]);
+  if (view.lens !== view.lenses[0].slug) wanted.push(["lens", view.lens]);
   const others = parameters().filter(([name]) => !OURS.includes(name)).map(([, part]) => part);
   const search = [...others, ...wanted.map(([name, value]) => `${name}=${encodeURIComponent(value)}`)].join("&");
   if (search === location.search.slice(1)) return;
@@ -46,8 +61,11 @@ function writeAddress(view, push) {
 function listenToAddress(view, signal) {
   window.addEventListener("popstate", () => {
     const named = readAddress(view);
-    if (named) select(view, named.token, { site: named.site, push: false });
-    else if (parameter("trace") !== null) { view.goingBack = true; view.open(parameter("trace")); }
+    if (named) {
+      setRange(view, named.range);
+      setPins(view, named.pins);
+      select(view, named.token, { site: named.site, push: false });
+    } else if (parameter("trace") !== null) { view.goingBack = true; view.open(parameter("trace")); }
   }, { signal });
   window.navigation?.addEventListener("currententrychange", (event) => {
     if (writing || !view.root.isConnected) return; // a page that was just left has a canvas too

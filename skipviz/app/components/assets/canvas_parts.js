@@ -30,11 +30,11 @@ function takeParts(view) {
   const parts = partsOf(view);
   view.lenses = distinct([...view.own, ...parts.flatMap(({ lens }) => lens ?? [])]);
   view.answers = parts.flatMap(({ answer }) => answer ?? []);
-  // A lens that a page has just found is looked through at once.
+  // A lens that a page has just found is looked through at once, unless the reader chose one.
   for (const { data, lens } of parts) {
     if (!data.fresh || data.fresh <= (view.seen.get(view.key) ?? 0)) continue;
     view.seen.set(view.key, data.fresh);
-    if (lens.known) view.wantedLens = view.lenses.find((each) => each.values === lens.values).slug;
+    if (lens.known && !window.skipvizLensChosen) view.wantedLens = view.lenses.find((each) => each.values === lens.values).slug;
   }
   fillLensChoice(view);
 }
@@ -64,6 +64,7 @@ function listenToParts(view, signal) {
       due = null;
       if (!view.root.isConnected) return;
       takeParts(view);
+      writeAddress(view, false); // it names the lens that is shown
       repaint(view);
       followParts(view);
       performance.mark("skipviz-painted");

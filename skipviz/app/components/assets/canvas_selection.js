@@ -1,6 +1,6 @@
 // One selection: a token, a site, a range of tokens, and up to four pinned tokens. It is drawn at
 // once. Python is told of token, site and range when the keys have come to rest, and the address of
-// token and site; pins are for the reader alone, and stay here.
+// all; pins are for the reader alone.
 
 const REST = 120; // milliseconds after the last key
 const PINS = 4;
@@ -64,6 +64,7 @@ function setRange(view, range) {
   view.range = range;
   tellRange(view);
   remember(view);
+  writeAddress(view, false);
   mark(view);
   paintMarks(view);
   chips(view);
@@ -72,13 +73,19 @@ function setRange(view, range) {
 /** Pin a token, or take its pin away; the oldest goes when there are too many. */
 function pin(view, token) {
   const had = view.pins.includes(token);
-  view.pins = had ? view.pins.filter((each) => each !== token) : [...view.pins, token].slice(-PINS);
+  setPins(view, had ? view.pins.filter((each) => each !== token) : [...view.pins, token].slice(-PINS));
+  view.said.textContent = `${quoted(view, token)} ${had ? "is no longer pinned" : "is pinned"}`;
+}
+
+function setPins(view, pins) {
+  if (String(pins) === String(view.pins)) return;
+  view.pins = pins;
   remember(view);
+  writeAddress(view, false);
   mark(view);
   paintMarks(view);
   drawPanel(view);
   chips(view);
-  view.said.textContent = `${quoted(view, token)} ${had ? "is no longer pinned" : "is pinned"}`;
 }
 
 /** What is chosen besides the selected token, each with a way to take it back. */
