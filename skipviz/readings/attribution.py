@@ -222,7 +222,7 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
     )
     if controlled["r"] is not None:
         words += (
-            "; controlled for position, word frequency, surprisal and length, the coefficient is "
+            f"; controlled for {controlled['controls']}, the coefficient is "
             f"{coefficient_words(controlled)} ({q_words(controlled['q'])})"
         )
     return (

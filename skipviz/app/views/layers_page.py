@@ -25,7 +25,7 @@ from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, noteboo
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
-from skipviz.app.one_text import no_gates, text_caption, traced_text
+from skipviz.app.one_text import no_gates, say_word_lists, text_caption, traced_text
 from skipviz.app.state import on_canvas
 from skipviz.app.token_range import TokenRange, chosen_range, say_whole_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
@@ -117,6 +117,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
     if table is None:
         return
     st.markdown(specialty_reading(table))
+    say_word_lists(request, traced)
     feature = _choose_feature(table, "specialty_feature")
     if feature is None:
         return
@@ -186,6 +187,7 @@ def _difficulty(request: Request, traced: Trace) -> None:
         return
     tokens, correlations, parts = tables
     st.markdown(difficulty_reading(correlations))
+    say_word_lists(request, traced)
     # Of an encoder no loss is known.
     measures = [each for each in DIFFICULTIES if parts.filter(measure=each).height]
     for first in range(0, len(measures), 2):
@@ -264,6 +266,7 @@ def _probes(request: Request, traced: Trace) -> None:
     if table is None:
         return
     st.markdown(probe_reading(table))
+    say_word_lists(request, traced)
     feature = _choose_feature(table, "probe_feature")
     if feature is None:
         return

@@ -55,6 +55,7 @@ def rates(
     import skipviz
     from skipviz.cli.console import err, out
     from skipviz.corpus.questions.means import corpus_rates
+    from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
     check_file(csv)
     corpus = skipviz.open_corpus(folder)
@@ -63,7 +64,8 @@ def rates(
     _write(table, csv)
     out.print(_means_table(table.drop("layer", "unit", "visit")))
     out.print(
-        f"rate is the share of tokens for which a site ran, low to high its {_INTERVAL}.",
+        f"rate is the share of tokens for which a site ran, low to high its {_INTERVAL}."
+        + (f" {KINDS_ARE_ENGLISH}" if "kind" in (by or ()) else ""),
         soft_wrap=True,
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 
 def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
@@ -29,7 +30,8 @@ def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
         said.append(f"{found['label']} ran {verb}{of}: {found['rate']:.1%}{_interval(found)}.")
     documents = table.select(pl.col("documents").max()).item()
     caveat = f" Intervals are over documents, at most {documents:,} in a group."
-    return " ".join(said) + caveat
+    kinds = f" {KINDS_ARE_ENGLISH}" if "kind" in by else ""
+    return " ".join(said) + caveat + kinds
 
 
 def corpora_compared_reading(means: pl.DataFrame) -> str:
