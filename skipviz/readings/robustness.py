@@ -9,7 +9,7 @@ import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
 from skipviz.analysis.robustness.drift import LAYERS_USED, SHIFTED
-from skipviz.analysis.robustness.tails import cost_of_worst
+from skipviz.analysis.robustness.tails import CONTEXT_TOKENS, cost_of_worst
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.sites import site_name
@@ -179,6 +179,33 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
             "With fewer than 100 tokens, the 99th percentile lies between the two highest values."
         )
     return " ".join(said)
+
+
+def places_words(places: pl.DataFrame, costs: pl.DataFrame) -> str:
+    """Say what a row of the worst places is, and how many tokens as bad have none.
+
+    Parameters
+    ----------
+    places
+        What ``skipviz.analysis.robustness.tails.worst_places`` returned, unless told otherwise.
+    costs
+        What it was given.
+    """
+    if places.is_empty():
+        return "Skipping costs nothing at any of these tokens."
+    least = float(places["over_dense"].to_numpy().min())
+    worse = costs.filter(pl.col("over_dense") > least).height - (places.height - 1)
+    rows = "1 place is" if places.height == 1 else f"{places.height} places are"
+    said = (
+        f"{rows} shown. Of tokens within {CONTEXT_TOKENS} of each other only the worst is shown, "
+        "so that one passage does not fill the table."
+    )
+    if not worse:
+        return f"{said} No other token costs more than the last row."
+    return (
+        f"{said} {worse:,} more {'token costs' if worse == 1 else 'tokens cost'} more than the "
+        "last row; “Every token” below has all."
+    )
 
 
 def drift_words(table: pl.DataFrame) -> str:
