@@ -22,6 +22,12 @@ from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 ALL_TOKENS = "all tokens"
 CORPUS_FOLDER = "A corpus is the folder of its name, which `skipviz corpus run` wrote."
 
+INTERVAL_COLUMNS = {
+    "low": st.column_config.NumberColumn("95% from"),
+    "high": st.column_config.NumberColumn("to"),
+}
+"""What tables of corpora call the ends of an interval over documents."""
+
 
 def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
     """Show rates and means over all tokens, by group."""
@@ -49,7 +55,7 @@ def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
         st.info("The model has no gates, so every layer runs for every token.")
         if "kind" in shown:
             st.caption(KINDS_ARE_ENGLISH)
-    st.dataframe(tables["means"].drop("error"), hide_index=True)
+    st.dataframe(tables["means"].drop("error"), column_config=INTERVAL_COLUMNS, hide_index=True)
     csv_buttons({label.capitalize(): (label, table) for label, table in tables.items()})
 
 
