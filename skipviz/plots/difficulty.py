@@ -65,7 +65,10 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
         )
     )
     figure.update_xaxes(title=DIFFICULTIES[measure], type="category" if holds else "linear")
-    figure.update_yaxes(title="layers used (95% interval)", range=_reached(parts))
+    known = part["margin"].count()
+    figure.update_yaxes(
+        title="layers used (95% interval)" if known else "layers used", range=_reached(parts)
+    )
     dress(figure, trace, title=_titled(measure), height=330)
     figure.update_layout(showlegend=False, margin={"b": 60})
     return figure if part.height else note(figure, "Unknown for these tokens.")

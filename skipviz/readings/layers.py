@@ -14,7 +14,7 @@ from skipviz.analysis.statistics.blocks import dependent_groups
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, correlation_found
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
-from skipviz.readings.intervals import coefficient_words
+from skipviz.readings.intervals import coefficient_words, no_interval_words
 from skipviz.readings.sites import site_name
 
 _SENTENCES = 5
@@ -24,15 +24,12 @@ _MORE = {
     "entropy": ("the less certain the prediction is", "the more certain the prediction is"),
     "nll": ("the worse the next token is predicted", "the better the next token is predicted"),
     "log_frequency": ("the more frequent their word is", "the rarer their word is"),
-    "token_before": (
-        "if they occurred earlier in the text",
-        "if they did not occur earlier in the text",
-    ),
-    "bigram_before": (
-        "if the same pair of tokens occurred earlier",
-        "if the same pair of tokens did not occur earlier",
-    ),
 }
+_IF = {
+    "token_before": "if they occurred earlier in the text",
+    "bigram_before": "if the same pair of tokens occurred earlier",
+}
+"""What holds or does not, so that a negative coefficient is said without a negation."""
 
 
 def specialty_reading(table: pl.DataFrame) -> str:
@@ -104,16 +101,18 @@ def difficulty_reading(table: pl.DataFrame) -> str:
             "No measure of difficulty has a correlation with layers used that is distinguishable "
             f"from zero, among {max(known['tokens']):,} tokens."
         )
-    parts = []
-    for row in sure.rows(named=True):
-        word = _MORE[row["measure"]][row["r"] < 0]
-        parts.append(f"{word} (Spearman {coefficient_words(row)})")
-    end = (
-        ""
-        if known.height == sure.height
-        else " For the other measures, no effect is distinguishable from zero."
-    )
-    return f"Tokens use more layers {'; '.join(parts)}.{end}"
+    parts: dict[str, list[str]] = {"more": [], "fewer": []}
+    rows = sure.rows(named=True)
+    for row in rows:
+        name, negative = row["measure"], row["r"] < 0
+        word = _IF[name] if name in _IF else _MORE[name][negative]
+        found = parts["fewer" if negative and name in _IF else "more"]
+        found.append(f"{word} (Spearman {coefficient_words(row, why=False)})")
+    said = [f"use {kind} layers {'; '.join(each)}" for kind, each in parts.items() if each]
+    words = [f"Tokens {'. They '.join(said)}."]
+    if known.height > sure.height:
+        words.append("For the other measures, no effect is distinguishable from zero.")
+    return " ".join([*words, *no_interval_words(rows)])
 
 
 def features_of(table: pl.DataFrame) -> list[str]:
@@ -189,9 +188,14 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         # A layer, not halfway between two.
         median = np.quantile(read["settled"].to_numpy(), 0.5, method="inverted_cdf")
         of_them = "" if read.height == settled.height else " of these"
+        # By the last layer every prediction is.
+        settles = (
+            f"For {half} the prediction is settled by layer {median:.0f} (of 0 to {last})"
+            if median < last
+            else f"For {half.replace('half', 'most')} the prediction changes up to the last layer, {last}"
+        )
         words.append(
-            f"For {half} the prediction is settled by layer {median:.0f} (of 0 to {last}); for "
-            f"{before:.0%}{of_them} the last layer does not change it. On average, "
+            f"{settles}; for {before:.0%}{of_them} the last layer does not change it. On average, "
             f"{_mean(read['layers_after']):.1f} layers run after a prediction is settled."
         )
     gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))

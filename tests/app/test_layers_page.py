@@ -38,3 +38,12 @@ def test_that_english_lists_were_not_used_is_said(view: str) -> None:
         page = shown(language, view)
         told = any("lists are English and were not used" in each.value for each in page.caption)
         assert told == (language == "German")
+
+
+def test_a_text_too_short_for_intervals_says_so_once_and_shows_no_empty_ones() -> None:
+    page = shown("English", "Difficulty")
+    columns = page.dataframe[0].value.columns
+    assert "no interval for" in columns
+    assert "95% from" not in columns
+    assert sum(each.value.count("fewer than 8 blocks") for each in page.markdown) <= 1
+    assert page.dataframe[0].value["Spearman"].notna().all()

@@ -102,6 +102,7 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         hide_index=True,
         width="stretch",
         height=320,
+        placeholder="",
     )
     csv_buttons({"Correlations": ("score-correlations", table)})
     found = [FROM_TRACE, 'cells = skipviz.audit(model, trace, downstream="held")']

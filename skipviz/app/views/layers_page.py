@@ -194,13 +194,17 @@ def _difficulty(request: Request, traced: Trace) -> None:
         for column, measure in zip(st.columns(2), measures[first : first + 2], strict=False):
             figure = difficulty_curve(traced, parts, measure=measure)
             column.plotly_chart(figure, key=f"difficulty_{measure}")
+    known = correlations.drop_nulls("r")
     st.dataframe(
-        correlations.select(
+        known.select(
             pl.col("measure").replace_strict(DIFFICULTIES),
             pl.col("r").round(3).alias("Spearman"),
-            pl.col("low").round(3).alias("95% from"),
-            pl.col("high").round(3).alias("to"),
-            pl.col("withheld").alias("no interval for"),
+            *(
+                [pl.col("low").round(3).alias("95% from"), pl.col("high").round(3).alias("to")]
+                if known["low"].count()
+                else []
+            ),
+            *([pl.col("withheld").alias("no interval for")] if known["withheld"].count() else []),
             pl.col("r_detrended").round(3).alias("without slow changes"),
             pl.col("p").round(4),
             pl.col("q").round(4),
@@ -208,6 +212,7 @@ def _difficulty(request: Request, traced: Trace) -> None:
         ),
         hide_index=True,
         width="stretch",
+        placeholder="",
     )
     st.caption(
         "p and q are of the coefficient without what changes slowly along a text, as any two "
