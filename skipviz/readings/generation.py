@@ -47,7 +47,7 @@ def _layers(generation: Generation) -> str:
         return f" and used all {layers} layers for each"
     prompt = generation.mean_layers("prefill")
     return (
-        f" and used {written:.1f} of {layers} layers for each on average ({prompt:.1f} for each "
+        f" and used {written:z.1f} of {layers} layers for each on average ({prompt:z.1f} for each "
         "token of the prompt)"
     )
 
@@ -59,7 +59,7 @@ def _speed(generation: Generation) -> str:
     anyway = generation.trace.sites["computed_anyway"]
     masked = len(anyway) > 0 and bool(anyway.fill_null(False).all())
     kept = " Skipped units were computed and discarded here (masked), so skipping saved no time."
-    return f"It wrote {speed:.1f} tokens per second.{kept if masked else ''} {ONE_RUN}"
+    return f"It wrote {speed:z.1f} tokens per second.{kept if masked else ''} {ONE_RUN}"
 
 
 def comparison_reading(found: GenerationComparison) -> str:
@@ -86,8 +86,8 @@ def comparison_reading(found: GenerationComparison) -> str:
     if None in speeds:
         return where
     return (
-        f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
-        f"{speeds[0]:.1f}: {speeds[0] / speeds[1]:.2f} times as many."
+        f"{where} The dense model wrote {speeds[1]:z.1f} tokens per second, and this one "
+        f"{speeds[0]:z.1f}: {speeds[0] / speeds[1]:z.2f} times as many."
     )
 
 

@@ -26,18 +26,18 @@ def coefficient_words(row: dict[str, Any], *, why: bool = True) -> str:
     why
         Whether to say why there is no interval; of several, ``no_interval_words`` says it once.
     """
-    words = f"{row['r']:+.2f}"
+    words = f"{row['r']:+z.2f}"
     if row["low"] is not None:
-        return f"{words}, 95% interval {row['low']:+.2f} to {row['high']:+.2f}"
+        return f"{words}, 95% interval {row['low']:+z.2f} to {row['high']:+z.2f}"
     if row["withheld"] is None:
         return words
     if why:
         words += f", no interval as {_WHY[row['withheld']]}"
     if row["withheld"] == "trends" and row["r_detrended"] is not None:
         words += (
-            f": {row['r_detrended']:+.2f} without them"
+            f": {row['r_detrended']:+z.2f} without them"
             if why
-            else (f", {row['r_detrended']:+.2f} without slow changes")
+            else (f", {row['r_detrended']:+z.2f} without slow changes")
         )
     return words
 
@@ -67,7 +67,7 @@ def q_words(q: float | None) -> str:
     q
         The q-value; None if there is none.
     """
-    return "too little is left to test" if q is None else f"q {q:.3f}"
+    return "too little is left to test" if q is None else f"q {q:z.3f}"
 
 
 def withheld_words(reasons: dict[str, int]) -> str:

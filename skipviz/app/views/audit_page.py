@@ -183,8 +183,8 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
     figures = [
         (
             "Right decisions",
-            f"{whole.right:.1%}",
-            f"Running the unit is worth it in {whole.worth:.1%} of the decisions.",
+            f"{whole.right:z.1%}",
+            f"Running the unit is worth it in {whole.worth:z.1%} of the decisions.",
         ),
         (
             "AUROC of the score",
@@ -195,7 +195,7 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
         ),
         (
             "Regret per token",
-            f"{whole.regret / tokens:.2f} nats",
+            f"{whole.regret / tokens:z.2f} nats",
             f"{GLOSSARY['regret']} Summed over the decisions of a token as if each were the only "
             "one; together they may cost more or less.",
         ),
@@ -203,14 +203,14 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
             "Calibration error",
             "text too short"
             if np.isnan(whole.calibration_error)
-            else f"{whole.calibration_error:.3f} ({whole.calibrated:.3f} if calibrated)",
+            else f"{whole.calibration_error:z.3f} ({whole.calibrated:z.3f} if calibrated)",
             f"{GLOSSARY['calibration error']} The probabilities come from a logistic regression of "
             "the score, fitted on other tokens. In brackets is what a perfectly calibrated score "
             "has on so many decisions, on average.",
         ),
         (
             "Price per GFLOP",
-            f"{price * 1e9:.2f} nats",
+            f"{price * 1e9:z.2f} nats",
             f"{GLOSSARY['price']} A GFLOP is a billion FLOPs.",
         ),
     ]
@@ -218,7 +218,7 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
 
 
 def _auroc(value: float) -> str:
-    return "unknown" if np.isnan(value) else f"{value:.3f}"
+    return "unknown" if np.isnan(value) else f"{value:z.3f}"
 
 
 def _classes(request: Request, traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:

@@ -39,6 +39,6 @@ def word_lists_reading(trace: Trace) -> str:
     return (
         f"{where}function and content words are one class, “{WORDS}”, and word frequency is "
         "unknown and not controlled for: both lists are English and were not used, as only "
-        f"{share:.0%} of the words {whose} are English function words. In English text about half "
+        f"{share:z.0%} of the words {whose} are English function words. In English text about half "
         "are."
     )

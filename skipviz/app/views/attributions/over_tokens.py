@@ -200,13 +200,13 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> bool:
     cells = [
         (
             "Explained",
-            f"{found.value:.3f}",
+            f"{found.value:z.3f}",
             f"{asked.what[0].upper()}{asked.what[1:]}, in {asked.unit}, on the text as it is.",
         ),
-        ("Sum of the shares", f"{total:+.3f}", f"Over all tokens, in {asked.unit}."),
+        ("Sum of the shares", f"{total:+z.3f}", f"Over all tokens, in {asked.unit}."),
         (
             "Convergence delta",
-            "not computed" if found.delta is None else f"{found.delta:+.3f}",
+            "not computed" if found.delta is None else f"{found.delta:+z.3f}",
             f"{GLOSSARY['convergence delta']} The total is the difference between the text and "
             f"mean "
             "embeddings in its place.",
