@@ -12,6 +12,11 @@ from skipviz.analysis.gates.quality import Quality
 _CHANCE, _WEAK, _STRONG = 0.05, 0.2, 0.35
 """How far an AUROC lies from 0.5 up to which it is chance, weak and moderate."""
 
+_SINGLE = (
+    "This is about single decisions; whether the gates choose the right tokens as a set is what "
+    "the shuffled control on the page Policies shows."
+)
+
 _NOTED = 0.05
 """The share of the regret from which the first token is worth a word."""
 
@@ -32,7 +37,7 @@ def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
         f"{_tells(whole.auroc, shuffled.auroc)} The gates decided rightly in {whole.right:z.0%} of "
         f"{whole.cells:,} decisions; running every unit would be right in {whole.worth:z.0%}. The "
         f"wrong ones cost {whole.regret / tokens:z.2f} nats per token, each counted as if it were "
-        f"the only one.{_calibrated(whole)}"
+        f"the only one. {_SINGLE}{_calibrated(whole)}"
     )
 
 
