@@ -178,10 +178,14 @@ class Trace:
         return frame.with_columns(pl.col("p_execute", "score", "threshold").fill_nan(None))
 
     def to_long(self) -> pl.DataFrame:
-        """Return ``decisions`` joined with what each token and each site is: one row per event."""
+        """Return ``decisions`` joined with what each token and each site is: one row per event.
+
+        ``class_label`` and ``class_prob`` are there only if a class was predicted of some text.
+        """
+        classes = CLASS_COLUMNS if self.tokens["class_label"].count() else ()
         tokens = self.tokens.select(
             "token", "source", "sequence", "position", "token_id", "text", "phase", "nll",
-            "surprisal", "layers_used", *CLASS_COLUMNS,
+            "surprisal", "layers_used", *classes,
         )  # fmt: skip
         sites = self.sites.select("site", "label", "layer", "unit", "visit", "rule", "polarity")
         return self.decisions.join(tokens, on="token", maintain_order="left").join(
@@ -322,9 +326,10 @@ def _loaded(source: Path | str | io.BytesIO, name: str) -> Trace:
         else np.zeros(shape, dtype=NUMPY[each])
         for each in MATRICES
     }
-    exits = bool((sites["kv"] == "propagated").any())
-    layers = run["layers"].item()
-    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
+    layers, counts = run["layers"].item(), matrices["exec_count"]
+    ran_none = pl.Series((counts == 0).all(axis=1))
+    leaves = bool(tokens.filter(ran_none)["exit_depth"].count())
+    used, depth = depth_columns(sites, counts, layers=layers, leaves=leaves)
     if payload["format"] == 1 and (sites["visit"] > 0).any():
         # Format 1 said which layer was the deepest, whichever visit of it was the last.
         tokens = tokens.with_columns(pl.Series("exit_depth", depth, dtype=pl.Int64))
@@ -364,7 +369,7 @@ NUMPY = {
 
 
 def depth_columns(
-    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int | None, exits: bool = False
+    sites: pl.DataFrame, exec_count: npt.NDArray[Any], *, layers: int | None, leaves: bool = False
 ) -> tuple[npt.NDArray[Any], list[int | None]]:
     """Return layers used and exit depth of each token.
 
@@ -376,15 +381,17 @@ def depth_columns(
         How often each unit ran, of shape [tokens, sites].
     layers
         Number of layers of the backbone, gated or not; None: unknown, only sites count.
-    exits
-        Whether tokens leave: one that ran no site left at the layer before the first.
+    leaves
+        Whether what runs no site has left: at the layer before the first. So it is, too, where a
+        token's last state stands for it at the layers that it skips (``propagated``).
 
     Returns
     -------
     tuple
         ``layers_used``, where attention and MLP count half each if gated apart and ungated
-        layers count as run; and the deepest gated layer that ran for the token, or None. Where
-        layers are visited again, it is the last of ``running_steps`` that ran.
+        layers count as run; and the layer that a token left at, otherwise the deepest gated layer
+        that ran for it, or None. Where layers are visited again, it is the last of
+        ``running_steps`` that ran.
     """
     layer = sites["layer"].to_numpy()
     unit = sites["unit"].to_numpy()
@@ -397,7 +404,8 @@ def depth_columns(
     if not len(layer):
         return used.astype(np.float32), [None] * len(exec_count)
     step = running_steps(sites)
-    none_ran = step.min() - 1 if exits else -1
+    leaves = leaves or bool((sites["kv"] == "propagated").any())
+    none_ran = step.min() - 1 if leaves else -1
     deepest = np.where(exec_count > 0, step, none_ran).max(axis=1)
     return used.astype(np.float32), [int(d) if d >= 0 else None for d in deepest]
 

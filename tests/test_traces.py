@@ -167,6 +167,23 @@ def test_csv_is_to_long() -> None:
     assert found.equals(long)
 
 
+@pytest.mark.parametrize("label", [None, "good"])
+def test_columns_on_classes_are_there_where_a_class_is(label: str | None) -> None:
+    made = make_trace(tokens=4)
+    known = pl.col("token") > 1  # of one text it is known, of the other it is not
+    tokens = made.tokens.with_columns(
+        class_label=pl.when(known).then(pl.lit(label, pl.String)),
+        class_prob=pl.when(known).then(pl.lit(label and 0.5, pl.Float32)),
+    )
+    buffer = io.BytesIO()
+    dataclasses.replace(made, tokens=tokens).write_csv(buffer)
+    header = buffer.getvalue().decode().splitlines()[0].split(",")
+    assert [each for each in header if "class" in each] == (
+        ["class_label", "class_prob"] if label else []
+    )
+    assert "layers_used" in header
+
+
 def test_long_rows_are_tokens_by_sites() -> None:
     made = make_trace(tokens=7)
     long = made.to_long()

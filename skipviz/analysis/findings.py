@@ -92,8 +92,8 @@ class Finding:
 
     @property
     def said(self) -> str:
-        """The title, as what was expected where it does not hold."""
-        return f"Expected: {self.title}" if self.outcome in ("issue", "tip") else self.title
+        """The title, with a word where it does not hold."""
+        return f"Does not hold: {self.title}" if self.outcome in ("issue", "tip") else self.title
 
     @classmethod
     def of(cls, check: Check, verdict: Answer) -> Finding:

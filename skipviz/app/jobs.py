@@ -37,6 +37,7 @@ from skipviz.text.documents import Document
 from skipviz.traces import Trace
 
 if TYPE_CHECKING:  # models bring torch, and a page is there before it
+    from skipviz.families.powers import Traits
     from skipviz.models import SkipModel
 
 Result = TypeVar("Result")
@@ -236,6 +237,16 @@ class Jobs:
         """Load a model that will be asked for, if it is not there."""
         self._model(model, None)
 
+    def traits(self, request: Request) -> Traits | None:
+        """Return what holds of the way a request's model skips; None where it is not loaded."""
+        with self._lock:
+            model = self._models.get(_model_key(request.model, request.gates))
+        if model is None:
+            return None
+        from skipviz.families.powers import traits_of
+
+        return traits_of(model.family, model.model)
+
     def keep(self, request: Request, traced: Trace) -> None:
         """Take in a trace made elsewhere as what a request came to."""
         self.made(request.key, lambda: traced)
@@ -363,6 +374,9 @@ class Jobs:
 
     def _keep(self, key: str, job: Job[Any]) -> None:
         """Count what a job that is done holds; forget it if that is nothing of use."""
+        left = job.seconds_left
+        if isinstance(job.problem, Stopped) and job.effort is not None and left is not None:
+            self.costs.learn(job.effort, job.seconds + left)  # what it would have taken
         result = kept_result(job)
         size = ENTRY_BYTES + held_bytes(result)
         with self._lock:
@@ -441,9 +455,10 @@ class Jobs:
         return model
 
     def _model(self, name: str, gates: str | None) -> SkipModel:
+        key = _model_key(name, gates)
         if gates is None:
-            return self._loaded(identity(name), lambda: load_served(name))
-        return self._loaded(f"{identity(name)}\n{gates}", lambda: load_described(name, gates))
+            return self._loaded(key, lambda: load_served(name))
+        return self._loaded(key, lambda: load_described(name, gates))
 
     def _backbone(self, model: SkipModel) -> SkipModel:
         """Return the dense model under a model's gates, which may be run wherever those may."""
@@ -482,6 +497,10 @@ class Jobs:
                 del self._models[key], self._loading[key]
         if sizes:
             gc.collect()  # modules refer to each other in circles
+
+
+def _model_key(name: str, gates: str | None) -> str:
+    return identity(name) if gates is None else f"{identity(name)}\n{gates}"
 
 
 def ids_of(trace: Trace) -> TokenIds:

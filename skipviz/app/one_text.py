@@ -101,7 +101,7 @@ def audited(request: Request, traced: Trace, downstream: Downstream) -> pl.DataF
     effort = Effort(f"audit {downstream} {request.model}", len(traced))
     text_caption(
         traced,
-        f"{(len(traced) - 1) * traced.sites.height:,} decisions",
+        f"{(len(traced) - 1) * traced.sites.height:,} decisions of tokens that have a loss",
     )
     return tried(
         AUDIT_RUN,

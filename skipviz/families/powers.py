@@ -159,6 +159,8 @@ class Traits:
         a text is run as the tokenizer writes it, with the tokens that it puts around it.
     decides
         Whether anything is decided; False where layers run as often as the configuration says.
+    leaves
+        Whether what does not run a layer has left before it, so that no layer above runs either.
     drafts
         Whether it skips only in drafting what is then verified. A text that is given runs every
         layer, so there is nothing to trace; ``record`` follows a generation.
@@ -170,6 +172,7 @@ class Traits:
     resumable: bool = False
     predicts: bool = True
     decides: bool = True
+    leaves: bool = False
     drafts: bool = False
 
 
@@ -188,7 +191,7 @@ def traits_of(family: Family, model: nn.Module) -> Traits:
     sites = family.sites(model)
     ranked = {"topk", "quantile", "cumsum"}
     alone = any(site.scope != "token" or site.rule in ranked for site in sites)
-    return Traits(batchable=not alone, in_backbone=False)
+    return Traits(batchable=not alone, in_backbone=False, leaves=isinstance(family, HasExits))
 
 
 @runtime_checkable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import plotly.graph_objects as go
 import polars as pl
 
-from skipviz.plots.style.frame import dress
+from skipviz.plots.style.frame import dress, name_what_is_drawn
 from skipviz.plots.style.palette import INK, UNIT_COLOURS
 from skipviz.traces import Trace
 
@@ -45,4 +45,5 @@ def attention_figure(trace: Trace, layers: pl.DataFrame) -> go.Figure:
         )
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title="share", tickformat=".0%", rangemode="tozero")
-    return dress(figure, trace, title="Attention to tokens that skipped the layer", height=440)
+    title = "Attention to tokens that skipped the layer"
+    return dress(name_what_is_drawn(figure), trace, title=title, height=440)

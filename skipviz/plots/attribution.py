@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from skipviz.analysis.statistics.multiple_tests import correlation_found
 from skipviz.plots.style.cell_map import cell_map
-from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.frame import dress, name_what_is_drawn, units
 from skipviz.plots.style.labels import html_text, provenance, token_label
 from skipviz.plots.style.palette import (
     INK,
@@ -148,7 +148,6 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
                     customdata=part["cells"].to_list(),
                     name=UNIT_NAMES[unit],
                     legendgroup=unit,
-                    showlegend=column == 1,
                     marker={"color": UNIT_COLOURS[unit]},
                     hovertemplate=(
                         f"{UNIT_NAMES[unit]} of layer %{{x}}<br>%{{y:.4f}} nats over "
@@ -161,7 +160,7 @@ def depth_bars(trace: Trace, cells: pl.DataFrame) -> go.Figure:
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title="loss lowered by (nats)", row=1, col=1)
     figure.update_yaxes(title="nats", row=1, col=2)
-    dress(figure, trace, title="Which layers lowered the loss", height=420)
+    dress(name_what_is_drawn(figure), trace, title="Which layers lowered the loss", height=420)
     return figure.update_layout(barmode="group", margin={"t": 116})
 
 
@@ -251,14 +250,15 @@ def correlation_figure(trace: Trace, table: pl.DataFrame, *, method: str, value:
         )
         for unit in units(trace):
             of_unit = sites.filter(pl.col("unit") == unit).sort("layer")
-            figure.add_trace(_coefficients(of_unit, unit, legend=column == 1), row=1, col=column)
+            figure.add_trace(_coefficients(of_unit, unit), row=1, col=column)
         figure.update_xaxes(title="layer", row=1, col=column)
     figure.update_yaxes(title=f"{method.capitalize()} coefficient", row=1, col=1)
-    dress(figure, trace, title=f"Do scores correlate with {value}?", height=440)
+    title = f"Do scores correlate with {value}?"
+    dress(name_what_is_drawn(figure), trace, title=title, height=440)
     return figure.update_layout(margin={"t": 116})
 
 
-def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter:
+def _coefficients(sites: pl.DataFrame, unit: str) -> go.Scatter:
     sure = sites.select(correlation_found()).to_series().to_list()
     shape = "circle" if unit == "attn" else "square"
     return go.Scatter(
@@ -280,7 +280,6 @@ def _coefficients(sites: pl.DataFrame, unit: str, *, legend: bool) -> go.Scatter
         mode="markers",
         name=UNIT_NAMES[unit],
         legendgroup=unit,
-        showlegend=legend,
         marker={
             "color": UNIT_COLOURS[unit],
             "symbol": [shape if each else f"{shape}-open" for each in sure],

@@ -158,7 +158,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
         figure.update_yaxes(title=words, autorange="reversed", row=place, col=1)
     figure.update_xaxes(range=[-0.7, trace.run["layers"][0] - 0.3], tickformat="d")
     figure.update_xaxes(title="layer (blank: no gate)", row=len(rows))
-    height = 150 + len(rows) * (60 + 30 * max(1, len(names)))
+    height = 150 + len(rows) * (60 + 30 * max(2, len(names)))
     dress(figure, traces, title="Which layers each cluster runs", height=height)
     return figure.update_layout(
         coloraxis={
@@ -166,7 +166,7 @@ def cluster_profiles(traces: Trace | Sequence[Trace], profiles: pl.DataFrame) ->
             "cmin": 0.0,
             "cmax": 1.0,
             "colorbar": {
-                "title": {"text": "share of tokens for which it ran", "side": "right"},
+                "title": {"text": "share of tokens<br>for which it ran", "side": "right"},
                 "tickformat": ".0%",
                 "thickness": 14,
             },

@@ -11,7 +11,7 @@ import polars as pl
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.errors import InputError
 from skipviz.plots.style.cell_map import NATS_SHOWN, cell_map
-from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.frame import dress, naming_intervals, units
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import BLUE, INK, UNIT_COLOURS, UNIT_NAMES, VERMILION, margin_end
 from skipviz.traces import Trace
@@ -80,7 +80,7 @@ def reliability_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
             customdata=table.select("margin", "worth", "executed", "cells").rows(),
             mode="lines+markers",
             line={"color": UNIT_COLOURS["block"]},
-            name="net utility, mean and 95% interval over blocks of tokens",
+            name=naming_intervals("net utility, mean over blocks of tokens", table["net_margin"]),
             hovertemplate=(
                 "%{y:.4f} nats<br>mean score - threshold %{customdata[0]:.4f}<br>"
                 "worth running %{customdata[1]:.1%}, ran %{customdata[2]:.1%}<br>"

@@ -10,7 +10,7 @@ import polars as pl
 from skipviz.analysis.layers.difficulty import DIFFICULTIES
 from skipviz.analysis.layers.task_depth import PUBLISHED_NAME
 from skipviz.errors import InputError
-from skipviz.plots.style.frame import dress, note
+from skipviz.plots.style.frame import dress, naming_intervals, note
 from skipviz.plots.style.palette import ORANGE, UNIT_COLOURS, layers_used_range
 from skipviz.traces import Trace
 
@@ -65,9 +65,8 @@ def difficulty_curve(trace: Trace, parts: pl.DataFrame, *, measure: str) -> go.F
         )
     )
     figure.update_xaxes(title=DIFFICULTIES[measure], type="category" if holds else "linear")
-    known = part["margin"].count()
     figure.update_yaxes(
-        title="layers used (95% interval)" if known else "layers used", range=_reached(parts)
+        title=naming_intervals("layers used", part["margin"]), range=_reached(parts)
     )
     dress(figure, trace, title=_titled(measure), height=330)
     figure.update_layout(showlegend=False, margin={"b": 60})
@@ -128,7 +127,7 @@ def task_figure(trace: Trace, table: pl.DataFrame) -> go.Figure:
             error_x={"array": (high - share).to_list(), "arrayminus": (share - low).to_list()},
             customdata=table.select("layers", "prompts", "nll").rows(),
             mode="markers",
-            name=f"{html.escape(trace.run['model'][0])} ({layers} layers), 95% interval",
+            name=naming_intervals(f"{html.escape(trace.run['model'][0])}, {layers} layers", low),
             marker={"color": UNIT_COLOURS["block"], "size": 10},
             hovertemplate=(
                 "%{y}: %{x:.1%}, %{customdata[0]:.2f} layers<br>%{customdata[1]} prompts, loss "

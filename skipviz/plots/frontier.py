@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 
 import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.analysis.counterfactual import WhatIf
 from skipviz.analysis.flops import BUDGET_TOLERANCE
-from skipviz.plots.style.frame import dress
+from skipviz.plots.style.frame import dress, naming_intervals
 from skipviz.plots.style.palette import BLUE, INK, ORANGE, POLICY_COLOURS
 from skipviz.traces import Trace
 
 POLICY_SYMBOLS = ("circle", "square", "diamond", "cross", "triangle-up", "triangle-down")
+SAME_POLICY_DASHES = ("solid", "dot", "dashdot", "longdash")
+"""Of models whose policy, and so whose colour, is the same."""
 
 
 def frontier_figure(table: pl.DataFrame) -> go.Figure:
@@ -33,8 +36,11 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     )  # fmt: skip
     skipping = table.filter(pl.col("policy") != "dense")
     groups = skipping.group_by("model", "policy", maintain_order=True)
+    drawn: Counter[str] = Counter()
     for number, (_, rows) in enumerate(groups):
         model, policy = rows["model"][0], rows["policy"][0]
+        others = drawn[policy]  # of the same colour
+        drawn[policy] += 1
         rows = rows.sort("realised")
         gap = rows["gap"]
         figure.add_trace(
@@ -48,8 +54,15 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
                 customdata=rows.select(_asked(), "kl", "top1", "flop_share", "row").rows(),
                 name=f"{model} ({policy})",
                 mode="lines+markers",
-                marker={"symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)], "size": 9},
-                line={"color": POLICY_COLOURS.get(policy, INK)},
+                marker={
+                    "symbol": POLICY_SYMBOLS[number % len(POLICY_SYMBOLS)]
+                    + ("-open" if others else ""),
+                    "size": 12 if others else 9,  # to be seen around a point at the same place
+                },
+                line={
+                    "color": POLICY_COLOURS.get(policy, INK),
+                    "dash": SAME_POLICY_DASHES[others % len(SAME_POLICY_DASHES)],
+                },
                 # A point that is chosen does not make the others fade.
                 unselected={"marker": {"opacity": 1}},
                 hovertemplate=(
@@ -62,7 +75,8 @@ def frontier_figure(table: pl.DataFrame) -> go.Figure:
     figure.update_xaxes(
         title="budget realised<br>(share of dense attention and MLP FLOPs)", tickformat=".0%"
     )
-    figure.update_yaxes(title="loss over dense (nats per token, 95% interval)", rangemode="tozero")
+    axis = naming_intervals("loss over dense, nats per token", skipping["gap_low"])
+    figure.update_yaxes(title=axis, rangemode="tozero")
     return dress(figure, _measured(table), title="What skipping costs", height=560)
 
 

@@ -36,6 +36,8 @@ from skipviz.traces import Trace, running_steps
 Value = Literal["exec_count", "score"]
 
 _ROW, _GAP, _EDGES = 9, 40, 170
+_NAME = 104
+"""How long the name of a panel is, in pixels: a panel of few layers is as high as that."""
 _MOST_SHADES = 8
 
 
@@ -98,6 +100,7 @@ def layer_map(
         row_heights=heights,
         vertical_spacing=0.06 if len(panels) > 1 else 0.0,
     )
+    row = max(_ROW, _NAME / min(heights))
     tokens = [
         f"{number} {token_label(text, longest=16)}"
         for number, text in enumerate(trace.tokens["text"][window], start=window.start)
@@ -121,7 +124,7 @@ def layer_map(
         figure,
         trace,
         title=f"{cells.title}: tokens {window.start} to {window.stop - 1} of {len(trace):,}",
-        height=_EDGES + _GAP * len(panels) + _ROW * sum(heights),
+        height=_EDGES + _GAP * len(panels) + round(row * sum(heights)),
     )
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(showgrid=False)

@@ -8,7 +8,7 @@ import polars as pl
 
 from skipviz.analysis.statistics.blocks import FOLDS
 from skipviz.analysis.statistics.intervals import SHARE_CHANGE, interval_ends, student_margin
-from skipviz.plots.style.frame import dress
+from skipviz.plots.style.frame import dress, naming_intervals
 from skipviz.plots.style.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
 
@@ -68,6 +68,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         One of its features.
     """
     figure = go.Figure()
+    drawn: list[float] = []
     figure.add_hline(y=0.0, line={"color": INK, "dash": "dot"})
     for place, (name, colour) in enumerate(PART_COLOURS.items()):
         part = table.filter(feature=feature, part=name).sort("layer")
@@ -76,6 +77,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         margins = [student_margin(*row) for row in part.select("error", "groups").rows()]
         gain = part["selectivity"].to_numpy()
         low, high = interval_ends(gain, np.array(margins), SHARE_CHANGE)
+        drawn += margins
         figure.add_trace(
             go.Scatter(
                 # Side by side, so that the intervals can be told apart.
@@ -99,7 +101,7 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
             )
         )
     _by_layer(figure)
-    figure.update_yaxes(title="accuracy minus control (95% interval)")
+    figure.update_yaxes(title=naming_intervals("accuracy minus control", drawn))
     return dress(figure, trace, title="Accuracy above the control task", height=420)
 
 

@@ -10,7 +10,7 @@ import polars as pl
 from skipviz.analysis.robustness.drift import DRIFTED, SHIFTED
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
-from skipviz.plots.style.frame import dress, note, units
+from skipviz.plots.style.frame import dress, name_what_is_drawn, note, units
 from skipviz.plots.style.labels import token_label
 from skipviz.plots.style.palette import (
     BLUE,
@@ -102,7 +102,7 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
             )
         )  # fmt: skip
         if shown == "moved":
-            _apart(figure, part, kinds, offset, first=not figure.data[:-1])
+            _apart(figure, part, kinds, offset)
     figure.update_yaxes(
         title="change",
         tickvals=list(range(len(kinds))),
@@ -116,12 +116,11 @@ def change_figure(trace: Trace, table: pl.DataFrame, *, shown: Change = "moved")
         figure.update_xaxes(tickformat=".0%", rangemode="tozero")
     else:
         figure.add_vline(x=0.0, line={"color": INK, "dash": "dash"})
-    return dress(figure, trace, title=title, height=200 + 48 * len(kinds) + 60)
+    height = 200 + 48 * len(kinds) + 60
+    return dress(name_what_is_drawn(figure), trace, title=title, height=height)
 
 
-def _apart(
-    figure: go.Figure, part: pl.DataFrame, kinds: list[str], offset: float, *, first: bool
-) -> None:
+def _apart(figure: go.Figure, part: pl.DataFrame, kinds: list[str], offset: float) -> None:
     known = part.drop_nulls("apart")
     figure.add_trace(
         go.Scatter(
@@ -130,7 +129,6 @@ def _apart(
             mode="markers",
             name="two unrelated words",
             legendgroup="apart",
-            showlegend=first,
             marker={"color": INK, "symbol": "line-ns-open", "size": 12},
             hovertemplate="two unrelated words: %{x:.1%}<extra></extra>",
         )
@@ -262,7 +260,6 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
                     mode="markers",
                     name="expected without drift",
                     legendgroup="chance",
-                    showlegend=place == 0,
                     marker={"color": INK, "symbol": "line-ew-open", "size": 9},
                     hovertemplate="expected without drift %{y:.3f}<extra></extra>",
                 )
@@ -272,7 +269,7 @@ def drift_figure(trace: Trace, table: pl.DataFrame, *, shown: Drift = "psi") -> 
     figure.update_xaxes(title="layer")
     figure.update_yaxes(title=axis, rangemode="tozero")
     figure.update_layout(bargap=0.2)
-    return dress(figure, trace, title=title, height=420)
+    return dress(name_what_is_drawn(figure), trace, title=title, height=420)
 
 
 def _thresholds(figure: go.Figure, layers: list[int]) -> None:

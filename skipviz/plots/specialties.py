@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.errors import InputError
-from skipviz.plots.style.frame import dress, units
+from skipviz.plots.style.frame import dress, name_what_is_drawn, units
 from skipviz.plots.style.palette import MARGINS, UNIT_NAMES, scale
 from skipviz.traces import Trace
 
@@ -54,7 +54,7 @@ def specialty_map(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.Figu
         _log_odds(figure, cells, classes, place)
     figure.update_xaxes(title="layer", row=len(rows), col=1)
     height = 200 + len(rows) * (50 + 24 * max(3, len(classes)))
-    dress(figure, trace, title="Which tokens run which layers", height=height)
+    dress(name_what_is_drawn(figure), trace, title="Which tokens run which layers", height=height)
     return figure.update_layout(
         coloraxis={
             "colorscale": scale(MARGINS),
@@ -101,7 +101,6 @@ def _log_odds(figure: go.Figure, cells: pl.DataFrame, classes: list[str], place:
             marker={"symbol": "circle", "size": 6, "color": "#000000",
                     "line": {"color": "#FFFFFF", "width": 1}},
             hoverinfo="skip",
-            showlegend=place == 1,
         ),
         row=place,
         col=1,

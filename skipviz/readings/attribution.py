@@ -89,7 +89,10 @@ def sum_reading(delta: float | None, total: float) -> str:
         Their sum.
     """
     if delta is None:
-        return "This method does not check whether the shares add up."
+        return (
+            "Their sum need not be this value, nor have its sign: a share is a change that the "
+            "tokens make, and nothing here checks what the shares add up to."
+        )
     due = total - delta
     if abs(delta) <= _TOLERANCE * abs(due):
         return (

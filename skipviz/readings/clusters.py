@@ -164,8 +164,8 @@ def _whether(clusters: Clusters, run: dict[str, Any]) -> str:
         return (
             f"By {what}, sites decide together, but the tokens form a continuum rather than "
             "separate groups: profiles with the same correlations between sites but without groups "
-            f"are as clear in {run['p_continuum']:z.0%} of draws. The {clusters.count} clusters "
-            "shown are parts of it."
+            f"are as clear, each at its own clearest number, in {run['p_continuum']:z.0%} of "
+            f"draws. The {clusters.count} clusters shown are parts of it."
         )
     said = (
         f"By {what}, the tokens form no clusters beyond chance: profiles shuffled within sites "

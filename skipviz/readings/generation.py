@@ -6,6 +6,7 @@ from typing import Any
 
 from skipviz.recording.generating import Ended, Generation
 from skipviz.recording.generation_comparison import GenerationComparison
+from skipviz.traces import Trace
 
 WHY_ENDED: dict[Ended, str] = {
     "end token": "it ended where the model wrote its end token",
@@ -16,6 +17,53 @@ WHY_ENDED: dict[Ended, str] = {
 }
 """Why a text ended, as a part of a sentence."""
 ONE_RUN = "Times are those of this one run; they vary with what else the machine does."
+
+
+def writer_reading(
+    trace: Trace,
+    *,
+    model: str,
+    policy: str | None,
+    budget: float | None,
+    asked: bool,
+) -> str | None:
+    """Say with what a text will be written, where that is not what made the trace that is shown.
+
+    Parameters
+    ----------
+    trace
+        The trace that is shown.
+    model, policy, budget
+        What will write; None where the model has no such choice.
+    asked
+        Whether a user chose it, rather than that it is taken where nothing is chosen.
+    """
+    run = trace.run.row(0, named=True)
+    same = model == run["model"]
+    other_policy = same and None not in (policy, run["policy"]) and policy != run["policy"]
+    other_budget = same and None not in (budget, run["budget"]) and budget != run["budget"]
+    if same and not other_policy and not other_budget:
+        return None
+
+    def named(name: str | None, policy: str | None, budget: float | None) -> str:
+        with_policy = f" under the policy {policy}" if other_policy else ""
+        with_budget = f" at a budget of {budget:z.0%}" if other_budget else ""
+        return f"{name or 'an unknown model'}{with_policy}{with_budget}"
+
+    made_with = named(run["model"], run["policy"], run["budget"])
+    why, then = (
+        ("as the side bar says", "")
+        if asked
+        else (
+            "since the side bar names no model",
+            " To write with another model, choose a text and a model there.",
+        )
+    )
+    cannot = ", which predicts no next token and cannot write" if run["loss"] == "none" else ""
+    return (
+        f"This page writes with {named(model, policy, budget)}, {why}. The text shown above was "
+        f"traced with {made_with}{cannot}.{then}"
+    )
 
 
 def generation_reading(generation: Generation) -> str:

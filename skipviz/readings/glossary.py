@@ -48,7 +48,8 @@ GLOSSARY: Mapping[str, str] = MappingProxyType(
         "layers used": "How many layers ran for a token; attention and MLP count half each where "
         "they have separate gates, and layers without gates always count.",
         "exit depth": "The layer at which a token left early; otherwise the deepest layer with a "
-        "gate that ran for it, or, where layers are visited again, the last of their runs.",
+        "gate that ran for it, or, where layers are visited again, the last of their runs; unknown "
+        "where none ran and nothing says that the token left.",
         "depth profile": "A token's decisions, or its gate scores, at all sites in order.",
         "nat": "The unit of loss: a loss of 1 nat means that the token had a probability of "
         "1/e, about 37%.",

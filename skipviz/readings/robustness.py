@@ -247,12 +247,12 @@ def drift_words(table: pl.DataFrame) -> str:
 def _reach(others: pl.DataFrame) -> str:
     """Say whether changes reach words that were not changed themselves."""
     if (others["moved_low"].fill_null(0.0) > 0).any():
-        return "earlier changes affect their gates"
+        return "changes to other words affect their gates"
     if not others["moved"].to_numpy().any():
-        return "earlier changes do not affect their gates"
+        return "changes to other words do not affect their gates"
     if others["moved_low"].null_count() == others.height:
-        return "the text is too short to say whether earlier changes affect their gates"
-    return "no effect of earlier changes distinguishable from zero"
+        return "the text is too short to say whether changes to other words affect their gates"
+    return "no effect of changes to other words distinguishable from zero"
 
 
 def _share(row: dict[str, Any], name: str) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 import torch
 
 from skipviz.families.llama import UnitFlops
-from skipviz.families.powers import CanDraw, HasExits, layer_count_of, traits_of
+from skipviz.families.powers import CanDraw, layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.hashes import run_setup_sha256
 from skipviz.recording.statistics import TokenStatistics
@@ -93,8 +93,8 @@ def build_trace(
     """
     sites = site_frame(model.family.sites(model.model))
     layers = layer_count_of(model.family, model.model)
-    exits = isinstance(model.family, HasExits)
-    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, exits=exits)
+    leaves = traits_of(model.family, model.model).leaves
+    used, depth = depth_columns(sites, matrices["exec_count"], layers=layers, leaves=leaves)
     tokens = pl.DataFrame(
         {
             "token": np.arange(len(columns.token_id)),

@@ -16,7 +16,7 @@ import torch
 from skipviz.errors import InputError, Stopped
 from skipviz.families.causal_lm import layer_list
 from skipviz.families.hooks import before, hooked
-from skipviz.families.powers import HasExits, layer_count_of, traits_of
+from skipviz.families.powers import layer_count_of, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, check_stop, no_progress
@@ -309,7 +309,6 @@ class _Writer:
         self._meter = meter
         self._sites = site_frame(model.family.sites(model.model))
         self._layers = layer_count_of(model.family, model.model)
-        self._exits = isinstance(model.family, HasExits)
         self._characters = _Characters(model.tokenizer)
         self._ends = _end_ids(model)
         numbers = np.array(ids, dtype=np.int64)
@@ -364,7 +363,7 @@ class _Writer:
             return
         began = time.perf_counter()
         places, counts = self._recording.latest
-        layers, _ = depth_columns(self._sites, counts, layers=self._layers, exits=self._exits)
+        layers, _ = depth_columns(self._sites, counts, layers=self._layers)
         used = dict(zip(places.tolist(), layers.tolist(), strict=True))
         for place in range(self._told, stop):
             self._told = place + 1

@@ -25,7 +25,7 @@ from skipviz.families.causal_lm import (
 )
 from skipviz.families.hooks import after, hooked
 from skipviz.families.llama import states_made
-from skipviz.families.powers import HasExits, Traits, force, traits_of
+from skipviz.families.powers import Traits, force, traits_of
 from skipviz.models import SkipModel
 from skipviz.models.handle import check_evaluating
 from skipviz.progress import Meter, Progress, check_seed, no_progress
@@ -273,7 +273,7 @@ def _run(
         figures = _statistics(model, made[kept], _targets(pieces, longest)[keep], states=apart)
         if figures.entropy.isnan().any():
             raise _not_finite(model, ids, mask, plan, kept, states=states)
-    if not (traits.silent or isinstance(model.family, HasExits)):  # whose tokens may have left
+    if not (traits.silent or traits.leaves):  # whose tokens may have left
         _check_scores(model, events, sites, matrices["score"], ids[keep])
     meter.advance(share)
     classes = text_classes(model.model, made) if made is not None and not traits.predicts else None

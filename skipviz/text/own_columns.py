@@ -17,6 +17,8 @@ _PARQUET = b"PAR1"
 _ADVICE = (
     "Give a CSV file in UTF-8 with the names of its columns in the first line, or a Parquet file."
 )
+_MISSING = ("", "na", "n/a", "#n/a", "nan", "-nan", "null", "none")
+"""What stands in a CSV file for a number that is not there, in small letters."""
 _AS_TEXT = (pl.String, pl.Categorical, pl.Enum, pl.Boolean)
 
 
@@ -33,7 +35,8 @@ def read_own_table(content: bytes, *, name: str) -> pl.DataFrame:
     Returns
     -------
     DataFrame
-        As it is in the file.
+        As it is in the file. In a CSV file a column of numbers may have cells that are empty, or
+        say ``NA``, ``nan`` and the like: they are null.
 
     Raises
     ------
@@ -44,6 +47,8 @@ def read_own_table(content: bytes, *, name: str) -> pl.DataFrame:
     --------
     >>> read_own_table(b"token,grade\n0,easy\n1,hard\n", name="grades.csv").columns
     ['token', 'grade']
+    >>> read_own_table(b"seconds\n0.5\nNA\n", name="seconds.csv")["seconds"].to_list()
+    [0.5, None]
     """
     with one_kind_of_error(name, "a table", _ADVICE):
         if content.startswith(_PARQUET):
@@ -51,14 +56,30 @@ def read_own_table(content: bytes, *, name: str) -> pl.DataFrame:
                 io.BytesIO(content), most_rows=MOST_OWN_ROWS, most_values=MOST_OWN_ROWS
             )
         else:
-            table = pl.read_csv(
+            read = pl.read_csv(
                 io.BytesIO(content), infer_schema_length=None, n_rows=MOST_OWN_ROWS + 1
             )
+            table = read.with_columns(_with_missing(each) for each in read)
         if table.height > MOST_OWN_ROWS:
             raise InputError(f"It has more than {MOST_OWN_ROWS:,} rows.")
         if not [each for each in table.columns if each != TOKEN_COLUMN]:
             raise InputError(f"It has no column beside {TOKEN_COLUMN!r}.")
     return table
+
+
+def _with_missing(column: pl.Series) -> pl.Series:
+    """Return a column with null for what says that a number is missing, if it has numbers."""
+    if column.dtype != pl.String:
+        return column.fill_nan(None) if column.dtype.is_float() else column
+    words = column.str.strip_chars()
+    words = words.set(words.str.to_lowercase().is_in(_MISSING), None)
+    if words.null_count() == len(words):
+        return column
+    for kind in (pl.Int64, pl.Float64):
+        numbers = words.cast(kind, strict=False)
+        if numbers.null_count() == words.null_count():
+            return numbers
+    return column
 
 
 def in_token_order(table: pl.DataFrame, *, tokens: int, name: str) -> pl.DataFrame:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from skipviz.app.jobs import Request
 from tests.app.pages import PATIENCE
 
 TEXTS = ("Nobody knows: 42.", "The lazy dog sleeps, and the fox jumps over it.")
@@ -92,3 +93,34 @@ def test_of_several_texts_each_has_its_class() -> None:
     assert table["text"].tolist() == ["text 0", "text 1"]
     assert table["probability"].between(1 / 3, 1).all()
     assert "Predicted classes of 2 texts" in " ".join(told(page))
+
+
+def test_no_batch_is_offered_where_texts_are_run_one_by_one() -> None:
+    page = opened("robustness", TEXTS[1])
+    assert "Change the batch" not in [each.label for each in page.button]
+    assert "Change the context" in [each.label for each in page.button]
+    said = [each.value for each in page.info if "no batch to compare with" in each.value]
+    assert said == [
+        "Texts are run one by one in deebert, whose decisions may depend on the batch, so there is "
+        "no batch to compare with. The check-up tries one (SKV005)."
+    ]
+
+
+def test_a_page_that_writes_with_another_model_says_with_which_and_why() -> None:
+    page = opened("generate", TEXTS[1])
+    state = page.session_state["skipviz"]
+    state.chosen = None  # as where the side bar shows a stored trace
+    page.run(timeout=PATIENCE)
+    assert page.button(key="write")
+    assert [each.value for each in page.info] == [
+        "This page writes with smollm2-gated, since the side bar names no model. The text shown "
+        "above was traced with deebert, which predicts no next token and cannot write. To write "
+        "with another model, choose a text and a model there."
+    ]
+    state.chosen = Request(model="smollm2-exit", documents=())
+    page.run(timeout=PATIENCE)
+    (said,) = [each.value for each in page.info]
+    assert said.startswith("This page writes with smollm2-exit, as the side bar says.")
+    state.chosen = Request(model="", documents=())
+    page.run(timeout=PATIENCE)
+    assert "Name its folder there" in page.info[0].value

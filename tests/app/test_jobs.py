@@ -404,3 +404,28 @@ def test_texts_that_become_other_tokens_are_not_passed_off_as_what_was_traced(
     problem = worker.submit(other).future.exception(30)
     assert isinstance(problem, InputError)
     assert "become other tokens" in str(problem)
+
+
+def test_a_run_that_was_stopped_teaches_what_it_would_have_taken(
+    worker: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("skipviz.app.worker.LEAST_SECONDS", 0.2)
+    half = threading.Event()
+
+    def run(_: Any, shown: Callable[[float], None], stop: threading.Event) -> str:
+        time.sleep(0.5)
+        shown(0.25)
+        half.set()
+        assert stop.wait(30)
+        raise Stopped
+
+    job = worker.experiment(request(), "is stopped", run)
+    job.effort = Effort("is stopped", 10)
+    assert half.wait(30)
+    job.halt()
+    with pytest.raises(Stopped):
+        job.future.result(30)
+    wait_for(lambda: worker.costs.seconds(Effort("is stopped", 10)) is not None)
+    expected = worker.costs.seconds(Effort("is stopped", 10))
+    assert expected is not None
+    assert 2.0 <= expected < 6.0

@@ -76,6 +76,18 @@ def test_what_is_no_number_is_no_value() -> None:
     assert "18 of 20 tokens have a value." in page.caption[-1].value
 
 
+def test_numbers_keep_their_digits_and_missing_ones_are_missing() -> None:
+    page = with_file(
+        "\n".join(["x", "nan", "NA", *[f"{20260101 + each}.25" for each in range(18)]])
+    )
+    assert "18 of 20 tokens have a value." in page.caption[-1].value
+    (numbers,) = lenses(page).values()
+    assert numbers.scale == "sequential"
+    assert numbers.values[2:].tolist() == [20260101.25 + each for each in range(18)]
+    page = with_file("\n".join(["x", *[f"{2**53 + 1 + each}" for each in range(20)]]))
+    assert "more than 15 digits are rounded" in page.caption[-1].value
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [("a\n1\n", "own\\.csv has 1 rows"), ("token\n1\n", "no column beside"),

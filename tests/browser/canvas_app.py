@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import polars as pl
 import streamlit as st
 
 from skipviz.analysis.counterfactual import dependent_sites
@@ -11,10 +12,15 @@ from skipviz.app.components.canvas_beside import hand_over
 from skipviz.app.components.canvas_payload import changed_payload, lens_payload, payload
 from skipviz.app.on_canvas import OnCanvas
 from skipviz.plots.lenses.lens import Lens
+from skipviz.plots.lenses.own import own_lens
 from tests.synthetic import make_trace
 
 TOKENS = 60
-TRACES = {"one": make_trace(tokens=TOKENS), "two": make_trace(tokens=TOKENS, seed=1)}
+TRACES = {
+    "one": make_trace(tokens=TOKENS),
+    "two": make_trace(tokens=TOKENS, seed=1),
+    "few": make_trace(tokens=TOKENS, layers=2, gated=(1,), units=("block",)),
+}
 
 
 def planted() -> Lens:
@@ -23,6 +29,12 @@ def planted() -> Lens:
         name="planted", unit="", scale="diverging", ends=(-4.0, 4.0), colours="change",
         values=np.append(np.linspace(-2.0, 4.0, TOKENS - 1), np.nan).astype(np.float32),
     )  # fmt: skip
+
+
+def exact() -> Lens:
+    """Numbers of many digits, as a user may bring, one of them missing."""
+    days = [20260101.0 + token / 4 for token in range(TOKENS - 1)]
+    return own_lens(pl.Series("day", [*days, None]))
 
 
 def answer(cell: tuple[int, int]) -> dict[str, object]:
@@ -48,6 +60,7 @@ if __name__ == "__main__":
     if flip is not None:
         st.session_state["flipped"] = flip
     if st.toggle("More lenses"):
+        hand_over(lens_payload(trace, exact(), key=str(named)))
         hand_over(lens_payload(trace, planted(), key=str(named)))
     if "flipped" in st.session_state:
         key, token, site = st.session_state["flipped"]

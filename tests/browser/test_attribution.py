@@ -38,7 +38,7 @@ def test_a_prediction_is_explained_over_text_and_depth_as_the_engine_does(
     expect(page.get_by_text("Sum of the shares")).to_be_visible(timeout=RUN_SECONDS)
     found = attribute(model, trace, Target(token=token), method="feature_ablation")
     metric = page.get_by_test_id("stMetric")
-    expect(metric.filter(has_text="Explained")).to_contain_text(f"{found.value:.3f}")
+    expect(metric.filter(has_text="Value on this text")).to_contain_text(f"{found.value:.3f}")
     pieces = page.get_by_test_id("stHtml").locator("span[title*='token']")
     assert "".join(pieces.all_text_contents()) == TEXT
     assert page.get_by_test_id("stHtml").locator("b").count() == 0

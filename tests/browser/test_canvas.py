@@ -14,8 +14,8 @@ from skipviz.plots.style.palette import CIVIDIS, RAMPS, interpolate, shares_alon
 from tests.browser.canvas_app import TRACES, planted
 from tests.browser.conftest import Screenshot, Serve
 
-LEFT, TOP, ROW = 46, 4, 6
-"""Where the map begins, and how high a layer is, in pixels."""
+LEFT, TOP, ROW = 46, 4, 52 / 6
+"""Where the map begins, and how high each of six layers is, in pixels."""
 PATIENCE = 60_000
 """Milliseconds; a busy machine takes its time to serve a first page."""
 TRACE = TRACES["one"]
@@ -79,6 +79,49 @@ def test_a_lens_paints_in_the_colours_of_the_palette(page: Page, url: str, theme
     expect(page.locator(".legend")).to_contain_text("unknown: 1")
     page.get_by_label("scale to this text").check()
     expect(page.locator(".legend")).to_contain_text("or more")
+
+
+@pytest.mark.parametrize("name", ["one", "few"])
+def test_the_names_of_panels_of_few_layers_are_there_whole(
+    page: Page, url: str, name: str, screenshot: Screenshot
+) -> None:
+    opened(page, url)
+    if name != "one":
+        show(page, name)
+    screenshot(page, f"canvas-{name}-layers")
+    ink = page.locator("canvas.map").evaluate(INK)
+    assert not ink[0], "a name ends at the edge of the map"
+    panels = TRACES[name].sites["unit"].n_unique()
+    for place in range(1, panels + 1):
+        below = TOP + place * 52 + (place - 1) * 12
+        assert any(ink[below - 52 : below]), "a panel has no name"
+        assert not all(ink[below : below + 12]), "a name goes on into the next panel"
+
+
+INK = """canvas => {
+  const { data } = canvas.getContext("2d").getImageData(0, 0, 26, canvas.height - 20);
+  const row = (y) => data.subarray(y * 104, y * 104 + 104);
+  return Array.from({ length: canvas.height - 20 }, (_, y) => row(y).some((each) => each));
+}"""
+"""Whether there is anything in each row of pixels beside the panels, above the names of tokens."""
+
+
+def test_numbers_of_a_users_own_keep_their_digits(page: Page, url: str) -> None:
+    opened(page, url)
+    page.get_by_test_id("stCheckbox").locator("label").first.click()
+    choice = page.get_by_label("Colour the text by")
+    expect(choice.locator("option", has_text="day (own)")).to_be_attached(timeout=PATIENCE)
+    choice.select_option("day-own")
+    token(page, 7).click()
+    panel = page.get_by_role("region", name="Selected token", exact=True)
+    expect(panel).to_contain_text("day (own)20,260,102.75")
+    page.get_by_label("scale to this text").uncheck()
+    expect(page.locator(".legend")).to_contain_text("20,260,101")
+    expect(page.locator(".legend")).to_contain_text("20,260,115.5")
+    page.get_by_label("scale to this text").check()
+    expect(page.locator(".legend")).to_contain_text("20,260,101.73 or less")
+    expect(page.locator(".legend")).to_contain_text("20,260,114.77 or more")
+    expect(page.locator(".legend")).to_contain_text("unknown: 1")
 
 
 def test_the_panel_says_what_the_trace_says(page: Page, url: str) -> None:

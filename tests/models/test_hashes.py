@@ -7,15 +7,19 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import skipviz
 from skipviz.app.frame.stored import request_of
 from skipviz.app.jobs import Jobs, Request
 from skipviz.errors import ModelError
 from skipviz.evaluation.frontier import measure
+from skipviz.models.hashes import sampled_sha256
 from skipviz.traces import METADATA_KEY
 from tests import tiny
 from tests.damage import packed
@@ -141,3 +145,26 @@ def test_nothing_is_run_on_a_trace_of_another_configuration(folders: tuple[Path,
     with pytest.raises(ModelError, match="another configuration, tokenizer or thresholds"):
         ask(dataclasses.replace(request, setup="0" * 64))
     jobs.close()
+
+
+def test_a_glance_at_a_model_takes_in_each_parameter_and_buffer(gated: skipviz.SkipModel) -> None:
+    before = sampled_sha256(gated)
+    assert sampled_sha256(gated) == before
+    for tensor in (*gated.model.parameters(), *gated.model.buffers()):
+        was = tensor.detach().clone()
+        tensor.data[...] = 1 - was.int() if tensor.dtype == torch.bool else was + 1
+        assert sampled_sha256(gated) != before
+        tensor.data[...] = was
+    assert sampled_sha256(gated) == before
+
+
+@pytest.mark.parametrize("shape", [(576, 576), (1536, 576), (49152, 64), (1024, 4096)])
+def test_a_glance_takes_in_every_few_columns_and_rows_of_a_matrix(shape: tuple[int, int]) -> None:
+    model: Any = SimpleNamespace(model=nn.Linear(shape[1], shape[0], bias=False))
+    before = sampled_sha256(model)
+    weight = model.model.weight
+    for part in (weight.data[:, :64], weight.data[-shape[0] // 8 :]):
+        was = part.clone()
+        part.zero_()
+        assert sampled_sha256(model) != before
+        part.copy_(was)

@@ -23,6 +23,7 @@ from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.analysis.robustness.drift import drift
 from skipviz.analysis.robustness.tails import tails
 from skipviz.analysis.timing.parts import flops_by_part
+from skipviz.plots.style.frame import name_what_is_drawn
 from skipviz.traces import Trace
 from tests.plots.test_frontier import TABLE
 from tests.plots.test_timing import BENCHES, planted_cost
@@ -144,6 +145,58 @@ QUANTITIES = (
     *("change", "document", "cluster", "silhouette", "component", "index", "ms per", "piece"),
 )
 """What an axis may be in: its unit, or what is counted along it."""
+
+
+SHORT = make_trace(tokens=18)
+"""In which all tokens are neighbours, so that there is no interval."""
+NO_INTERVAL = {"low": pl.lit(None, pl.Float64), "high": pl.lit(None, pl.Float64)}
+WITHOUT_INTERVALS: dict[str, Callable[[], go.Figure]] = {
+    "bench_figure": lambda: plots.bench_figure(BENCHES.with_columns(**NO_INTERVAL)),
+    "difficulty_curve": lambda: plots.difficulty_curve(
+        SHORT, depth_by_difficulty(difficulty(SHORT)), measure="surprisal"
+    ),
+    "frontier_figure": lambda: plots.frontier_figure(
+        TABLE.with_columns(pl.lit(None, pl.Float64).alias(f"gap_{end}") for end in ("low", "high"))
+    ),
+    "probe_selectivity": lambda: plots.probe_selectivity(
+        TRACE, PROBES.with_columns(groups=1), feature="kind"
+    ),
+    "reliability_figure": lambda: plots.reliability_figure(SHORT, reliability(_cells(SHORT))),
+    "task_figure": lambda: plots.task_figure(
+        TRACE, layers_by_task(PROMPTS, layers=6).with_columns(**NO_INTERVAL)
+    ),
+}
+
+
+def _words(figure: go.Figure) -> str:
+    """Return what the legend and the axes say."""
+    axes = (*figure.select_xaxes(), *figure.select_yaxes())
+    return " ".join(
+        [each.name for each in figure.data if each.name] + [f"{axis.title.text}" for axis in axes]
+    )
+
+
+@pytest.mark.parametrize("name", WITHOUT_INTERVALS)
+def test_intervals_are_named_where_there_are_any(name: str) -> None:
+    assert "(95% interval)" in _words(FIGURES[name]())
+    figure = WITHOUT_INTERVALS[name]()
+    assert "interval" not in _words(figure)
+    for each in figure.data:
+        drawn = [*(each.error_x.array or ()), *(each.error_y.array or ())]
+        assert not [width for width in drawn if width is not None and np.isfinite(width)]
+
+
+def test_a_legend_names_each_thing_once_where_it_is_drawn() -> None:
+    figure = go.Figure([
+        go.Scatter(x=[1], y=[None], name="a", legendgroup="a"),
+        go.Scatter(x=[1], y=[float("nan")], name="b"),
+        go.Bar(x=[1], y=["kind"], name="c", legendgroup="a"),
+        go.Bar(x=[2], y=[0.0], name="c", legendgroup="a"),
+        go.Scatter(x=[], y=[], name="d"),
+        go.Heatmap(z=[[1]]),
+    ])  # fmt: skip
+    shown = [each.showlegend for each in name_what_is_drawn(figure).data]
+    assert shown == [False, False, True, False, False, None]
 
 
 def test_every_export_is_looked_at_here() -> None:

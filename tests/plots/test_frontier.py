@@ -40,3 +40,13 @@ def test_policies_differ_in_colour_and_shape() -> None:
     figure = frontier_figure(TABLE)
     assert len({line.line.color for line in figure.data}) == 2
     assert len({line.marker.symbol for line in figure.data}) == 2
+
+
+def test_models_of_one_policy_differ_in_line_and_mark() -> None:
+    more = TABLE.filter(pl.col("model") == "g").with_columns(model=pl.lit("h"))
+    figure = frontier_figure(pl.concat([TABLE, more]))
+    first, other = (line for line in figure.data if "learned" in line.name)
+    assert first.line.color == other.line.color
+    assert first.line.dash != other.line.dash
+    assert other.marker.symbol.endswith("-open")
+    assert other.marker.size > first.marker.size  # seen around a point at the same place

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from skipviz.plots import layer_map
+from skipviz.plots import execution_rate_by_layer, layer_map
 from skipviz.plots.style.palette import MARGIN_ENDS, margin_end
 from tests.synthetic import make_trace
 
@@ -141,3 +141,15 @@ def test_an_unknown_value_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None
 def test_half_a_million_cells_are_a_small_figure() -> None:
     trace = make_trace(tokens=8192, layers=30, gated=tuple(range(2, 28)))
     assert len(layer_map(trace, count=8192).to_json()) < 2_000_000
+
+
+@pytest.mark.parametrize("layers", [1, 3, 12])
+def test_few_layers_are_named_each_and_once(layers: int) -> None:
+    trace = make_trace(layers=layers, gated=(layers - 1,))
+    for axis in layer_map(trace).select_yaxes():
+        assert (axis.tick0, axis.dtick) == (0, 1)
+    assert execution_rate_by_layer(trace).layout.xaxis.dtick == 1
+    assert layer_map(trace).layout.xaxis.dtick is None
+    many = make_trace(layers=30, gated=(29,))
+    assert layer_map(many).layout.yaxis.dtick is None
+    assert execution_rate_by_layer(trace).layout.yaxis.dtick is None

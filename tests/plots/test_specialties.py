@@ -34,6 +34,9 @@ def test_the_map_has_the_log_odds_and_marks_what_is_sure(trace: Trace) -> None:
             assert name == row["class"].replace("<", "&lt;").replace(">", "&gt;")
         assert len(dots[place].x) == part.filter(pl.col("q") < FALSE_DISCOVERY_RATE).height
     assert len(dots[1].x) > 0
+    assert [each.showlegend for each in dots] == [len(dots[0].x) > 0, len(dots[0].x) == 0]
+    nothing = specialty_map(trace, table.with_columns(q=pl.lit(1.0)), feature="f")
+    assert not any(each.showlegend for each in nothing.data if each.type == "scatter")
     limits = figure.layout.coloraxis
     assert limits.cmin == -limits.cmax
     with pytest.raises(ValueError, match="Choose one of f"):

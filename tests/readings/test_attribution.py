@@ -45,7 +45,7 @@ def test_shares_are_trusted_if_they_nearly_add_up(
 
 
 def test_no_promise_no_miss() -> None:
-    assert "does not check" in sum_reading(None, 3.0)
+    assert "nor have its sign" in sum_reading(None, 3.0)
 
 
 def over_depth(ran: float | None, skipped: float | None) -> Attribution:

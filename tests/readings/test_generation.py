@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
+import polars as pl
 import pytest
 
 import skipviz
@@ -9,7 +11,9 @@ from skipviz.readings.generation import (
     WHY_ENDED,
     comparison_reading,
     generation_reading,
+    writer_reading,
 )
+from tests.synthetic import make_trace
 
 PROMPT = "The quick brown"
 
@@ -73,3 +77,32 @@ def test_where_two_texts_part_is_said(gated: skipviz.SkipModel, dense: skipviz.S
         )
     part = replace(found, texts=("", found.texts[1]), token=2)
     assert "token 3: a part of a character here" in comparison_reading(part)
+
+
+def test_another_writer_than_the_model_of_the_trace_is_named_with_the_reason() -> None:
+    trace = make_trace()
+    run = trace.run.with_columns(
+        model=pl.lit("mine"), policy=pl.lit("learned"), budget=0.8, loss=pl.lit("next_token")
+    )
+    trace = replace(trace, run=run)
+    asked = partial(writer_reading, trace, model="mine", policy="learned", budget=0.8, asked=True)
+    assert asked() is None
+    assert asked(policy=None, budget=None) is None
+    assert asked(budget=0.6) == (
+        "This page writes with mine at a budget of 60%, as the side bar says. The text shown above "
+        "was traced with mine at a budget of 80%."
+    )
+    assert asked(policy="random") == (
+        "This page writes with mine under the policy random, as the side bar says. The text shown "
+        "above was traced with mine under the policy learned."
+    )
+    assert asked(model="yours", policy="random", budget=0.6) == (
+        "This page writes with yours, as the side bar says. The text shown above was traced with "
+        "mine."
+    )
+    whole = replace(trace, run=run.with_columns(loss=pl.lit("none"), model=pl.lit(None, pl.String)))
+    assert writer_reading(whole, model="yours", policy=None, budget=None, asked=False) == (
+        "This page writes with yours, since the side bar names no model. The text shown above was "
+        "traced with an unknown model, which predicts no next token and cannot write. To write "
+        "with another model, choose a text and a model there."
+    )

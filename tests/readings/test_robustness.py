@@ -71,9 +71,9 @@ def test_a_reach_is_claimed_only_from_an_interval_above_zero() -> None:
     nothing = row("typos", False, 0.0, moved_low=0.0, moved_high=0.0)
     unsure = row("spacing", False, 0.02, moved_low=0.0, moved_high=0.05)
     sure = row("capitals", False, 0.02, moved_low=0.01, moved_high=0.05)
-    assert "earlier changes do not affect their gates" in said(nothing)
-    assert "no effect of earlier changes distinguishable from zero" in said(nothing, unsure)
-    assert "(capitals): earlier changes affect their gates" in said(nothing, sure)
+    assert "changes to other words do not affect their gates" in said(nothing)
+    assert "no effect of changes to other words distinguishable from zero" in said(nothing, unsure)
+    assert "(capitals): changes to other words affect their gates" in said(nothing, sure)
     assert "too short to say whether" in said(row("typos", False, 0.05))
 
 

@@ -263,6 +263,18 @@ def test_whole_numbers_may_be_written_with_a_point() -> None:
     assert repr(found) == repr(plain)
 
 
+def test_a_token_that_ran_no_site_left_before_the_first_where_states_are_propagated() -> None:
+    site = {"layer": 2, "unit": "block"}
+    for kv, depth in (("propagated", 1), ("absent", None)):
+        head = HEAD | {"layers": 4, "sites": [site | {"kv": kv}]}
+        lines = written(head, TOKENS, GATE | {"ran": [0, 1]}, END)
+        trace, _ = read_recording(lines, name="run.jsonl")
+        assert trace.tokens["exit_depth"].to_list() == [depth, 2]
+        file = io.BytesIO()
+        trace.save(file)
+        assert skipviz.Trace.load(file).tokens.equals(trace.tokens)
+
+
 def test_nothing_but_a_sentence_comes_of_damaged_files() -> None:
     whole, draw = written(HEAD, TOKENS, GATE, END).getvalue(), random.Random(0)
     for _ in range(500):

@@ -34,6 +34,17 @@ def test_rows_are_put_in_the_order_of_the_tokens() -> None:
     assert in_token_order(same, tokens=2, name="a.csv") is same
 
 
+@pytest.mark.parametrize("word", ["", "nan", "NaN", "NA", "n/a", " null", "None", "#N/A"])
+def test_a_number_that_is_missing_makes_no_text_of_a_column(word: str) -> None:
+    content = f"whole,real,text\n1,{word},{word}\n{word},0.1234567890123,nan\n3,2,b\n"
+    table = read_own_table(content.encode(), name="a.csv")
+    assert table["whole"].to_list() == [1, None, 3]
+    assert table["real"].to_list() == [None, 0.1234567890123, 2.0]
+    assert table["text"].to_list()[1:] == ["nan", "b"]  # among texts it is one
+    without = read_own_table(b"a,b\nNA,nan\nnone,x1\n", name="a.csv")
+    assert without.dtypes == [pl.String, pl.String]
+
+
 @pytest.mark.parametrize("kind", [pl.Int8, pl.UInt8, pl.UInt64])
 def test_the_column_of_tokens_may_be_of_any_whole_numbers(kind: type[pl.DataType]) -> None:
     table = TABLE.with_columns(pl.col("token").cast(kind))

@@ -9,7 +9,7 @@ from skipviz.arrays import Floats, Ints
 
 Bounds = tuple[float, float]
 """The least and the largest value that a quantity can have."""
-SHARE: Bounds = (0.0, 1.0)
+ANY_SHARE: Bounds = (0.0, 1.0)
 SHARE_CHANGE: Bounds = (-1.0, 1.0)
 """Of the difference of two shares."""
 NOT_NEGATIVE: Bounds = (0.0, np.inf)
@@ -18,7 +18,7 @@ BOUNDS: dict[str, Bounds] = {
     **dict.fromkeys(
         ("layers_used", "exit_depth", "surprisal", "nll", "entropy", "context", "kl"), NOT_NEGATIVE
     ),
-    "top1": SHARE,
+    "top1": ANY_SHARE,
 }
 """Of the means of columns; differences of them have none."""
 

@@ -61,7 +61,7 @@ def fill_in(request: Request) -> None:
         values["folder"] = request.model
     if request.gates is not None:
         values[f"{GATES_OF}{request.model}"] = request.gates
-    settings = _settings(request.model)
+    settings = settings_of(request.model)
     policy = request.policy
     if settings is not None and policy is not None and policy in settings.policies:
         values[f"policy of {request.model}"] = policy
@@ -157,7 +157,8 @@ def _choose_model() -> str:
         return str(Path(path).absolute())
 
 
-def _settings(model: str) -> Settings | None:
+def settings_of(model: str) -> Settings | None:
+    """Return the settings of a model that skips; None of any other."""
     try:
         return read_settings(model_folder(model))
     except ModelError:  # dense, or broken: loading it says which
@@ -166,7 +167,7 @@ def _settings(model: str) -> Settings | None:
 
 def _choose_policy(model: str) -> str | None:
     """Offer the policies of a model that has several, such as the rules of early exits."""
-    settings = _settings(model)
+    settings = settings_of(model)
     if settings is None or len(settings.policies) < 2:
         return None
     chosen = st.segmented_control(
@@ -183,7 +184,7 @@ def _choose_policy(model: str) -> str | None:
 
 def _choose_budget(model: str, policy: str | None) -> float | None:
     """Offer the budgets of a model that has several."""
-    settings = _settings(model)
+    settings = settings_of(model)
     if settings is not None and policy is not None:
         settings = settings.under(policy, name=model)
     if settings is None or len(settings.budgets) < 2:

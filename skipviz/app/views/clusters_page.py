@@ -255,7 +255,9 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
     right.caption(
         f"{GLOSSARY['silhouette']} The dotted lines are means over draws without groups: profiles "
         "shuffled within sites, and a continuum with the same correlations between sites. The line "
-        "above each is the 95th percentile of its draws."
+        "above each is the 95th percentile of its draws. What decides is the highest point of "
+        "these tokens and of each draw, at whatever number it lies: to be above the band at "
+        "another number is no evidence."
     )
     _cards(request, traced, found)
     _downloads(traced, found)

@@ -80,9 +80,13 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         correlation_figure(traced, table, method=method, value=value), key="coefficients"
     )
     reasons = dict(table["withheld"].drop_nulls().value_counts().iter_rows())
+    with_interval = table.filter(method=method).drop_nulls("low")
+    bars, band = (not with_interval.filter(scope=each).is_empty() for each in ("site", "all"))
     st.caption(
-        "Filled marks differ from zero at a false discovery rate of 5%; bars are 95% intervals; "
-        f"the grey band is the interval over all sites. {withheld_words(reasons)}"
+        "Filled marks differ from zero at a false discovery rate of 5%"
+        + ("; bars are 95% intervals" if bars else "")
+        + ("; the grey band is the 95% interval over all sites. " if band else ". ")
+        + withheld_words(reasons)
     )
     st.dataframe(
         table.select(

@@ -23,6 +23,7 @@ from skipviz.app.components.run_button import (
     traced_now,
 )
 from skipviz.app.components.written_text import layers_scale, written_text
+from skipviz.app.frame.inputs import settings_of
 from skipviz.app.generations import (
     Writing,
     Written,
@@ -39,12 +40,17 @@ from skipviz.app.worker import Job
 from skipviz.errors import InputError, TextError
 from skipviz.folders import FIRST
 from skipviz.plots.style.labels import said_of
-from skipviz.readings.generation import comparison_reading, generation_reading
+from skipviz.readings.generation import (
+    comparison_reading,
+    generation_reading,
+    writer_reading,
+)
 from skipviz.readings.glossary import GLOSSARY
 from skipviz.readings.skipping import needs_next_token
 from skipviz.recording.generating import Generation, Phase
 from skipviz.recording.generation_comparison import GenerationComparison, compare_generations
 from skipviz.text.documents import Document, check_text
+from skipviz.traces import Trace
 
 GENERATION_RUN = "generation"
 KEYS = "generate "
@@ -72,6 +78,8 @@ def page() -> None:
     of_chosen = known is not None and known[0].model == chosen.model
     told = needs_next_token(known[1], "it cannot write") if known and of_chosen else None
     if told is None:
+        if known is not None:
+            _say_who_writes(chosen, known[1])
         _inputs(chosen)
     else:
         st.info(told)
@@ -101,6 +109,22 @@ def page() -> None:
         _go_on(run.request, found.own)
         st.rerun()
     _show(found, finished)
+
+
+def _say_who_writes(chosen: Request, shown: Trace) -> None:
+    """Say with what the page writes, where that is not what made the trace that is shown."""
+    if chosen.model == "":
+        st.info("This page writes with the model of the side bar. Name its folder there.")
+        return
+    policy, budget = chosen.policy, chosen.budget
+    settings = settings_of(chosen.model)
+    if settings is not None and policy is None:  # the model's own choice
+        policy, budget = settings.policy, settings.budget if budget is None else budget
+    told = writer_reading(
+        shown, model=chosen.model, policy=policy, budget=budget, asked=state().chosen is not None
+    )
+    if told is not None:
+        st.info(plain(told))
 
 
 def _latest() -> WrittenTexts | None:

@@ -15,25 +15,25 @@ from skipviz.app.components.heading import heading
 from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import explain, jobs, tried
+from skipviz.app.frame.inputs import settings_of
 from skipviz.app.jobs import SEED, Experiment, Request
 from skipviz.app.one_text import text_caption, traced_text
 from skipviz.app.state import on_canvas
 from skipviz.app.token_range import chosen_range
 from skipviz.app.views.drift import show_drift
-from skipviz.errors import InputError, ModelError
+from skipviz.errors import InputError
 from skipviz.experiments.robustness import paraphrases
 from skipviz.experiments.robustness.context_and_batch import (
     SENTENCES,
     batch_changes,
     context_changes,
+    why_no_batch,
 )
 from skipviz.experiments.robustness.surface import (
     SURFACE_CHARACTERS,
     paraphrase_changes,
     surface_changes,
 )
-from skipviz.folders import model_folder
-from skipviz.models import read_settings
 from skipviz.plots.lenses.found import over_dense_lens
 from skipviz.plots.robustness import CHANGE_AXES, TAILS, change_figure, tails_figure
 from skipviz.plots.style.labels import said_of
@@ -73,7 +73,7 @@ def page() -> None:
     _surface(request, traced)
     _paraphrases(request, traced)
     _context(request, traced)
-    _batch(request)
+    _batch(request, traced)
     _worst(request, traced)
     show_drift(request, traced)
     st.caption(plain(said_of(traced)))
@@ -128,6 +128,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
     words, by_pair = found
     table = shift_of_decisions(words)
     st.markdown(plain(paraphrase_words(table, by_pair)))
+    loss = (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats")
     st.dataframe(
         by_pair.select(
             pl.col("before").alias("one sentence"),
@@ -135,7 +136,7 @@ def _paraphrases(request: Request, traced: Trace) -> None:
             pl.col("shared").alias("words in common"),
             (100 * pl.col("moved")).round(0).alias("decisions that differ, %"),
             (pl.col("layers_after") - pl.col("layers_before")).round(2).alias("layers, change"),
-            (pl.col("loss_after") - pl.col("loss_before")).round(2).alias("loss, change in nats"),
+            *([loss] if by_pair["loss_after"].count() else []),
         ),
         hide_index=True,
         width="stretch",
@@ -163,8 +164,12 @@ def _context(request: Request, traced: Trace) -> None:
     )  # fmt: skip
 
 
-def _batch(request: Request) -> None:
+def _batch(request: Request, traced: Trace) -> None:
     st.subheader("Batch")
+    told = _why_no_batch(request, traced)
+    if told is not None:
+        st.info(plain(told))
+        return
     st.caption(
         "Parts of the text, each run alone and all in one padded batch. No decision should differ."
     )
@@ -200,6 +205,15 @@ def _batch(request: Request) -> None:
         width="stretch",
     )  # fmt: skip
     csv_buttons({"By piece": ("batch-by-piece", table)})
+
+
+def _why_no_batch(request: Request, traced: Trace) -> str | None:
+    """Return why a batch would be refused, as far as it is known before one is run."""
+    run = traced.run.row(0, named=True)
+    traits = jobs().traits(request)
+    # Of a model that is not loaded, this much is known of the trace.
+    batchable = run["loss"] != "none" if traits is None else traits.batchable
+    return why_no_batch(run["model"], batchable=batchable, dtype=run["dtype"] or "float32")
 
 
 def _worst(request: Request, traced: Trace) -> None:
@@ -360,8 +374,5 @@ def _end_of(column: str) -> pl.Expr:
 
 def _backbone(model: str) -> str | None:
     """Return the dense model that gates were made for, if it is written beside them."""
-    try:
-        settings = read_settings(model_folder(model))
-    except ModelError:
-        return None
+    settings = settings_of(model)
     return None if settings is None else settings.backbone

@@ -16,7 +16,7 @@ from scipy import stats
 
 from skipviz.analysis.statistics.intervals import (
     BOUNDS,
-    SHARE,
+    ANY_SHARE,
     SHARE_CHANGE,
     UNBOUNDED,
     Bounds,
@@ -151,7 +151,7 @@ def ratios(found: Sequence[pl.DataFrame], wanted: Sequence[str], groups: Groups)
     table = table.with_columns(cs.enum().cast(pl.String))
     figures = _figures(
         {kind: table.select(f"{name} {kind}" for name in wanted).to_numpy() for kind in _SUMS},
-        [BOUNDS.get(name, SHARE) for name in wanted],
+        [BOUNDS.get(name, ANY_SHARE) for name in wanted],
     )
     place = np.repeat(np.arange(table.height), len(wanted))
     return pl.DataFrame(

@@ -79,8 +79,8 @@ def scores_say_what_ran(trace: Trace) -> Answer:
         outcome="issue" if wrong.any() else "passed",
         figure=f"{wrong.sum() / clear.sum():.1%} contradict",
         evidence=(
-            f"{int(wrong.sum()):,} of {int(clear.sum()):,} decisions are not those of score and "
-            f"threshold{where if wrong.any() else ''}."
+            f"{int(wrong.sum()):,} of {int(clear.sum()):,} decisions, ties and forced ones apart, "
+            f"are not those of score and threshold{where if wrong.any() else ''}."
         ),
     )
 

@@ -48,7 +48,9 @@ def what_if(
     It is what ``skipviz.trace`` gives under the same thresholds and the same plan. Only what can
     differ is run: layers from the first with another decision on, tokens from the first with one
     on. The first question about a trace runs the text once more, to keep its hidden states; the
-    same question again is answered at once.
+    same question again is answered at once. Where weights have changed since, what was kept is not
+    used. Changes through ``.data``, which torch does not count, are found by about 512 numbers of
+    each parameter: one of a few numbers alone may be missed. Then trace the text again.
 
     Parameters
     ----------

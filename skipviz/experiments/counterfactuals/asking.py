@@ -23,6 +23,7 @@ from skipviz.experiments.same_model import check_traced
 from skipviz.families.causal_lm import layer_list
 from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
+from skipviz.models.hashes import sampled_sha256
 from skipviz.progress import Meter, Progress
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.statistics import concatenate
@@ -226,9 +227,14 @@ def check_trace(model: SkipModel, trace: Trace) -> None:
 
 
 def _memory(model: SkipModel, trace: Trace) -> _Memory:
-    """Return what is kept of a trace, as long as the weights are the same numbers."""
+    """Return what is kept of a trace, as long as the weights are the same numbers.
+
+    A version counts what is changed in place, but not through ``.data``; hence a sample of the
+    numbers themselves.
+    """
     weights = (
         model.runtime,
+        sampled_sha256(model),
         *((each.data_ptr(), 0 if each.is_inference() else each._version)
           for each in model.model.parameters()),
     )  # fmt: skip

@@ -155,16 +155,10 @@ def batch_changes(
         If ``stop`` was set.
     """
     check_gates(model)
-    if not traits_of(model.family, model.model).batchable:
-        raise InputError(
-            f"Texts are run one by one in {model.name}, whose decisions may depend on the batch, "
-            "so there is no batch to compare with. The check-up tries one (SKV005)."
-        )
-    if model.dtype != "float32":
-        raise InputError(
-            f"In {model.dtype} rounding alone turns many decisions over. Load the model with "
-            'dtype="float32" to see whether its neighbours reach a text.'
-        )
+    batchable = traits_of(model.family, model.model).batchable
+    told = why_no_batch(model.name, batchable=batchable, dtype=model.dtype)
+    if told is not None:
+        raise InputError(told)
     pieces = _pieces(documents, random.Random(seed))
     done = 0.0
     alone: list[Trace] = []
@@ -190,6 +184,31 @@ def batch_changes(
     ]
     progress(1.0)
     return pl.DataFrame(rows)
+
+
+def why_no_batch(name: str, *, batchable: bool, dtype: str) -> str | None:
+    """Return why no texts of a model can be compared with themselves in a batch; None if some can.
+
+    Parameters
+    ----------
+    name
+        Of the model.
+    batchable
+        As of ``skipviz.families.powers.Traits``.
+    dtype
+        That it runs in.
+    """
+    if not batchable:
+        return (
+            f"Texts are run one by one in {name}, whose decisions may depend on the batch, "
+            "so there is no batch to compare with. The check-up tries one (SKV005)."
+        )
+    if dtype != "float32":
+        return (
+            f"In {dtype} rounding alone turns many decisions over. Load the model with "
+            'dtype="float32" to see whether its neighbours reach a text.'
+        )
+    return None
 
 
 @dataclass(frozen=True)

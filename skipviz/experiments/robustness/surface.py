@@ -143,7 +143,8 @@ def paraphrase_changes(
         ``surface_changes`` has them, each pair a unit; and one row per pair: ``before``, ``after``,
         ``words_before``, ``words_after``, ``shared``, how many words are compared, ``moved``,
         their mean or null, ``layers_before``, ``layers_after``, mean layers used of all tokens,
-        ``loss_before``, ``loss_after``, nats for the whole text but its first token.
+        ``loss_before``, ``loss_after``, nats for the whole text but its first token, null where
+        the model predicts no next token.
 
     Raises
     ------
@@ -182,7 +183,8 @@ def paraphrase_changes(
                 **_whole(traced, second, "after"),
             }
         )
-    return pl.concat(parts), pl.DataFrame(rows, infer_schema_length=None)
+    losses = {"loss_before": pl.Float64, "loss_after": pl.Float64}
+    return pl.concat(parts), pl.DataFrame(rows, schema_overrides=losses, infer_schema_length=None)
 
 
 def beginnings(documents: Sequence[Document], *, most: int = SURFACE_CHARACTERS) -> list[Document]:
@@ -287,9 +289,10 @@ def _cut(text: str, size: int) -> str:
     return kept[:place] if place > size // 2 else text[:size]
 
 
-def _whole(traced: Trace, sequence: int, when: str) -> dict[str, float]:
+def _whole(traced: Trace, sequence: int, when: str) -> dict[str, float | None]:
     tokens = traced.tokens.filter(sequence=sequence)
+    lossless = traced.run["loss"].item() == "none"
     return {
         f"layers_{when}": float(tokens["layers_used"].to_numpy().mean()),
-        f"loss_{when}": float(tokens["surprisal"].sum()),
+        f"loss_{when}": None if lossless else float(tokens["surprisal"].sum()),
     }

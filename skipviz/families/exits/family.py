@@ -60,7 +60,7 @@ class Exits:
 
     def traits(self, model: nn.Module) -> Traits:
         """Return what holds of exits."""
-        return Traits(batchable=True, in_backbone=True)
+        return Traits(batchable=True, in_backbone=True, leaves=True)
 
     def owns(self, fields: Mapping[str, Any]) -> bool:
         """Say whether a ``skipviz.json`` has exits."""

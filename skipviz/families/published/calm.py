@@ -260,7 +260,7 @@ class CALM:
 
     def traits(self, model: nn.Module) -> Traits:
         """Return what holds of exits."""
-        return Traits(batchable=True, in_backbone=True)
+        return Traits(batchable=True, in_backbone=True, leaves=True)
 
     def exits(self, model: nn.Module) -> list[Exit]:
         """Return the layers after which tokens may leave; their states are taken as they are."""

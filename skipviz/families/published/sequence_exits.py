@@ -17,7 +17,7 @@ from skipviz.families.llama import states_made
 from skipviz.families.powers import Traits
 from skipviz.schema import Rule, Scope, Site
 
-OF_ENCODERS = Traits(batchable=False, in_backbone=True, silent=True, predicts=False)
+OF_ENCODERS = Traits(batchable=False, in_backbone=True, silent=True, predicts=False, leaves=True)
 """They see the whole text, and predict a class of it. Layers that it does not reach say nothing."""
 
 

@@ -34,7 +34,7 @@ class Lens:
         Their unit; empty for categories.
     values
         Of shape [tokens], or [tokens, sites] for one number a cell; NaN where unknown. Of
-        categories, the index into ``categories``.
+        categories, the index into ``categories``. Of a user's own, in 64 bits: all their digits.
     scale
         ``sequential``; ``diverging``, around 0; or ``categories``.
     ends
@@ -58,7 +58,7 @@ class Lens:
 
     name: str
     unit: str
-    values: npt.NDArray[np.float32]
+    values: npt.NDArray[np.float32] | npt.NDArray[np.float64]
     scale: Scale
     ends: Ends
     categories: tuple[str, ...] = ()

@@ -33,7 +33,9 @@ def own_lens(values: pl.Series) -> Lens:
     name = f"{values.name} (own)"
     if not values.dtype.is_numeric():
         return category_lens(name, values.cast(pl.String).alias("value"))
-    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy().astype(np.float32)
+    if values.dtype == pl.Float32:  # by its digits: 0.1 of 32 bits is another number in 64
+        values = values.cast(pl.String)
+    numbers = values.cast(pl.Float64).fill_null(float("nan")).to_numpy()
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     known = numbers[np.isfinite(numbers)]
     low, high = (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)

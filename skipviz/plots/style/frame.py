@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,10 @@ from skipviz.traces import Trace, layer_order
 
 _LINE = "rgba(128, 128, 128, 0.25)"
 _AXIS = {"gridcolor": _LINE, "linecolor": _LINE, "zerolinecolor": _LINE, "tickcolor": _LINE}
+
+FEW_LAYERS = 12
+"""So many an axis can name, each."""
+_LAYER = re.compile(r"\blayer\b")
 
 # In a template and not in the layout, so that Streamlit's theme can put its own in their place.
 TEMPLATE = go.layout.Template(
@@ -50,7 +55,9 @@ def dress(
     line = source if isinstance(source, str) else provenance(source)
     meta: dict[str, str] = {"provenance": line}
     if not isinstance(source, str):
-        meta["weights_sha256"] = traces_of_one_model(source)[0].run["weights_sha256"][0]
+        trace = traces_of_one_model(source)[0]
+        meta["weights_sha256"] = trace.run["weights_sha256"][0]
+        _tick_each_layer(figure, trace)
     return figure.update_layout(
         template=TEMPLATE,
         title={
@@ -71,6 +78,52 @@ def dress(
         legend={"orientation": "h", "x": 0.0, "y": 0.0, "yref": "container", "yanchor": "bottom"},
         meta=meta,
     )
+
+
+def _tick_each_layer(figure: go.Figure, trace: Trace) -> None:
+    """Let axes of few layers name each once: left alone, plotly writes parts of layers."""
+    runs = len(layer_order(trace.sites, layers=trace.run["layers"].item()))
+    if runs > FEW_LAYERS:
+        return
+    for axes in (list(figure.select_xaxes()), list(figure.select_yaxes())):
+        if any(_LAYER.search(each.title.text or "") for each in axes):
+            for each in axes:
+                each.update(tick0=0, dtick=1)
+
+
+def naming_intervals(text: str, ends: Sequence[float | None] | pl.Series) -> str:
+    """Return a text of a legend or an axis that names 95% intervals, if there are any.
+
+    Parameters
+    ----------
+    text
+        What is drawn without them.
+    ends
+        Of the intervals, or half their widths: null or NaN where there is none.
+    """
+    any_drawn = any(end is not None and np.isfinite(end) for end in ends)
+    return f"{text} (95% interval)" if any_drawn else text
+
+
+def name_what_is_drawn(figure: go.Figure) -> go.Figure:
+    """Name each line and each kind of bar once in the legend, and none that has no point.
+
+    Those of one group, or else of one name, are one, whichever panel they are in.
+    """
+    named: set[str] = set()
+    for each in figure.data:
+        if each.type in ("scatter", "bar"):
+            group = each.legendgroup or each.name
+            each.showlegend = _has_points(each) and group not in named
+            named |= {group} if each.showlegend else set()
+    return figure
+
+
+def _has_points(drawn: Any) -> bool:
+    if drawn.x is None or drawn.y is None:
+        return False
+    pairs = zip(drawn.x, drawn.y, strict=False)
+    return any(not (x is None or y is None or x != x or y != y) for x, y in pairs)
 
 
 def note(figure: go.Figure, text: str, *, above: bool = False) -> go.Figure:

@@ -9,7 +9,7 @@ import polars as pl
 from plotly.subplots import make_subplots
 
 from skipviz.analysis.timing.bench_rows import machine_lines
-from skipviz.plots.style.frame import dress, note
+from skipviz.plots.style.frame import dress, naming_intervals, note
 from skipviz.plots.style.palette import BLUE, GREEN, INK, OLIVE, ORANGE, PINK, VERMILION
 
 BENCH_SETTINGS = {
@@ -61,8 +61,8 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
             x=part[along].to_list(),
             y=middle.to_list(),
             error_y={
-                "array": (part["high"] - middle).fill_null(0.0).to_list(),
-                "arrayminus": (middle - part["low"]).fill_null(0.0).to_list(),
+                "array": (part["high"] - middle).to_list(),
+                "arrayminus": (middle - part["low"]).to_list(),
             },
             customdata=part.select("seconds", "flops_saved", "over_flops").rows(),
             name=name,
@@ -82,7 +82,8 @@ def bench_figure(rows: pl.DataFrame, *, along: str = "length") -> go.Figure:
     figure.add_hline(y=1.0, line={"color": INK, "dash": "dot"})
     kind = "category" if along in ("dtype", "budget", "device") else "log"
     figure.update_xaxes(title=f"{along} ({BENCH_SETTINGS[along]})", type=kind)
-    figure.update_yaxes(title="time over dense (share, 95% interval)", rangemode="tozero", col=1)
+    axis = naming_intervals("time over dense, share", shown["low"])
+    figure.update_yaxes(title=axis, rangemode="tozero", col=1)
     counted = f"{shown.height:,} rows · {', '.join(sorted(set(shown['model'])))}"
     dress(figure, _escaped(counted), title="The gathered runtime over the dense model", height=460)
     figure.update_layout(margin={"t": 120})

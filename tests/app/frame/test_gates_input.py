@@ -126,3 +126,29 @@ def test_gates_are_proposed_and_traced_by(folder: Path) -> None:
     until(page, lambda: page.error)
     assert "must have {layer} in it once" in page.error[0].value.replace("\\", "")
     assert areas(page)[0].value == "module: nowhere"
+
+
+def robustness_of(folder: str, gates: str, text: str) -> None:
+    """The script of the page after a text was traced by gates that were described."""
+    import skipviz
+    from skipviz.app.components.run_button import PATHS, follow, jobs
+    from skipviz.app.jobs import Request
+    from skipviz.app.state import state
+    from skipviz.app.views.robustness_page import page
+
+    document = skipviz.Document("mine", text)
+    request = Request(model=folder, documents=(document,), gates=gates)
+    if PATHS not in state().runs:
+        follow(PATHS, lambda: jobs().submit(request), asked=request.key, request=request)
+        state().runs[PATHS].job.future.result()
+    page()
+
+
+def test_no_batch_is_offered_of_a_model_that_runs_texts_one_by_one(folder: Path) -> None:
+    arguments = (str(folder), GATES, tiny.TEXT)
+    page = AppTest.from_function(robustness_of, args=arguments).run(timeout=PATIENCE)
+    assert not page.exception
+    labels = [each.label for each in page.button]
+    assert "Change the context" in labels
+    assert "Change the batch" not in labels
+    assert any("there is no batch to compare with" in each.value for each in page.info)

@@ -342,6 +342,28 @@ def test_weights_that_changed_since_are_seen(gated: skipviz.SkipModel) -> None:
         skipviz.what_if(gated, trace, sites=sites)
 
 
+def by_data(gated: skipviz.SkipModel) -> None:
+    gated.model.model.layers[2].mlp.gate.up.bias.data += 1.0
+
+
+def by_data_of_columns(gated: skipviz.SkipModel) -> None:
+    named = gated.model.named_parameters()
+    projection = next(each for name, each in named if name.endswith("o_proj.weight"))
+    projection.data[:, : projection.shape[1] // 4] = 0.0  # a head is silenced
+
+
+@pytest.mark.parametrize("change", [by_data, by_data_of_columns])
+def test_weights_that_changed_where_torch_does_not_count_are_seen(
+    gated: skipviz.SkipModel, change: Callable[[skipviz.SkipModel], None]
+) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    sites: dict[tuple[int | None, Any], bool] = {(MIDDLE, "L3.mlp"): False}
+    skipviz.what_if(gated, trace, sites=sites)
+    change(gated)
+    with pytest.raises(skipviz.InputError, match="another model or setting: its scores"):
+        skipviz.what_if(gated, trace, sites=sites)
+
+
 def test_what_is_kept_goes_with_its_trace_and_is_bounded(gated: skipviz.SkipModel) -> None:
     traces = [skipviz.trace(gated, TEXT[start:]) for start in range(asking.RUNS_KEPT + 1)]
     for trace in traces:

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
 import skipviz
+from skipviz.analysis.robustness.decision_shift import shift_of_decisions
 from skipviz.app.components.canvas_payload import span_texts
 from skipviz.experiments.robustness.context_and_batch import batch_changes
+from skipviz.experiments.robustness.surface import paraphrase_changes
 from skipviz.families.published import deebert as deebert_family
 from skipviz.readings.paths import loss_words
+from skipviz.readings.robustness import paraphrase_words
 from skipviz.readings.skipping import skipping_notes
 from tests import encoders, tiny
 
@@ -43,11 +49,31 @@ def test_what_ran_is_what_the_code_counts(name: str) -> None:
         trace = skipviz.trace(model, text)
         counted = model.model.truth
         assert trace.tokens["layers_used"].unique().to_list() == [counted]
+        assert trace.tokens["exit_depth"].unique().to_list() == [counted - 1]
         wanted = np.arange(1, encoders.LAYERS) < counted
         assert np.array_equal(trace.matrix("exec_count"), np.tile(wanted, (len(trace), 1)))
         margin = trace.margin
         clear = np.isfinite(margin) & (np.abs(margin) > 1e-6)
         assert np.array_equal((margin > 0)[clear], trace.matrix("exec_count")[clear] > 0)
+
+
+def test_leaving_behind_the_first_layer_is_another_thing_than_not_known_to_leave() -> None:
+    trace = skipviz.trace(wrapped("entropy, at once"), TEXTS[0])
+    assert trace.tokens["exit_depth"].unique().to_list() == [0]
+    assert saved(trace).tokens.equals(trace.tokens)
+    unknown = pl.lit(None, dtype=pl.Int64)
+    before = replace(trace, tokens=trace.tokens.with_columns(exit_depth=unknown))
+    assert saved(before).tokens["exit_depth"].null_count() == len(trace)  # as files of before
+    first = pl.when(pl.col("token") > 0).then("exit_depth").alias("exit_depth")
+    with pytest.raises(skipviz.TraceError, match="exit_depth is not"):
+        saved(replace(trace, tokens=trace.tokens.with_columns(first)))
+
+
+def saved(trace: skipviz.Trace) -> skipviz.Trace:
+    """Return what becomes of a trace in a file."""
+    file = io.BytesIO()
+    trace.save(file)
+    return skipviz.Trace.load(file)
 
 
 def test_texts_leave_at_different_layers() -> None:
@@ -139,3 +165,12 @@ def test_what_needs_the_next_token_or_a_batch_says_why_it_is_refused() -> None:
     # Each text is run alone, so that nothing could differ whatever a batch does.
     with pytest.raises(skipviz.InputError, match="there is no batch to compare with"):
         batch_changes(model, [skipviz.Document("a", tiny.TEXT)])
+
+
+def test_what_has_no_loss_says_nothing_of_a_loss() -> None:
+    pairs = [(TEXTS[0], f"{TEXTS[0]} {TEXTS[0]}")]
+    words, table = paraphrase_changes(wrapped("patience"), pairs)
+    assert table.select("loss_before", "loss_after").null_count().row(0) == (1, 1)
+    said = paraphrase_words(shift_of_decisions(words), table)
+    assert "layers per token, in either direction." in said
+    assert "nats" not in said

@@ -11,6 +11,10 @@ def test_numbers_are_a_scale_from_the_least_to_the_most() -> None:
     lens = own_lens(pl.Series("seconds", [3, None, -1, 2]))
     assert (lens.name, lens.scale, lens.ends) == ("seconds (own)", "sequential", (-1.0, 3.0))
     np.testing.assert_array_equal(lens.values, np.array([3, np.nan, -1, 2], dtype=np.float32))
+    exact = own_lens(pl.Series("x", [20260101.25, 0.123456789012]))
+    assert exact.values.tolist() == [20260101.25, 0.123456789012]
+    short = own_lens(pl.Series("x", [0.1, 2.5], dtype=pl.Float32))
+    assert short.values.tolist() == [0.1, 2.5]
     endless = own_lens(pl.Series("x", [1.0, float("inf"), 2.0]))
     assert endless.ends == (1.0, 2.0)
     assert np.isnan(endless.values[1])

@@ -73,6 +73,11 @@ function valueWords(lens, value) {
 
 function numberWords(lens, value) { return lens.colours === "own" ? ownNumber(value) : shortNumber(value); }
 
+/** An end of a scale in words: a value of the lens has all its digits, a stretched end has fewer. */
+function endWords(lens, end, ends) {
+  return lens.colours !== "own" || lens.ends.includes(end) ? numberWords(lens, end) : ownEnd(end, ends);
+}
+
 // ---- the legend --------------------------------------------------------------------------------
 
 function swatch(colour, kind = "") {
@@ -123,6 +128,7 @@ function rampKey(view, lens, paint, [low, high], lowest, highest) {
   const stops = Array.from({ length: 13 }, (_, i) => css(paint(low + ((high - low) * i) / 12)));
   bar.style.background = `linear-gradient(to right, ${stops.join(",")})`;
   const below = lowest < low ? " or less" : "", above = highest > high ? " or more" : "";
-  item.append(numberWords(lens, low) + below, bar, [numberWords(lens, high) + above, lens.unit, lens.note && `(${lens.note})`].filter(Boolean).join(" "));
+  const [from, to] = [low, high].map((end) => endWords(lens, end, [low, high]));
+  item.append(from + below, bar, [to + above, lens.unit, lens.note && `(${lens.note})`].filter(Boolean).join(" "));
   return item;
 }

@@ -148,10 +148,16 @@ function shortNumber(value) {
   return String(Number(value.toPrecision(3)));
 }
 
-/** A number of a user's own, which came in 32 bits: seven digits. */
+/** A number of a user's own, which came in 64 bits: all its digits. */
 function ownNumber(value) {
-  if (Math.abs(value) >= 1000) return value.toLocaleString("en", { maximumSignificantDigits: 7 });
-  return String(Number(value.toPrecision(7)));
+  const digits = String(value);
+  return digits.includes("e") ? digits : digits.replace(/^-?\d+/, (whole) => whole.replace(/\B(?=(\d{3})+$)/g, ","));
+}
+
+/** A stretched end of a scale of a user's own: seven digits, or as many as tell the ends apart. */
+function ownEnd(value, [low, high]) {
+  const shared = Math.ceil(Math.log10(Math.max(Math.abs(low), Math.abs(high)) / (high - low)));
+  return ownNumber(Number(value.toPrecision(Math.min(17, Math.max(7, shared + 3)))));
 }
 
 /** How many tokens; below 0 it is unknown. */

@@ -2,6 +2,7 @@
 
 const CELL = 3; // pixels per token, at least
 const LEFT = 46, TOP = 4, GAP = 12, BOTTOM = 30;
+const NAME = 52; // of a panel of few layers: as high as each word of its name is long
 const HOLLOW = { cell: 7, row: 6 }; // from this size on, what was skipped is drawn hollow
 const ASKED = 1; // a mark of a decision that was asked for; others follow from those
 const CONE = 0.16; // how much ink what can depend on a flip is shaded with
@@ -10,7 +11,10 @@ const STEPS = 255; // shades of a ramp on the map
 
 function unitsOf(view) { return [...new Set(view.trace.sites.map((site) => site.unit))]; }
 
-function rowHeight(view) { return (view.trace.rows > 40 ? 4 : 6) - (view.compact ? 2 : 0); }
+function rowHeight(view) {
+  const usual = (view.trace.rows > 40 ? 4 : 6) - (view.compact ? 2 : 0);
+  return Math.max(usual, NAME / view.trace.rows);
+}
 
 /** How many tokens the map shows at once. */
 function shown(view) {
@@ -124,13 +128,20 @@ function paintPanel(view, context, unit, top, paint) {
   context.fillStyle = css(ink);
   context.font = "11px sans-serif";
   context.textAlign = "right";
-  for (let layer = 0; layer < trace.rows; layer += 10)
+  const every = row > 6 ? [1, 2, 5].find((layers) => layers * row >= 13) : 10;
+  for (let layer = 0; layer < trace.rows; layer += every)
     context.fillText(String(layer), LEFT - 5, bottom - row * layer - row / 2 + 4);
+  paintName(context, [trace.palette.names[unit], trace.rows > trace.layers ? "layer run" : "layer"], top, bottom);
+}
+
+/** Write a panel's name up its side, in two lines where it is not as high as the name is long. */
+function paintName(context, words, top, bottom) {
+  const name = words.join(" "), lines = context.measureText(name).width > bottom - top ? words : [name];
   context.save();
   context.translate(11, (top + bottom) / 2);
   context.rotate(-Math.PI / 2);
   context.textAlign = "center";
-  context.fillText(`${trace.palette.names[unit]} ${trace.rows > trace.layers ? "layer run" : "layer"}`, 0, 0);
+  lines.forEach((line, place) => context.fillText(line, 0, 12 * place));
   context.restore();
 }
 

@@ -102,7 +102,7 @@ function auditWords(view, token, site) {
 
 /** Numbers of each token, a column each. */
 function numbers(view, tokens) {
-  const { trace } = view, lens = lensNow(view), table = make("table", undefined, { class: "numbers" });
+  const { trace } = view, lens = lensNow(view), table = make("table", undefined, { class: tokens.length > 1 ? "numbers several" : "numbers" });
   const row = (name, of) => {
     const line = make("tr");
     line.append(make("th", name, { scope: "row" }), ...tokens.map(({ token }) => make("td", of(token))));
@@ -118,12 +118,17 @@ function numbers(view, tokens) {
     }));
     table.append(line);
   }
-  const nats = (values) => (token) => inNats(values[token]);
+  // Beside others a value has no room for its unit, which then stands with the name.
+  const measured = (name, unit, of) => {
+    if (tokens.length < 2) return row(name, of);
+    return row(`${name} (${unit})`, (token) => of(token).replace(/ (nats|tokens?|of \d+)$/, ""));
+  };
+  const nats = (name, values) => measured(name, "nats", (token) => inNats(values[token]));
   table.append(
-    row("Context", (token) => countWords(trace.context[token])),
-    row("Layers used", (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)));
+    measured("Context", "tokens", (token) => countWords(trace.context[token])),
+    measured("Layers used", `of ${trace.layers}`, (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)));
   if (trace.nextToken)
-    table.append(row("Loss on next", nats(trace.nll)), row("Surprisal", nats(trace.surprisal)), row("Entropy", nats(trace.entropy)));
+    table.append(nats("Loss on next", trace.nll), nats("Surprisal", trace.surprisal), nats("Entropy", trace.entropy));
   if (trace.classes.length > 1 && tokens.length > 1)
     table.append(row("Class of its text", (token) => classOf(trace, token)?.label ?? "unknown"));
   if (!["used", "nll", "surprisal", "entropy"].includes(lens.stored))

@@ -199,19 +199,21 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> bool:
     total = float(found.table["attribution"].sum())
     cells = [
         (
-            "Explained",
+            "Value on this text",
             f"{found.value:z.3f}",
             f"{asked.what[0].upper()}{asked.what[1:]}, in {asked.unit}, on the text as it is.",
         ),
         ("Sum of the shares", f"{total:+z.3f}", f"Over all tokens, in {asked.unit}."),
-        (
-            "Convergence delta",
-            "not computed" if found.delta is None else f"{found.delta:+z.3f}",
-            f"{GLOSSARY['convergence delta']} The total is the difference between the text and "
-            f"mean "
-            "embeddings in its place.",
-        ),
     ]
+    if found.delta is not None:
+        cells.append(
+            (
+                "Convergence delta",
+                f"{found.delta:+z.3f}",
+                f"{GLOSSARY['convergence delta']} The total is the difference between the text "
+                "and mean embeddings in its place.",
+            )
+        )
     key_figures(cells)
     st.markdown(sum_reading(found.delta, total))
     st.html(

@@ -28,7 +28,7 @@ def offer_own_column(request: Request, trace: Trace) -> None:
         st.caption(
             "A CSV or Parquet file with one row per token: in the order of the text, or with a "
             "column “token”, the index of the token from 0. Numbers become a scale, text becomes "
-            "classes."
+            "classes. Among numbers, a cell that is empty or says NA or NaN has no value."
         )
         upload = st.file_uploader(
             "Your columns", type=["csv", "parquet"], key=f"own columns {request.key}",
@@ -72,8 +72,10 @@ def _said(values: pl.Series) -> str:
     """Say how many values there are, and which have a colour of their own."""
     known = len(values) - values.null_count()
     if values.dtype.is_numeric():
-        known = int(values.cast(pl.Float32).is_finite().sum())
+        known = int(values.cast(pl.Float64).is_finite().sum())
     said = f"{known:,} of {len(values):,} tokens have a value."
+    if values.dtype.is_integer() and (values.cast(pl.Float64).cast(pl.Int128) != values).any():
+        said += " Whole numbers of more than 15 digits are rounded."
     kinds = values.drop_nulls().n_unique()
     if values.dtype.is_numeric() or kinds <= len(CATEGORY_COLOURS):
         return said
