@@ -15,8 +15,8 @@ import polars.selectors as cs
 from scipy import stats
 
 from skipviz.analysis.statistics.intervals import (
-    BOUNDS,
     ANY_SHARE,
+    BOUNDS,
     SHARE_CHANGE,
     UNBOUNDED,
     Bounds,
