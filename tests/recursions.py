@@ -148,6 +148,7 @@ class RecursiveModel(LlamaModel):
         use_cache: bool | None = None, **kwargs: Any,
     ) -> Any:  # fmt: skip
         states = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        past_key_values = kwargs.pop("cache", past_key_values)  # its name from 5.24 on
         if use_cache and past_key_values is None:
             past_key_values = DynamicCache()
         past = 0 if past_key_values is None else past_key_values.get_seq_length()

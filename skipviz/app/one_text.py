@@ -16,6 +16,7 @@ from skipviz.app.jobs import Request
 from skipviz.app.one_window import one_window
 from skipviz.experiments.decision_audit import Downstream, audit
 from skipviz.readings.skipping import needs_next_token
+from skipviz.readings.tokens.word_lists import word_lists_reading
 from skipviz.traces import Trace
 
 AROUND = 24
@@ -47,6 +48,14 @@ def no_gates(traced: Trace, consequence: str) -> str:
         f"{plain(traced.run['model'].item())} has no gates, so {consequence}. Trace the text with "
         "a model that skips."
     )
+
+
+def say_word_lists(request: Request, traced: Trace) -> None:
+    """Say that English lists of words were not used, where the text is not English."""
+    # Reading the words takes its time, and a page is drawn at every click.
+    said = jobs().made(f"word lists {request.key}", lambda: word_lists_reading(traced))
+    if said:
+        st.caption(said)
 
 
 def single_text() -> tuple[Request, Trace] | None:

@@ -76,8 +76,8 @@ def _calibrate_model(
         known = settings.thresholds
         nearest = min(known, key=lambda each: abs(each - budget))
         found = run(model, documents, budget=budget, start=known[nearest])
-        was = f"{known[budget]:.6f} became " if budget in known else ""
-        err.print(f"Budget {budget:g}: threshold {was}{found:.6f}.")
+        was = f"{known[budget]:z.6f} became " if budget in known else ""
+        err.print(f"Budget {budget:g}: threshold {was}{found:z.6f}.")
         settings = settings.calibrated_for(budget, found)
         settings.write(folder)
 
@@ -160,8 +160,8 @@ def guard(
         settings = settings.guarded_for(limit, made.threshold, clip)
         last = made.tested.filter("passed").row(-1, named=True)
         err.print(
-            f"Limit {limit:g}: threshold {made.threshold:.6f}, budget {last['realised']:.3f} and "
-            f"{last['gap']:.3f} nats over dense on the calibration texts. "
+            f"Limit {limit:g}: threshold {made.threshold:z.6f}, budget {last['realised']:z.3f} and "
+            f"{last['gap']:z.3f} nats over dense on the calibration texts. "
             f"{settings.promise(limit)}",
             soft_wrap=True,
         )

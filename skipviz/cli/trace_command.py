@@ -81,10 +81,10 @@ def trace(
     if parquet is not None:
         traced.save(parquet)
     figures = cost_summary(traced)
-    realised = "unknown" if figures.budget is None else f"{figures.budget:.3f}"
-    loss = "" if figures.loss is None else f", loss {figures.loss:.3f} nats per token"
+    realised = "unknown" if figures.budget is None else f"{figures.budget:z.3f}"
+    loss = "" if figures.loss is None else f", loss {figures.loss:z.3f} nats per token"
     err.print(
-        f"{figures.tokens:,} tokens, {figures.layers_mean:.1f} of {figures.layers} layers used on "
+        f"{figures.tokens:,} tokens, {figures.layers_mean:z.1f} of {figures.layers} layers used on "
         f"average, budget realised {realised}{loss}.",
         soft_wrap=True,
     )

@@ -72,5 +72,5 @@ def calibrate(
         threshold = threshold_for(seen, budget, counted=those)
     raise InputError(
         f"No threshold realised budget {budget} within {tolerance} in {attempts} runs; the last "
-        f"was {excess:+.4f} off. Choose a budget nearer to the one the gates were trained for."
+        f"was {excess:+z.4f} off. Choose a budget nearer to the one the gates were trained for."
     )

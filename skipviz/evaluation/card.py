@@ -159,11 +159,11 @@ def frontier_table(table: pl.DataFrame) -> str:
         over = "" if row["policy"] == "dense" else _equal(row, "over_learned")
         lines.append(
             f"| {_in_cell(row['model'])} | {_in_cell(row['policy'])} | {asked} "
-            f"| {row['realised']:.4f}{' (missed)' if row['missed'] else ''} "
-            f"| {row['flop_share']:.4f} "
+            f"| {row['realised']:z.4f}{' (missed)' if row['missed'] else ''} "
+            f"| {row['flop_share']:z.4f} "
             f"| {_interval(row, 'gap')} | {at_asked} |"
             + (f" {over} |" if others else "")
-            + f" {row['kl']:.3f} | {row['top1']:.1%} |"
+            + f" {row['kl']:z.3f} | {row['top1']:z.1%} |"
         )
     documents, tokens = (int(table[name].to_numpy().max()) for name in ("documents", "tokens"))
     lines += ["", f"{documents} documents, {tokens:,} tokens.", "", *_notes(table, others)]
@@ -225,7 +225,7 @@ def _curve(folder: Path) -> list[str]:
         "|" + "---|" * (len(names) + 1),
     ]
     for part in curve.iter_slices(tenth):
-        cells = " | ".join(f"{part[name].to_numpy().mean():.5f}" for name in names)
+        cells = " | ".join(f"{part[name].to_numpy().mean():z.5f}" for name in names)
         lines.append(f"| {part.row(-1, named=True)['step']} | {cells} |")
     return lines
 
@@ -264,7 +264,7 @@ def _sources(folder: Path) -> str:
         for name, share in run["sources"].items():
             tokens[name] = tokens.get(name, 0.0) + share * run["training_tokens"]
     total = sum(tokens.values())
-    rows = [f"| {SOURCES[name]} | {count / total:.0%} |" for name, count in tokens.items()]
+    rows = [f"| {SOURCES[name]} | {count / total:z.0%} |" for name, count in tokens.items()]
     return "\n".join(["| source | share |", "|---|---|", *rows]) if rows else "Not recorded."
 
 
@@ -286,6 +286,6 @@ def rates_table(rates: pl.DataFrame) -> str:
     units = [name for name in rows.columns if name != "layer"]
     lines = ["| layer | " + " | ".join(units) + " |", "|" + "---|" * (len(units) + 1)]
     for row in rows.iter_rows(named=True):
-        cells = " | ".join(f"{row[unit]:.3f}" for unit in units)
+        cells = " | ".join(f"{row[unit]:z.3f}" for unit in units)
         lines.append(f"| {row['layer']} | {cells} |")
     return "\n".join(lines)

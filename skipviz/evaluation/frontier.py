@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from skipviz.analysis.flops import compute_share, cost_summary, is_missed
+from skipviz.analysis.statistics.intervals import BOUNDS, UNBOUNDED
 from skipviz.arrays import Floats
 from skipviz.errors import InputError, RecordingError
 from skipviz.evaluation.equal_budget import gap_at_asked, over_learned
@@ -238,7 +239,7 @@ def _ends(name: str, values: Floats | None, seed: int) -> dict[str, float | None
     ends = (name, f"{name}_low", f"{name}_high")
     if values is None:
         return dict.fromkeys(ends)
-    found = estimate(values, seed=seed)
+    found = estimate(values, seed=seed, bounds=BOUNDS.get(name, UNBOUNDED))
     return dict(zip(ends, (found.mean, found.low, found.high), strict=True))
 
 

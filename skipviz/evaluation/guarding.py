@@ -144,7 +144,7 @@ def guard(
             if rows:
                 break
             raise
-        say(f"Testing about budget {budget:.0%}")
+        say(f"Testing about budget {budget:z.0%}")
         seen = trace(at_threshold(gated, threshold), documents, stop=stop)
         gaps = document_losses(seen) - reference
         p = _p_value(gaps, limit, clip, confidence)
@@ -164,8 +164,8 @@ def guard(
     kept = tested.filter("passed")
     if kept.is_empty():
         raise InputError(
-            f"Even at budget {rows[0]['realised']:.3f} the loss over dense, "
-            f"{rows[0]['gap']:.3f} nats, is not below {limit} with this confidence. Raise the "
+            f"Even at budget {rows[0]['realised']:z.3f} the loss over dense, "
+            f"{rows[0]['gap']:z.3f} nats, is not below {limit} with this confidence. Raise the "
             "limit, or give more calibration texts"
             + ("." if clip is None else f" (a bound of {clip:g} nats takes many).")
         )

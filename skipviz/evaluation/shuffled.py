@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.flops import execution_rates
+from skipviz.analysis.statistics.intervals import NOT_NEGATIVE
 from skipviz.arrays import Bools
 from skipviz.evaluation.losses import Estimate, document_losses, estimate
 from skipviz.families import Plan
@@ -95,9 +96,9 @@ def shuffle_decisions(
         progress(1 / 3 + 2 / 3 * (number + 1) / len(documents))
     by_site, by_token = np.array(losses).T
     return Shuffled(
-        own=estimate(own, seed=seed),
-        by_site=estimate(by_site, seed=seed),
-        by_token=estimate(by_token, seed=seed),
+        own=estimate(own, seed=seed, bounds=NOT_NEGATIVE),
+        by_site=estimate(by_site, seed=seed, bounds=NOT_NEGATIVE),
+        by_token=estimate(by_token, seed=seed, bounds=NOT_NEGATIVE),
         by_site_cost=estimate(by_site - own, seed=seed),
         by_token_cost=estimate(by_token - own, seed=seed),
         rates=execution_rates(learned),

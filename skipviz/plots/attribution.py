@@ -77,7 +77,7 @@ def attribution_html(
             styles.append("opacity:.5")
         else:
             styles.append(f"background:rgb({red},{green},{blue});color:{ink}")
-            tip += f": {share:+.4f} {unit}"
+            tip += f": {share:+z.4f} {unit}"
         if row["first"] <= target <= row["last"]:
             styles.append(f"outline:2px solid {INK}")
             tip += " (explained here)"
@@ -273,7 +273,7 @@ def _coefficients(sites: pl.DataFrame, unit: str) -> go.Scatter:
         customdata=[
             (
                 "not tested" if p is None else f"p {p:.4f}, q {q:.4f}",
-                " (no interval)" if low is None else f" (95%: {low:.3f} to {high:.3f})",
+                " (no interval)" if low is None else f" (95%: {low:z.3f} to {high:z.3f})",
             )
             for p, q, low, high in sites.select("p", "q", "low", "high").rows()
         ],

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import plotly.graph_objects as go
 import polars as pl
 
 from skipviz.analysis.statistics.blocks import FOLDS
-from skipviz.analysis.statistics.intervals import student_margin
+from skipviz.analysis.statistics.intervals import SHARE_CHANGE, interval_ends, student_margin
 from skipviz.plots.style.frame import dress, naming_intervals
 from skipviz.plots.style.palette import INK, ORANGE, PART_COLOURS, PART_NAMES, UNIT_COLOURS
 from skipviz.traces import Trace
@@ -74,13 +75,20 @@ def probe_selectivity(trace: Trace, table: pl.DataFrame, *, feature: str) -> go.
         if part.is_empty():
             continue
         margins = [student_margin(*row) for row in part.select("error", "groups").rows()]
+        gain = part["selectivity"].to_numpy()
+        low, high = interval_ends(gain, np.array(margins), SHARE_CHANGE)
         drawn += margins
         figure.add_trace(
             go.Scatter(
                 # Side by side, so that the intervals can be told apart.
                 x=[layer + 0.18 * (place - 1) for layer in part["layer"]],
                 y=part["selectivity"].to_list(),
-                error_y={"array": margins, "thickness": 1, "width": 0},
+                error_y={
+                    "array": (high - gain).tolist(),
+                    "arrayminus": (gain - low).tolist(),
+                    "thickness": 1,
+                    "width": 0,
+                },
                 customdata=part.select("layer", "accuracy", "control", "tokens").rows(),
                 mode="lines+markers",
                 name=PART_NAMES[name],

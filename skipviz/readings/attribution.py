@@ -38,11 +38,11 @@ def score_reading(token: int, *, score: float, threshold: float, ran: bool) -> s
         return f"For token {token} the gate score is unknown; {outcome}."
     if math.isnan(threshold):
         return (
-            f"For token {token} the gate score is {score:.3f} and there is no threshold; "
+            f"For token {token} the gate score is {score:z.3f} and there is no threshold; "
             f"{outcome}. Shares are in units of the gate's own scale."
         )
     return (
-        f"For token {token} the gate score is {score:.3f} and the threshold {threshold:.3f}, so "
+        f"For token {token} the gate score is {score:z.3f} and the threshold {threshold:z.3f}, so "
         f"{outcome}. Shares are in units of the gate's own scale."
     )
 
@@ -96,11 +96,11 @@ def sum_reading(delta: float | None, total: float) -> str:
     due = total - delta
     if abs(delta) <= _TOLERANCE * abs(due):
         return (
-            f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}: the path has "
+            f"The shares should add up to {due:+z.3f} and miss it by {delta:+z.3f}: the path has "
             "enough steps."
         )
     return (
-        f"The shares should add up to {due:+.3f} and miss it by {delta:+.3f}. **They are not "
+        f"The shares should add up to {due:+z.3f} and miss it by {delta:+z.3f}. **They are not "
         "reliable**: use more steps or, if that does not help, a method without a path (feature "
         "ablation, Shapley sampling)."
     )
@@ -120,7 +120,7 @@ def paths_reading(found: Attribution) -> str:
     for name, column, missed, due, steps in zip(
         names, columns, found.deltas, found.due, found.steps, strict=True
     ):
-        should = f"should add up to {due:+.3f} nats and miss it by {missed:+.3f}"
+        should = f"should add up to {due:+z.3f} nats and miss it by {missed:+z.3f}"
         if found.table[column].null_count():
             sentences.append(
                 f"**No shares of {name} are shown.** They {should} after {steps:,} steps, with "
@@ -182,7 +182,7 @@ def depth_reading(cells: pl.DataFrame, found: Agreement | None, *, what: str) ->
             # The one that did most of what all did together.
             sites = ran.group_by("label").agg(pl.col("share").sum())
             best = sites.sort("share", descending=_lowered(ran) == "lowered").row(0, named=True)
-            sentences[0] += f", {best['label']} most ({abs(best['share']):.2f})"
+            sentences[0] += f", {best['label']} most ({abs(best['share']):z.2f})"
     if skipped["share"].null_count():
         sentences.append("the shares of those that were skipped do not add up")
     elif skipped.height:
@@ -225,7 +225,7 @@ def correlation_reading(table: pl.DataFrame, *, method: str, value: str) -> str:
     )
     if controlled["r"] is not None:
         words += (
-            "; controlled for position, word frequency, surprisal and length, the coefficient is "
+            f"; controlled for {controlled['controls']}, the coefficient is "
             f"{coefficient_words(controlled)} ({q_words(controlled['q'])})"
         )
     return (
@@ -240,12 +240,12 @@ def _agreed(found: Agreement) -> str:
         return "There are too few exact flips to compare with."
     words = (
         f"The ranks of shares and of {found.cells} exact flips {_strength(found.rank, 'agree')} "
-        f"(Spearman {found.rank:.2f}); {found.same_sign:.0%} have the same sign"
+        f"(Spearman {found.rank:z.2f}); {found.same_sign:z.0%} have the same sign"
     )
     if found.cells < _FEW:
         return f"{words}. So few flips are weak evidence."
     parts = {"ran": found.ran, "were skipped": found.skipped}
-    known = [f"{_strength(r, 'agree')} ({r:.2f}) for units that {name}"
+    known = [f"{_strength(r, 'agree')} ({r:z.2f}) for units that {name}"
              for name, r in parts.items() if r == r]  # fmt: skip
     words += f". They {' and '.join(known)}." if known else "."
     if abs(found.ran) < _NONE:
@@ -258,7 +258,7 @@ def _lowered(cells: pl.DataFrame) -> str:
 
 
 def _total(cells: pl.DataFrame) -> str:
-    return f"{abs(float(cells['share'].sum())):.2f}"
+    return f"{abs(float(cells['share'].sum())):z.2f}"
 
 
 def _strength(r: float, verb: str) -> str:
@@ -271,7 +271,7 @@ def _strength(r: float, verb: str) -> str:
 
 def _listed(rows: pl.DataFrame, unit: str) -> str:
     named = [
-        f"{(text.strip() or text)!r} ({share:+.2f})"
+        f"{(text.strip() or text)!r} ({share:+z.2f})"
         for text, share in rows.select("text", "attribution").rows()
     ]
     joined = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"

@@ -27,7 +27,7 @@ def budget_reading(trace: Trace) -> tuple[str, str] | None:
     asked, realised = missed
     set_by = "thresholds were set" if has_thresholds(trace) else "policy was made"
     said = (
-        f"The budget on this text is {realised:.2f}; the {set_by} for {asked:.2f} on other texts."
+        f"The budget on this text is {realised:z.2f}; the {set_by} for {asked:z.2f} on other texts."
     )
     return said, remedy(trace.run["model"].item(), asked) if has_thresholds(trace) else ""
 

@@ -79,8 +79,8 @@ def card_words(figures: pl.DataFrame, classes: pl.DataFrame, *, cluster: int) ->
     mine = figures.filter(cluster=cluster).row(0, named=True)
     whole = figures.filter(of="all tokens").row(0, named=True)
     said = [
-        f"{mine['tokens']:,} tokens, {mine['share']:.0%} of all, use {mine['layers_used']:.1f} "
-        f"layers on average; all tokens use {whole['layers_used']:.1f}."
+        f"{mine['tokens']:,} tokens, {mine['share']:z.0%} of all, use {mine['layers_used']:z.1f} "
+        f"layers on average; all tokens use {whole['layers_used']:z.1f}."
     ]
     for sign, word in ((1, "More"), (-1, "Fewer")):
         notable = (
@@ -90,7 +90,7 @@ def card_words(figures: pl.DataFrame, classes: pl.DataFrame, *, cluster: int) ->
         )
         if notable.height:
             parts = [
-                f"{row['class']} ({row['share']:.0%}, {row['share_all']:.0%} of all)"
+                f"{row['class']} ({row['share']:z.0%}, {row['share_all']:z.0%} of all)"
                 for row in notable.iter_rows(named=True)
             ]
             said.append(f"{word} {', '.join(parts)}.")
@@ -144,7 +144,7 @@ def clustered_token_reading(
     cluster = "no cluster" if row["cluster"] is None else f"cluster {row['cluster']}"
     said = f"Token {token}, {known['text']!r}: {cluster}"
     if row["distance"] is not None:
-        said += f", {row['distance']:.3f} from its mean profile"
+        said += f", {row['distance']:z.3f} from its mean profile"
     said += f", layers used {known['layers_used']:g}"
     if point["token"] != token:
         said += f"; token {point['token']} stands for it on the map"
@@ -156,20 +156,20 @@ def _whether(clusters: Clusters, run: dict[str, Any]) -> str:
     if clusters.found:
         return (
             f"By {what}, the tokens form {clusters.count} {_separation(clusters)}: profiles "
-            f"shuffled within sites hardly ever group as clearly (p = {p:.3f}), nor do profiles "
+            f"shuffled within sites hardly ever group as clearly (p = {p:z.3f}), nor do profiles "
             "with the same correlations between sites but without groups "
-            f"(p = {run['p_continuum']:.3f})."
+            f"(p = {run['p_continuum']:z.3f})."
         )
     if p <= ALPHA and run["p_continuum"] is not None:
         return (
             f"By {what}, sites decide together, but the tokens form a continuum rather than "
             "separate groups: profiles with the same correlations between sites but without groups "
-            f"are as clear, each at its own clearest number, in {run['p_continuum']:.0%} of draws. "
-            f"The {clusters.count} clusters shown are parts of it."
+            f"are as clear, each at its own clearest number, in {run['p_continuum']:z.0%} of "
+            f"draws. The {clusters.count} clusters shown are parts of it."
         )
     said = (
         f"By {what}, the tokens form no clusters beyond chance: profiles shuffled within sites "
-        f"group as clearly (p = {p:.2f})."
+        f"group as clearly (p = {p:z.2f})."
     )
     if clusters.count > 1:
         return f"{said} The {clusters.count} shown are the number that was asked for."
@@ -183,30 +183,30 @@ def _separation(clusters: Clusters) -> str:
     kind = (
         "separate" if clear >= _SEPARATE else "overlapping" if clear >= _APART else "barely apart"
     )
-    return f"{kind} {_plural(clusters.count)} (silhouette {clear:.2f})"
+    return f"{kind} {_plural(clusters.count)} (silhouette {clear:z.2f})"
 
 
 def _stability(stability: float) -> str:
     how = "" if stability >= _STABLE else "partly " if stability >= _PARTLY_STABLE else "hardly "
     return (
         f"The two halves of the tokens {how}give the same clusters: adjusted Rand index "
-        f"{stability:.2f} (1 is identical, 0 is chance)."
+        f"{stability:z.2f} (1 is identical, 0 is chance)."
     )
 
 
 def _mean(distances: npt.NDArray[np.float64]) -> str:
     known = distances[np.isfinite(distances)]
-    return f"{known.mean():.3f}" if len(known) else "unknown"
+    return f"{known.mean():z.3f}" if len(known) else "unknown"
 
 
 def _sizes(tokens: pl.DataFrame) -> str:
     sizes = tokens["cluster"].drop_nulls().value_counts(sort=True)
     left = tokens["cluster"].null_count()
-    out = f" {left / tokens.height:.0%} belong to no cluster." if left else ""
+    out = f" {left / tokens.height:z.0%} belong to no cluster." if left else ""
     if sizes.is_empty():
         return out.strip()
     largest, count = sizes.row(0)
-    return f"The largest, cluster {largest}, holds {count / tokens.height:.0%} of the tokens.{out}"
+    return f"The largest, cluster {largest}, holds {count / tokens.height:z.0%} of the tokens.{out}"
 
 
 def _plural(count: int) -> str:

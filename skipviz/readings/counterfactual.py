@@ -30,8 +30,8 @@ def what_if_reading(answer: WhatIf) -> str:
             f"{changed:,} of {answer.trace.matrix('exec_count').size:,} decisions would be others: "
             f"{asked:,} as asked, and {changed - asked:,} downstream, because their gates would "
             "see other hidden states.",
-            f"The most likely next token would stay the same after {answer.same_top.mean():.1%} of "
-            f"the tokens; predictions would move by {_small(float(answer.kl.mean()))} nats on "
+            f"The most likely next token would stay the same after {answer.same_top.mean():z.1%} "
+            f"of the tokens; predictions would move by {_small(float(answer.kl.mean()))} nats on "
             "average (KL divergence).",
             _cost(answer),
         )
@@ -63,7 +63,9 @@ def flip_reading(answer: WhatIf, token: int, site: int, *, can_depend: int) -> t
     said = [_flipped("Skipping it" if ran else "Running it", row["nll_change"], row["nll"])]
     later = answer.tokens["nll_change"][token + 1 :].drop_nulls()
     if len(later):
-        said.append(f"Over the {len(later):,} later tokens: {float(later.sum()):+.4f} nats in all.")
+        said.append(
+            f"Over the {len(later):,} later tokens: {float(later.sum()):+z.4f} nats in all."
+        )
     if together > 0:
         said.append(f"{together:,} more are decided together with it.")
     said.append(
@@ -80,8 +82,8 @@ def _flipped(what: str, change: float | None, now: float | None = None) -> str:
     if abs(change) < _NO_CHANGE:
         return f"{what} would leave the loss on the next token as it is."
     word = "raise" if change > 0 else "lower"
-    to = "" if now is None else f", to {now:.4f}"
-    return f"{what} would {word} the loss on the next token by {abs(change):.4f} nats{to}."
+    to = "" if now is None else f", to {now:z.4f}"
+    return f"{what} would {word} the loss on the next token by {abs(change):z.4f} nats{to}."
 
 
 def caveat_reading(answer: WhatIf) -> str:
@@ -106,17 +108,17 @@ def _loss(answer: WhatIf) -> str:
         return ""
     change = now - was
     if abs(change) < _NO_CHANGE:
-        return f"**The loss would stay at {now:.4f} nats per token.**"
+        return f"**The loss would stay at {now:z.4f} nats per token.**"
     word = "rise" if change > 0 else "fall"
-    return f"**The loss would {word} by {abs(change):.4f} to {now:.4f} nats per token.**"
+    return f"**The loss would {word} by {abs(change):z.4f} to {now:z.4f} nats per token.**"
 
 
 def _cost(answer: WhatIf) -> str:
     was, now = answer.costs
     if was.budget is None or now.budget is None:
         return "What it would cost is unknown, because the FLOPs of this model are."
-    budget = _from_to(f"{was.budget:.4f}", f"{now.budget:.4f}")
-    flops = _from_to(f"{was.flop_share:.2%}", f"{now.flop_share:.2%}")
+    budget = _from_to(f"{was.budget:z.4f}", f"{now.budget:z.4f}")
+    flops = _from_to(f"{was.flop_share:z.2%}", f"{now.flop_share:z.2%}")
     return (
         f"The budget realised would {budget}, and the share of the dense model's FLOPs that the "
         f"text needs would {flops}."
@@ -130,4 +132,4 @@ def _from_to(was: str, now: str) -> str:
 
 def _small(nats: float) -> str:
     """Return nats with three decimals, or two digits where these would be noughts."""
-    return f"{nats:.3f}" if nats >= 0.001 or not nats else f"{nats:.1e}"
+    return f"{nats:z.3f}" if nats >= 0.001 or not nats else f"{nats:.1e}"

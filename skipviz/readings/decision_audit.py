@@ -12,6 +12,11 @@ from skipviz.analysis.gates.quality import Quality
 _CHANCE, _WEAK, _STRONG = 0.05, 0.2, 0.35
 """How far an AUROC lies from 0.5 up to which it is chance, weak and moderate."""
 
+_SINGLE = (
+    "This is about single decisions; whether the gates choose the right tokens as a set is what "
+    "the shuffled control on the page Policies shows."
+)
+
 _NOTED = 0.05
 """The share of the regret from which the first token is worth a word."""
 
@@ -29,10 +34,10 @@ def audit_reading(whole: Quality, shuffled: Quality, *, tokens: int) -> str:
         Tokens that were audited.
     """
     return (
-        f"{_tells(whole.auroc, shuffled.auroc)} The gates decided rightly in {whole.right:.0%} of "
-        f"{whole.cells:,} decisions; running every unit would be right in {whole.worth:.0%}. The "
-        f"wrong ones cost {whole.regret / tokens:.2f} nats per token, each counted as if it were "
-        f"the only one.{_calibrated(whole)}"
+        f"{_tells(whole.auroc, shuffled.auroc)} The gates decided rightly in {whole.right:z.0%} of "
+        f"{whole.cells:,} decisions; running every unit would be right in {whole.worth:z.0%}. The "
+        f"wrong ones cost {whole.regret / tokens:z.2f} nats per token, each counted as if it were "
+        f"the only one. {_SINGLE}{_calibrated(whole)}"
     )
 
 
@@ -40,16 +45,16 @@ def _calibrated(whole: Quality) -> str:
     """Say whether the calibration error is more than chance gives; nothing if it is unknown."""
     if math.isnan(whole.calibration_error):
         return ""
-    said = f" The calibration error, {whole.calibration_error:.3f}, is"
+    said = f" The calibration error, {whole.calibration_error:z.3f}, is"
     if whole.calibration_error > whole.calibrated_high:
         return (
             f"{said} larger than that of a perfectly calibrated score on so many decisions "
-            f"({whole.calibrated:.3f} on average, at most {whole.calibrated_high:.3f} in 95% of "
+            f"({whole.calibrated:z.3f} on average, at most {whole.calibrated_high:z.3f} in 95% of "
             "draws)."
         )
     return (
         f"{said} not distinguishable from that of a perfectly calibrated score, which is "
-        f"{whole.calibrated:.3f} on average with so many decisions."
+        f"{whole.calibrated:z.3f} on average with so many decisions."
     )
 
 
@@ -68,10 +73,10 @@ def _tells(auroc: float, shuffled: float) -> str:
     else:
         grade = "weakly" if over <= _WEAK else "moderately well" if over <= _STRONG else "well"
         words = f"tell {grade} which units are worth running"
-    said = f"**The gates' scores {words}** (AUROC {auroc:.2f}; chance 0.50)."
+    said = f"**The gates' scores {words}** (AUROC {auroc:z.2f}; chance 0.50)."
     if over <= _CHANCE or math.isnan(shuffled):
         return said
-    rest = f"With the scores of each site shuffled between tokens it is {shuffled:.2f}"
+    rest = f"With the scores of each site shuffled between tokens it is {shuffled:z.2f}"
     if shuffled - 0.5 >= over / 2:
         return f"{said} {rest}: most of it is known from the site alone, without the token."
     return f"{said} {rest}: most of it comes from looking at the token."
@@ -95,14 +100,14 @@ def first_token_reading(cells: pl.DataFrame) -> str:
     if not first or first < _NOTED * regret:
         return ""
     said = (
-        f"The first token has {first / regret:.0%} of the regret. Nothing stands before it and all "
-        "later tokens attend to it, so its flips are unlike others and are listed apart."
+        f"The first token has {first / regret:z.0%} of the regret. Nothing stands before it and "
+        "all later tokens attend to it, so its flips are unlike others and are listed apart."
     )
     others = cells["token"].n_unique() - 1
     if not others:
         return said
     cost = (regret - first) / others
-    return f"{said} Without it, wrong decisions cost {cost:.2f} nats per token."
+    return f"{said} Without it, wrong decisions cost {cost:z.2f} nats per token."
 
 
 def rounding_reading(cells: pl.DataFrame) -> str:
@@ -126,7 +131,7 @@ def rounding_reading(cells: pl.DataFrame) -> str:
     said = f"The smallest margin of a later gate is {least:.1e}."
     if not count:
         return f"{said} No flip brings a gate so near to its threshold that rounding decides."
-    share = f"{count / known.height:.1%}" if count >= 0.001 * known.height else "under 0.1%"
+    share = f"{count / known.height:z.1%}" if count >= 0.001 * known.height else "under 0.1%"
     return (
         f"{said} **Rounding decides in {count:,} of {known.height:,} flips** "
         f"({share}): a later gate lies nearer to its threshold than rounding "
@@ -146,9 +151,9 @@ def decision_reading(wrong: dict[str, Any]) -> str:
     utility = wrong["utility"]
     if not wrong["executed"]:
         return (
-            f"It was skipped; running it would have lowered the loss by {utility:.3f} nats, to "
-            f"{wrong['nll'] - utility:.3f}."
+            f"It was skipped; running it would have lowered the loss by {utility:z.3f} nats, to "
+            f"{wrong['nll'] - utility:z.3f}."
         )
     if utility < 0:
-        return f"It ran; skipping it would have lowered the loss by {-utility:.3f} nats."
-    return f"It ran; this lowered the loss by {utility:.3f} nats, less than its FLOPs were worth."
+        return f"It ran; skipping it would have lowered the loss by {-utility:z.3f} nats."
+    return f"It ran; this lowered the loss by {utility:z.3f} nats, less than its FLOPs were worth."

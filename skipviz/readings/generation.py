@@ -49,7 +49,7 @@ def writer_reading(
 
     def named(name: str | None, policy: str | None, budget: float | None) -> str:
         with_policy = f" under the policy {policy}" if other_policy else ""
-        with_budget = f" at a budget of {budget:.0%}" if other_budget else ""
+        with_budget = f" at a budget of {budget:z.0%}" if other_budget else ""
         return f"{name or 'an unknown model'}{with_policy}{with_budget}"
 
     made_with = named(run["model"], run["policy"], run["budget"])
@@ -97,7 +97,7 @@ def _layers(generation: Generation) -> str:
         return f" and used all {layers} layers for each"
     prompt = generation.mean_layers("prefill")
     return (
-        f" and used {written:.1f} of {layers} layers for each on average ({prompt:.1f} for each "
+        f" and used {written:z.1f} of {layers} layers for each on average ({prompt:z.1f} for each "
         "token of the prompt)"
     )
 
@@ -109,7 +109,7 @@ def _speed(generation: Generation) -> str:
     anyway = generation.trace.sites["computed_anyway"]
     masked = len(anyway) > 0 and bool(anyway.fill_null(False).all())
     kept = " Skipped units were computed and discarded here (masked), so skipping saved no time."
-    return f"It wrote {speed:.1f} tokens per second.{kept if masked else ''} {ONE_RUN}"
+    return f"It wrote {speed:z.1f} tokens per second.{kept if masked else ''} {ONE_RUN}"
 
 
 def comparison_reading(found: GenerationComparison) -> str:
@@ -136,8 +136,8 @@ def comparison_reading(found: GenerationComparison) -> str:
     if None in speeds:
         return where
     both = (
-        f"{where} The dense model wrote {speeds[1]:.1f} tokens per second, and this one "
-        f"{speeds[0]:.1f}"
+        f"{where} The dense model wrote {speeds[1]:z.1f} tokens per second, and this one "
+        f"{speeds[0]:z.1f}"
     )
     if min(own["tokens"], dense["tokens"]) < LEAST_COMPARED:
         return (
@@ -145,7 +145,7 @@ def comparison_reading(found: GenerationComparison) -> str:
             "write more, or see the page Cost."
         )
     return (
-        f"{both}: {speeds[0] / speeds[1]:.2f} times as many. Each was timed in one run, one after "
+        f"{both}: {speeds[0] / speeds[1]:z.2f} times as many. Each was timed in one run, one after "
         "the other; the page Cost runs the two in turn, several times."
     )
 

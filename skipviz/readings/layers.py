@@ -14,7 +14,7 @@ from skipviz.analysis.statistics.blocks import dependent_groups
 from skipviz.analysis.statistics.intervals import clustered_margin
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE, correlation_found
 from skipviz.analysis.tokens.classes import FEATURE_NAMES
-from skipviz.readings.intervals import coefficient_words
+from skipviz.readings.intervals import coefficient_words, no_interval_words
 from skipviz.readings.sites import site_name
 
 _SENTENCES = 5
@@ -24,15 +24,12 @@ _MORE = {
     "entropy": ("the less certain the prediction is", "the more certain the prediction is"),
     "nll": ("the worse the next token is predicted", "the better the next token is predicted"),
     "log_frequency": ("the more frequent their word is", "the rarer their word is"),
-    "token_before": (
-        "if they occurred earlier in the text",
-        "if they did not occur earlier in the text",
-    ),
-    "bigram_before": (
-        "if the same pair of tokens occurred earlier",
-        "if the same pair of tokens did not occur earlier",
-    ),
 }
+_IF = {
+    "token_before": "if they occurred earlier in the text",
+    "bigram_before": "if the same pair of tokens occurred earlier",
+}
+"""What holds or does not, so that a negative coefficient is said without a negation."""
 
 
 def specialty_reading(table: pl.DataFrame) -> str:
@@ -56,7 +53,7 @@ def specialty_reading(table: pl.DataFrame) -> str:
         )
     words = [
         f"{clear.height:,} of {tested:,} pairs of a class and a site differ from chance (at most "
-        f"{FALSE_DISCOVERY_RATE:.0%} of these are expected to be false).",
+        f"{FALSE_DISCOVERY_RATE:z.0%} of these are expected to be false).",
         *specialty_sentences(table),
     ]
     return " ".join(words)
@@ -104,16 +101,18 @@ def difficulty_reading(table: pl.DataFrame) -> str:
             "No measure of difficulty has a correlation with layers used that is distinguishable "
             f"from zero, among {max(known['tokens']):,} tokens."
         )
-    parts = []
-    for row in sure.rows(named=True):
-        word = _MORE[row["measure"]][row["r"] < 0]
-        parts.append(f"{word} (Spearman {coefficient_words(row)})")
-    end = (
-        ""
-        if known.height == sure.height
-        else " For the other measures, no effect is distinguishable from zero."
-    )
-    return f"Tokens use more layers {'; '.join(parts)}.{end}"
+    parts: dict[str, list[str]] = {"more": [], "fewer": []}
+    rows = sure.rows(named=True)
+    for row in rows:
+        name, negative = row["measure"], row["r"] < 0
+        word = _IF[name] if name in _IF else _MORE[name][negative]
+        found = parts["fewer" if negative and name in _IF else "more"]
+        found.append(f"{word} (Spearman {coefficient_words(row, why=False)})")
+    said = [f"use {kind} layers {'; '.join(each)}" for kind, each in parts.items() if each]
+    words = [f"Tokens {'. They '.join(said)}."]
+    if known.height > sure.height:
+        words.append("For the other measures, no effect is distinguishable from zero.")
+    return " ".join([*words, *no_interval_words(rows)])
 
 
 def features_of(table: pl.DataFrame) -> list[str]:
@@ -142,8 +141,8 @@ def probe_reading(table: pl.DataFrame) -> str:
         beyond = stats.t.isf(FALSE_DISCOVERY_RATE / 2 / looked_at, best["groups"] - 1)
         sure = best["selectivity"] > beyond * best["error"]
         words.append(
-            f"{FEATURE_NAMES.get(feature, feature)} {where} ({best['accuracy']:.0%} accuracy, "
-            f"{100 * best['selectivity']:+.0f} points over its control"
+            f"{FEATURE_NAMES.get(feature, feature)} {where} ({best['accuracy']:z.0%} accuracy, "
+            f"{100 * best['selectivity']:+z.0f} points over its control"
             + ("" if sure else f", not distinguishable from zero among {looked_at} tests")
             + ")"
         )
@@ -158,7 +157,7 @@ def probe_reading(table: pl.DataFrame) -> str:
         return reading
     points = 100 * _mean(gap)
     return (
-        f"{reading} For tokens that ran the layer the gain is {abs(points):.0f} points "
+        f"{reading} For tokens that ran the layer the gain is {abs(points):z.0f} points "
         f"{'higher' if points > 0 else 'lower'} than for those that skipped it, on average over "
         "features and gated layers. The two groups also differ in their kinds of token, and no "
         "interval is given."
@@ -179,7 +178,7 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
     words, half = [], "half of the tokens"
     if read.height < settled.height:
         words.append(
-            f"For {read.height / settled.height:.0%} of the tokens the logit lens finds the "
+            f"For {read.height / settled.height:z.0%} of the tokens the logit lens finds the "
             "model's prediction after some layer; the others left early, and only the translator "
             "of their exit finds it."
         )
@@ -189,10 +188,16 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         # A layer, not halfway between two.
         median = np.quantile(read["settled"].to_numpy(), 0.5, method="inverted_cdf")
         of_them = "" if read.height == settled.height else " of these"
+        # By the last layer every prediction is.
+        settles = (
+            f"For {half} the prediction is settled by layer {median:z.0f} (of 0 to {last})"
+            if median < last
+            else f"For {half.replace('half', 'most')} the prediction changes up to the last layer, "
+            f"{last}"
+        )
         words.append(
-            f"For {half} the prediction is settled by layer {median:.0f} (of 0 to {last}); for "
-            f"{before:.0%}{of_them} the last layer does not change it. On average, "
-            f"{_mean(read['layers_after']):.1f} layers run after a prediction is settled."
+            f"{settles}; for {before:z.0%}{of_them} the last layer does not change it. On average, "
+            f"{_mean(read['layers_after']):z.1f} layers run after a prediction is settled."
         )
     gated = turned.filter(pl.any_horizontal(pl.col("executed", "skipped").is_not_null()))
     # Early exits were named above.
@@ -203,8 +208,8 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         ends = read["settled"].to_numpy()
         early, late = np.mean(chosen < np.minimum(ends, gates.max())), np.mean(ends > gates.max())
         words.append(
-            f"For {early:.0%} of the tokens gates skip all that is left to them before the "
-            f"prediction is settled. For {late:.0%} it is settled only after layer {gates.max()}, "
+            f"For {early:z.0%} of the tokens gates skip all that is left to them before the "
+            f"prediction is settled. For {late:z.0%} it is settled only after layer {gates.max()}, "
             "the last with a gate."
         )
     apart = turned.drop_nulls(["executed", "skipped"])
@@ -232,12 +237,12 @@ def attention_reading(layers: pl.DataFrame, losses: pl.DataFrame) -> str:
     paid, blind = (np.average(seen[name].to_numpy(), weights=weight) for name in ("paid", "blind"))
     more = (losses["hidden_nll"] - losses["nll"]).to_numpy()
     margin = clustered_margin(more, dependent_groups(losses["sequence"].to_numpy()))
-    interval = "" if np.isnan(margin) else f" ± {margin:.3f}, 95% interval"
+    interval = "" if np.isnan(margin) else f" ± {margin:z.3f}, 95% interval"
     return (
-        f"Of the attention to earlier tokens, {paid:.0%} goes to tokens that skipped the layer; "
-        f"with equal attention to all it would be {blind:.0%}. With the keys and values of those "
-        f"tokens hidden, the loss goes from {_mean(losses['nll']):.3f} to "
-        f"{_mean(losses['hidden_nll']):.3f} nats per token ({more.mean():+.3f}{interval})."
+        f"Of the attention to earlier tokens, {paid:z.0%} goes to tokens that skipped the layer; "
+        f"with equal attention to all it would be {blind:z.0%}. With the keys and values of those "
+        f"tokens hidden, the loss goes from {_mean(losses['nll']):z.3f} to "
+        f"{_mean(losses['hidden_nll']):z.3f} nats per token ({more.mean():+z.3f}{interval})."
     )
 
 
@@ -254,7 +259,7 @@ def task_reading(table: pl.DataFrame, *, layers: int) -> str:
     ordered = table.sort("layers", descending=True)
     most, least = ordered.row(0, named=True), ordered.row(-1, named=True)
     if most["layers"] == least["layers"]:
-        return f"Every task uses {most['layers']:.1f} of {layers} layers."
+        return f"Every task uses {most['layers']:z.1f} of {layers} layers."
     same, pairs = pairs_in_published_order(table)
     return (
         f"“{most['task']}” uses the most layers, {_taken(most)} of {layers}, and "
@@ -264,8 +269,8 @@ def task_reading(table: pl.DataFrame, *, layers: int) -> str:
 
 
 def _taken(row: dict[str, Any]) -> str:
-    interval = "" if row["low"] is None else f" ({row['low']:.1f} to {row['high']:.1f})"
-    return f"{row['layers']:.1f}{interval}"
+    interval = "" if row["low"] is None else f" ({row['low']:z.1f} to {row['high']:z.1f})"
+    return f"{row['layers']:z.1f}{interval}"
 
 
 def _mean(values: pl.Series) -> float:
@@ -278,8 +283,8 @@ def _specialty(table: pl.DataFrame, row: dict[str, Any]) -> str:
         pl.col("class") != row["class"]
     )
     more = row["log_odds"] > 0
-    said = f"{site} runs for {'' if more else 'only '}{row['rate']:.0%} of {row['class']}"
+    said = f"{site} runs for {'' if more else 'only '}{row['rate']:z.0%} of {row['class']}"
     if rivals.is_empty():
-        return f"{said}, {row['rate_outside']:.0%} of all other tokens."
+        return f"{said}, {row['rate_outside']:z.0%} of all other tokens."
     other = rivals.sort("rate", descending=not more).row(0, named=True)
-    return f"{said}, {other['rate']:.0%} of {other['class']}."
+    return f"{said}, {other['rate']:z.0%} of {other['class']}."

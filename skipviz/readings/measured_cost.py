@@ -30,17 +30,17 @@ def flops_reading(parts: pl.DataFrame) -> str:
     totals = part_totals(parts).with_columns(less=pl.col("dense_share") - pl.col("share"))
     added = float(totals.filter(pl.col("part").is_in(("gates", "adapters")))["share"].sum())
     said = (
-        f"The decisions save {saved:.1%} of the FLOPs of the whole forward"
+        f"The decisions save {saved:z.1%} of the FLOPs of the whole forward"
         if saved >= 0
-        else f"The decisions cost {-saved:.1%} more FLOPs than the dense model"
+        else f"The decisions cost {-saved:z.1%} more FLOPs than the dense model"
     )
     most = totals.sort("less", descending=True).row(0, named=True)
     where = (
-        f", the largest part in the {most['part']} ({most['less']:.1%} of the dense FLOPs)"
+        f", the largest part in the {most['part']} ({most['less']:z.1%} of the dense FLOPs)"
         if saved > 0
         else ""
     )
-    own = f" Gates and adapters take {added:.1%} of the dense FLOPs." if added else ""
+    own = f" Gates and adapters take {added:z.1%} of the dense FLOPs." if added else ""
     return (
         f"{said}{where}.{own} The head counts for every token here; a measured prefill makes the "
         "logits of a text's last token alone, so its share of FLOPs differs. FLOPs are not time: "
@@ -69,13 +69,15 @@ def saving_reading(found: Cost, phase: str) -> str:
     if share is None:
         return f"{where}, {row['runtime']}, {time}; what skipping could save is unknown."
     if share < LEAST_SAVED:
-        return f"{where} the decisions save {share:.1%} of {work}, too little for a figure; {time}."
+        return (
+            f"{where} the decisions save {share:z.1%} of {work}, too little for a figure; {time}."
+        )
     ratio = row[f"over_{name}"]
-    said = f"{where}, {row['runtime']}, skipping {share:.0%} of {work} {time}: "
+    said = f"{where}, {row['runtime']}, skipping {share:z.0%} of {work} {time}: "
     said += (
-        f"**{ratio:.2f}** of the saving arrived"
+        f"**{ratio:z.2f}** of the saving arrived"
         if ratio > 0
-        else f"no saving arrived; time saved over work saved is {ratio:.2f}"
+        else f"no saving arrived; time saved over work saved is {ratio:z.2f}"
     )
     return f"{said}{_interval(row, f'over_{name}')}."
 
@@ -106,14 +108,16 @@ def _time_words(row: dict[str, Any]) -> str:
     saved = row["time_saved"]
     if abs(saved) < NEXT_TO_NOTHING:
         return "changed the time by less than 0.5% here"
-    return f"saved {saved:.0%} of the time here" if saved > 0 else f"took {-saved:.0%} longer here"
+    return (
+        f"saved {saved:z.0%} of the time here" if saved > 0 else f"took {-saved:z.0%} longer here"
+    )
 
 
 def _interval(row: dict[str, Any], name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     if low is None:
         return f" (no interval from {row['rounds']} rounds; 6 give one)"
-    said = f" (95% interval {low:.2f} to {high:.2f}, {row['rounds']} rounds)"
+    said = f" (95% interval {low:z.2f} to {high:z.2f}, {row['rounds']} rounds)"
     return said if low > 0 or high < 0 else f"{said}, which is not distinguishable from none"
 
 
@@ -130,7 +134,7 @@ def masked_reading(found: Cost) -> str:
     parts = []
     for row in found.savings.filter(runtime="masked").iter_rows(named=True):
         ratio = 1 - row["time_saved"]
-        parts.append(f"{ratio:.2f} of the dense time {PHASE_NAMES[row['phase']].lower()}")
+        parts.append(f"{ratio:z.2f} of the dense time {PHASE_NAMES[row['phase']].lower()}")
     if not parts:
         return ""
     return f"Masked, where what is skipped is computed anyway, takes {' and '.join(parts)}."
@@ -155,12 +159,12 @@ def lost_reading(found: Cost, phase: str) -> str:
     if whole <= NEXT_TO_NOTHING:
         return f"{PHASE_NAMES[phase]} all of the saving arrived."
     most = [
-        f"{row['part']} {row['share']:+.1%}"
+        f"{row['part']} {row['share']:+z.1%}"
         for row in lost.iter_rows(named=True)
         if abs(row["share"]) >= NEXT_TO_NOTHING
     ]
     return (
-        f"{PHASE_NAMES[phase]} {whole:.1%} of the dense time did not arrive as saving: "
+        f"{PHASE_NAMES[phase]} {whole:z.1%} of the dense time did not arrive as saving: "
         f"{', '.join(most)}. “Other” holds norms, residual additions, rotary embeddings and Python."
     )
 
@@ -170,7 +174,7 @@ def profile_reading(found: Cost) -> str:
     said = []
     for row in _totals(found).iter_rows(named=True):
         said.append(
-            f"{row['profiled_seconds'] / row['seconds']:.2f} {PHASE_NAMES[row['phase']].lower()}"
+            f"{row['profiled_seconds'] / row['seconds']:z.2f} {PHASE_NAMES[row['phase']].lower()}"
         )
     return (
         f"Splitting the time takes time: {' and '.join(said)} of the time measured without it "
@@ -192,8 +196,8 @@ def gate_reading(found: Cost) -> str:
     said = []
     for row in found.parts.filter(runtime="gathered", part="gates").iter_rows(named=True):
         said.append(
-            f"{row['seconds'] * 1e3:.2f} ms {PHASE_NAMES[row['phase']].lower()} "
-            f"({row['share']:.1%} of the dense time)"
+            f"{row['seconds'] * 1e3:z.2f} ms {PHASE_NAMES[row['phase']].lower()} "
+            f"({row['share']:z.1%} of the dense time)"
         )
     return f"The gates take {' and '.join(said)}." if said else ""
 
@@ -211,21 +215,22 @@ def latency_reading(found: Cost, phase: str) -> str:
     if runtime not in rows or rows[runtime]["variation"] is None:
         return ""
     own = rows[runtime]
-    said = f"{PHASE_NAMES[phase]} the time per token varies by {own['variation']:.1%} ({runtime})"
+    said = f"{PHASE_NAMES[phase]} the time per token varies by {own['variation']:z.1%} ({runtime})"
     dense = rows.get("dense")
     if dense is not None and dense["variation"] is not None:
-        said += f", the dense model's by {dense['variation']:.1%}"
+        said += f", the dense model's by {dense['variation']:z.1%}"
     if own["by_depth"] is None:
         return f"{said}. How far depth predicts it is unknown: too few times, or all of one depth."
-    said += f". Layers used explain {own['by_depth']:.0%} of that"
+    said += f". Layers used explain {own['by_depth']:z.0%} of that"
     if dense is not None and dense["by_depth"] is not None:
-        said += f" (in the dense model, where they cannot, {dense['by_depth']:.0%})"
+        said += f" (in the dense model, where they cannot, {dense['by_depth']:z.0%})"
     if own["seconds_per_layer"] > 0:
-        said += f", {own['seconds_per_layer'] * 1e3:.2f} ms for each"
+        said += f", {own['seconds_per_layer'] * 1e3:z.2f} ms for each"
     if own["slowest"] is not None and own["slowest_layers"] is not None:
         said += (
-            f". The slowest hundredth take {own['slowest'] / own['mean']:.1f} times the mean, with "
-            f"{own['slowest_layers']:.1f} layers used per token where all have {own['layers']:.1f}"
+            f". The slowest hundredth take {own['slowest'] / own['mean']:z.1f} times the mean, "
+            f"with {own['slowest_layers']:z.1f} layers used per token where all have "
+            f"{own['layers']:z.1f}"
         )
     return f"{said}."
 
@@ -267,10 +272,10 @@ def bench_reading(rows: pl.DataFrame) -> str:
     faster = known.filter(pl.col("high").fill_null(pl.col("time_over_dense")) < 1).height
     said = (
         f"Skipping is faster than the dense model in {faster} of {known.height} rows. Best is "
-        f"{best['time_over_dense']:.2f} of the dense time ({_setting(best, known)})"
+        f"{best['time_over_dense']:z.2f} of the dense time ({_setting(best, known)})"
     )
     if known.height > 1:
-        said += f", worst {worst['time_over_dense']:.2f} ({_setting(worst, known)})"
+        said += f", worst {worst['time_over_dense']:z.2f} ({_setting(worst, known)})"
     return f"{said}."
 
 

@@ -29,10 +29,10 @@ def cost_reading(trace: Trace, figures: CostSummary, *, whole: bool = True) -> s
     """
     if not trace.sites.height:
         return f"This model has no gates: every token used all {figures.layers} layers."
-    said = f"Tokens used {figures.layers_mean:.1f} of {figures.layers} layers on average. "
+    said = f"Tokens used {figures.layers_mean:z.1f} of {figures.layers} layers on average. "
     if figures.flop_share is None:
         return f"{said}What that saves is unknown, because the FLOPs of this model are."
-    said += f"The decisions need {figures.flop_share:.1%} of the dense model's FLOPs."
+    said += f"The decisions need {figures.flop_share:z.1%} of the dense model's FLOPs."
     missed = budget_reading(trace) if whole else None
     return f"{said} **{missed[0]}**" if missed else said
 
@@ -48,7 +48,7 @@ def loss_words(trace: Trace, loss: float | None) -> str:
         In nats; None where there is none.
     """
     if loss is not None:
-        return f"{loss:.2f} nats"
+        return f"{loss:z.2f} nats"
     return "none" if trace.run["loss"].item() == "none" else "unknown"
 
 
@@ -72,7 +72,7 @@ def class_reading(trace: Trace) -> str:
         label, prob = classes.select("class_label", "class_prob").row(0)
         if prob is None:
             return f"The predicted class is {label}; its probability is unknown."
-        return f"The predicted class is {label}, with a probability of {prob:.1%}."
+        return f"The predicted class is {label}, with a probability of {prob:z.1%}."
     known = classes.drop_nulls("class_label").group_by("class_label").len()
     known = known.sort("len", "class_label", descending=[True, False])
     named = [f"{label} for {count:,}" for label, count in known.head(MOST_NAMED).rows()]
@@ -141,7 +141,7 @@ def shallow_reading(trace: Trace, token: int) -> str:
         but = f" except the first and the last{each}"
     return (
         f"Token {token}, {trace.tokens['text'][token]!r}, used {used[token]:g} of {layers} layers, "
-        f"the fewest of all tokens{but}; the mean is {float(np.mean(used.to_numpy())):.1f}."
+        f"the fewest of all tokens{but}; the mean is {float(np.mean(used.to_numpy())):z.1f}."
     )
 
 

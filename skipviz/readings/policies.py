@@ -45,7 +45,7 @@ def _line(model: object, policy: object, rows: pl.DataFrame) -> str:
     worse = rows.filter(pl.col("over_learned_low") > 0).height
     better = rows.filter(pl.col("over_learned_high") < 0).height
     least, most = (rows["over_learned"].sort()[place] for place in (0, -1))
-    span = f"{least:+.3f}" if rows.height == 1 else f"{least:+.3f} to {most:+.3f}"
+    span = f"{least:+z.3f}" if rows.height == 1 else f"{least:+z.3f} to {most:+z.3f}"
     unknown = rows["over_learned_low"].null_count()
     if unknown == rows.height:
         said = "of a single document, so how far another would differ is unknown"
@@ -83,7 +83,7 @@ def missed_reading(table: pl.DataFrame) -> str:
         return ""
     rows = "; ".join(
         f"{row['model']} ({row['policy']}) was asked for {row['budget']:g} and realised "
-        f"{row['realised']:.2f}"
+        f"{row['realised']:z.2f}"
         for row in missed
     )
     return (

@@ -9,7 +9,7 @@ import polars as pl
 
 from skipviz.analysis.robustness.decision_shift import OTHER_CONTEXT
 from skipviz.analysis.robustness.drift import LAYERS_USED, SHIFTED
-from skipviz.analysis.robustness.tails import cost_of_worst
+from skipviz.analysis.robustness.tails import CONTEXT_TOKENS, cost_of_worst
 from skipviz.analysis.statistics.blocks import BLOCK_TOKENS
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
 from skipviz.readings.sites import site_name
@@ -47,9 +47,9 @@ def surface_words(table: pl.DataFrame) -> str:
         said.append(
             "In words that were not changed themselves, decisions differ by "
             + (
-                f"{first['moved']:.0%}"
+                f"{first['moved']:z.0%}"
                 if others.height == 1
-                else f"{last['moved']:.0%} ({last['kind']}) to {first['moved']:.0%} "
+                else f"{last['moved']:z.0%} ({last['kind']}) to {first['moved']:z.0%} "
                 f"({first['kind']})"
             )
             + f": {_reach(others)}."
@@ -79,11 +79,11 @@ def paraphrase_words(table: pl.DataFrame, pairs: pl.DataFrame) -> str:
     parts = [
         f"In {count}, words that both sides have in common differ in at least "
         f"{_share(row, 'moved')} of their decisions{_against_apart(row)}",
-        f"On average, the two sides of a pair differ by {layers:.1f} layers per token"
+        f"On average, the two sides of a pair differ by {layers:z.1f} layers per token"
         + (
             ", in either direction."
             if np.isnan(loss)
-            else f" and by {loss:.1f} nats for the whole sentence without its first token, in "
+            else f" and by {loss:z.1f} nats for the whole sentence without its first token, in "
             "either direction."
         ),
     ]
@@ -159,12 +159,12 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
     count, mean, rest = cost_of_worst(costs)
     values = costs["over_dense"].to_numpy()
     said = [
-        f"Half of the tokens use at most {half:.1f} of {layers} layers; 1% use more than "
-        f"{most:.1f}.",
-        f"Skipping costs {mean:.2f} nats per token on average; for 1% of the tokens it costs more "
-        f"than {np.quantile(values, 0.99):.1f}.",
-        f"Without the cost of the worst 1% of tokens ({count:,}), the mean would be {rest:.2f}.",
-        f"For {(values < 0).mean():.0%} of the tokens the skipping model predicts better than the "
+        f"Half of the tokens use at most {half:z.1f} of {layers} layers; 1% use more than "
+        f"{most:z.1f}.",
+        f"Skipping costs {mean:z.2f} nats per token on average; for 1% of the tokens it costs more "
+        f"than {np.quantile(values, 0.99):z.1f}.",
+        f"Without the cost of the worst 1% of tokens ({count:,}), the mean would be {rest:z.2f}.",
+        f"For {(values < 0).mean():z.0%} of the tokens the skipping model predicts better than the "
         "dense one.",
     ]
     known = table.drop_nulls("over_dense_p99")
@@ -172,7 +172,7 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
         worst = known.sort("over_dense_p99", descending=True).row(0, named=True)
         said.append(
             f"Of {known.height:,} documents, {worst['source']} has the highest 99th percentile: "
-            f"{worst['over_dense_p99']:.1f} nats."
+            f"{worst['over_dense_p99']:z.1f} nats."
         )
     if len(values) < 100:
         said.append(
@@ -181,12 +181,39 @@ def tails_words(table: pl.DataFrame, costs: pl.DataFrame, *, layers: int) -> str
     return " ".join(said)
 
 
+def places_words(places: pl.DataFrame, costs: pl.DataFrame) -> str:
+    """Say what a row of the worst places is, and how many tokens as bad have none.
+
+    Parameters
+    ----------
+    places
+        What ``skipviz.analysis.robustness.tails.worst_places`` returned, unless told otherwise.
+    costs
+        What it was given.
+    """
+    if places.is_empty():
+        return "Skipping costs nothing at any of these tokens."
+    least = float(places["over_dense"].to_numpy().min())
+    worse = costs.filter(pl.col("over_dense") > least).height - (places.height - 1)
+    rows = "1 place is" if places.height == 1 else f"{places.height} places are"
+    said = (
+        f"{rows} shown. Of tokens within {CONTEXT_TOKENS} of each other only the worst is shown, "
+        "so that one passage does not fill the table."
+    )
+    if not worse:
+        return f"{said} No other token costs more than the last row."
+    return (
+        f"{said} {worse:,} more {'token costs' if worse == 1 else 'tokens cost'} more than the "
+        "last row; “Every token” below has all."
+    )
+
+
 def drift_words(table: pl.DataFrame) -> str:
     """Say what has drifted, from what ``skipviz.analysis.robustness.drift.drift`` returned."""
     whole = table.filter(figure=LAYERS_USED).row(0, named=True)
     sites = table.filter(pl.col("figure") != LAYERS_USED)
     said = [
-        f"Layers used average {whole['mean_before']:.2f} before and {whole['mean_after']:.2f} "
+        f"Layers used average {whole['mean_before']:z.2f} before and {whole['mean_after']:z.2f} "
         f"after: {_level(whole)}."
     ]
     changed = sites.filter(pl.col("level") != "stable").sort("psi", descending=True)
@@ -196,7 +223,7 @@ def drift_words(table: pl.DataFrame) -> str:
     else:
         found = " and ".join(f"{count} {level}" for level, count in counts if count)
         names = [
-            f"{_site(row)} (index {row['psi']:.2f}, {_chance(row)}, scores "
+            f"{_site(row)} (index {row['psi']:z.2f}, {_chance(row)}, scores "
             f"{'higher' if row['delta'] > 0 else 'lower'} after)"
             for row in changed.head(_LARGEST).iter_rows(named=True)
         ]
@@ -230,18 +257,18 @@ def _reach(others: pl.DataFrame) -> str:
 
 def _share(row: dict[str, Any], name: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:.0%}" + ("" if low is None else f" ({low:.0%} to {high:.0%})")
+    return f"{value:z.0%}" + ("" if low is None else f" ({low:z.0%} to {high:z.0%})")
 
 
 def _number(row: dict[str, Any], name: str) -> str:
     value, low, high = (row[f"{name}{end}"] for end in ("", "_low", "_high"))
-    return f"{value:+.1f}" + ("" if low is None else f" ({low:+.1f} to {high:+.1f})")
+    return f"{value:+z.1f}" + ("" if low is None else f" ({low:+z.1f} to {high:+z.1f})")
 
 
 def _against_apart(row: dict[str, Any]) -> str:
     if row["apart"] is None:
         return "."
-    return f" (two unrelated words: {row['apart']:.0%})."
+    return f" (two unrelated words: {row['apart']:z.0%})."
 
 
 def _cost(row: dict[str, Any]) -> str:
@@ -274,11 +301,11 @@ def _level(row: dict[str, Any]) -> str:
     level = row["level"]
     if level == "stable" and row["psi"] >= SHIFTED:
         level = "not distinguishable from chance"
-    return f"{level} (index {row['psi']:.2f}, {_chance(row)})"
+    return f"{level} (index {row['psi']:z.2f}, {_chance(row)})"
 
 
 def _chance(row: dict[str, Any]) -> str:
-    return f"{row['psi_chance']:.2f} expected without drift"
+    return f"{row['psi_chance']:z.2f} expected without drift"
 
 
 def _site(row: dict[str, Any]) -> str:

@@ -41,6 +41,7 @@ from skipviz.progress import Progress
 from skipviz.readings.clusters import reading
 from skipviz.readings.decision_audit import audit_reading, first_token_reading, rounding_reading
 from skipviz.readings.layers import difficulty_reading, features_of, specialty_reading
+from skipviz.readings.tokens.word_lists import word_lists_reading
 from skipviz.reports.sections import Drawing, Section, Table
 from skipviz.traces import Trace
 
@@ -128,7 +129,7 @@ def _difficulty(title: str, asked: Asked) -> Section:
     return Section(
         name="difficulty",
         title=title,
-        answer=[answer],
+        answer=_with_word_lists(answer, trace),
         drawings=[
             Drawing(
                 difficulty_curve(trace, parts, measure=name),
@@ -155,7 +156,7 @@ def _specialties(title: str, asked: Asked) -> Section:
     return Section(
         name="specialties",
         title=title,
-        answer=[answer],
+        answer=_with_word_lists(answer, trace),
         drawings=[
             Drawing(specialty_map(trace, table, feature=name), f"Map of log-odds. {answer}")
             for name in names
@@ -186,7 +187,7 @@ def _clusters(title: str, asked: Asked) -> Section:
     return Section(
         name="clusters",
         title=title,
-        answer=[answer],
+        answer=_with_word_lists(answer, trace),
         drawings=[
             Drawing(cluster_map(trace, found.tokens, mapped), f"Map of tokens. {answer}"),
             Drawing(
@@ -269,6 +270,11 @@ def _check(title: str, asked: Asked) -> Section:
         answer=[f"{told} Of {len(rows)} checks of {what}, {counts['passed']} passed.{left}"],
         tables=[Table(name="check", title="Findings", frame=pl.DataFrame(rows))],
     )
+
+
+def _with_word_lists(answer: str, trace: Trace) -> list[str]:
+    """Return an answer, and that English lists of words were not used where they were not."""
+    return [answer, *filter(None, [word_lists_reading(trace)])]
 
 
 def _check_gates(trace: Trace) -> None:

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 import skipviz
+from skipviz.analysis.statistics.intervals import NOT_NEGATIVE
 from skipviz.evaluation.losses import document_losses, estimate
 
 
@@ -47,3 +48,11 @@ def test_documents_of_one_name_are_kept_apart(dense: skipviz.SkipModel) -> None:
     alone = [document_losses(skipviz.trace(dense, document)).item() for document in documents]
     together = document_losses(skipviz.trace(dense, documents))
     assert together.tolist() == pytest.approx(alone, rel=1e-5)
+
+
+def test_an_interval_of_losses_does_not_reach_below_0() -> None:
+    few = np.array([0.01, 0.02, 6.0])
+    assert estimate(few).low < 0  # type: ignore[operator]
+    found = estimate(few, bounds=NOT_NEGATIVE)
+    assert found.low == 0.0
+    assert found.high == estimate(few).high

@@ -113,7 +113,8 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
     def row(scope: str, label: str | None, controlled: bool, r: float | None, q: float) -> dict:
         return {
             "scope": scope, "layer": None, "label": label, "method": "spearman",
-            "controlled": controlled, "r": r, "low": -0.1, "high": 0.5, "p": q, "q": q,
+            "controlled": controlled, "controls": "surprisal and length" if controlled else None,
+            "r": r, "low": -0.1, "high": 0.5, "p": q, "q": q,
             "withheld": None, "r_detrended": r,
         }  # fmt: skip
 
@@ -132,7 +133,10 @@ def test_coefficients_are_told_with_their_controls_and_counts() -> None:
         "scores correlate moderately with utility (Spearman +0.40, 95% interval -0.10 to +0.50, "
         "q 0.010)" in said
     )
-    assert "length, the coefficient is +0.05, 95% interval -0.10 to +0.50 (q 0.300)" in said
+    assert (
+        "; controlled for surprisal and length, the coefficient is +0.05, 95% interval -0.10 to "
+        "+0.50 (q 0.300)" in said
+    )
     assert "positive at 1 and negative at 1 of 3 sites (q at most 0.05" in said
     none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("low", "q")]
     drifting = table.with_columns(*none, withheld=pl.lit("trends"))

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from skipviz.readings.intervals import coefficient_words, q_words, withheld_words
+from typing import Any
+
+from skipviz.readings.intervals import coefficient_words, no_interval_words, q_words, withheld_words
 
 
 def test_an_interval_is_said_or_why_there_is_none() -> None:
@@ -22,3 +24,15 @@ def test_a_missing_q_and_missing_intervals_are_said() -> None:
         "Intervals that would not hold are not drawn: for 1, these are fewer than 8 blocks of 32 "
         "tokens; for 3, slow changes along the text move the coefficient."
     )
+
+
+def test_why_several_coefficients_have_no_interval_is_said_once() -> None:
+    few: dict[str, Any] = {"low": None, "withheld": "blocks"}
+    drift, sure = few | {"withheld": "trends"}, {"low": 0.1, "withheld": None}
+    assert no_interval_words([sure, sure]) == []
+    assert no_interval_words([few] * 6) == [
+        "No interval is given, as these are fewer than 8 blocks of 32 tokens."
+    ]
+    (mixed,) = no_interval_words([few, few, drift, sure])
+    assert mixed.startswith("No interval is given for 2 of them, as these are fewer than 8 blocks")
+    assert mixed.endswith("; for 1 of them, as slow changes along the text move the coefficient.")

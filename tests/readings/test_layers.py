@@ -52,20 +52,25 @@ def correlations(**rows: tuple[float | None, float | None]) -> pl.DataFrame:
 def test_difficulties_beyond_chance_are_said_the_strongest_first() -> None:
     table = correlations(surprisal=(0.2, 0.01), token_before=(-0.3, 0.001), nll=(0.1, 0.2))
     assert difficulty_reading(table) == (
-        "Tokens use more layers if they did not occur earlier in the text (Spearman -0.30, 95% "
-        "interval -0.40 to -0.20); the more surprising they are (Spearman +0.20, 95% interval "
-        "+0.10 to +0.30). For the other measures, no effect is distinguishable from zero."
+        "Tokens use more layers the more surprising they are (Spearman +0.20, 95% interval +0.10 "
+        "to +0.30). They use fewer layers if they occurred earlier in the text (Spearman -0.30, "
+        "95% interval -0.40 to -0.20). For the other measures, no effect is distinguishable from "
+        "zero."
     )
     none = [pl.lit(None, dtype=pl.Float64).alias(name) for name in ("low", "high")]
     short = table.with_columns(*none, withheld=pl.lit("blocks"))
-    assert (
-        "(Spearman +0.20, no interval as these are fewer than 8 blocks of 32 tokens). For the"
-    ) in difficulty_reading(short)
+    assert difficulty_reading(short) == (
+        "Tokens use more layers the more surprising they are (Spearman +0.20). They use fewer "
+        "layers if they occurred earlier in the text (Spearman -0.30). For the other measures, no "
+        "effect is distinguishable from zero. No interval is given, as these are fewer than 8 "
+        "blocks of 32 tokens."
+    )
     drifting = table.with_columns(
         *none, withheld=pl.lit("trends"), r_detrended=pl.col("r") * pl.Series([0.5, -0.5, 1])
     )
     said = difficulty_reading(drifting)
-    assert "slow changes along the text move the coefficient: +0.10 without them)" in said
+    assert "(Spearman +0.20, +0.10 without slow changes)" in said
+    assert said.endswith("as slow changes along the text move the coefficient.")
     assert "earlier" not in said  # what was tested has the other sign
     assert difficulty_reading(correlations(nll=(0.1, 0.2))).startswith("No measure of difficulty")
     assert difficulty_reading(correlations(nll=(None, None))).startswith("All these tokens use")
@@ -121,9 +126,9 @@ def test_settling_says_which_predictions_no_layer_reads() -> None:
     said = settling_reading(settled, turned)
     assert said.startswith(
         "For 75% of the tokens the logit lens finds the model's prediction after some layer; the "
-        "others left early, and only the translator of their exit finds it. For half of the former "
-        "the prediction is settled by layer 3 (of 0 to 3); for 33% of these the last layer does "
-        "not change it. On average, 0.3 layers run after a prediction is settled. At"
+        "others left early, and only the translator of their exit finds it. For most of the former "
+        "the prediction changes up to the last layer, 3; for 33% of these the last layer does not "
+        "change it. On average, 0.3 layers run after a prediction is settled. At"
     )
     none = settling_reading(settled.filter(pl.col("settled").is_null()), turned)
     assert "For 0% of the tokens" in none

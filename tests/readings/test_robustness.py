@@ -11,6 +11,7 @@ from skipviz.readings.robustness import (
     context_words,
     drift_words,
     paraphrase_words,
+    places_words,
     surface_words,
     tails_words,
 )
@@ -171,3 +172,15 @@ def test_drift() -> None:
     assert "not distinguishable from chance (index 0.70" in quiet
     assert "None of the 1 gates" in quiet
     assert "blocks of 32 tokens" in quiet
+
+
+def test_tokens_as_bad_as_a_place_that_have_no_row_are_counted() -> None:
+    costs = pl.DataFrame({"over_dense": [2.9, 2.8, 1.0, -0.5, 0.9, 0.1]})
+    said = places_words(costs[[0, 2]], costs)
+    assert said.startswith("2 places are shown. Of tokens within 24 of each other only the worst")
+    assert said.endswith("1 more token costs more than the last row; “Every token” below has all.")
+    assert "2 more tokens cost more" in places_words(costs[[0, 4]], costs)
+    alone = places_words(costs[[0]], costs)
+    assert alone.startswith("1 place is")
+    assert alone.endswith("costs more than the last row.")
+    assert places_words(costs.clear(), costs) == "Skipping costs nothing at any of these tokens."

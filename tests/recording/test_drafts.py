@@ -26,6 +26,17 @@ LAYERS, EXIT, NEW = tiny.LAYERS, 3, 24
 Rows = npt.NDArray[np.int64]
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _library_drafts() -> None:
+    """Transformers 5.0.0 cannot draft: its own code calls a method without one of its arguments."""
+    try:
+        write(drafting(), max_new_tokens=3)
+    except TypeError as error:
+        if "is_first_iteration" not in str(error):
+            raise
+        pytest.skip("This transformers raises in its own generate(assistant_early_exit=...).")
+
+
 class Witness:
     """What transformers runs and accepts, by hooks and a wrap that have nothing of skipviz."""
 
@@ -59,7 +70,8 @@ class Witness:
         monkeypatch.setattr(kind, "update_candidate_strategy", telling)
 
     def _begin(self, _: Any, args: Any, kwargs: Any) -> None:
-        ids, cache = kwargs["input_ids"][0].tolist(), kwargs.get("past_key_values")
+        ids, cache = kwargs["input_ids"][0].tolist(), kwargs.get("cache")
+        cache = kwargs.get("past_key_values") if cache is None else cache  # before 5.24
         held = 0 if cache is None else int(cache.get_seq_length())
         text = self._texts[self._drafting] = self._texts[self._drafting][:held] + ids
         self.passes.append((self._drafting, tuple(text), len(ids), Counter()))

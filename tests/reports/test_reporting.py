@@ -19,6 +19,7 @@ from skipviz.reports.analyses import ANALYSES, Asked, made
 from skipviz.reports.page import rows_of
 from skipviz.tables import csv_bytes
 from tests import tiny
+from tests.analysis.tokens.test_word_lists import TEXTS, traced
 from tests.synthetic import make_trace
 
 HOSTILE = "</script><script>alert(1)</script>**<b>`"
@@ -148,6 +149,17 @@ def test_an_analysis_that_cannot_be_made_says_why() -> None:
     assert section.answer[0].startswith("This was not made. ")
     assert "8 tokens" in section.answer[0]
     assert not section.drawings
+
+
+def test_that_english_lists_were_not_used_is_in_the_answers() -> None:
+    for text, count in (("German", 1), ("English", 0)):
+        trace = traced(TEXTS[text])
+        asked = Asked(trace=trace, model=None, seed=0, progress=lambda _: None, stop=None)
+        for name in ("difficulty", "specialties"):
+            more = made(name, asked).answer[1:]
+            assert ["lists are English and were not used" in each for each in more] == [
+                True
+            ] * count
 
 
 def test_checks_that_could_not_be_made_are_no_passes(monkeypatch: pytest.MonkeyPatch) -> None:

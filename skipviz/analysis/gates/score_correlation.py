@@ -26,7 +26,7 @@ from skipviz.analysis.statistics.correlation import (
 )
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.analysis.statistics.resampling import Resampling
-from skipviz.analysis.tokens.covariates import covariates, design_matrix
+from skipviz.analysis.tokens.covariates import controlled_for, covariates, design_matrix
 from skipviz.arrays import Floats
 from skipviz.errors import InputError
 from skipviz.progress import Progress, no_progress
@@ -75,11 +75,12 @@ def correlate(
     -------
     pl.DataFrame
         One row per test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
-        there is one; ``method``; ``controlled``, whether position, word frequency, surprisal and
-        length were taken out; ``tokens``; ``r`` with its 95% interval ``low`` to ``high``;
-        ``withheld``, why there is no interval: "blocks", too few of them, "trends", slow
-        changes along the text that move ``r``, or "weight", too few tokens that ``r`` rests on;
-        ``r_detrended``, the coefficient without slow changes, of ranks unless the method is
+        there is one; ``method``; ``controlled``, whether ``controls`` were taken out: position,
+        word frequency, surprisal and length, without the frequency where no text is English
+        (``word_lists``), null in the other rows; ``tokens``; ``r`` with its 95% interval ``low``
+        to ``high``; ``withheld``, why there is no interval: "blocks", too few of them, "trends",
+        slow changes along the text that move ``r``, or "weight", too few tokens that ``r`` rests
+        on; ``r_detrended``, the coefficient without slow changes, of ranks unless the method is
         Pearson's; ``p`` of that; ``q``, p after Benjamini and Hochberg over the whole table. Null
         where all scores or figures of a site are alike.
 
@@ -102,7 +103,9 @@ def correlate(
         raise InputError(f"There is no method; give some of {', '.join(CORRELATION_METHODS)}.")
     values = _matrix(trace, cells, value)
     scores = trace.margin.astype(np.float64)
-    known = design_matrix(covariates(trace))
+    table = covariates(trace)
+    controls_named = controlled_for(table)
+    known = design_matrix(table)
     whole = np.isfinite(np.hstack([values, scores, known])).all(axis=1)
     if whole.sum() < 3:
         raise InputError(
@@ -131,14 +134,17 @@ def correlate(
             {
                 **scope,
                 "controlled": controlled,
+                "controls": controls_named if controlled else None,
                 **vars(correlation_of(each, method=method, resampling=resampling)),
             }
             for scope, each in _scopes(trace.sites, found)
         ]
     progress(1.0)
-    names = ("scope", "layer", "label", "method", "controlled", "tokens")
+    names = ("scope", "layer", "label", "method", "controlled", "controls", "tokens")
     figures = ("r", "low", "high", "withheld", "r_detrended", "p")
-    strings = dict.fromkeys(("scope", "label", "withheld"), pl.String) | {"layer": pl.Int64}
+    strings = dict.fromkeys(("scope", "label", "controls", "withheld"), pl.String) | {
+        "layer": pl.Int64
+    }
     table = with_q_values(pl.DataFrame(rows, schema_overrides=strings).select(*names, *figures))
     return table.with_columns(cs.float().fill_nan(None))
 

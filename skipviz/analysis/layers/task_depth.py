@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.intervals import clustered_margin, interval_ends
 
 TASKS = ("copy", "summarise", "continue", "repeat", "add", "multiply")
 """Copy, summarise and continue a text; repeat, add and multiply numbers."""
@@ -44,13 +44,14 @@ def layers_by_task(table: pl.DataFrame, *, layers: int) -> pl.DataFrame:
             continue
         used = part["layers"].to_numpy().astype(np.float64)
         mean, margin = float(used.mean()), clustered_margin(used, np.arange(len(used)))
+        low, high = interval_ends(mean, margin, (0.0, float(layers)))
         rows.append(
             {
                 "task": task,
                 "prompts": part.height,
                 "layers": mean,
-                "low": max(0.0, mean - margin) if margin == margin else None,
-                "high": min(float(layers), mean + margin) if margin == margin else None,
+                "low": float(low) if margin == margin else None,
+                "high": float(high) if margin == margin else None,
                 "share": mean / layers,
                 "nll": part["nll"].cast(pl.Float64).mean(),
                 "published": PUBLISHED[task],

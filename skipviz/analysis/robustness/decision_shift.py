@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.intervals import ANY_SHARE, clustered_margin
 
 MIN_UNITS = 5
 """With fewer stretches of text an interval would be a pretence, and none is given."""
@@ -60,7 +60,7 @@ def shift_of_decisions(words: pl.DataFrame) -> pl.DataFrame:
     shares = [f"{name}{end}" for name in SHIFT_SHARES for end in ("_low", "_high")]
     return pl.DataFrame(rows, schema=schema | dict.fromkeys(floats, pl.Float64)).with_columns(
         pl.col([name for name in floats if name not in shares]).fill_nan(None),
-        pl.col(shares).fill_nan(None).clip(0.0, 1.0),
+        pl.col(shares).fill_nan(None).clip(*ANY_SHARE),
     )
 
 

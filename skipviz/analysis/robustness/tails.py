@@ -119,6 +119,10 @@ def worst_places(
 ) -> pl.DataFrame:
     """Return where skipping hurts most, each place with the text around it.
 
+    These are not the worst tokens: of tokens of one text that lie within ``around`` of each other
+    only the worst is a place, so that one bad passage does not fill the table. A token beside a
+    place may cost more than the next place; ``costs`` has every token.
+
     Parameters
     ----------
     trace
@@ -128,8 +132,7 @@ def worst_places(
     most
         How many places at most.
     around
-        Tokens to show on each side; of tokens of one text so near each other only the worst is
-        a place.
+        Tokens to show on each side, and how far apart places of one text are at least.
 
     Returns
     -------

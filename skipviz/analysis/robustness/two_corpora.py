@@ -69,20 +69,35 @@ class Corpus:
             raise InputError("One of the corpora has no traces; give at least one for each.")
         values: list[npt.NDArray[Any]] = []
         executed: list[npt.NDArray[Any]] = []
-        document: list[Ints] = []
         for traced in several:
             used = traced.tokens["layers_used"].to_numpy()
             values.append(np.column_stack([used, traced.matrix("score")]))
-            first = int(document[-1].max(initial=-1)) + 1 if document else 0
-            numbers = traced.tokens["sequence"].rank("dense").to_numpy().astype(np.int64)
-            document.append(numbers - 1 + first)
             executed.append(traced.matrix("exec_count") > 0)
+        places = _Places.of(several)
         return cls(
             values=np.vstack(values).astype(np.float64),
             executed=np.vstack(executed).mean(axis=0),
-            document=np.concatenate(document),
-            position=np.concatenate([t.tokens["position"].to_numpy() for t in several]),
+            document=places.document,
+            position=places.position,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """Where the tokens of a corpus stand, [tokens]: their document, from 0, and where in it."""
+
+    document: Ints
+    position: Ints
+
+    @classmethod
+    def of(cls, several: Sequence[Trace]) -> _Places:
+        document: list[Ints] = []
+        for traced in several:
+            first = int(document[-1].max(initial=-1)) + 1 if document else 0
+            numbers = traced.tokens["sequence"].rank("dense").to_numpy().astype(np.int64)
+            document.append(numbers - 1 + first)
+        position = [traced.tokens["position"].to_numpy() for traced in several]
+        return cls(np.concatenate(document), np.concatenate(position))
 
 
 def shared_sites(before: Traces, after: Traces) -> pl.DataFrame:
@@ -120,7 +135,15 @@ def _thresholds(traced: Trace) -> npt.NDArray[Any]:
     return np.where(lowest == highest, lowest, np.float32(np.nan))
 
 
-def exchangeable(before: Corpus, after: Corpus) -> tuple[str, Ints]:
+def check_sizes(before: Trace, after: Trace) -> None:
+    """Raise ``InputError`` where two corpora are too short to tell drift from chance.
+
+    It looks at no score, so that it can be asked before anything is offered.
+    """
+    exchangeable(_Places.of([before]), _Places.of([after]))
+
+
+def exchangeable(before: Corpus | _Places, after: Corpus | _Places) -> tuple[str, Ints]:
     """Return what may change corpus under no drift, and the number of each token's unit."""
     documents = [int(corpus.document.max(initial=-1)) + 1 for corpus in (before, after)]
     if min(documents) >= MIN_DOCUMENTS_PER_SIDE:
@@ -132,8 +155,8 @@ def exchangeable(before: Corpus, after: Corpus) -> tuple[str, Ints]:
         count = len(np.unique(unit))
         if count < MIN_BLOCKS_PER_SIDE:
             raise InputError(
-                f"A corpus of {len(unit)} tokens is {count} blocks of {BLOCK_TOKENS}: too little "
-                "to tell drift from chance. Give at least "
+                f"A corpus of {len(unit)} tokens is {count} {'block' if count == 1 else 'blocks'} "
+                f"of {BLOCK_TOKENS}: too little to tell drift from chance. Give at least "
                 f"{MIN_BLOCKS_PER_SIDE * BLOCK_TOKENS} tokens on each side."
             )
         units.append(unit + (units[0].max() + 1 if units else 0))

@@ -7,6 +7,37 @@ from scipy import stats
 
 from skipviz.arrays import Floats, Ints
 
+Bounds = tuple[float, float]
+"""The least and the largest value that a quantity can have."""
+ANY_SHARE: Bounds = (0.0, 1.0)
+SHARE_CHANGE: Bounds = (-1.0, 1.0)
+"""Of the difference of two shares."""
+NOT_NEGATIVE: Bounds = (0.0, np.inf)
+UNBOUNDED: Bounds = (-np.inf, np.inf)
+BOUNDS: dict[str, Bounds] = {
+    **dict.fromkeys(
+        ("layers_used", "exit_depth", "surprisal", "nll", "entropy", "context", "kl"), NOT_NEGATIVE
+    ),
+    "top1": ANY_SHARE,
+}
+"""Of the means of columns; differences of them have none."""
+
+
+def interval_ends(
+    mean: Floats | float, margin: Floats | float, bounds: Bounds | tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """Return the ends of intervals, which keep to what the quantity can be.
+
+    Parameters
+    ----------
+    mean, margin
+        Means, and half the widths of their intervals, NaN where there is none; of any one shape.
+    bounds
+        Of the quantity, or of each.
+    """
+    low, high = (np.asarray(np.clip(mean + sign * margin, *bounds)) for sign in (-1, 1))
+    return low, high
+
 
 def clustered_error(values: Floats, groups: Ints) -> float:
     """Return the standard error of the mean of values that are independent only between groups.

@@ -11,13 +11,16 @@ import polars as pl
 
 from skipviz.analysis.tokens import linguistics
 from skipviz.analysis.tokens.characters import repeated_characters
-from skipviz.analysis.tokens.function_words import is_function_word
+from skipviz.analysis.tokens.function_words import is_english, is_function_word
 from skipviz.arrays import Ints
 from skipviz.errors import InputError
 from skipviz.text.sentences import sentence_ends
 from skipviz.traces import Trace
 
 KINDS = ("function words", "content words", "digits", "punctuation", "symbols", "white space")
+"""What a token is by its first visible character, and English lists of words."""
+WORDS = "words"
+"""Function and content words together, in a text to which English lists do not apply."""
 CASINGS = ("lower-case words", "capitalised words", "upper-case words", "mixed-case words")
 PIECES = ("whole words", "first pieces", "continuations")
 PLACES = ("sentence starts", "sentence ends", "sentence middles")
@@ -45,7 +48,8 @@ def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:
     """Return the classes of each token.
 
     A token is what its first visible character is; its word and its sentence are those that this
-    character stands in. Function words are English; the rest holds for any script that has it.
+    character stands in. Function words are English: a text with hardly any is of another language,
+    or code, and its words are one class. The rest holds for any script that has it.
 
     Parameters
     ----------
@@ -57,7 +61,8 @@ def token_classes(trace: Trace, *, linguistic: bool = False) -> pl.DataFrame:
     Returns
     -------
     pl.DataFrame
-        One row per token: ``token``; ``kind``, one of ``KINDS``; ``casing`` of its word, one of
+        One row per token: ``token``; ``kind``, one of ``KINDS``, but ``WORDS`` for words of a text
+        of which ``word_lists`` says that it is not ``english``; ``casing`` of its word, one of
         ``CASINGS``, null in scripts without case; ``piece``, one of ``PIECES``; ``word_piece``,
         how many tokens of the word come before; all three null outside words. ``sentence``,
         counted from 0 over all texts; ``in_sentence``, one of ``PLACES``, and
@@ -103,9 +108,12 @@ def token_words(trace: Trace) -> pl.DataFrame:
     -------
     pl.DataFrame
         One row per token: ``token``; ``word``, counted from 0 over all texts, and ``word_text``,
-        the whole word; both null outside words.
+        the whole word; both null outside words. ``english``, whether English lists of words apply
+        to its text, as ``word_lists`` says.
     """
-    schema = {"token": pl.Int64, "word": pl.Int64, "word_text": pl.String}
+    schema = {
+        "token": pl.Int64, "word": pl.Int64, "word_text": pl.String, "english": pl.Boolean,
+    }  # fmt: skip
     parts, words = [pl.DataFrame(schema=schema)], 0
     for (_,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
         text, anchor = _text_of(tokens)
@@ -118,17 +126,51 @@ def token_words(trace: Trace) -> pl.DataFrame:
                 "word": number,
                 "word_text": pl.Series([*layout.words, None], dtype=pl.String)[number],
             }
-        ).with_columns(word=pl.when(inside).then(pl.col("word") + words))
+        ).with_columns(
+            word=pl.when(inside).then(pl.col("word") + words),
+            english=pl.lit(is_english(layout.words)),
+        )
         parts.append(part)
         words += len(layout.words)
     return pl.concat(parts).sort("token")
+
+
+def word_lists(trace: Trace) -> pl.DataFrame:
+    """Return to which texts of a trace English lists of words apply.
+
+    Parameters
+    ----------
+    trace
+        Any trace.
+
+    Returns
+    -------
+    pl.DataFrame
+        One row per text: ``sequence``; ``source``; ``words``, how many it has; ``function_words``,
+        how many of them are English function words; ``english``, whether that is at least
+        ``ENGLISH_SHARE`` of them, or there are none.
+    """
+    rows = []
+    for (sequence,), tokens in trace.tokens.group_by("sequence", maintain_order=True):
+        words = _Layout.of(text_of_tokens(tokens)).words
+        function = sum(map(is_function_word, words))
+        rows.append((sequence, tokens["source"][0], len(words), function, is_english(words)))
+    return pl.DataFrame(
+        rows,
+        schema={
+            "sequence": trace.tokens.schema["sequence"], "source": pl.String, "words": pl.Int64,
+            "function_words": pl.Int64, "english": pl.Boolean,
+        },
+        orient="row",
+    )  # fmt: skip
 
 
 def kinds_of_texts(texts: pl.Series) -> pl.Series:
     """Return the kind of each text by itself, as of a token of which no neighbour is known.
 
     That of a piece of a word differs from what ``token_classes`` says of it where the piece or the
-    word is a function word: ``the`` in ``theology`` is one here.
+    word is a function word: ``the`` in ``theology`` is one here. By English lists in every
+    language, since by itself a token does not tell which it is of.
 
     Parameters
     ----------
@@ -243,6 +285,8 @@ def _classes(layout: _Layout, anchor: Ints) -> pl.DataFrame:
     word = layout.word[anchor]
     casing = pl.Series([*map(_casing, layout.words), None], dtype=pl.String)[word]
     kind = _kinds(layout, anchor)
+    if not is_english(layout.words):
+        kind = kind.replace([KINDS[_FUNCTION], KINDS[_LETTERS]], WORDS)
     place, in_word = pl.int_range(pl.len()), pl.col("word") >= 0
     visible = pl.col("kind") != "white space"
     names = {"kind": kind, "casing": casing, "word": word, "sentence": layout.sentence[anchor]}

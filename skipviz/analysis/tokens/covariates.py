@@ -12,7 +12,13 @@ from skipviz.arrays import Floats
 from skipviz.errors import MissingExtraError
 from skipviz.traces import Trace
 
-COVARIATES = ("position", "log_frequency", "surprisal", "length")
+COVARIATES = {
+    "position": "position",
+    "log_frequency": "word frequency",
+    "surprisal": "surprisal",
+    "length": "length",
+}
+"""What is controlled for, and its name in words."""
 
 
 def covariates(trace: Trace) -> pl.DataFrame:
@@ -28,7 +34,8 @@ def covariates(trace: Trace) -> pl.DataFrame:
     pl.DataFrame
         One row per token: ``token``; ``position`` in its text, from 0; ``log_frequency`` of its
         word in English, the decimal logarithm of occurrences per billion words (Speer,
-        "wordfreq", 2022), 0 for a word that is not known and null outside words; ``surprisal`` in
+        "wordfreq", 2022), 0 for a word that is not known, null outside words and in texts to which
+        English lists do not apply (``word_lists``); ``surprisal`` in
         nats, null at the start of a text; ``length`` in characters.
 
     Raises
@@ -37,7 +44,7 @@ def covariates(trace: Trace) -> pl.DataFrame:
         If wordfreq is not installed; says how to install it.
     """
     frequency = _wordfreq().zipf_frequency
-    words = token_words(trace)["word_text"]
+    words = token_words(trace).select(pl.when("english").then("word_text"))["word_text"]
     known = {word: float(frequency(word, "en")) for word in words.drop_nulls().unique()}
     return trace.tokens.select(
         "token",
@@ -48,10 +55,22 @@ def covariates(trace: Trace) -> pl.DataFrame:
     )
 
 
+def controlled_for(table: pl.DataFrame) -> str:
+    """Return in words what there is to control for: not what is unknown of every token.
+
+    Parameters
+    ----------
+    table
+        What ``covariates`` returned.
+    """
+    names = [said for name, said in COVARIATES.items() if table[name].count()]
+    return f"{', '.join(names[:-1])} and {names[-1]}"
+
+
 def design_matrix(table: pl.DataFrame) -> Floats:
     """Return the covariates as numbers, of shape [tokens, figures].
 
-    Tokens outside words take the mean frequency, and a figure of its own says that they are;
+    Tokens without a frequency take the mean one, and a figure of its own says that they do;
     surprisal is NaN at the start of a text.
 
     Parameters
@@ -60,7 +79,7 @@ def design_matrix(table: pl.DataFrame) -> Floats:
         What ``covariates`` returned.
     """
     outside = table["log_frequency"].is_null()
-    filled = table.select(COVARIATES).with_columns(
+    filled = table.select(*COVARIATES).with_columns(
         pl.col("log_frequency").fill_null(pl.col("log_frequency").mean()).fill_null(0.0)
     )
     columns = filled.with_columns(outside.cast(pl.Float64).alias("outside"))

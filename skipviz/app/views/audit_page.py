@@ -25,7 +25,7 @@ from skipviz.app.components.key_figures import key_figures
 from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import Request
-from skipviz.app.one_text import audited, in_context, named_cells, single_text
+from skipviz.app.one_text import audited, in_context, named_cells, say_word_lists, single_text
 from skipviz.app.state import on_canvas
 from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.experiments.decision_audit import Downstream
@@ -136,7 +136,7 @@ def _show(
     left.plotly_chart(reliability_figure(traced, reliability(marked)), key="reliability")
     sites = quality_by(marked, "label")
     right.plotly_chart(ranking_by_layer(traced, sites), key="ranking")
-    classes = _classes(traced, marked)
+    classes = _classes(request, traced, marked)
     _worst(request, traced, marked)
     st.subheader("Downloads")
     csv_buttons(
@@ -183,8 +183,8 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
     figures = [
         (
             "Right decisions",
-            f"{whole.right:.1%}",
-            f"Running the unit is worth it in {whole.worth:.1%} of the decisions.",
+            f"{whole.right:z.1%}",
+            f"Running the unit is worth it in {whole.worth:z.1%} of the decisions.",
         ),
         (
             "AUROC of the score",
@@ -195,7 +195,7 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
         ),
         (
             "Regret per token",
-            f"{whole.regret / tokens:.2f} nats",
+            f"{whole.regret / tokens:z.2f} nats",
             f"{GLOSSARY['regret']} Summed over the decisions of a token as if each were the only "
             "one; together they may cost more or less.",
         ),
@@ -203,14 +203,14 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
             "Calibration error",
             "text too short"
             if np.isnan(whole.calibration_error)
-            else f"{whole.calibration_error:.3f} ({whole.calibrated:.3f} if calibrated)",
+            else f"{whole.calibration_error:z.3f} ({whole.calibrated:z.3f} if calibrated)",
             f"{GLOSSARY['calibration error']} The probabilities come from a logistic regression of "
             "the score, fitted on other tokens. In brackets is what a perfectly calibrated score "
             "has on so many decisions, on average.",
         ),
         (
             "Price per GFLOP",
-            f"{price * 1e9:.2f} nats",
+            f"{price * 1e9:z.2f} nats",
             f"{GLOSSARY['price']} A GFLOP is a billion FLOPs.",
         ),
     ]
@@ -218,16 +218,17 @@ def _numbers(marked: pl.DataFrame, price: float, answer: DeltaGenerator) -> None
 
 
 def _auroc(value: float) -> str:
-    return "unknown" if np.isnan(value) else f"{value:.3f}"
+    return "unknown" if np.isnan(value) else f"{value:z.3f}"
 
 
-def _classes(traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
+def _classes(request: Request, traced: Trace, marked: pl.DataFrame) -> pl.DataFrame:
     """Show how good the decisions are for each kind of token, and return the table."""
     kinds = token_classes(traced).select("token", "kind")
     known = marked.join(kinds, on="token", how="left")
     tokens = known.group_by("kind").agg(tokens=pl.col("token").n_unique())
     table = quality_by(known, "kind").join(tokens, on="kind", maintain_order="left")
     st.subheader("By token class")
+    say_word_lists(request, traced)
     left, right = st.columns(2)
     left.plotly_chart(quality_by_class(traced, table), key="classes")
     right.dataframe(

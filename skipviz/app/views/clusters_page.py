@@ -29,7 +29,7 @@ from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
-from skipviz.app.one_text import traced_text
+from skipviz.app.one_text import say_word_lists, traced_text
 from skipviz.app.state import on_canvas, state, widget
 from skipviz.app.token_range import TokenRange, chosen_range
 from skipviz.errors import InputError
@@ -259,7 +259,7 @@ def _show(request: Request, traced: Trace, found: Found, settings: str) -> None:
         "these tokens and of each draw, at whatever number it lies: to be above the band at "
         "another number is no evidence."
     )
-    _cards(found)
+    _cards(request, traced, found)
     _downloads(traced, found)
     notebook_cells(
         "skipviz.plots.cluster_profiles(trace, mean_profiles(trace, tokens))",
@@ -387,8 +387,9 @@ def _clear(key: str) -> None:
     state().points[key] = set()
 
 
-def _cards(found: Found) -> None:
+def _cards(request: Request, traced: Trace, found: Found) -> None:
     st.subheader("What the tokens have in common")
+    say_word_lists(request, traced)
     figures = found.figures.select(
         name for name in FIGURE_COLUMNS if found.figures[name].null_count() < found.figures.height
     )

@@ -12,7 +12,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, notebook_cells
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
-from skipviz.app.one_text import audited
+from skipviz.app.one_text import audited, say_word_lists
 from skipviz.app.views.attributions.over_depth import Shares, depth_lines
 from skipviz.plots.attribution import correlation_figure
 from skipviz.readings.attribution import correlation_reading
@@ -28,7 +28,7 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
     st.markdown(
         "Good gates give high scores where running a unit is worth it, as measured by the audit or "
         "by the shares over depth. Scores are correlated with it at each site, with and without "
-        "controls for position, word frequency, surprisal and length."
+        "controls for position, word frequency (of English texts), surprisal and length."
     )
     chosen = st.segmented_control(
         "Compared with", list(VALUES), default=next(iter(VALUES)), required=True, key="against"
@@ -75,6 +75,7 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         return
     value = NAMES[column]
     st.markdown(correlation_reading(table, method=method, value=value))
+    say_word_lists(request, traced)
     st.plotly_chart(
         correlation_figure(traced, table, method=method, value=value), key="coefficients"
     )
@@ -105,6 +106,7 @@ def show_correlations(request: Request, traced: Trace, shares: Shares | None) ->
         hide_index=True,
         width="stretch",
         height=320,
+        placeholder="",
     )
     csv_buttons({"Correlations": ("score-correlations", table)})
     found = [FROM_TRACE, 'cells = skipviz.audit(model, trace, downstream="held")']

@@ -201,7 +201,7 @@ def _numbers(found: Cost) -> None:
         figures.append(
             (
                 f"Time over dense, {row['phase']}",
-                f"{1 - row['time_saved']:.2f}",
+                f"{1 - row['time_saved']:z.2f}",
                 "Gathered over dense, the median of alternating runs; below 1 is faster.",
             )
         )
@@ -211,7 +211,7 @@ def _numbers(found: Cost) -> None:
         figures.append(
             (
                 "Weights read per token",
-                f"{read / 2**20:.0f} MiB of {dense / 2**20:.0f}",
+                f"{read / 2**20:z.0f} MiB of {dense / 2**20:z.0f}",
                 "Bytes of weights that decoding one token reads, as decided and dense. Norms and "
                 "the cache of keys and values are left out.",
             )
@@ -223,7 +223,7 @@ def _numbers(found: Cost) -> None:
 def _arrived(share: float | None) -> str:
     if share is None:
         return "unknown"
-    return f"{share:.2f}" if share > 0 else "none"
+    return f"{share:z.2f}" if share > 0 else "none"
 
 
 def _parts(trace: Trace, found: Cost) -> None:

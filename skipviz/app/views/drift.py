@@ -12,13 +12,13 @@ import polars as pl
 import streamlit as st
 
 from skipviz.analysis.robustness.drift import SHIFTED, drift
-from skipviz.analysis.robustness.two_corpora import select_tokens
+from skipviz.analysis.robustness.two_corpora import check_sizes, select_tokens
 from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.notebook_cell import FROM_TRACE, SAVED_AS, notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import SEED, Request
-from skipviz.errors import TraceError
+from skipviz.errors import InputError, TraceError
 from skipviz.plots.robustness import DRIFTS, drift_figure
 from skipviz.readings.robustness import drift_words
 from skipviz.traces import Trace
@@ -39,6 +39,11 @@ def show_drift(request: Request, traced: Trace) -> None:
     if corpora is None:
         return
     before, after, settings, lines = corpora
+    try:
+        check_sizes(before, after)
+    except InputError as error:
+        st.info(plain(str(error)))
+        return
     table = tried(
         "drift",
         "Compare the two",

@@ -25,7 +25,7 @@ from skipviz.app.components.notebook_cell import FROM_TRACE, model_line, noteboo
 from skipviz.app.components.plain_text import plain
 from skipviz.app.components.run_button import computed, jobs, tried
 from skipviz.app.jobs import SEED, Request
-from skipviz.app.one_text import no_gates, text_caption, traced_text
+from skipviz.app.one_text import no_gates, say_word_lists, text_caption, traced_text
 from skipviz.app.state import on_canvas
 from skipviz.app.token_range import TokenRange, chosen_range, say_whole_text
 from skipviz.experiments.hidden_states.attention_paid import AttentionPaid, attention_paid
@@ -117,6 +117,7 @@ def _token_classes(request: Request, traced: Trace) -> None:
     if table is None:
         return
     st.markdown(specialty_reading(table))
+    say_word_lists(request, traced)
     feature = _choose_feature(table, "specialty_feature")
     if feature is None:
         return
@@ -187,19 +188,24 @@ def _difficulty(request: Request, traced: Trace) -> None:
         return
     tokens, correlations, parts = tables
     st.markdown(difficulty_reading(correlations))
+    say_word_lists(request, traced)
     # Of an encoder no loss is known.
     measures = [each for each in DIFFICULTIES if parts.filter(measure=each).height]
     for first in range(0, len(measures), 2):
         for column, measure in zip(st.columns(2), measures[first : first + 2], strict=False):
             figure = difficulty_curve(traced, parts, measure=measure)
             column.plotly_chart(figure, key=f"difficulty_{measure}")
+    known = correlations.drop_nulls("r")
     st.dataframe(
-        correlations.select(
+        known.select(
             pl.col("measure").replace_strict(DIFFICULTIES),
             pl.col("r").round(3).alias("Spearman"),
-            pl.col("low").round(3).alias("95% from"),
-            pl.col("high").round(3).alias("to"),
-            pl.col("withheld").alias("no interval for"),
+            *(
+                [pl.col("low").round(3).alias("95% from"), pl.col("high").round(3).alias("to")]
+                if known["low"].count()
+                else []
+            ),
+            *([pl.col("withheld").alias("no interval for")] if known["withheld"].count() else []),
             pl.col("r_detrended").round(3).alias("without slow changes"),
             pl.col("p").round(4),
             pl.col("q").round(4),
@@ -207,6 +213,7 @@ def _difficulty(request: Request, traced: Trace) -> None:
         ),
         hide_index=True,
         width="stretch",
+        placeholder="",
     )
     st.caption(
         "p and q are of the coefficient without what changes slowly along a text, as any two "
@@ -265,6 +272,7 @@ def _probes(request: Request, traced: Trace) -> None:
     if table is None:
         return
     st.markdown(probe_reading(table))
+    say_word_lists(request, traced)
     feature = _choose_feature(table, "probe_feature")
     if feature is None:
         return

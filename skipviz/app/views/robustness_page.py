@@ -41,6 +41,7 @@ from skipviz.readings.robustness import (
     batch_words,
     context_words,
     paraphrase_words,
+    places_words,
     surface_words,
     tails_words,
 )
@@ -265,10 +266,12 @@ def _worst(request: Request, traced: Trace) -> None:
     chosen = chosen_range(
         request, traced, but="That is of the places below; all else is of the whole text."
     )
-    worst = worst_places(traced, chosen.rows(costs))
+    shown_costs = chosen.rows(costs)
+    worst = worst_places(traced, shown_costs)
     st.markdown(
         "**Where skipping hurts most.** Each row is a place in the text, with the text before it "
-        "and the next token, which the dense model predicted better."
+        "and the next token, which the dense model predicted better. "
+        + places_words(worst, shown_costs)
     )
     st.dataframe(
         worst.select(

@@ -132,13 +132,13 @@ def _choose_threshold(traced: Trace) -> float | Mapping[str | int, float]:
     scores = scores[~np.isnan(scores)]  # where a gate was not asked
     step = float(f"{max(float(np.std(scores)) if scores.size else 0.0, 1e-6) / 4:.0e}")
     seen = (
-        f"Scores there lie between {scores.min():.6f} and {scores.max():.6f} on this text; "
+        f"Scores there lie between {scores.min():z.6f} and {scores.max():z.6f} on this text; "
         if scores.size
         else "There are no scores there on this text; "
     )
     value = right.number_input(
         "Threshold", value=now, step=step, format="%.6f", key=f"what if threshold {name}",
-        help=f"{GLOSSARY['threshold']} {seen}{now:.6f} is what it was traced with.",
+        help=f"{GLOSSARY['threshold']} {seen}{now:z.6f} is what it was traced with.",
     )  # fmt: skip
     return float(value) if place is None else {place: float(value)}
 
@@ -250,7 +250,7 @@ def _show(answer: WhatIf, place: DeltaGenerator) -> None:
         ),
         (
             "Same top prediction",
-            f"{answer.same_top.mean():.1%}",
+            f"{answer.same_top.mean():z.1%}",
             "Share of tokens after which the most likely next token is the same as before.",
         ),
         (

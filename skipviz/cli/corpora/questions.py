@@ -55,6 +55,7 @@ def rates(
     import skipviz
     from skipviz.cli.console import err, out
     from skipviz.corpus.questions.means import corpus_rates
+    from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
     check_file(csv)
     corpus = skipviz.open_corpus(folder)
@@ -63,7 +64,8 @@ def rates(
     _write(table, csv)
     out.print(_means_table(table.drop("layer", "unit", "visit")))
     out.print(
-        f"rate is the share of tokens for which a site ran, low to high its {_INTERVAL}.",
+        f"rate is the share of tokens for which a site ran, low to high its {_INTERVAL}."
+        + (f" {KINDS_ARE_ENGLISH}" if "kind" in (by or ()) else ""),
         soft_wrap=True,
     )
 
@@ -134,7 +136,7 @@ def compare(
     )
     changed = found.documents.select(pl.col("changed").cast(pl.Float64).mean()).item()
     if changed is not None:
-        out.print(f"On average {changed:.1%} of a document's decisions differ.", soft_wrap=True)
+        out.print(f"On average {changed:z.1%} of a document's decisions differ.", soft_wrap=True)
     out.print(_means_table(found.means))
     out.print(
         "Means over tokens: layers_used in layers, nll in nats, of sites the share of tokens for "
@@ -174,7 +176,7 @@ def _means_table(frame: pl.DataFrame) -> Table:
         table.add_row(
             *(
                 "unknown" if value is None
-                else f"{value:.3f}" if kind == pl.Float64
+                else f"{value:z.3f}" if kind == pl.Float64
                 else f"{value:,}" if kind.is_integer()
                 else str(value)
                 for value, kind in zip(row, frame.dtypes, strict=True)

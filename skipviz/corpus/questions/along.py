@@ -8,7 +8,12 @@ import numpy as np
 import polars as pl
 
 from skipviz.analysis.robustness.tails import tail_figures
-from skipviz.analysis.statistics.intervals import clustered_margin
+from skipviz.analysis.statistics.intervals import (
+    SHARE_CHANGE,
+    UNBOUNDED,
+    clustered_margin,
+    interval_ends,
+)
 from skipviz.corpus.format import user_columns
 from skipviz.corpus.questions.means import FIGURES
 from skipviz.corpus.reading.dataset import CorpusDataset
@@ -80,6 +85,8 @@ def along_documents(
             change = each[:, part] - each[:, 0]
             mean = float(change.mean()) if len(each) else float("nan")
             margin = clustered_margin(change, np.arange(len(each))) if len(each) else float("nan")
+            bounds = UNBOUNDED if name in FIGURES else SHARE_CHANGE
+            low, high = interval_ends(mean, margin, bounds)
             rows.append(
                 {
                     "value": name,
@@ -87,8 +94,8 @@ def along_documents(
                     "documents": len(each),
                     "mean": float(each[:, part].mean()) if len(each) else float("nan"),
                     "change": mean,
-                    "low": mean - margin,
-                    "high": mean + margin,
+                    "low": float(low),
+                    "high": float(high),
                 }
             )
     return pl.DataFrame(rows).with_columns(pl.col(pl.Float64).fill_nan(None))

@@ -71,7 +71,7 @@ def cluster_shares(
         progress(done / max(1, len(corpus)))
     return ratios(found, names, groups).select(
         *groups.shown, pl.col("value").cast(pl.Int64).alias("cluster"), "documents", "tokens",
-        pl.col("mean").alias("share"), pl.col("low").clip(0.0, 1.0), pl.col("high").clip(0.0, 1.0),
+        pl.col("mean").alias("share"), "low", "high",
     )  # fmt: skip
 
 

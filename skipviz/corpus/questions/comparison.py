@@ -8,7 +8,13 @@ import numpy as np
 import polars as pl
 from scipy import stats
 
-from skipviz.analysis.statistics.intervals import student_margin
+from skipviz.analysis.statistics.intervals import (
+    SHARE_CHANGE,
+    UNBOUNDED,
+    Bounds,
+    interval_ends,
+    student_margin,
+)
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.arrays import Floats
 from skipviz.corpus.format import user_columns
@@ -215,13 +221,14 @@ def _means(sums: pl.DataFrame, labels: list[str]) -> pl.DataFrame:
             [table[f"{each} {side}"].cast(pl.Float64).to_numpy() for side in _SIDES]
             for each in (name, known)
         )
-        rows.append({"figure": name, **_difference(total, size)})
+        bounds = SHARE_CHANGE if name in labels else UNBOUNDED
+        rows.append({"figure": name, **_difference(total, size, bounds)})
     made = pl.DataFrame(rows)
     return with_q_values(made).with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
-def _difference(total: list[Floats], size: list[Floats]) -> dict[str, float | int]:
-    """Return two ratios of sums, and their difference with its error over documents."""
+def _difference(total: list[Floats], size: list[Floats], bounds: Bounds) -> dict[str, float | int]:
+    """Return two ratios of sums, and their difference, within bounds, over documents."""
     kept = (size[0] > 0) & (size[1] > 0)
     documents = int(kept.sum())
     nan = float("nan")
@@ -243,5 +250,6 @@ def _difference(total: list[Floats], size: list[Floats]) -> dict[str, float | in
         p = float(2 * stats.t.sf(abs(difference) / error, documents - 1))
     else:  # all documents differ by the same, as where a site runs for all tokens or for none
         p = 0.0 if difference else nan
-    found = (*means, difference, difference - margin, difference + margin, p)
+    low, high = interval_ends(difference, margin, bounds)
+    found = (*means, difference, float(low), float(high), p)
     return {"documents": documents, **dict(zip(names, found, strict=True))}

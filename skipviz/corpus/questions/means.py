@@ -14,7 +14,15 @@ import polars as pl
 import polars.selectors as cs
 from scipy import stats
 
-from skipviz.analysis.statistics.intervals import student_margin
+from skipviz.analysis.statistics.intervals import (
+    ANY_SHARE,
+    BOUNDS,
+    SHARE_CHANGE,
+    UNBOUNDED,
+    Bounds,
+    interval_ends,
+    student_margin,
+)
 from skipviz.analysis.statistics.multiple_tests import with_q_values
 from skipviz.arrays import Floats
 from skipviz.corpus.questions.groups import By, Groups
@@ -142,7 +150,8 @@ def ratios(found: Sequence[pl.DataFrame], wanted: Sequence[str], groups: Groups)
     table = summed.group_by(keys).agg(added).sort(keys) if keys else summed.select(added)
     table = table.with_columns(cs.enum().cast(pl.String))
     figures = _figures(
-        {kind: table.select(f"{name} {kind}" for name in wanted).to_numpy() for kind in _SUMS}
+        {kind: table.select(f"{name} {kind}" for name in wanted).to_numpy() for kind in _SUMS},
+        [BOUNDS.get(name, ANY_SHARE) for name in wanted],
     )
     place = np.repeat(np.arange(table.height), len(wanted))
     return pl.DataFrame(
@@ -157,8 +166,11 @@ def ratios(found: Sequence[pl.DataFrame], wanted: Sequence[str], groups: Groups)
     )
 
 
-def _figures(sums: dict[str, Floats]) -> dict[str, Floats]:
-    """Return means with their intervals, of six sums over documents, each [groups, values]."""
+def _figures(sums: dict[str, Floats], bounds: list[Bounds]) -> dict[str, Floats]:
+    """Return means with their intervals, of six sums over documents, each [groups, values].
+
+    Values have ``bounds``.
+    """
     total, tokens, squares, products, sizes, documents = (
         sums[name].astype(np.float64) for name in _SUMS
     )
@@ -172,10 +184,17 @@ def _figures(sums: dict[str, Floats]) -> dict[str, Floats]:
     counts, which = np.unique(documents, return_inverse=True)
     widths = np.array([student_margin(1.0, int(count)) for count in counts])
     margin = widths[which.reshape(documents.shape)] * error
+    low, high = interval_ends(mean, margin, _each(bounds))
     return {
-        "documents": documents, "tokens": tokens, "mean": mean, "low": mean - margin,
-        "high": mean + margin, "error": error,
+        "documents": documents, "tokens": tokens, "mean": mean, "low": low, "high": high,
+        "error": error,
     }  # fmt: skip
+
+
+def _each(bounds: list[Bounds]) -> tuple[Floats, Floats]:
+    """Return the least and the largest value of several quantities, each [quantities]."""
+    least, most = np.array(bounds, dtype=np.float64).reshape(-1, 2).T
+    return least, most
 
 
 def corpus_rates(
@@ -222,7 +241,7 @@ def site_rates(corpus: CorpusDataset, means: pl.DataFrame, *, by: By = None) -> 
         places, left_on="value", right_on="label", how="left", maintain_order="left"
     ).select(
         *names, pl.col("value").alias("label"), "layer", "unit", "visit", "documents", "tokens",
-        pl.col("mean").alias("rate"), pl.col("low").clip(0.0, 1.0), pl.col("high").clip(0.0, 1.0),
+        pl.col("mean").alias("rate"), "low", "high",
     )  # fmt: skip
 
 
@@ -282,10 +301,13 @@ def contrast(
         freedom = np.where(error == 0, 1.0, freedom)
         margin = stats.t.ppf(0.975, freedom) * error
         p = 2 * stats.t.sf(np.abs(difference) / error, freedom)
+    # Of execution rates alone are both ends known.
+    limits = [UNBOUNDED if name in FIGURES else SHARE_CHANGE for name in first["value"]]
+    low, high = interval_ends(difference, margin, _each(limits))
     figures = {
         "difference": difference,
-        "low": difference - margin,
-        "high": difference + margin,
+        "low": low,
+        "high": high,
         "p": p,
     }
     made = pl.DataFrame(

@@ -70,7 +70,7 @@ def classes_reading(found: TraceComparison) -> str:
     names = ("class_label", "class_prob")
     return " ".join(
         f"The {which} run predicts the class {label}"
-        + ("." if prob is None else f", with a probability of {prob:.1%}.")
+        + ("." if prob is None else f", with a probability of {prob:z.1%}.")
         for which, (label, prob) in zip(
             ("first", "second"), (each.select(names).row(0) for each in (one, two)), strict=True
         )
@@ -87,13 +87,13 @@ def _loss(found: TraceComparison) -> str:
     if abs(difference) < _ALIKE:
         return "**Both predict the text equally well.**"
     better = "first" if difference < 0 else "second"
-    size = f"{abs(difference):.4f}"
+    size = f"{abs(difference):z.4f}"
     if math.isnan(margin):
         return (
             f"**The {better} run predicts the text better**, by {size} nats per character. The "
             "text is too short to tell this from chance."
         )
-    interval = f"{size} nats per character (± {margin:.4f}, 95% interval)"
+    interval = f"{size} nats per character (± {margin:z.4f}, 95% interval)"
     if abs(difference) <= margin:
         clear = "**Neither run predicts the text clearly better**"
         return f"{clear}: the {better} one does by {interval}."
@@ -112,9 +112,9 @@ def _cost(found: TraceComparison) -> str:
     else:
         fewer = "first" if ratio < 1 else "second"
         share = 1 - min(ratio, 1 / ratio)
-        said = f"The {fewer} needs {share:.1%} fewer FLOPs"
+        said = f"The {fewer} needs {share:z.1%} fewer FLOPs"
     return (
-        f"{said}: {one.flop_share:.1%} and {two.flop_share:.1%} of what their dense models need. "
+        f"{said}: {one.flop_share:z.1%} and {two.flop_share:z.1%} of what their dense models need. "
         f"{_depth(found)}"
     )
 
@@ -122,8 +122,8 @@ def _cost(found: TraceComparison) -> str:
 def _depth(found: TraceComparison) -> str:
     one, two = found.costs
     return (
-        f"Tokens used {one.layers_mean:.1f} of {one.layers} layers in the first and "
-        f"{two.layers_mean:.1f} of {two.layers} in the second, on average."
+        f"Tokens used {one.layers_mean:z.1f} of {one.layers} layers in the first and "
+        f"{two.layers_mean:z.1f} of {two.layers} in the second, on average."
     )
 
 
@@ -137,5 +137,5 @@ def _decided(found: TraceComparison) -> str:
         return "All decisions at shared sites are the same."
     return (
         f"{changed:,} of {total:,} decisions at {sites} shared sites differ "
-        f"({changed / total:.1%}), in {int((known > 0).sum()):,} of {len(known):,} tokens."
+        f"({changed / total:z.1%}), in {int((known > 0).sum()):,} of {len(known):,} tokens."
     )

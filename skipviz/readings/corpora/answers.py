@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from skipviz.analysis.statistics.multiple_tests import FALSE_DISCOVERY_RATE
+from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 
 def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
@@ -26,10 +27,11 @@ def corpus_rates_reading(table: pl.DataFrame, *, by: Sequence[str]) -> str:
         found = row.row(0, named=True)
         group = ", ".join("unknown" if found[name] is None else str(found[name]) for name in by)
         of = f" for {group}" if group else ""
-        said.append(f"{found['label']} ran {verb}{of}: {found['rate']:.1%}{_interval(found)}.")
+        said.append(f"{found['label']} ran {verb}{of}: {found['rate']:z.1%}{_interval(found)}.")
     documents = table.select(pl.col("documents").max()).item()
     caveat = f" Intervals are over documents, at most {documents:,} in a group."
-    return " ".join(said) + caveat
+    kinds = f" {KINDS_ARE_ENGLISH}" if "kind" in by else ""
+    return " ".join(said) + caveat + kinds
 
 
 def corpora_compared_reading(means: pl.DataFrame) -> str:
@@ -50,10 +52,10 @@ def corpora_compared_reading(means: pl.DataFrame) -> str:
             continue
         ends = (
             "" if row["low"] is None
-            else f", 95% interval {row['low']:+.3f} to {row['high']:+.3f}"
+            else f", 95% interval {row['low']:+z.3f} to {row['high']:+z.3f}"
         )  # fmt: skip
         said.append(
-            f"{name} per token, second less first: {row['difference']:+.3f} {unit}{ends}, over "
+            f"{name} per token, second less first: {row['difference']:+z.3f} {unit}{ends}, over "
             f"{row['documents']:,} documents."
         )
     sites = means.filter(~pl.col("figure").is_in(["layers_used", "nll"]))
@@ -71,4 +73,4 @@ def corpora_compared_reading(means: pl.DataFrame) -> str:
 def _interval(row: dict[str, Any]) -> str:
     if row["low"] is None:
         return ""
-    return f" (95% interval {row['low']:.1%} to {row['high']:.1%})"
+    return f" (95% interval {row['low']:z.1%} to {row['high']:z.1%})"

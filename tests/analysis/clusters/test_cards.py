@@ -19,7 +19,8 @@ from tests.synthetic import make_trace, say
 @pytest.fixture(scope="module")
 def traces() -> list[Trace]:
     decisions = planted(0)[0]
-    return [trace_of(decisions[:100]), trace_of(decisions[100:], seed=1, sequences=3)]
+    english = say(trace_of(decisions[:100]), [" the", " hive", " of", ","] * 25)
+    return [english, trace_of(decisions[100:], seed=1, sequences=3)]
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_a_planted_class_is_what_the_words_name() -> None:
     words = card_words(figures, classes, cluster=int(digits))
     assert "120 tokens, 50% of all, use 8.0 layers on average; all tokens use 11.0." in words
     assert "More digits (100%, 50% of all)" in words
-    assert "Fewer content words (0%, 50% of all)" in words.replace(
+    assert "Fewer words (0%, 50% of all)" in words.replace(
         "lower-case words (0%, 50% of all), ", ""
     )
     typical = typical_tokens(trace, tokens)

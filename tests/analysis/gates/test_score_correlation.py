@@ -14,7 +14,7 @@ from skipviz.analysis.statistics.correlation import CORRELATION_METHODS
 from skipviz.analysis.statistics.resampling import Resampling
 from skipviz.analysis.statistics.trends import waves
 from skipviz.analysis.tokens.covariates import covariates, design_matrix
-from tests.synthetic import make_trace
+from tests.synthetic import make_trace, say
 
 Floats = npt.NDArray[np.float64]
 SEEDS = 500
@@ -66,7 +66,8 @@ def test_each_coefficient_is_the_naive_one() -> None:
 
 
 def test_controlled_coefficients_are_those_of_the_precision_matrix() -> None:
-    trace = make_trace(tokens=60, gated=(1, 2))
+    pieces = ["The", " fox", " saw", ",", " all", " of", " them", "."]
+    trace = say(make_trace(tokens=60, gated=(1, 2)), [*pieces * 7, *pieces[:4]])
     values = planted(0, trace, [1.0, 0.0, -1.0, 0.3])
     table = correlate(
         trace, as_cells(values), "utility", methods=CORRELATION_METHODS, permutations=9, seed=0

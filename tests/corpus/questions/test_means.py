@@ -14,6 +14,7 @@ from skipviz.corpus.questions.means import contrast, corpus_means, corpus_rates,
 from skipviz.corpus.reading import dataset
 from skipviz.corpus.reading.dataset import CorpusDataset
 from tests.corpus.asked import made_parts, tokens_of, write_corpus
+from tests.synthetic import make_trace
 
 PARTS = made_parts()
 COLUMNS = [{"domain": ("law", "press", None)[n % 3], "label": n % 2} for n in range(12)]
@@ -38,7 +39,9 @@ def naive(part: pl.DataFrame, value: str) -> tuple[float, ...]:
     values, document = known[value].to_numpy().astype(np.float64), known["document"].to_numpy()
     margin = student_margin(clustered_error(values, document), len(np.unique(document)))
     mean = values.mean()
-    return (len(np.unique(document)), len(values), mean, mean - margin, mean + margin)
+    most = 1.0 if "." in value else np.inf
+    ends = (max(0.0, mean - margin), min(most, mean + margin))
+    return (len(np.unique(document)), len(values), mean, *ends)
 
 
 @pytest.mark.parametrize("by", [None, "domain", "kind", ("kind", "domain")])
@@ -145,3 +148,25 @@ def test_sites_that_never_vary_are_contrasted(tmp_path: Path) -> None:
         0, named=True
     )
     assert (row["difference"], row["low"], row["high"], row["p"]) == (1.0, 1.0, 1.0, 0.0)
+
+
+def test_no_interval_reaches_what_its_quantity_cannot_be(tmp_path: Path) -> None:
+    executed = np.ones((90, 8), dtype=np.uint8)
+    executed[:30] = 0
+    traced = make_trace(tokens=90, sequences=3, exec_count=executed)
+    far = pl.when(pl.col("sequence") == 0).then(8.0).otherwise(0.01).cast(pl.Float32)
+    known = pl.col("nll").is_not_null()
+    tokens = traced.tokens.with_columns(
+        nll=pl.when(known).then(far), entropy=pl.when(pl.col("entropy").is_not_null()).then(far)
+    )
+    made = skipviz.Trace(
+        run=traced.run, sites=traced.sites, tokens=tokens, matrices=traced.matrices
+    )
+    corpus = write_corpus(tmp_path / "few", [made])
+    table = corpus_means(corpus, ["layers_used", "nll", "surprisal", "entropy", "L1.mlp"])
+    assert table.filter(value="nll")["low"].item() == 0.0
+    assert table.filter(value="entropy")["low"].item() == 0.0
+    assert (table["low"] >= 0).all()
+    rate = table.filter(value="L1.mlp").row(0, named=True)
+    assert (rate["low"], rate["high"]) == (0.0, 1.0)
+    assert rate["mean"] == pytest.approx(2 / 3)

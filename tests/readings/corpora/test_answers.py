@@ -3,6 +3,7 @@ from __future__ import annotations
 import polars as pl
 
 from skipviz.readings.corpora.answers import corpora_compared_reading, corpus_rates_reading
+from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 
 def test_the_site_that_ran_most_and_least_is_named() -> None:
@@ -22,6 +23,9 @@ def test_the_site_that_ran_most_and_least_is_named() -> None:
         "L2.mlp ran least often for press: 25.0%. "
         "Intervals are over documents, at most 8 in a group."
     )
+    assert KINDS_ARE_ENGLISH not in said
+    by_kind = table.rename({"domain": "kind"})
+    assert corpus_rates_reading(by_kind, by=["kind"]).endswith(KINDS_ARE_ENGLISH)
 
 
 def test_a_comparison_says_the_difference_and_what_is_not_known() -> None:

@@ -200,16 +200,16 @@ def _show(traced: Trace, asked: _Asked, found: Attribution) -> bool:
     cells = [
         (
             "Value on this text",
-            f"{found.value:.3f}",
+            f"{found.value:z.3f}",
             f"{asked.what[0].upper()}{asked.what[1:]}, in {asked.unit}, on the text as it is.",
         ),
-        ("Sum of the shares", f"{total:+.3f}", f"Over all tokens, in {asked.unit}."),
+        ("Sum of the shares", f"{total:+z.3f}", f"Over all tokens, in {asked.unit}."),
     ]
     if found.delta is not None:
         cells.append(
             (
                 "Convergence delta",
-                f"{found.delta:+.3f}",
+                f"{found.delta:+z.3f}",
                 f"{GLOSSARY['convergence delta']} The total is the difference between the text "
                 "and mean embeddings in its place.",
             )

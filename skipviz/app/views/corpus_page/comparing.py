@@ -11,7 +11,7 @@ from skipviz.app.components.downloads import csv_buttons
 from skipviz.app.components.notebook_cell import notebook_cells
 from skipviz.app.components.plain_text import plain
 from skipviz.app.jobs import SEED
-from skipviz.app.views.corpus_page.over_all import CORPUS_FOLDER
+from skipviz.app.views.corpus_page.over_all import CORPUS_FOLDER, INTERVAL_COLUMNS
 from skipviz.corpus.questions.comparison import compare_corpora
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
@@ -45,7 +45,7 @@ def compare_with(root: Path, others: list[str], name: str) -> None:
 def _same_documents(first: CorpusDataset, second: CorpusDataset) -> None:
     found = compare_corpora(first, second)
     st.markdown(plain(corpora_compared_reading(found.means)))
-    st.dataframe(found.means, hide_index=True)
+    st.dataframe(found.means, column_config=INTERVAL_COLUMNS, hide_index=True)
     csv_buttons({"Means": ("compared", found.means), "Documents": ("documents", found.documents)})
 
 

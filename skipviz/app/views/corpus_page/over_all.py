@@ -17,9 +17,16 @@ from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.plots.corpora.rates_map import corpus_rate_map
 from skipviz.readings.corpora.answers import corpus_rates_reading
+from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 ALL_TOKENS = "all tokens"
 CORPUS_FOLDER = "A corpus is the folder of its name, which `skipviz corpus run` wrote."
+
+INTERVAL_COLUMNS = {
+    "low": st.column_config.NumberColumn("95% from"),
+    "high": st.column_config.NumberColumn("to"),
+}
+"""What tables of corpora call the ends of an interval over documents."""
 
 
 def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
@@ -46,7 +53,9 @@ def over_all(root: Path, name: str, corpus: CorpusDataset) -> None:
         )
     else:
         st.info("The model has no gates, so every layer runs for every token.")
-    st.dataframe(tables["means"].drop("error"), hide_index=True)
+        if "kind" in shown:
+            st.caption(KINDS_ARE_ENGLISH)
+    st.dataframe(tables["means"].drop("error"), column_config=INTERVAL_COLUMNS, hide_index=True)
     csv_buttons({label.capitalize(): (label, table) for label, table in tables.items()})
 
 

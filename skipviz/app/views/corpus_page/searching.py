@@ -21,6 +21,7 @@ from skipviz.corpus.questions.word_search import Concordance, Search, concordanc
 from skipviz.corpus.reading.dataset import CorpusDataset
 from skipviz.corpus.reading.root import open_below
 from skipviz.corpus.reading.stored_clusters import undamaged_clusters
+from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 ANY = "any"
 SEARCHES: dict[str, Search] = {"Word": "word", "Token": "token", "Pattern": "pattern"}
@@ -36,7 +37,9 @@ def search_corpus(root: Path, name: str, corpus: CorpusDataset) -> None:
         wanted = st.text_input("Look for", key="corpus_wanted")
         columns = st.columns(4 if clusters is None else 5)
         kind_of_search = columns[0].selectbox("As", list(SEARCHES), key="corpus_search_kind")
-        kind = columns[1].selectbox("Kind of token", [ANY, *KINDS], key="corpus_kind")
+        kind = columns[1].selectbox(
+            "Kind of token", [ANY, *KINDS], key="corpus_kind", help=KINDS_ARE_ENGLISH
+        )
         column = columns[2].selectbox("Column", [ANY, *corpus.columns], key="corpus_column")
         value = columns[3].text_input("has the value", key="corpus_value")
         cluster: int | str = ANY

@@ -1,0 +1,1 @@
+"""What classes and figures of tokens stand on, in sentences."""
