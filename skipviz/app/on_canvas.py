@@ -109,7 +109,7 @@ class OnCanvas:
             What they are made from; changes exactly when they do.
         make
             Makes them, where they are not there yet. The first is looked through at once, unless
-            one of its name was there before, or the reader has chosen a lens.
+            one of its name was there before.
         change
             Makes what belongs to them of decisions that a question changes.
         offered

@@ -9,7 +9,6 @@ export default function (component) {
   if (!view) {
     view = mount(parentElement);
     VIEWS.set(parentElement, view);
-    window.skipvizLensChosen ??= view.wantedLens !== null;
   }
   view.send = setStateValue;
   view.pick = data.picks ? (token, site) => setTriggerValue("cell", [view.key, token, site]) : null;
@@ -198,7 +197,6 @@ function fillSiteChoice(view) {
 }
 
 function chooseLens(view, slug) {
-  window.skipvizLensChosen = true;
   view.lens = view.wantedLens = slug;
   repaint(view);
   writeAddress(view, false);

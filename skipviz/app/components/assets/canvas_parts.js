@@ -30,11 +30,11 @@ function takeParts(view) {
   const parts = partsOf(view);
   view.lenses = distinct([...view.own, ...parts.flatMap(({ lens }) => lens ?? [])]);
   view.answers = parts.flatMap(({ answer }) => answer ?? []);
-  // A lens that a page has just found is looked through at once, unless the reader chose one.
+  // A lens that a reader has just asked for is looked through at once; offered ones have no number.
   for (const { data, lens } of parts) {
     if (!data.fresh || data.fresh <= (view.seen.get(view.key) ?? 0)) continue;
     view.seen.set(view.key, data.fresh);
-    if (lens.known && !window.skipvizLensChosen) view.wantedLens = view.lenses.find((each) => each.values === lens.values).slug;
+    if (lens.known) view.wantedLens = view.lenses.find((each) => each.values === lens.values).slug;
   }
   fillLensChoice(view);
 }
