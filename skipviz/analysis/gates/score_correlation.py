@@ -76,8 +76,8 @@ def correlate(
     pl.DataFrame
         One row per test: ``scope`` (``all``, ``layer`` or ``site``), ``layer`` and ``label`` where
         there is one; ``method``; ``controlled``, whether ``controls`` were taken out: position,
-        word frequency, surprisal and length, without the frequency where no text is English
-        (``word_lists``), null in the other rows; ``tokens``; ``r`` with its 95% interval ``low``
+        word frequency, surprisal and length, without the frequency where no text is
+        English, null in the other rows; ``tokens``; ``r`` with its 95% interval ``low``
         to ``high``; ``withheld``, why there is no interval: "blocks", too few of them, "trends",
         slow changes along the text that move ``r``, or "weight", too few tokens that ``r`` rests
         on; ``r_detrended``, the coefficient without slow changes, of ranks unless the method is
