@@ -41,7 +41,10 @@ LESS_ROOM = """<style>
   .stMain .stColumn:has(.stDownloadButton) { min-width: 12rem; }
 }
 [data-testid="stStatusWidget"] button, [data-testid="stStatusWidget"] svg { display: none; }
-[data-testid="stStatusWidgetRunningIcon"]::after { content: "Running …"; font-size: 0.8rem; }
+[data-testid="stStatusWidgetRunningIcon"] { width: auto; }
+[data-testid="stStatusWidgetRunningIcon"]::after {
+  content: "Running …"; font-size: 0.8rem; white-space: nowrap;
+}
 .stMain *, [data-testid="stStatusWidget"], [data-testid="stStatusWidget"] * {
   animation: none !important; transition: none !important;
 }
