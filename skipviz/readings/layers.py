@@ -175,14 +175,14 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
     """
     last = turned.height - 1
     read = settled.drop_nulls("settled")
-    words, half = [], "half of the tokens"
+    words, of_whom = [], "of the tokens"
     if read.height < settled.height:
         words.append(
             f"For {read.height / settled.height:z.0%} of the tokens the logit lens finds the "
             "model's prediction after some layer; the others left early, and only the translator "
             "of their exit finds it."
         )
-        half = "half of the former"
+        of_whom = "of the former"
     if read.height:
         before = _mean(read["settled"] < last)
         # A layer, not halfway between two.
@@ -190,10 +190,9 @@ def settling_reading(settled: pl.DataFrame, turned: pl.DataFrame) -> str:
         of_them = "" if read.height == settled.height else " of these"
         # By the last layer every prediction is.
         settles = (
-            f"For {half} the prediction is settled by layer {median:z.0f} (of 0 to {last})"
+            f"For half {of_whom} the prediction is settled by layer {median:z.0f} (of 0 to {last})"
             if median < last
-            else f"For {half.replace('half', 'most')} the prediction changes up to the last layer, "
-            f"{last}"
+            else f"For most {of_whom} the prediction changes up to the last layer, {last}"
         )
         words.append(
             f"{settles}; for {before:z.0%}{of_them} the last layer does not change it. On average, "

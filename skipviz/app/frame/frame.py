@@ -58,9 +58,9 @@ LESS_ROOM = """<style>
 </style>"""
 """Streamlit leaves more room around a page than a canvas can spare, cuts figures and names of
 downloads beside each other where the window is narrow, lays the buttons of a figure over its title,
-and writes what is chosen too faintly. It
-hides pages whose names would fit, and its button to stop leaves a run of a model going. What it
-moves while a model runs takes time from that run, where a browser draws without a GPU."""
+and writes what is chosen too faintly. It hides pages whose names would fit, and its button to stop
+leaves a run of a model going. What it moves while a model runs takes time from that run, where a
+browser draws without a GPU."""
 OPENING_SECONDS = 0.8
 """After which a page is drawn at the latest, once its canvas was sent."""
 LOST = (

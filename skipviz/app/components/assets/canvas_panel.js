@@ -102,13 +102,14 @@ function auditWords(view, token, site) {
 
 /** Numbers of each token, a column each. */
 function numbers(view, tokens) {
-  const { trace } = view, lens = lensNow(view), table = make("table", undefined, { class: tokens.length > 1 ? "numbers several" : "numbers" });
+  const { trace } = view, lens = lensNow(view), several = tokens.length > 1;
+  const table = make("table", undefined, { class: several ? "numbers several" : "numbers" });
   const row = (name, of) => {
     const line = make("tr");
     line.append(make("th", name, { scope: "row" }), ...tokens.map(({ token }) => make("td", of(token))));
     return line;
   };
-  if (tokens.length > 1) {
+  if (several) {
     const line = make("tr");
     line.append(make("td"), ...tokens.map(({ token, name, colour }) => {
       const head = make("th", undefined, { scope: "col" });
@@ -119,17 +120,18 @@ function numbers(view, tokens) {
     table.append(line);
   }
   // Beside others a value has no room for its unit, which then stands with the name.
-  const measured = (name, unit, of) => {
-    if (tokens.length < 2) return row(name, of);
-    return row(`${name} (${unit})`, (token) => of(token).replace(/ (nats|tokens?|of \d+)$/, ""));
-  };
-  const nats = (name, values) => measured(name, "nats", (token) => inNats(values[token]));
+  const measured = (name, unit, of) => row(several ? `${name} (${unit})` : name, (token) => {
+    const value = of(token);
+    if (value === null) return "unknown";
+    return several ? value : `${value} ${unit}`;
+  });
+  const nats = (name, values) => measured(name, "nats", (token) => (Number.isNaN(values[token]) ? null : values[token].toFixed(2)));
   table.append(
-    measured("Context", "tokens", (token) => countWords(trace.context[token])),
-    measured("Layers used", `of ${trace.layers}`, (token) => (Number.isNaN(trace.used[token]) ? "unknown" : `${trace.used[token]} of ${trace.layers}`)));
+    measured("Context", "tokens", (token) => (trace.context[token] < 0 ? null : trace.context[token].toLocaleString("en"))),
+    measured("Layers used", `of ${trace.layers}`, (token) => (Number.isNaN(trace.used[token]) ? null : String(trace.used[token]))));
   if (trace.nextToken)
     table.append(nats("Loss on next", trace.nll), nats("Surprisal", trace.surprisal), nats("Entropy", trace.entropy));
-  if (trace.classes.length > 1 && tokens.length > 1)
+  if (trace.classes.length > 1 && several)
     table.append(row("Class of its text", (token) => classOf(trace, token)?.label ?? "unknown"));
   if (!["used", "nll", "surprisal", "entropy"].includes(lens.stored))
     table.append(row(lens.ofCells ? `${lens.name}, ${trace.sites[siteNow(view)].label}` : lens.name, (token) => valueWords(lens, valueOf(view, lens, token, siteNow(view)))));
