@@ -54,6 +54,15 @@ def test_a_token_selected_in_one_text_is_not_selected_in_the_next(page: Page, ur
     expect(page.locator(".tokens span.selected")).to_have_id("token-3")
 
 
+def test_what_is_selected_of_a_new_text_is_in_view(page: Page, url: str) -> None:
+    trace_pasted(page, url, FIRST)
+    text = "Der alte Mann sah aus dem Fenster und wartete auf den Zug, der nie kam. " * 6
+    ask(page, text)
+    expect_text(page, text)
+    expect(page.locator(".panel h3")).to_contain_text("Token 155 ")
+    expect(page.locator(".tokens span.selected")).to_be_in_viewport(ratio=0.9)
+
+
 def test_texts_of_one_name_are_two_texts(page: Page, url: str) -> None:
     page.goto(url)
     page.get_by_test_id("stButtonGroup").get_by_text("Upload").click()

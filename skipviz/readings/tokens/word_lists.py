@@ -29,7 +29,8 @@ def word_lists_reading(trace: Trace) -> str:
     others = table.filter(~table["english"])
     if others.is_empty():
         return ""
-    share = int(others["function_words"].sum()) / int(others["words"].sum())
+    function = int(others["function_words"].sum())
+    few = f"only {function / int(others['words'].sum()):z.0%}" if function else "none"
     if table.height == 1:
         where, whose = "Here ", "of this text"
     elif others.height == table.height:
@@ -38,7 +39,6 @@ def word_lists_reading(trace: Trace) -> str:
         where, whose = f"In {others.height:,} of {table.height:,} texts, ", "there"
     return (
         f"{where}function and content words are one class, “{WORDS}”, and word frequency is "
-        "unknown and not controlled for: both lists are English and were not used, as only "
-        f"{share:z.0%} of the words {whose} are English function words. In English text about half "
-        "are."
+        "unknown and not controlled for: both lists are English and were not used, as "
+        f"{few} of the words {whose} are English function words. In English text about half are."
     )

@@ -170,7 +170,9 @@ function selectAtFirst(view, first, selected) {
   if (view.range) tellRange(view);
   remember(view);
   if (view.token === null) return;
-  scrollTo(view, view.spans[view.token]);
+  // How high a new text is, is known once it was drawn: it cannot be scrolled before.
+  const show = () => { if (view.token !== null) scrollTo(view, view.spans[view.token]); };
+  requestAnimationFrame(() => requestAnimationFrame(show));
   view.start = Math.max(0, view.token - Math.floor(shown(view) / 2));
 }
 
