@@ -218,8 +218,8 @@ class Worker:
             self._thread = threading.Thread(target=self._do, name="skipviz worker", daemon=True)
             self._thread.start()
         if lost is not None and not lost.future.done():
+            lost.fail(RuntimeError(ENDED))  # before it is stopped, of which it would say only that
             lost.stop.set()
-            lost.fail(RuntimeError(ENDED))
 
     def _do(self) -> None:
         while True:
