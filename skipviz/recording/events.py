@@ -18,9 +18,9 @@ MOST_RUNS = 255
 """How often a unit may run for a token; a trace keeps it in a byte."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
+@dataclass(eq=False, kw_only=True, slots=True)
 class _Firing:
-    """One firing of a site, as ``EventSink.on_gate`` takes it."""
+    """One firing of a site, as ``EventSink.on_gate`` takes it; frozen ones are slow to make."""
 
     ran: Tensor
     score: Tensor | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,58 @@ def test_weights_that_are_written_to_are_seen(through_data: bool) -> None:
             with torch.no_grad():
                 (weight.data if through_data else weight).copy_(new)
     same(*(skipviz.trace(model, TEXT) for model in (masked, fast)))
+
+
+def written(weight: torch.nn.Parameter, new: torch.Tensor) -> torch.nn.Parameter:
+    weight.copy_(new)
+    return weight
+
+
+def taken_anew(weight: torch.nn.Parameter, new: torch.Tensor) -> torch.nn.Parameter:
+    weight.data = new
+    return weight
+
+
+def exchanged(weight: torch.nn.Parameter, new: torch.Tensor) -> torch.nn.Parameter:
+    return torch.nn.Parameter(new, requires_grad=False)
+
+
+@pytest.mark.parametrize("changed", [written, taken_anew, exchanged])
+@torch.no_grad()
+def test_weights_that_change_between_two_tokens_are_seen(changed: Callable[..., Any]) -> None:
+    caches, logits = [], []
+    models = both("Llama")
+    for handle in models:  # what a single token needs is made from the weights as they are
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        caches.append(handle.model(torch.tensor([[8]]), past_key_values=out.past_key_values))
+    gates = [list(gated_units(handle.model)) for handle in models]
+    for (*_, unit), (*_, same_unit) in zip(*gates, strict=True):
+        for part in ("gate.down", "gate.up", "adapter.down", "adapter.up"):
+            module, other = unit.get_submodule(part), same_unit.get_submodule(part)
+            for name, weight in list(module.named_parameters()):
+                made = changed(weight, weight * -1.5 + 0.01)
+                setattr(module, name, made)
+                setattr(other, name, made)
+    for handle, out in zip(models, caches, strict=True):
+        ids = torch.tensor([[9]])
+        logits.append(handle.model(ids, past_key_values=out.past_key_values).logits)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_scores_that_are_kept_of_a_token_are_not_written_over_by_the_next() -> None:
+    _, fast = both("Llama")
+    unit = fast.model.model.layers[2].mlp
+    kept: list[torch.Tensor] = []
+    before = unit.decide.register_forward_pre_hook(lambda _, given: kept.append(given[0]))
+    out = fast.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+    kept.clear()
+    for token in (8, 9):
+        out = fast.model(torch.tensor([[token]]), past_key_values=out.past_key_values)
+        assert kept[-1].shape == (1, 1)
+    before.remove()
+    assert len(kept) == 2
+    assert kept[0].item() != kept[1].item()
 
 
 def test_parts_say_how_they_run() -> None:

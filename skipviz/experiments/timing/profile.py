@@ -30,7 +30,7 @@ from skipviz.families.powers import CanFlip
 from skipviz.models import SkipModel
 from skipviz.progress import Meter
 
-_LINEAR, _ATTENTION = F.linear, F.scaled_dot_product_attention
+_PRODUCTS, _ATTENTION = (F.linear, torch.addmv), F.scaled_dot_product_attention
 
 
 class Parts:
@@ -86,7 +86,7 @@ class _Functions(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         part = None
-        if func is _LINEAR:
+        if func in _PRODUCTS:  # the weight is the second argument of each
             part = self._of_weights.get(id(args[1] if len(args) > 1 else kwargs["weight"]))
         elif func is _ATTENTION:
             part = "attention"

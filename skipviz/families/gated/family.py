@@ -60,10 +60,11 @@ class GatedUnits(ABC):
 
         def observer(site: int) -> Callable[[Decide, tuple[Tensor], Tensor], None]:
             def hook(decide: Decide, args: tuple[Tensor], executed: Tensor) -> None:
+                (score,) = args
                 sink.on_gate(
                     site,
-                    score=args[0].detach(),
-                    threshold=decide.threshold,
+                    score=score.detach() if score.requires_grad else score,
+                    threshold=decide._buffers["threshold"],  # attributes of modules are slow
                     ran=executed,
                     forced=forced_now(decide),
                 )

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from skipviz.families.gated.held_keys import HeldKeys
-from skipviz.families.gated.looking import Look, stand_in
+from skipviz.families.gated.looking import Look
 from skipviz.families.gated.modules import Gate, GatedUnit
 from skipviz.families.gated.one_token import Turns, one_token
 from skipviz.families.llama import cache_given, kept_in, rotated
@@ -55,11 +55,9 @@ class Gathering:
             return unit.unit(states, **given)
         rows = states.flatten(0, 1)
         if always is False:
-            low = None
             execute = torch.zeros(states.shape[:2], dtype=torch.bool, device=states.device)
         else:
-            score, low = self._look(unit, states)
-            execute = unit.decide(score)
+            execute = unit.decide(unit.gate(states))
         executing = execute.flatten().nonzero().squeeze(1)
         attends = unit.kind == "attn"
         whole = len(executing) > CROSSOVER * len(rows)
@@ -78,7 +76,7 @@ class Gathering:
                 output = output.index_copy_(0, executing, ran)
         if len(executing) < len(rows):
             skipped = (~execute).flatten().nonzero().squeeze(1)
-            made = stand_in(unit, states, low, at=skipped)
+            made = rows_through(unit.adapter, rows.index_select(0, skipped))
             # What a unit returned is not written to: somebody may have kept it.
             put = output.index_copy if whole else output.index_copy_
             output = put(0, skipped, made)

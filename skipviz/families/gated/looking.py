@@ -1,87 +1,126 @@
-"""What the gathered runtime makes first of every token: its score, and half of its stand-in."""
+"""What the gathered runtime makes first of a token that runs alone: its score, half its stand-in.
+
+The weights of a unit are megabytes, and when they have been read there is little of Python left in
+the processor's caches: each call takes several times as long as in a loop of its own. So there are
+few of them, on tensors that are made once.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
 from skipviz.families.gated.modules import Gate, GatedUnit
-from skipviz.families.weights import weights_identity
+from skipviz.families.thread_state import ThreadState
 
-ROOT_OF_HALF = math.sqrt(0.5)
+SCALE = math.sqrt(0.5)
+
+
+@dataclass(eq=False, slots=True)
+class _Joined:
+    """The first matrices of a gate and an adapter as one, and where its results are written."""
+
+    weights: tuple[Tensor, Tensor, Tensor]
+    """Parameters that are views of the matrix and its bias: of the gate, its bias, the adapter."""
+    places: tuple[int, int, int]
+    """Where in memory they are."""
+    matrix: Float[Tensor, "m d"]
+    bias: Float[Tensor, " m"]
+    made: Float[Tensor, " m"]
+    hidden: Float[Tensor, " w"]
+    low: Float[Tensor, " r"]
+    active: Float[Tensor, " w"]
+
+    def of(self, weight: Tensor, bias: Tensor, other: Tensor) -> bool:
+        """Return whether these are still its parameters, and where they were."""
+        first, second, third = self.weights
+        if weight is not first or bias is not second or other is not third:
+            return False
+        return self.places == (weight.data_ptr(), bias.data_ptr(), other.data_ptr())
 
 
 class Look:
-    """Scores tokens and starts on their stand-ins, in one matrix where gate and adapter allow it.
+    """Scores a token and starts on its stand-in, in one matrix where gate and adapter allow it.
 
-    Both read the same states, and for a single token calling them costs more than their
-    arithmetic. The weights become views of the matrix, so that they are in memory once and what is
-    written to them is written to it; it is made anew when they are exchanged.
+    Both read the same states. The weights become views of the matrix, so that they are in memory
+    once and what is written to them is written to it; it is made anew when they are exchanged.
     """
 
     def __init__(self) -> None:
-        self._made: tuple[int, Tensor, Tensor] | None = None
-        self._known: tuple[Any, ...] = ()
-        self._held: list[Tensor] = []
-        """Aliases: the memory of weights that are exchanged is not given to those that come."""
+        self._here = ThreadState()
 
     def __call__(
-        self, unit: GatedUnit, states: Float[Tensor, "b t d"]
-    ) -> tuple[Float[Tensor, "b t"], Float[Tensor, "b t r"] | None]:
-        """Return scores, and what the adapter's first matrix makes of the tokens, or None.
+        self, unit: GatedUnit, states: Float[Tensor, "1 1 d"]
+    ) -> tuple[Float[Tensor, "*n"], Float[Tensor, " r"] | None]:
+        """Return a score, and what the adapter's first matrix makes of the token, or None.
+
+        The second is multiplied by ``SCALE``, and overwritten when this thread looks again.
 
         Parameters
         ----------
         unit
             Whose gate and adapter.
         states
-            Normalised hidden states.
+            Normalised hidden state.
         """
         # The dictionaries are asked, since attributes of modules are slow to look up.
         gate: Any = unit._modules["gate"]
-        first = self._first(gate, unit._modules["adapter"]) if type(gate) is Gate else None
-        if first is None:
+        joined = self._joined(gate, unit._modules["adapter"]) if type(gate) is Gate else None
+        if joined is None:
             score: Tensor = gate(states)
             return score, None
+        state = states.view(-1)
+        matrix, hidden, active = joined.matrix, joined.hidden, joined.active
+        state = state if state.dtype is matrix.dtype else state.to(matrix.dtype)
+        # ``F.gelu`` asks a library that takes longer to start than to compute so few: it is
+        # x (1 + erf(x / sqrt(2))) / 2. All is divided by sqrt(2) here, and multiplied at the end.
+        torch.addmv(joined.bias, matrix, state, beta=SCALE, alpha=SCALE, out=joined.made)
+        torch.erf(hidden, out=active)
+        torch.addcmul(hidden, hidden, active, out=active)
         up = gate._modules["up"]._parameters
-        width, matrix, bias = first
-        states = states if states.dtype is matrix.dtype else states.to(matrix.dtype)
-        if states.numel() == states.shape[-1]:
-            made = torch.addmv(bias, matrix, states.view(-1))
-            # ``F.gelu`` asks a library that takes longer to start than to compute so few. The half
-            # in it is left to the last matrix.
-            hidden = made[:width]
-            hidden = torch.addcmul(hidden, hidden, torch.erf(hidden * ROOT_OF_HALF))
-            found = torch.addmv(up["bias"], up["weight"], hidden, alpha=0.5)
-            return found.view(1, 1), made[width:].view(1, 1, -1)
-        made = F.linear(states, matrix, bias)
-        hidden = F.gelu(made[..., :width])
-        found = F.linear(hidden, up["weight"], up["bias"]).squeeze(-1)
-        return found, made[..., width:]
+        return torch.addmv(up["bias"], up["weight"], active, alpha=0.5 / SCALE), joined.low
 
-    def _first(self, gate: Any, adapter: Any) -> tuple[int, Tensor, Tensor] | None:
-        """Return how many rows are the gate's, the matrix of both, and its bias.
+    def _joined(self, gate: Any, adapter: Any) -> _Joined | None:
+        """Return the first matrices of both as one; None where they cannot be.
 
-        None where they cannot be one: they learn, or are numbers of two formats.
+        They may learn, be numbers of two formats, or be on another device than a CPU, where what
+        is called does not wait.
         """
+        if torch.is_grad_enabled():
+            return None
         own = gate._modules["down"]._parameters
         weight, bias = own["weight"], own["bias"]
         other = adapter._modules["down"]._parameters["weight"]
-        if torch.is_grad_enabled() and (weight.requires_grad or other.requires_grad):
+        known: _Joined | None = getattr(self._here, "joined", None)
+        if known is not None and known.of(weight, bias, other):
+            return known
+        if weight.dtype != other.dtype or weight.device.type != "cpu":
             return None
-        if weight.dtype != other.dtype:
-            return None
-        if self._made is None or weights_identity(weight, bias, other) != self._known:
-            with torch.inference_mode(False), torch.no_grad():
-                self._made = len(weight), _joined(weight, other), _padded(bias, len(other))
-                self._held = [each.detach() for each in (weight, bias, other)]
-            self._known = weights_identity(weight, bias, other)
-        return self._made
+        with torch.inference_mode(False), torch.no_grad():
+            self._here.joined = made = _join(weight, bias, other)
+        return made
+
+
+def _join(weight: Tensor, bias: Tensor, other: Tensor) -> _Joined:
+    """Make the parameters views of one matrix and its bias, unless they are already."""
+    matrix, longer = _joined(weight, other), _padded(bias, len(other))
+    made, width = torch.empty_like(longer), len(weight)
+    return _Joined(
+        weights=(weight, bias, other),
+        places=(weight.data_ptr(), bias.data_ptr(), other.data_ptr()),
+        matrix=matrix,
+        bias=longer,
+        made=made,
+        hidden=made[:width],
+        low=made[width:],
+        active=torch.empty_like(made[:width]),
+    )
 
 
 def _joined(first: Tensor, second: Tensor) -> Tensor:
@@ -110,23 +149,13 @@ def _padded(bias: Tensor, more: int) -> Tensor:
 
 
 def stand_in(
-    unit: GatedUnit,
-    states: Float[Tensor, "b t d"],
-    low: Float[Tensor, "b t r"] | None,
-    *,
-    at: Int[Tensor, " n"] | None = None,
-) -> Float[Tensor, "*n d"]:
-    """Return what stands in for a unit, from states or from what the first matrix made of them.
-
-    ``at`` are the tokens it is wanted for, as places among those of all texts; None: all.
-    """
-    given = states if low is None else low
-    if at is not None:
-        given = given.flatten(0, 1).index_select(0, at)
-    if low is None:
-        made: Tensor = unit.adapter(given)
-        return made
+    unit: GatedUnit, states: Float[Tensor, "1 1 d"], low: Float[Tensor, " r"] | None
+) -> Float[Tensor, "1 1 d"]:
+    """Return what stands in for a unit, from the state or from what the first matrix made of it."""
     adapter: Any = unit._modules["adapter"]
+    if low is None:
+        made: Tensor = adapter(states)
+        return made
     up = adapter._modules["up"]._parameters
-    made = F.linear(given, up["weight"], up["bias"])
+    made = torch.addmv(up["bias"], up["weight"], low, alpha=1 / SCALE).view(1, 1, -1)
     return made if made.dtype is states.dtype else made.to(states.dtype)

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look, stand_in
-from skipviz.families.gated.modules import GatedUnit
+from skipviz.families.gated.modules import Decide, GatedUnit
 from skipviz.families.llama import cache_given
 
 
@@ -69,12 +69,20 @@ def one_token(
     """
     score, low = look(unit, states)
     parts = unit._modules
-    execute = bool(parts["decide"](score))  # type: ignore[misc]
+    execute = _decided(parts["decide"], score)
     own: Any = parts["unit"]
     if unit.kind == "mlp":
         return own(states) if execute else stand_in(unit, states, low)
     read = _read(own, states, turns, held, execute=execute, **given)
     return (stand_in(unit, states, low) if read is None else read), None
+
+
+def _decided(decide: Any, score: Float[Tensor, "*n"]) -> bool:
+    """Return whether a unit executes; the module is called where a hook listens or forces."""
+    if type(decide) is Decide and not decide._forward_hooks and not decide._forward_pre_hooks:
+        threshold: Any = decide._buffers["threshold"]
+        return bool(score > threshold)
+    return bool(decide(score.view(1, 1)))
 
 
 def _read(
