@@ -8,6 +8,8 @@ import polars as pl
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from skipviz import plots
+from skipviz.plots.lenses.traced import traced_lenses
 from skipviz.tables import csv_text
 from skipviz.traces import Trace
 
@@ -52,3 +54,14 @@ def trace_file(trace: Trace) -> bytes:
     buffer = io.BytesIO()
     trace.save(buffer)
     return buffer.getvalue()
+
+
+def trace_figure(trace: Trace, tokens: int) -> bytes:
+    """Return the text and the map of a trace's first tokens as one page of HTML.
+
+    The text is coloured on the scale that the canvas opens with.
+    """
+    layers_used, *_ = traced_lenses(trace)
+    text = plots.token_html(trace, ends=layers_used.stretched(), limit=tokens)
+    drawn = plots.layer_map(trace, count=tokens).to_html(full_html=False, include_plotlyjs=True)
+    return f"<!doctype html><meta charset='utf-8'>{text}{drawn}".encode()

@@ -10,7 +10,7 @@ import streamlit as st
 from skipviz import plots
 from skipviz.analysis.flops import cost_summary
 from skipviz.analysis.tokens.text_classes import predicted_classes
-from skipviz.app.components.downloads import csv_buttons, trace_csv, trace_file
+from skipviz.app.components.downloads import csv_buttons, trace_csv, trace_figure, trace_file
 from skipviz.app.components.key_figures import key_figures, said_or_unknown
 from skipviz.app.components.notebook_cell import FROM_TRACE, TRACE_FILE, notebook_cells
 from skipviz.app.components.plain_text import plain
@@ -137,19 +137,11 @@ def _downloads(trace: Trace) -> None:
         trace.to_long().write_parquet(buffer)
         return buffer.getvalue()
 
-    def figure() -> bytes:
-        chart = plots.layer_map(trace, count=FIGURE_TOKENS)
-        page = (
-            f"<!doctype html><meta charset='utf-8'>{plots.token_html(trace, limit=FIGURE_TOKENS)}"
-            f"{chart.to_html(full_html=False, include_plotlyjs=True)}"
-        )
-        return page.encode("utf-8")
-
     kinds = [
         ("Decisions (CSV)", lambda: trace_csv(trace), "decisions.csv", "text/csv"),
         ("Decisions (Parquet)", parquet, "decisions.parquet", "application/octet-stream"),
         ("Trace", lambda: trace_file(trace), TRACE_FILE, "application/octet-stream"),
-        (FIGURE, figure, "skip-paths.html", "text/html"),
+        (FIGURE, lambda: trace_figure(trace, FIGURE_TOKENS), "skip-paths.html", "text/html"),
     ]
     most = f"The first {FIGURE_TOKENS:,} tokens." if len(trace) > FIGURE_TOKENS else None
     for column, (label, make, name, mime) in zip(st.columns(len(kinds)), kinds, strict=True):
