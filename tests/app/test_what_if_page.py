@@ -9,7 +9,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import skipviz
+from skipviz.analysis.flops import realised_budget
 from skipviz.app.views.what_if_page import DECIDED_BY, _Controls, _toggle
+from skipviz.experiments.counterfactuals.text_frontier import frontier_budgets
 from skipviz.plots.lenses.lens import Lens
 from skipviz.readings.counterfactual import what_if_reading
 from tests import tiny
@@ -109,6 +111,8 @@ def test_a_token_is_forced_a_threshold_moved_a_budget_met_and_all_taken_back(
     assert "no answer yet" not in said(page)
     page.button_group(key="what if gates").set_value("A budget").run(timeout=PATIENCE)
     budget = page.select_slider(key="what if budget").value
+    came_to = realised_budget(trace)  # the first question is what skipping a little more costs
+    assert budget == max(each for each in frontier_budgets(trace) if each < came_to - 0.01)
     met = what_if_reading(skipviz.what_if(model, trace, budget=float(budget)))
     until(page, lambda: met in said(page))
     page.button(key="try text frontier").click().run(timeout=PATIENCE)

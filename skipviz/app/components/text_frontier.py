@@ -9,6 +9,7 @@ import streamlit as st
 
 from skipviz import plots
 from skipviz.analysis.counterfactual import WhatIf
+from skipviz.analysis.flops import realised_budget
 from skipviz.app.components.run_button import jobs, tried
 from skipviz.app.jobs import Request
 from skipviz.app.state import state
@@ -21,6 +22,8 @@ from skipviz.readings.glossary import GLOSSARY
 from skipviz.traces import Trace
 
 FRONTIER_RUN = "text frontier"
+NEAR = 0.01
+"""A budget this much below what the text came to is none that a question is worth."""
 
 
 def choose_budget(request: Request, traced: Trace, *, latest: WhatIf | None) -> float:
@@ -34,9 +37,10 @@ def choose_budget(request: Request, traced: Trace, *, latest: WhatIf | None) -> 
         The answer to mark on the frontier.
     """
     budgets = frontier_budgets(traced)
+    came_to = realised_budget(traced)
+    less = max((each for each in budgets if each < came_to - NEAR), default=budgets[0])
     chosen = st.select_slider(
-        "Budget that this text is to come to", budgets, value=budgets[len(budgets) // 2],
-        key="what if budget",
+        "Budget that this text is to come to", budgets, value=less, key="what if budget",
         help=f"{GLOSSARY['budget']} One threshold for all sites is set on this text.",
     )  # fmt: skip
     points: list[dict[str, Any]] = jobs().made(f"frontier points {request.key}", list)
