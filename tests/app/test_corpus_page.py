@@ -82,10 +82,22 @@ def test_tokens_are_found_by_their_cluster(root: Path) -> None:
     assert page.dataframe[0].value["left"].tolist()
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_no_corpus_is_served_samples_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CORPORA, raising=False)
     page = AppTest.from_function(corpora).run(timeout=60)
     assert "No corpus is served" in page.info[0].value
+    assert page.selectbox("corpus").options == ["sample-0.65", "sample-0.8"]
+    assert any("policy learned, budget 0.65." in each.value for each in page.caption)
+    page.selectbox("corpus_by").select("domain").run(timeout=60)
+    assert set(page.dataframe[0].value["domain"]) == {"Python", "glossary"}
+    page.segmented_control("corpus_view").set_value("Compare").run(timeout=60)
+    page.button("corpus_compare").click().run(timeout=60)
+    assert not page.exception
+    assert not page.error
+    assert page.dataframe[0].value["documents"].min() == 44
+
+
+def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(CORPORA, str(tmp_path / "none"))
     page = AppTest.from_function(corpora).run(timeout=60)
     assert "is not a folder" in page.error[0].value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.resources import files
 from pathlib import Path
 
 import streamlit as st
@@ -13,6 +14,9 @@ from skipviz.app.views.corpus_page.over_all import over_all
 from skipviz.app.views.corpus_page.searching import search_corpus
 from skipviz.corpus.reading.root import CORPORA, corpus_root, datasets_in, open_below
 from skipviz.errors import SkipvizError
+
+SAMPLE_CORPORA = Path(str(files("skipviz.app"))) / "samples" / "corpora"
+"""Written by ``python docs/make_sample_corpora.py``."""
 
 
 def page() -> None:
@@ -26,11 +30,12 @@ def page() -> None:
         names = [] if root is None else datasets_in(root)
         if root is None or not names:
             st.info(
-                "No corpus is served. Run `skipviz corpus run texts/ --out corpora/mine`, and "
-                f"start skipviz with the environment variable {CORPORA} set to the folder "
-                "`corpora`."
+                "No corpus is served, so here is a sample: terms of the glossary and beginnings of "
+                "Python files, traced at two budgets. For texts of your own, run "
+                "`skipviz corpus run texts/ --out corpora/mine`, and start skipviz with the "
+                f"environment variable {CORPORA} set to the folder `corpora`."
             )
-            return
+            root, names = SAMPLE_CORPORA, datasets_in(SAMPLE_CORPORA)
         name = st.selectbox("Corpus", names, key="corpus")
         _asked(root, names, str(name))
     except SkipvizError as error:
@@ -40,10 +45,11 @@ def page() -> None:
 def _asked(root: Path, names: list[str], name: str) -> None:
     corpus = open_below(root, name)
     run = corpus.run.row(0, named=True)
+    budget = "" if run["budget"] is None else f", budget {run['budget']:g}"
     st.caption(
         plain(
             f"{corpus.document_count:,} documents, {len(corpus):,} tokens, {corpus.sites.height} "
-            f"sites. Model {run['model']}, policy {run['policy']}."
+            f"sites. Model {run['model']}, policy {run['policy']}{budget}."
         )
         + ("" if corpus.complete else " The run has not ended: parts that are complete are shown.")
     )
