@@ -70,6 +70,19 @@ def planted(seed: int, *, tokens: int = 800) -> pl.DataFrame:
     ).with_columns(log_frequency=pl.when(pl.col("token") % 3 > 0).then("log_frequency"))
 
 
+def test_what_differs_between_texts_alone_is_not_found_within_them() -> None:
+    table = planted(0).with_columns(sequence=pl.col("token") // 100)
+    noise = np.random.default_rng(1).standard_normal(table.height)
+    table = table.with_columns(
+        layers_used=20.0 * pl.col("sequence") + noise,
+        entropy=20.0 * pl.col("sequence") + pl.col("entropy"),
+    )
+    found = depth_against_difficulty(table, permutations=99)
+    row = found.row(by_predicate=pl.col("measure") == "entropy", named=True)
+    assert abs(row["r"]) < 0.1
+    assert np.corrcoef(table["layers_used"], table["entropy"])[0, 1] > 0.99
+
+
 def test_what_depth_follows_is_found_and_what_it_does_not_is_not() -> None:
     found = [
         depth_against_difficulty(planted(seed), permutations=99, seed=seed) for seed in range(10)
