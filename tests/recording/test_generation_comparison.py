@@ -27,7 +27,10 @@ def test_it_finds_where_two_texts_part(gated: skipviz.SkipModel, dense: skipviz.
     assert rows[1]["layers_used"] == 6
     written = one.trace.tokens.filter(phase="decode")
     assert rows[0]["layers_used"] == pytest.approx(written["layers_used"].mean())
+    prompt = one.trace.tokens.filter(phase="prefill")
+    assert rows[0]["prompt_layers_used"] == pytest.approx(prompt["layers_used"].mean())
     assert rows[0]["tokens_per_second"] == one.tokens_per_second
+    assert rows[0]["seconds_to_first"] == one.seconds_to_first
 
 
 def test_equal_texts_do_not_part(gated: skipviz.SkipModel) -> None:
