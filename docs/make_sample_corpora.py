@@ -2,7 +2,7 @@
 
 python docs/make_sample_corpora.py
 
-Their documents are the terms of the glossary and beginnings of skipviz's own files, traced by
+Their documents are the terms of the glossary and parts of skipviz's own files, traced by
 smollm2-gated at two budgets.
 """
 

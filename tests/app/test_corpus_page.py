@@ -90,7 +90,7 @@ def test_where_no_corpus_is_served_samples_answer(monkeypatch: pytest.MonkeyPatc
     assert any("policy learned, budget 0.65." in each.value for each in page.caption)
     page.selectbox("corpus_by").select("domain").run(timeout=60)
     assert set(page.dataframe[0].value["domain"]) == {"Python", "glossary"}
-    page.segmented_control("corpus_view").set_value("Compare").run(timeout=60)
+    page.button_group(key="corpus_view").set_value("Compare").run(timeout=60)
     page.button("corpus_compare").click().run(timeout=60)
     assert not page.exception
     assert not page.error

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +13,7 @@ import pytest
 import torch
 
 import skipviz
-from skipviz.families.gated import gathered
+from skipviz.families.gated import gathered, looking
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 from skipviz.families.gated.one_token import Turns
 from skipviz.models.runtimes import TRIED_LENGTH, _logits, spread_apart
@@ -208,6 +211,99 @@ def test_scores_that_are_kept_of_a_token_are_not_written_over_by_the_next() -> N
     before.remove()
     assert len(kept) == 2
     assert kept[0].item() != kept[1].item()
+
+
+@torch.no_grad()
+def test_a_hook_that_runs_the_model_again_changes_nothing() -> None:
+    masked, fast = both("Llama")
+    logits = []
+    for handle in (masked, fast):
+        unit = handle.model.model.layers[2].self_attn
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        inside: list[bool] = []
+
+        def again(*_: Any, model: Any = handle.model, inside: list[bool] = inside) -> None:
+            if not inside:
+                inside.append(True)
+                model(torch.tensor([[3]]))
+
+        for module in (unit.decide, unit.unit.v_proj, handle.model.model.layers[3].mlp.decide):
+            inside.clear()
+            hook = module.register_forward_hook(again)
+            out = handle.model(torch.tensor([[8]]), past_key_values=out.past_key_values)
+            hook.remove()
+            assert inside
+            logits.append(out.logits)
+    for first, second in zip(logits[:3], logits[3:], strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("part", ["gate", "gate.up", "adapter"])
+@torch.no_grad()
+def test_hooks_that_change_what_gates_and_adapters_make_are_obeyed(part: str) -> None:
+    logits = []
+    for handle in both("Llama"):
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        out = handle.model(torch.tensor([[8]]), past_key_values=out.past_key_values)
+        for _, _, unit in gated_units(handle.model):
+            unit.get_submodule(part).register_forward_hook(lambda *given: -2.0 * given[2])
+        out = handle.model(torch.tensor([[9]]), past_key_values=out.past_key_values)
+        logits.append(out.logits)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_threads_that_join_the_same_weights_at_once_see_what_is_written_to_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _, fast = both("Llama")
+    model = copy.deepcopy(fast.model)  # whose weights nobody has joined
+    unit = model.model.layers[2].mlp
+    state = torch.randn(1, 1, model.config.hidden_size)
+    both_there = threading.Barrier(2)
+
+    def slow(honest: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any) -> Any:
+            made = honest(*given)
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both_there.wait(0.2)  # while one joins, the other never comes
+            both_there.reset()
+            return made
+
+        return call
+
+    for place, name in ((torch, "cat"), (looking, "_padded")):
+        monkeypatch.setattr(place, name, slow(getattr(place, name)))
+    looks = looking.Look()
+    written = threading.Event()
+    scores = []
+
+    def look() -> None:
+        with torch.no_grad():
+            looks(unit, state)
+            both_seen.wait()
+            written.wait()
+            scores.append(looks(unit, state)[0])
+
+    both_seen = threading.Barrier(3)
+    threads = [threading.Thread(target=look) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    both_seen.wait(30)
+    unit.gate.down.weight.mul_(-3.0)
+    written.set()
+    for thread in threads:
+        thread.join()
+    for score in scores:
+        torch.testing.assert_close(score.view(1, 1), unit.gate(state), atol=1e-5, rtol=1e-5)
+
+
+def test_autocast_runs_gathered_as_it_does_masked() -> None:
+    masked, fast = both("Llama")
+    ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        logits = [handle.model(ids).logits.float() for handle in (masked, fast)]
+    assert spread_apart(logits[0][0], logits[1][0]) < 0.25
 
 
 def test_parts_say_how_they_run() -> None:

@@ -23,7 +23,7 @@ from skipviz.traces import Trace
 
 FRONTIER_RUN = "text frontier"
 NEAR = 0.01
-"""A budget this much below what the text came to is none that a question is worth."""
+"""A budget that is nearer to what the text came to is not worth a question."""
 
 
 def choose_budget(request: Request, traced: Trace, *, latest: WhatIf | None) -> float:

@@ -64,7 +64,7 @@ class GatedUnits(ABC):
                 sink.on_gate(
                     site,
                     score=score.detach() if score.requires_grad else score,
-                    threshold=decide._buffers["threshold"],  # attributes of modules are slow
+                    threshold=decide.threshold,
                     ran=executed,
                     forced=forced_now(decide),
                 )

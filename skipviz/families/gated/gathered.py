@@ -65,21 +65,21 @@ class Gathering:
             result = unit.unit(states, **given)
             output = (result[0] if attends else result).flatten(0, 1)
         else:
-            output = torch.empty_like(rows)
             if attends:
                 ran = attention_of(unit.unit, states, execute, executing, **given)
             else:
                 ran = None
                 if len(executing):
                     ran = rows_through(unit.unit, rows.index_select(0, executing))
+            output = torch.empty_like(rows)
             if ran is not None:
-                output = output.index_copy_(0, executing, ran)
+                output = output.to(ran.dtype).index_copy_(0, executing, ran)  # autocast has its own
         if len(executing) < len(rows):
             skipped = (~execute).flatten().nonzero().squeeze(1)
             made = rows_through(unit.adapter, rows.index_select(0, skipped))
             # What a unit returned is not written to: somebody may have kept it.
             put = output.index_copy if whole else output.index_copy_
-            output = put(0, skipped, made)
+            output = put(0, skipped, made.to(output.dtype))
         output = output.view(states.shape)
         return (output, None) if attends else output
 

@@ -1,13 +1,15 @@
 """What the gathered runtime makes first of a token that runs alone: its score, half its stand-in.
 
 The weights of a unit are megabytes, and when they have been read there is little of Python left in
-the processor's caches: each call takes several times as long as in a loop of its own. So there are
-few of them, on tensors that are made once.
+the processor's caches: each call takes several times as long as in a loop of its own. So few calls
+are made, on tensors that are kept.
 """
 
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +22,10 @@ from skipviz.families.gated.modules import Gate, GatedUnit
 from skipviz.families.thread_state import ThreadState
 
 SCALE = math.sqrt(0.5)
+"""What the first matrix makes is multiplied by this, as GELU wants it."""
+
+_JOINING = threading.Lock()
+"""Handles share weights, and each thread joins them for itself."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,6 +36,8 @@ class _Joined:
     """Parameters that are views of the matrix and its bias: of the gate, its bias, the adapter."""
     places: tuple[int, int, int]
     """Where in memory they are."""
+    hooks: tuple[Mapping[int, Any], ...]
+    """Those on the gate, the adapter and their parts, which are called only as modules."""
     matrix: Float[Tensor, "m d"]
     bias: Float[Tensor, " m"]
     made: Float[Tensor, " m"]
@@ -38,7 +46,7 @@ class _Joined:
     active: Float[Tensor, " w"]
 
     def of(self, weight: Tensor, bias: Tensor, other: Tensor) -> bool:
-        """Return whether these are still its parameters, and where they were."""
+        """Return whether these are its parameters, and still where they were."""
         first, second, third = self.weights
         if weight is not first or bias is not second or other is not third:
             return False
@@ -60,7 +68,7 @@ class Look:
     ) -> tuple[Float[Tensor, "*n"], Float[Tensor, " r"] | None]:
         """Return a score, and what the adapter's first matrix makes of the token, or None.
 
-        The second is multiplied by ``SCALE``, and overwritten when this thread looks again.
+        The second is multiplied by ``SCALE``, and written over when this thread looks again.
 
         Parameters
         ----------
@@ -73,24 +81,26 @@ class Look:
         gate: Any = unit._modules["gate"]
         joined = self._joined(gate, unit._modules["adapter"]) if type(gate) is Gate else None
         if joined is None:
-            score: Tensor = gate(states)
-            return score, None
+            return gate(states), None
         state = states.view(-1)
         matrix, hidden, active = joined.matrix, joined.hidden, joined.active
         state = state if state.dtype is matrix.dtype else state.to(matrix.dtype)
         # ``F.gelu`` asks a library that takes longer to start than to compute so few: it is
         # x (1 + erf(x / sqrt(2))) / 2. All is divided by sqrt(2) here, and multiplied at the end.
-        torch.addmv(joined.bias, matrix, state, beta=SCALE, alpha=SCALE, out=joined.made)
+        try:
+            torch.addmv(joined.bias, matrix, state, beta=SCALE, alpha=SCALE, out=joined.made)
+        except NotImplementedError:  # derivatives go forward with the states
+            return gate(states), None
         torch.erf(hidden, out=active)
         torch.addcmul(hidden, hidden, active, out=active)
         up = gate._modules["up"]._parameters
         return torch.addmv(up["bias"], up["weight"], active, alpha=0.5 / SCALE), joined.low
 
     def _joined(self, gate: Any, adapter: Any) -> _Joined | None:
-        """Return the first matrices of both as one; None where they cannot be.
+        """Return the first matrices of both as one, or None where modules are to be called.
 
-        They may learn, be numbers of two formats, or be on another device than a CPU, where what
-        is called does not wait.
+        That is where gradients are enabled, hooks are on them, they are numbers of two formats or
+        made in inference mode, or on another device than a CPU, where what is called does not wait.
         """
         if torch.is_grad_enabled():
             return None
@@ -98,22 +108,25 @@ class Look:
         weight, bias = own["weight"], own["bias"]
         other = adapter._modules["down"]._parameters["weight"]
         known: _Joined | None = getattr(self._here, "joined", None)
-        if known is not None and known.of(weight, bias, other):
-            return known
-        if weight.dtype != other.dtype or weight.device.type != "cpu":
-            return None
-        with torch.inference_mode(False), torch.no_grad():
-            self._here.joined = made = _join(weight, bias, other)
-        return made
+        if known is None or not known.of(weight, bias, other):
+            same = weight.dtype == other.dtype and weight.device.type == "cpu"
+            if not same or any(each.is_inference() for each in (weight, bias, other)):
+                return None
+            with _JOINING, torch.inference_mode(False), torch.no_grad():
+                self._here.joined = known = _join(gate, adapter)
+        return None if any(known.hooks) else known
 
 
-def _join(weight: Tensor, bias: Tensor, other: Tensor) -> _Joined:
+def _join(gate: Any, adapter: Any) -> _Joined:
     """Make the parameters views of one matrix and its bias, unless they are already."""
+    weight, bias, other = gate.down.weight, gate.down.bias, adapter.down.weight
     matrix, longer = _joined(weight, other), _padded(bias, len(other))
     made, width = torch.empty_like(longer), len(weight)
+    parts = [part for each in (gate, adapter) for part in each.modules()]
     return _Joined(
         weights=(weight, bias, other),
         places=(weight.data_ptr(), bias.data_ptr(), other.data_ptr()),
+        hooks=tuple(on for each in parts for on in (each._forward_hooks, each._forward_pre_hooks)),
         matrix=matrix,
         bias=longer,
         made=made,

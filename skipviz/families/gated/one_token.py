@@ -69,20 +69,29 @@ def one_token(
     """
     score, low = look(unit, states)
     parts = unit._modules
-    execute = _decided(parts["decide"], score)
+    decide: Any = parts["decide"]
+    if _is_heard(decide):
+        low = None if low is None else low.clone()  # who listens may run the model again
+        execute = bool(decide(score.view(1, 1)))
+    else:
+        execute = bool(score > decide._buffers["threshold"])
+    instead = None if execute else stand_in(unit, states, low)
     own: Any = parts["unit"]
     if unit.kind == "mlp":
-        return own(states) if execute else stand_in(unit, states, low)
+        return own(states) if instead is None else instead
     read = _read(own, states, turns, held, execute=execute, **given)
-    return (stand_in(unit, states, low) if read is None else read), None
+    return (read if instead is None else instead), None
 
 
-def _decided(decide: Any, score: Float[Tensor, "*n"]) -> bool:
-    """Return whether a unit executes; the module is called where a hook listens or forces."""
-    if type(decide) is Decide and not decide._forward_hooks and not decide._forward_pre_hooks:
-        threshold: Any = decide._buffers["threshold"]
-        return bool(score > threshold)
-    return bool(decide(score.view(1, 1)))
+def _is_heard(decide: Any) -> bool:
+    """Return whether a decision is more than to compare: hooks listen or force, or it is new."""
+    return (
+        type(decide) is not Decide
+        or bool(decide._forward_hooks)
+        or bool(decide._forward_pre_hooks)
+        or "threshold" not in decide._buffers
+        or "forward" in vars(decide)
+    )
 
 
 def _read(

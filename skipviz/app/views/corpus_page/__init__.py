@@ -30,7 +30,7 @@ def page() -> None:
         names = [] if root is None else datasets_in(root)
         if root is None or not names:
             st.info(
-                "No corpus is served, so here is a sample: terms of the glossary and beginnings of "
+                "No corpus is served, so here are two samples: terms of the glossary and parts of "
                 "Python files, traced at two budgets. For texts of your own, run "
                 "`skipviz corpus run texts/ --out corpora/mine`, and start skipviz with the "
                 f"environment variable {CORPORA} set to the folder `corpora`."

@@ -20,10 +20,7 @@ from skipviz.readings.corpora.answers import corpus_rates_reading
 from skipviz.readings.tokens.word_lists import KINDS_ARE_ENGLISH
 
 ALL_TOKENS = "all tokens"
-CORPUS_FOLDER = (
-    "A corpus is the folder of its name, which `skipviz corpus run` wrote; samples are in the "
-    "package, in `skipviz/app/samples/corpora`."
-)
+CORPUS_FOLDER = "A corpus is the folder of its name, which `skipviz corpus run` wrote."
 
 INTERVAL_COLUMNS = {
     "low": st.column_config.NumberColumn("95% from"),
