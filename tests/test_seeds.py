@@ -47,7 +47,7 @@ def test_commands_name_the_range(command: tuple[str, ...]) -> None:
     for seed in ("-1", str(2**32)):
         outcome = run(*command, "--seed", seed)
         assert outcome.exit_code == 2
-        assert "Invalid value for '--seed': Input should be" in outcome.output
+        assert "Invalid value for '--seed'" in outcome.output
 
 
 def test_a_name_that_none_can_have_is_refused(tmp_path: Path) -> None:

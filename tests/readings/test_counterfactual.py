@@ -66,7 +66,7 @@ def test_the_table_of_changes_and_the_figures() -> None:
     assert found.changed.select("token", "site", "asked").rows() == [
         (0, 0, True), (0, 1, False), (0, 2, False), (0, 3, False)
     ]  # fmt: skip
-    assert (found.changed["executed"] == (TRACE.matrix("exec_count")[0, :4] == 0)).all()
+    assert (found.changed["executed"].to_numpy() == (TRACE.matrix("exec_count")[0, :4] == 0)).all()
     row = found.tokens.row(0, named=True)
     assert (row["asked"], row["downstream"]) == (1, 3)
     assert row["nll_change"] == pytest.approx(0.5, abs=1e-5)

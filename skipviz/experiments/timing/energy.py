@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -45,14 +46,16 @@ def energy_meter(device: torch.device) -> Any:
         If the hardware lets nothing be read.
     """
     try:
-        from zeus.monitor import ZeusMonitor
+        with contextlib.redirect_stdout(None):  # it says which drivers it did not find
+            from zeus.monitor import ZeusMonitor
     except ImportError as error:
         raise MissingExtraError(
             "Measuring energy needs the package zeus: pip install 'skipviz[energy]'."
         ) from error
     gpus = [device.index or 0] if device.type == "cuda" else []
     try:
-        monitor = ZeusMonitor(gpu_indices=gpus)
+        with contextlib.redirect_stdout(None):
+            monitor = ZeusMonitor(gpu_indices=gpus)
     except Exception as error:  # whatever drivers make of a machine without counters
         raise ModelError(
             f"No energy can be read here ({type(error).__name__}: {error!s:.120})."
