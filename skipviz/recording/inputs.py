@@ -14,7 +14,7 @@ from skipviz.families.powers import traits_of
 from skipviz.models import SkipModel
 from skipviz.recording.build import whole_characters
 from skipviz.text.documents import Document, as_documents
-from skipviz.text.spans import Encoding, encode
+from skipviz.text.spans import TOKENIZING, Encoding, encode
 
 Message = Mapping[str, str]
 
@@ -100,7 +100,11 @@ def _encoded_document(
 def adds_bos(tokenizer: Any) -> bool:
     """Return whether a tokenizer puts a begin-of-sequence token before a text by itself."""
     begin = getattr(tokenizer, "bos_token_id", None)
-    return begin is not None and tokenizer("a")["input_ids"][:1] == [begin]
+    if begin is None:
+        return False
+    with TOKENIZING:
+        ids: list[int] = tokenizer("a")["input_ids"]
+    return ids[:1] == [begin]
 
 
 def _with_bos(tokenizer: Any, encoding: Encoding) -> Encoding:
@@ -145,9 +149,10 @@ def _conversation(
     typed = {chr(place): name for place, name in _stand_ins(tokenizer, said)}
     written = [{key: _replaced(value, typed) for key, value in each.items()} for each in messages]
     try:
-        made = tokenizer.apply_chat_template(
-            written, tokenize=not typed, return_dict=False, add_generation_prompt=answer
-        )
+        with TOKENIZING:
+            made = tokenizer.apply_chat_template(
+                written, tokenize=not typed, return_dict=False, add_generation_prompt=answer
+            )
     except Exception as error:  # whatever a template makes of messages
         raise InputError(
             f"The chat template of {model.name} cannot write these messages ({error!s:.200}). Give "

@@ -6,6 +6,7 @@ Such tokens form one *span*: the spans of a text, one after the other, are the t
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,10 @@ import numpy as np
 
 from skipviz.arrays import Ints
 from skipviz.errors import InputError
+
+TOKENIZING = threading.Lock()
+"""One thread calls a tokenizer at a time: calls of transformers 5.0 set its options, which fails
+while another thread uses it."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +66,16 @@ def encode(tokenizer: Any, text: str, *, around: bool = False) -> Encoding:
             f"{type(tokenizer).__name__} does not say which characters a token stands for. Use a "
             "fast tokenizer: a model folder with a tokenizer.json gives one."
         )
-    encoded = tokenizer(
-        text,
-        add_special_tokens=around,
-        split_special_tokens=True,
-        return_offsets_mapping=True,
-        return_attention_mask=False,
-        # It would warn of texts beyond the context, which are run in windows.
-        verbose=False,
-    )
+    with TOKENIZING:
+        encoded = tokenizer(
+            text,
+            add_special_tokens=around,
+            split_special_tokens=True,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            # It would warn of texts beyond the context, which are run in windows.
+            verbose=False,
+        )
     if not encoded["input_ids"]:
         raise InputError("The tokenizer finds no token in the text. Give a text with words in it.")
     start, end = np.array(encoded["offset_mapping"], dtype=np.int64).T.copy()
