@@ -133,7 +133,10 @@ def profiled(
         with torch.inference_mode():
             for _ in range(rounds):
                 for text in texts:
-                    with _watched(handle, parts["prefill"]), parts["prefill"].running():
+                    with (
+                        _watched(handle, parts["prefill"], alone=False),
+                        parts["prefill"].running(),
+                    ):
                         prefill(handle.model, text.ids, cache=False)
                     decoded += _decode(handle, text, parts["decode"])
                     meter.advance()
@@ -149,7 +152,7 @@ def profiled(
 def _decode(handle: SkipModel, text: TimedText, parts: Parts) -> int:
     if text.decoded:
         cache = prefill(handle.model, text.ids[:, : text.start], cache=True).past_key_values
-        with _watched(handle, parts):
+        with _watched(handle, parts, alone=True):
             for place in range(text.start, text.stop):
                 with parts.running():
                     cache = decode_step(handle.model, text.ids[:, place : place + 1], cache)
@@ -157,14 +160,20 @@ def _decode(handle: SkipModel, text: TimedText, parts: Parts) -> int:
 
 
 @contextlib.contextmanager
-def _watched(handle: SkipModel, parts: Parts) -> Iterator[None]:
-    hooks, of_weights = _hooks(handle, parts)
+def _watched(handle: SkipModel, parts: Parts, *, alone: bool) -> Iterator[None]:
+    hooks, of_weights = _hooks(handle, parts, alone=alone)
     with hooked(hooks), _Functions(parts, of_weights):
         yield
 
 
-def _hooks(handle: SkipModel, parts: Parts) -> tuple[list[Hook], dict[int, str]]:
+def _hooks(handle: SkipModel, parts: Parts, *, alone: bool) -> tuple[list[Hook], dict[int, str]]:
+    """Return hooks on the parts of a model, and the weights of those that are not called.
+
+    Gathered, gates and adapters of a token that runs alone are no calls of modules, unless they
+    are hooked; what is timed is to be what runs.
+    """
     model = handle.model
+    called = not (alone and handle.runtime == "gathered")
     units = handle.family.units(model) if isinstance(handle.family, CanFlip) else []
     hooks: list[Hook] = []
     of_weights: dict[int, str] = {}
@@ -178,7 +187,8 @@ def _hooks(handle: SkipModel, parts: Parts) -> tuple[list[Hook], dict[int, str]]
         ]
         hooks += _around(unit.dense, parts, _unit_part(unit.kind == "attn"))
         for module, part in ((unit.gate, "gates"), (unit.adapter, "adapters")):
-            hooks += [before(module, _entering(parts, part)), after(module, _leaving(parts))]
+            if called:
+                hooks += [before(module, _entering(parts, part)), after(module, _leaving(parts))]
             of_weights |= {id(each): part for each in module.parameters()}
     for layer in decoder_layers(model):
         for name in UNIT_MODULES:
