@@ -218,7 +218,7 @@ class Worker:
             self._thread = threading.Thread(target=self._do, name="skipviz worker", daemon=True)
             self._thread.start()
         if lost is not None and not lost.future.done():
-            lost.fail(RuntimeError(ENDED))  # before it is stopped, of which it would say only that
+            lost.fail(RuntimeError(ENDED))  # first: told to stop, it says only that
             lost.stop.set()
 
     def _do(self) -> None:

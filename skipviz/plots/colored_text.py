@@ -127,8 +127,8 @@ def _layers_scale(trace: Trace, ends: tuple[float, float] | None) -> _Scale:
         gradient=",".join(CIVIDIS),
         ends=(low, high),
         labels=(
-            f"{low:g}" + " or fewer" * (low > fewest),
-            f"{high:g}" + " or more" * (high < most),
+            f"{low:.3g}" + " or fewer" * (low > fewest),
+            f"{high:.3g}" + " or more" * (high < most),
         ),
     )
 

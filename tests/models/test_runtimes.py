@@ -298,6 +298,19 @@ def test_threads_that_join_the_same_weights_at_once_see_what_is_written_to_them(
         torch.testing.assert_close(score.view(1, 1), unit.gate(state), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # torch's own
+@torch.no_grad()
+def test_derivatives_go_forward_through_a_token() -> None:
+    found = []
+    for handle in both("Llama"):
+        unit = handle.model.model.layers[2].mlp
+        torch.manual_seed(0)
+        state, way = torch.randn(2, 1, 1, handle.model.config.hidden_size)
+        unit.decide.threshold.fill_(1e6)  # the adapter's, which is the same in both
+        found.append(torch.func.jvp(unit, (state,), (way,)))
+    torch.testing.assert_close(*found, atol=1e-5, rtol=1e-5)
+
+
 def test_autocast_runs_gathered_as_it_does_masked() -> None:
     masked, fast = both("Llama")
     ids = torch.tensor([[5, 6, 7, 8, 9, 10, 11, 12]])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -46,7 +47,7 @@ def energy_meter(device: torch.device) -> Any:
         If the hardware lets nothing be read.
     """
     try:
-        with contextlib.redirect_stdout(None):  # it says which drivers it did not find
+        with contextlib.redirect_stdout(io.StringIO()):  # it says which drivers it lacks
             from zeus.monitor import ZeusMonitor
     except ImportError as error:
         raise MissingExtraError(
@@ -54,7 +55,7 @@ def energy_meter(device: torch.device) -> Any:
         ) from error
     gpus = [device.index or 0] if device.type == "cuda" else []
     try:
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(io.StringIO()):
             monitor = ZeusMonitor(gpu_indices=gpus)
     except Exception as error:  # whatever drivers make of a machine without counters
         raise ModelError(

@@ -71,9 +71,10 @@ class Gathering:
                 ran = None
                 if len(executing):
                     ran = rows_through(unit.unit, rows.index_select(0, executing))
-            output = torch.empty_like(rows)
+            kind = rows.dtype if ran is None else ran.dtype  # autocast has its own
+            output = torch.empty_like(rows, dtype=kind)
             if ran is not None:
-                output = output.to(ran.dtype).index_copy_(0, executing, ran)  # autocast has its own
+                output = output.index_copy_(0, executing, ran)
         if len(executing) < len(rows):
             skipped = (~execute).flatten().nonzero().squeeze(1)
             made = rows_through(unit.adapter, rows.index_select(0, skipped))

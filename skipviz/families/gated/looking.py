@@ -120,7 +120,7 @@ class Look:
 def _join(gate: Any, adapter: Any) -> _Joined:
     """Make the parameters views of one matrix and its bias, unless they are already."""
     weight, bias, other = gate.down.weight, gate.down.bias, adapter.down.weight
-    matrix, longer = _joined(weight, other), _padded(bias, len(other))
+    matrix, longer = _one_matrix(weight, other), _padded(bias, len(other))
     made, width = torch.empty_like(longer), len(weight)
     parts = [part for each in (gate, adapter) for part in each.modules()]
     return _Joined(
@@ -136,7 +136,7 @@ def _join(gate: Any, adapter: Any) -> _Joined:
     )
 
 
-def _joined(first: Tensor, second: Tensor) -> Tensor:
+def _one_matrix(first: Tensor, second: Tensor) -> Tensor:
     """Return both matrices as one; they become views of it, so that they are in memory once.
 
     Handles share weights: what another has joined is joined for this one.

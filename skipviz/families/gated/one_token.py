@@ -84,7 +84,7 @@ def one_token(
 
 
 def _is_heard(decide: Any) -> bool:
-    """Return whether a decision is more than to compare: hooks listen or force, or it is new."""
+    """Return whether the module is to be called: it has hooks, or does more than compare."""
     return (
         type(decide) is not Decide
         or bool(decide._forward_hooks)
