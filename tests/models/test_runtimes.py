@@ -252,6 +252,80 @@ def test_hooks_that_change_what_gates_and_adapters_make_are_obeyed(part: str) ->
     torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
 
 
+def hooked_to_double(module: torch.nn.Module) -> None:
+    module.register_forward_hook(lambda *given: 2.0 * given[2])
+
+
+def patched_to_double(module: torch.nn.Module) -> None:
+    honest = module.forward
+    module.forward = lambda *given: 2.0 * honest(*given)  # as libraries that place weights do
+
+
+@pytest.mark.parametrize("doubled", [hooked_to_double, patched_to_double])
+@pytest.mark.parametrize(
+    "part",
+    ["self_attn.unit.q_proj", "self_attn.unit.k_proj", "self_attn.unit.v_proj",
+     "self_attn.unit.o_proj", "mlp.unit", "mlp.unit.gate_proj", "mlp.unit.up_proj",
+     "mlp.unit.down_proj", "mlp.unit.act_fn"],
+)  # fmt: skip
+@torch.no_grad()
+def test_what_is_changed_of_a_unit_is_obeyed_for_a_single_token(
+    part: str, doubled: Callable[[torch.nn.Module], None]
+) -> None:
+    masked, fast = both("Llama")
+    logits = []
+    for handle in (masked, fast):
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        layer = handle.model.model.layers[2]
+        for unit in (layer.self_attn, layer.mlp):
+            unit.decide.threshold.fill_(-1e6)
+        for change in (lambda _: None, doubled):
+            change(layer.get_submodule(part))
+            cache = copy.deepcopy(out.past_key_values)
+            made = handle.model(torch.tensor([[8]]), past_key_values=cache)
+            logits.append(made.logits)
+    as_masked, as_gathered = logits[:2], logits[2:]
+    assert not torch.allclose(*as_masked, atol=1e-4)
+    for first, second in zip(as_masked, as_gathered, strict=True):
+        torch.testing.assert_close(first, second, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_an_mlp_of_another_kind_runs_as_it_is_written() -> None:
+    logits = []
+    for handle in both("Llama"):
+        unit = handle.model.model.layers[2].mlp
+        unit.decide.threshold.fill_(-1e6)
+
+        class Doubled(type(unit.unit)):  # type: ignore[misc]
+            def forward(self, given: torch.Tensor) -> torch.Tensor:
+                return 2.0 * super().forward(given)
+
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        unit.unit.__class__ = Doubled
+        logits.append(handle.model(torch.tensor([[8]]), past_key_values=out.past_key_values).logits)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_hook_on_all_modules_sees_those_of_a_single_token() -> None:
+    seen = []
+    for handle in both("Llama"):
+        unit = handle.model.model.layers[2].mlp
+        unit.decide.threshold.fill_(-1e6)
+        names = {module: name for name, module in unit.named_modules()}
+        called: set[str] = set()
+        hook = torch.nn.modules.module.register_module_forward_hook(
+            lambda module, *_, names=names, called=called: called.add(names.get(module, ""))
+        )
+        unit(torch.randn(1, 1, handle.model.config.hidden_size))
+        hook.remove()
+        seen.append(called)
+    assert "unit.down_proj" in seen[1]
+    assert "decide" in seen[1]
+    assert {each for each in seen[0] if each.startswith("unit")} <= seen[1]
+
+
 @torch.no_grad()
 def test_threads_that_join_the_same_weights_at_once_see_what_is_written_to_them(
     monkeypatch: pytest.MonkeyPatch,

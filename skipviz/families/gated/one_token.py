@@ -1,6 +1,7 @@
 """The gathered runtime for one token of one text, as in decoding: a unit runs or it does not.
 
-Here calls cost more than arithmetic, so that there are few of them.
+Here calls cost more than arithmetic, so that there are few of them: linear layers are computed from
+their weights, since calling a module takes as long as to call torch.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look, stand_in
 from skipviz.families.gated.modules import Decide, GatedUnit
 from skipviz.families.llama import cache_given
+
+MLPS = frozenset({"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP"})
+"""transformers' classes that make ``down(act(gate(x)) * up(x))``."""
 
 
 class Turns:
@@ -78,20 +83,15 @@ def one_token(
     instead = None if execute else stand_in(unit, states, low)
     own: Any = parts["unit"]
     if unit.kind == "mlp":
-        return own(states) if instead is None else instead
+        return _mlp(own, states) if instead is None else instead
     read = _read(own, states, turns, held, execute=execute, **given)
     return (read if instead is None else instead), None
 
 
 def _is_heard(decide: Any) -> bool:
     """Return whether the module is to be called: it has hooks, or does more than compare."""
-    return (
-        type(decide) is not Decide
-        or bool(decide._forward_hooks)
-        or bool(decide._forward_pre_hooks)
-        or "threshold" not in decide._buffers
-        or "forward" in vars(decide)
-    )
+    plain = type(decide) is Decide and "threshold" in decide._buffers
+    return not (plain and _is_plain(decide))
 
 
 def _read(
@@ -112,16 +112,18 @@ def _read(
     # Of one token, heads before tokens and tokens before heads are the same numbers in a row.
     heads = (1, -1, 1, attention.head_dim)
     turn = turns.at(position_embeddings, layer=attention.layer_idx)
-    key, value = attention.k_proj(states).view(heads), attention.v_proj(states).view(heads)
-    if "k_norm" in attention._modules:
+    parts = attention._modules
+    key = _linear(parts["k_proj"], states).view(heads)
+    value = _linear(parts["v_proj"], states).view(heads)
+    if "k_norm" in parts:
         key = attention.k_norm(key)
     key = torch.matmul(key, turn)
     if cache is not None:
         key, value = held.keep(cache, attention, key, value, more)
     if not execute:
         return None
-    query = attention.q_proj(states).view(heads)
-    if "q_norm" in attention._modules:
+    query = _linear(parts["q_proj"], states).view(heads)
+    if "q_norm" in parts:
         query = attention.q_norm(query)
     read = F.scaled_dot_product_attention(
         torch.matmul(query, turn),
@@ -131,5 +133,36 @@ def _read(
         scale=attention.scaling,
         enable_gqa=True,
     )
-    made: Tensor = attention.o_proj(read.view(1, 1, -1))
+    return _linear(parts["o_proj"], read.view(1, 1, -1))
+
+
+def _mlp(mlp: Any, states: Float[Tensor, "1 1 d"]) -> Float[Tensor, "1 1 d"]:
+    """Return what an MLP makes, part by part where it is one whose parts are known."""
+    if type(mlp).__name__ not in MLPS or not _is_plain(mlp):
+        made: Tensor = mlp(states)
+        return made
+    parts = mlp._modules
+    active = parts["act_fn"](_linear(parts["gate_proj"], states))
+    return _linear(parts["down_proj"], active * _linear(parts["up_proj"], states))
+
+
+def _linear(module: Any, states: Float[Tensor, "1 1 d"]) -> Float[Tensor, "1 1 e"]:
+    """Return what a linear layer makes; as a module only where it is more than one."""
+    if type(module) is nn.Linear and _is_plain(module):
+        own: Any = module._parameters
+        return F.linear(states, own["weight"], own["bias"])
+    made: Tensor = module(states)
     return made
+
+
+def _is_plain(module: Any) -> bool:
+    """Return whether nobody listens to a module, and it runs as its class does."""
+    own = module.__dict__
+    return not (
+        own["_forward_hooks"]
+        or own["_forward_pre_hooks"]
+        or own["_backward_hooks"]
+        or own["_backward_pre_hooks"]
+        or "forward" in own
+        or _has_any_global_hook()
+    )
