@@ -45,8 +45,8 @@ LESS_ROOM = """<style>
 [data-testid="stStatusWidgetRunningIcon"]::after {
   content: "Running …"; font-size: 0.8rem; white-space: nowrap;
 }
-.stMain *, [data-testid="stStatusWidget"], [data-testid="stStatusWidget"] * {
-  animation: none !important; transition: none !important;
+.stMain *, .stSidebar *, [data-testid="stStatusWidget"], [data-testid="stStatusWidget"] * {
+  animation: none !important; transition-duration: 0s !important;
 }
 @media (min-width: 641px) {
   [data-testid="stTopNavLink"] { padding-inline: 0.25rem; }

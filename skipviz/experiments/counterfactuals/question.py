@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from skipviz.analysis.counterfactual import decided_by
 from skipviz.arrays import Bools, Floats
 from skipviz.errors import InputError
-from skipviz.families import Plan
+from skipviz.families import Plan, Setting
 from skipviz.families.powers import CanForce, CanMoveThresholds, CanThreshold, SharesDecisions
 from skipviz.models import SkipModel, at_budget
 from skipviz.traces import Trace
@@ -30,8 +31,10 @@ class Question:
 
     Attributes
     ----------
-    model
-        A handle under the thresholds, or the budget, that were asked for.
+    base
+        The model that is asked, or at the budget that was asked for.
+    setting
+        The thresholds that were asked for; None: those of ``base``.
     plan
         What is forced; None where gates decide everything.
     asked
@@ -42,17 +45,24 @@ class Question:
         The question.
     """
 
-    model: SkipModel
+    base: SkipModel
+    setting: Setting | None
     plan: Plan | None
     asked: Bools
     traceable: bool
     words: str
 
+    @cached_property
+    def model(self) -> SkipModel:
+        """A handle under what was asked for, which is made when something is to be run."""
+        return self.base if self.setting is None else self.base.under(self.setting)
+
     @property
     def key(self) -> AnswerKey:
         """What tells it from other questions about the same trace."""
-        setting = "" if self.model.setting is None else self.model.setting.key
-        setting = f"{self.model.policy} {self.model.budget} {setting}"
+        decides = self.base.setting if self.setting is None else self.setting
+        budget = self.base.budget if self.setting is None else None
+        setting = f"{self.base.policy} {budget} {'' if decides is None else decides.key}"
         if self.plan is None:
             return setting, b""
         forced = np.ones_like(self.plan.execute) if self.plan.forced is None else self.plan.forced
@@ -76,14 +86,14 @@ def question_of(
         If the model cannot do it, or a site or token does not exist.
     """
     before = trace.matrix("exec_count") > 0
-    wanted, asked, traceable, words = model, np.zeros_like(before), True, []
+    base, setting, asked, traceable, words = model, None, np.zeros_like(before), True, []
     decided = before
     if threshold is not None:
-        wanted, limits, said = _moved(model, trace, threshold)
+        setting, limits, said = _moved(model, trace, threshold)
         words.append(said)
         decided = decided_by(trace, limits)
     if budget is not None:
-        wanted = _own_budget(model, budget)
+        base = _own_budget(model, budget)
         words.append(f"budget {budget:g}")
         traceable = False
     forced = trace.matrix("forced").copy()
@@ -100,7 +110,8 @@ def question_of(
     decided = np.where(forced, execute, decided)
     asked = np.ones_like(before) if not traceable else decided != before
     return Question(
-        model=wanted,
+        base=base,
+        setting=setting,
         plan=Plan(execute, forced) if forced.any() else None,
         asked=asked,
         traceable=traceable,
@@ -141,8 +152,8 @@ def askable(model: SkipModel) -> str:
     return " or ".join([", ".join(found[:-1]), found[-1]])
 
 
-def _moved(model: SkipModel, trace: Trace, threshold: Thresholds) -> tuple[SkipModel, Floats, str]:
-    """Return a handle with other thresholds, those of each site, and what they are in words."""
+def _moved(model: SkipModel, trace: Trace, threshold: Thresholds) -> tuple[Setting, Floats, str]:
+    """Return a setting with other thresholds, those of each site, and what they are in words."""
     family = model.family
     if not isinstance(family, CanMoveThresholds):
         raise InputError(
@@ -160,8 +171,7 @@ def _moved(model: SkipModel, trace: Trace, threshold: Thresholds) -> tuple[SkipM
     else:
         limits = [float(threshold)] * len(limits)
         words = f"threshold {threshold:g} at all sites"
-    setting = family.at_thresholds(model.model, limits)
-    return model.under(setting), np.array(limits), words
+    return family.at_thresholds(model.model, limits), np.array(limits), words
 
 
 def _own_budget(model: SkipModel, budget: float) -> SkipModel:
