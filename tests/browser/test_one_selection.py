@@ -7,6 +7,7 @@ import re
 from playwright.sync_api import Page, expect
 
 from skipviz.app.frame.inputs import sample_document
+from tests.browser.resting import rest
 from tests.browser.tracing import (
     ask,
     expect_sample,
@@ -16,6 +17,24 @@ from tests.browser.tracing import (
 )
 
 FIRST, SECOND = "The lighthouse keeper counted ships.", "Nobody answered, so she counted again."
+
+DIMMED_EARLY = """() => {
+    window.outOfDate = new Map();
+    window.dimmed = new Set();
+    new MutationObserver(changes => {
+        for (const { target } of changes)
+            if (target.dataset.stale === "true") window.outOfDate.set(target, performance.now());
+    }).observe(document.body, { subtree: true, attributeFilter: ["data-stale"] });
+    const look = () => {
+        for (const [element, since] of window.outOfDate)
+            if (element.offsetHeight && performance.now() - since < 450
+                    && getComputedStyle(element).opacity < 1)
+                window.dimmed.add(element.outerHTML.slice(0, 200));
+        requestAnimationFrame(look);
+    };
+    look();
+}"""
+"""Notes what is dimmed within less than half a second after it was out of date."""
 
 
 def select(page: Page, token: int) -> None:
@@ -53,6 +72,19 @@ def test_what_is_selected_is_so_on_every_page_and_back(page: Page, url: str) -> 
     page.go_back()
     expect_selected(page, 2)
     expect_text(page, FIRST)
+
+
+def test_nothing_flashes_when_a_token_is_selected(page: Page, url: str) -> None:
+    page.goto(url)
+    expect_sample(page)
+    rest(page)
+    page.evaluate(DIMMED_EARLY)
+    for token in (3, 5):
+        select(page, token)
+        rest(page)
+    out_of_date, dimmed = page.evaluate("[window.outOfDate.size, [...window.dimmed]]")
+    assert out_of_date > 10, "nothing was drawn again, or Streamlit marks it otherwise"
+    assert dimmed == []
 
 
 def test_a_reload_and_a_link_open_the_same_view(page: Page, url: str, elsewhere: Page) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import skipviz
-from skipviz.families.gated import gathered, looking
+from skipviz.families.gated import gathered, looking, one_token
 from skipviz.families.gated.modules import GatedConfig, gated_units, install_gates
 from skipviz.families.gated.one_token import Turns
 from skipviz.models.runtimes import TRIED_LENGTH, _logits, spread_apart
@@ -308,6 +309,48 @@ def test_an_mlp_of_another_kind_runs_as_it_is_written() -> None:
 
 
 @torch.no_grad()
+def test_a_class_of_the_same_name_runs_as_it_is_written() -> None:
+    logits = []
+    for handle in both("Llama"):
+        unit = handle.model.model.layers[2].mlp
+        unit.decide.threshold.fill_(-1e6)
+        out = handle.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+        whole = type(unit.unit)
+
+        class Same(whole):  # type: ignore[misc, valid-type]
+            def forward(self, given: torch.Tensor) -> torch.Tensor:
+                return 2.0 * super().forward(given)
+
+        Same.__name__ = whole.__name__
+        unit.unit.__class__ = Same
+        logits.append(handle.model(torch.tensor([[8]]), past_key_values=out.past_key_values).logits)
+    torch.testing.assert_close(*logits, atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_a_single_token_calls_no_linear_layer_as_a_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, fast = both("Llama")
+    out = fast.model(torch.tensor([[5, 6, 7]]), use_cache=True)
+    computed: list[torch.Tensor] = []
+
+    class Counted:
+        scaled_dot_product_attention = staticmethod(F.scaled_dot_product_attention)
+
+        @staticmethod
+        def linear(states: torch.Tensor, *weights: Any) -> torch.Tensor:
+            computed.append(states)
+            return F.linear(states, *weights)
+
+    monkeypatch.setattr(one_token, "F", Counted)
+    units = list(gated_units(fast.model))
+    for _, _, unit in units:
+        unit.decide.threshold.fill_(-1e6)
+    fast.model(torch.tensor([[8]]), past_key_values=out.past_key_values)
+    attentions = sum(kind == "attn" for _, kind, _ in units)
+    assert len(computed) == 4 * attentions + 3 * (len(units) - attentions)
+
+
+@torch.no_grad()
 def test_a_hook_on_all_modules_sees_those_of_a_single_token() -> None:
     seen = []
     for handle in both("Llama"):
@@ -318,8 +361,10 @@ def test_a_hook_on_all_modules_sees_those_of_a_single_token() -> None:
         hook = torch.nn.modules.module.register_module_forward_hook(
             lambda module, *_, names=names, called=called: called.add(names.get(module, ""))
         )
-        unit(torch.randn(1, 1, handle.model.config.hidden_size))
-        hook.remove()
+        try:
+            unit(torch.randn(1, 1, handle.model.config.hidden_size))
+        finally:
+            hook.remove()
         seen.append(called)
     assert "unit.down_proj" in seen[1]
     assert "decide" in seen[1]

@@ -60,7 +60,8 @@ LESS_ROOM = """<style>
 downloads beside each other where the window is narrow, lays the buttons of a figure over its title,
 and writes what is chosen too faintly. It hides pages whose names would fit, and its button to stop
 leaves a run of a model going. What it moves while a model runs takes time from that run, where a
-browser draws without a GPU."""
+browser draws without a GPU; what is out of date it dims half a second later, and that delay stays:
+without it all that is drawn again would flash."""
 OPENING_SECONDS = 0.8
 """After which a page is drawn at the latest, once its canvas was sent."""
 LOST = (

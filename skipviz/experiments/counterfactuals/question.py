@@ -32,7 +32,7 @@ class Question:
     Attributes
     ----------
     base
-        The model that is asked, or at the budget that was asked for.
+        The model that is asked, at its own budget or at the one asked for.
     setting
         The thresholds that were asked for; None: those of ``base``.
     plan

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.modules.module import _has_any_global_hook
 
 from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look
@@ -49,7 +50,7 @@ class Gathering:
         always = None
         if type(unit._modules["gate"]) is not Gate and not unit.decide._forward_hooks:
             always = getattr(unit.gate, "always", None)
-        if always is None and states.numel() == states.shape[-1]:
+        if always is None and states.numel() == states.shape[-1] and not _all_are_heard():
             return one_token(unit, states, self._look, self._turns, self._held, **given)
         if always:
             return unit.unit(states, **given)
@@ -83,6 +84,11 @@ class Gathering:
             output = put(0, skipped, made.to(output.dtype))
         output = output.view(states.shape)
         return (output, None) if attends else output
+
+
+def _all_are_heard() -> bool:
+    """Return whether every part is to be called as a module: for gradients, or hooks on all."""
+    return torch.is_grad_enabled() or _has_any_global_hook()
 
 
 def rows_through(module: nn.Module, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:

@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.modules.module import _has_any_global_hook
 
 from skipviz.families.gated.held_keys import HeldKeys
 from skipviz.families.gated.looking import Look, stand_in
@@ -21,6 +20,8 @@ from skipviz.families.llama import cache_given
 
 MLPS = frozenset({"LlamaMLP", "MistralMLP", "Qwen2MLP", "Qwen3MLP"})
 """transformers' classes that make ``down(act(gate(x)) * up(x))``."""
+LINEAR_FORWARD = nn.Linear.forward
+"""As torch has it: who exchanges it has linear layers do something else."""
 
 
 class Turns:
@@ -138,7 +139,7 @@ def _read(
 
 def _mlp(mlp: Any, states: Float[Tensor, "1 1 d"]) -> Float[Tensor, "1 1 d"]:
     """Return what an MLP makes, part by part where it is one whose parts are known."""
-    if type(mlp).__name__ not in MLPS or not _is_plain(mlp):
+    if not (_is_known(mlp) and _is_plain(mlp)):
         made: Tensor = mlp(states)
         return made
     parts = mlp._modules
@@ -148,21 +149,31 @@ def _mlp(mlp: Any, states: Float[Tensor, "1 1 d"]) -> Float[Tensor, "1 1 d"]:
 
 def _linear(module: Any, states: Float[Tensor, "1 1 d"]) -> Float[Tensor, "1 1 e"]:
     """Return what a linear layer makes; as a module only where it is more than one."""
-    if type(module) is nn.Linear and _is_plain(module):
-        own: Any = module._parameters
-        return F.linear(states, own["weight"], own["bias"])
+    own = module._parameters
+    weight = own.get("weight")
+    known = type(module).forward is LINEAR_FORWARD and weight is not None and "bias" in own
+    if known and _is_plain(module):
+        return F.linear(states, weight, own["bias"])
     made: Tensor = module(states)
     return made
 
 
+def _is_known(mlp: Any) -> bool:
+    """Return whether it runs as one of ``MLPS``; a name alone would not tell whose class it is."""
+    forward = type(mlp).forward
+    name = forward.__qualname__.removesuffix(".forward")
+    return name in MLPS and forward.__module__.startswith("transformers.models.")
+
+
 def _is_plain(module: Any) -> bool:
-    """Return whether nobody listens to a module, and it runs as its class does."""
+    """Return whether nobody listens to a module, and it runs as its class does, not compiled.
+
+    Who listens to all modules, or to gradients, is seen before.
+    """
     own = module.__dict__
     return not (
         own["_forward_hooks"]
         or own["_forward_pre_hooks"]
-        or own["_backward_hooks"]
-        or own["_backward_pre_hooks"]
         or "forward" in own
-        or _has_any_global_hook()
+        or "_compiled_call_impl" in own
     )
