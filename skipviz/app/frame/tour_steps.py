@@ -50,16 +50,16 @@ def tour_steps(trace: Trace) -> tuple[TourStep, ...]:
     return (
         TourStep(
             "The text",
-            f"Every token has the colour of its layers used. Token {shallow}, {texts[shallow]!r}, "
-            f"is selected: it used {used[shallow]:g} of {layers} layers. Click another token, or "
-            "step with the arrow keys.",
+            "Every token has the colour of its layers used. Each step of the tour selects a token, "
+            f"this one token {shallow}, {texts[shallow]!r}: it used {used[shallow]:g} of {layers} "
+            "layers. Click another token, or step with the arrow keys.",
             "paths",
             shallow,
         ),
         TourStep(
             "The map",
             "The map has a column for each token and a row for each site, where a gate decides; "
-            f"filled cells ran. Token {deep}, {texts[deep]!r}, is selected now: it used "
+            f"filled cells ran. This step selects token {deep}, {texts[deep]!r}: it used "
             f"{used[deep]:g} layers.",
             "paths",
             deep,
@@ -67,7 +67,7 @@ def tour_steps(trace: Trace) -> tuple[TourStep, ...]:
         TourStep(
             "The panel",
             "The panel shows the path of the selected token: each score beside its threshold, the "
-            f"loss, and the next tokens that the model found likely. Token {hard}, "
+            f"loss, and further down the next tokens that the model found likely. Token {hard}, "
             f"{texts[hard]!r}, has the highest loss on the token after it: "
             f"{trace.tokens['nll'][hard]:.1f} nats.",
             "paths",
@@ -75,9 +75,9 @@ def tour_steps(trace: Trace) -> tuple[TourStep, ...]:
         ),
         TourStep(
             "The pages",
-            "Each page asks one question about the same text, and what is selected stays so. This "
+            "Each page asks one question about the same text and the token that is selected. This "
             "page asks what would be if gates had decided otherwise: click a cell of the map to "
-            "have its unit run or skipped.",
+            "have its unit run or skipped. The answer comes below, when the model has run.",
             "what_if",
             shallow,
         ),

@@ -24,7 +24,7 @@ from skipviz.families.causal_lm import layer_list
 from skipviz.families.powers import CanMoveThresholds
 from skipviz.models import SkipModel
 from skipviz.models.hashes import sampled_sha256
-from skipviz.progress import Meter, Progress
+from skipviz.progress import Meter, Progress, part_of
 from skipviz.recording.build import TokenColumns, build_trace
 from skipviz.recording.statistics import concatenate
 from skipviz.traces import Trace
@@ -162,7 +162,9 @@ class Asking:
 
     def _run_again(self, question: Question) -> _Rerun:
         """Run what may differ, or nothing where no decision does."""
-        trace = self._trace
+        trace, progress = self._trace, self._progress
+        if self._memory.run is None:  # which is half of the work
+            progress = part_of(progress, 1, 2)
         run = self._run()
         layer = token = 0
         if run.can_resume and question.traceable:
@@ -173,7 +175,7 @@ class Asking:
                 )
             tokens, sites = np.nonzero(question.asked)
             layer, token = int(trace.sites["layer"][int(sites.min())]), int(tokens.min())
-        meter = Meter(self._layers - layer + 1, self._progress, self._stop)
+        meter = Meter(self._layers - layer + 1, progress, self._stop)
         ran = run.run(
             question.model, trace, question.plan, layer=layer, token=token, each_layer=meter.advance
         )
@@ -191,7 +193,7 @@ class Asking:
         # A local: questions about other texts may let go of what is kept at any time.
         run = self._memory.run
         if run is None:
-            meter = Meter(2 * self._layers, self._progress, self._stop)
+            meter = Meter(self._layers, part_of(self._progress, 0, 2), self._stop)
             run = KeptRun.of(self._model, self._trace, each_layer=meter.advance)
         with _LOCK:
             self._memory.run = run

@@ -88,7 +88,7 @@ class Gathering:
 
 def _all_are_heard() -> bool:
     """Return whether every part is to be called as a module: for gradients, or hooks on all."""
-    return torch.is_grad_enabled() or _has_any_global_hook()
+    return torch.is_grad_enabled() or bool(_has_any_global_hook())
 
 
 def rows_through(module: nn.Module, rows: Float[Tensor, "n d"]) -> Float[Tensor, "n e"]:

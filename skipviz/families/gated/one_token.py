@@ -166,9 +166,9 @@ def _is_known(mlp: Any) -> bool:
 
 
 def _is_plain(module: Any) -> bool:
-    """Return whether nobody listens to a module, and it runs as its class does, not compiled.
+    """Return whether a module has no hooks and runs as its class does, not compiled.
 
-    Who listens to all modules, or to gradients, is seen before.
+    Hooks on all modules and gradients are seen before.
     """
     own = module.__dict__
     return not (

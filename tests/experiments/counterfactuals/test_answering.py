@@ -198,6 +198,17 @@ def test_a_budget_asked_again_runs_nothing_and_one_not_met_says_so(
         assert skipviz.what_if(gated, trace, **other).trace is not first.trace
 
 
+def test_how_far_a_first_question_is_never_goes_back(gated: skipviz.SkipModel) -> None:
+    trace = skipviz.trace(gated, TEXT)
+    for first in (True, False):
+        shares: list[float] = []
+        sites = {(MIDDLE, None): first}
+        skipviz.what_if(gated, trace, sites=sites, progress=shares.append)
+        assert shares == sorted(shares)
+        assert shares[-1] == 1.0
+        assert len(shares) > 2
+
+
 def test_what_was_run_in_search_of_a_budget_is_not_run_again(
     gated: skipviz.SkipModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
