@@ -99,11 +99,9 @@ class Look:
     def _joined(self, gate: Any, adapter: Any) -> _Joined | None:
         """Return the first matrices of both as one, or None where modules are to be called.
 
-        That is where gradients are enabled, hooks are on them, they are numbers of two formats or
-        made in inference mode, or on another device than a CPU, where what is called does not wait.
+        That is where hooks are on them, they are numbers of two formats or made in inference mode,
+        or on another device than a CPU, where what is called does not wait.
         """
-        if torch.is_grad_enabled():
-            return None
         own = gate._modules["down"]._parameters
         weight, bias = own["weight"], own["bias"]
         other = adapter._modules["down"]._parameters["weight"]

@@ -1,7 +1,7 @@
 """The gathered runtime for one token of one text, as in decoding: a unit runs or it does not.
 
 Here calls cost more than arithmetic, so that there are few of them: linear layers are computed from
-their weights, since calling a module takes as long as to call torch.
+their weights, since calling a module takes time too.
 """
 
 from __future__ import annotations
